@@ -1,0 +1,34 @@
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN = .venv/bin
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv ## start the server on ports 9090 and 9099
+	@$(BIN)/python -m maze.serve
+
+simulator: .venv ## play ten million events against a running server
+	@$(BIN)/python -m simulator
+
+simulator-test: .venv ## play ten thousand events against a running server, with debug logs
+	@logLevel=debug totalEvents=10000 concurrencyLevel=10 numberOfUsers=100 \
+	maxEventSourceBatchSize=100 timeout=20000 $(BIN)/python -m simulator
+
+demo: .venv ## start the server, play 100,000 events, check every byte
+	@$(BIN)/python -m simulator --serve --total-events 100000
+
+test: .venv ## lint, types, and every test with coverage
+	@$(BIN)/tox
+
+clean: ## remove what the other targets made
+	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+
+.venv: .venv/installed
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, not $(PYTHON)")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.PHONY: help run simulator simulator-test demo test clean .venv
