@@ -1,0 +1,191 @@
+"""The reorder buffer: runs in, in any order; runs out, in order without a gap.
+
+Every ordering decision is made in this module and nowhere else.
+
+It must be able to
+  - take a run from anywhere ahead, in time that does not depend on how many
+    events the run has;
+  - say which numbers of a run were seen before, and whether with other bytes;
+  - hand over everything whose turn has come, at once;
+  - give up the lowest missing numbers when told to, or when it is full.
+
+So it holds runs, not events, as TCP's reassembly queue does: a ``SortedDict``
+from a run's first number to the run. Runs in it never overlap. Three numbers
+cut the sequence in four::
+
+    routed before | ready: taken next | missing | waiting behind a gap
+                  next_sequence       front     (more gaps)
+
+What arrives in one chunk is ordered as a whole before the limit is applied to
+what is left waiting, so at most one chunk stands above the limit for a moment.
+"""
+
+from collections.abc import Iterator
+
+from sortedcontainers import SortedDict
+
+from maze.core.events import Run
+from maze.core.rejects import Reason, Reject
+
+
+class ReorderBufferFullError(Exception):
+    """A gap did not fill and the policy is to fail.
+
+    Carries the first missing number and how many events wait behind it.
+    """
+
+    def __init__(self, missing: int, waiting: int) -> None:
+        super().__init__(f"sequence number {missing} is missing, {waiting} events wait behind it")
+        self.missing = missing
+        self.waiting = waiting
+
+
+class ReorderBuffer:
+    """Restores the order of the sequence.
+
+    ``limit`` bounds the events that wait behind a gap. ``gap_policy`` says what
+    happens beyond it: ``skip`` gives the lowest missing numbers up, ``fail``
+    raises ReorderBufferFullError.
+    """
+
+    def __init__(
+        self, first_sequence: int = 1, limit: int = 100_000, gap_policy: str = "skip"
+    ) -> None:
+        self._first_sequence = first_sequence
+        self._limit = limit
+        self._gap_policy = gap_policy
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything and start again from the first number."""
+        self._runs: SortedDict[int, Run] = SortedDict()
+        self._front = self._first_sequence
+        self.next_sequence = self._first_sequence
+        """the lowest number that was not taken"""
+        self.ready = 0
+        """how many events can be taken"""
+        self.waiting = 0
+        """how many events are held behind a gap"""
+
+    @property
+    def missing_sequence(self) -> int:
+        """The lowest number that has not come."""
+        return self._front
+
+    def add(self, run: Run) -> list[Reject]:
+        """Take a run; the rejects are those of its numbers that were seen before.
+
+        Cost: O(log n) in the number of runs held, and O(m) in the number of
+        events that were seen before.
+        """
+        rejects: list[Reject] = []
+        for piece in self._new_pieces(run, rejects):
+            self._runs[piece.first] = piece
+            self.waiting += len(piece)
+        self._advance()
+        return rejects
+
+    def enforce_limit(self) -> list[Reject]:
+        """Apply the gap policy if more events wait behind a gap than may.
+
+        Raises ReorderBufferFullError if the policy is ``fail``.
+        """
+        rejects = []
+        while self.waiting > self._limit:
+            if self._gap_policy == "fail":
+                raise ReorderBufferFullError(self._front, self.waiting)
+            rejects.append(self._skip_gap())
+        return rejects
+
+    def give_up_gaps(self) -> list[Reject]:
+        """Make everything that is held ready; the rejects are the missing numbers."""
+        rejects = []
+        while self.waiting:
+            rejects.append(self._skip_gap())
+        return rejects
+
+    def take_ready(self, limit: int) -> list[Run]:
+        """Remove and return the runs whose turn has come, in order.
+
+        Whole runs are taken until they hold at least ``limit`` events. Void
+        runs are passed over.
+        """
+        taken: list[Run] = []
+        count = 0
+        while self.ready and count < limit:
+            run = self._runs.popitem(0)[1]
+            self.ready -= len(run)
+            self.next_sequence = run.end
+            if not run.void:
+                taken.append(run)
+                count += len(run)
+        return taken
+
+    def _new_pieces(self, run: Run, rejects: list[Reject]) -> Iterator[Run]:
+        """The parts of a run that have to be held; its other numbers go to ``rejects``."""
+        cursor = run.first
+        for held in self._overlapping(run.first, run.end):
+            yield from self._unheld(run, cursor, held.first, rejects)
+            cursor, end = max(cursor, held.first), min(run.end, held.end)
+            if held.void and not run.void:
+                self._runs[held.first] = run.clip(cursor, end)
+            elif not run.void:  # a void run's line was rejected when it was decoded
+                rejects += [_repeated(run, held, sequence) for sequence in range(cursor, end)]
+            cursor = end
+        yield from self._unheld(run, cursor, run.end, rejects)
+
+    def _unheld(self, run: Run, first: int, end: int, rejects: list[Reject]) -> Iterator[Run]:
+        """Of numbers that are not held, those before the front are gone, the others new."""
+        front = min(max(first, self._front), end)
+        if first < front and not run.void:
+            rejects += [
+                Reject(Reason.STALE, run.line(sequence), sequence)
+                for sequence in range(first, front)
+            ]
+        if front < end:
+            yield run.clip(front, end)
+
+    def _overlapping(self, first: int, end: int) -> list[Run]:
+        runs = self._runs
+        before = runs.bisect_right(first) - 1
+        start = first
+        if before >= 0:
+            candidate = runs.peekitem(before)[1]
+            if candidate.end > first:
+                start = candidate.first
+        return [runs[key] for key in runs.irange(start, end, inclusive=(True, False))]
+
+    def _advance(self) -> None:
+        runs = self._runs
+        while (run := runs.get(self._front)) is not None:
+            self._front = run.end
+            self.ready += len(run)
+            self.waiting -= len(run)
+
+    def _skip_gap(self) -> Reject:
+        first = self._front
+        run = self._runs.peekitem(self._runs.bisect_left(first))[1]
+        self._front = run.first
+        self._advance()
+        return Reject(Reason.SKIPPED, sequence=first, count=run.first - first)
+
+    def _check(self) -> None:
+        """State what must be true at all times; for the tests."""
+        cursor, ready, waiting = self.next_sequence, 0, 0
+        assert self.next_sequence <= self._front
+        for first, run in self._runs.items():
+            assert first == run.first >= cursor
+            assert len(run) == run.end - run.first > 0
+            cursor = run.end
+            if run.end <= self._front:
+                ready += len(run)
+            else:
+                assert run.first > self._front
+                waiting += len(run)
+        assert (self.ready, self.waiting) == (ready, waiting)
+
+
+def _repeated(run: Run, held: Run, sequence: int) -> Reject:
+    line = run.line(sequence)
+    reason = Reason.DUPLICATE if line == held.line(sequence) else Reason.CONFLICT
+    return Reject(reason, line, sequence)

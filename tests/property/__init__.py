@@ -1,0 +1,1 @@
+"""Property tests: the core against a model of it."""

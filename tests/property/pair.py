@@ -1,0 +1,133 @@
+"""Core and model side by side: whatever is done, is done to both, and compared."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+import pytest
+
+from maze.core import (
+    Decoder,
+    Fanout,
+    FollowGraph,
+    Recipient,
+    Reject,
+    ReorderBuffer,
+    ReorderBufferFullError,
+)
+
+from .model import Model
+from .streams import LINE_LIMIT, USERS
+
+
+class Core:
+    """The core, put together as the server does it."""
+
+    def __init__(self, first: int, limit: int, gap_policy: str) -> None:
+        self.decoders: dict[int, Decoder] = {}
+        self.reorder = ReorderBuffer(first, limit, gap_policy)
+        self.fanout = Fanout(FollowGraph())
+        self.rejects = Counter[str]()
+        self.recipients: dict[str, Recipient] = {}
+        self.received: defaultdict[str, bytes] = defaultdict(bytes)
+
+    def count(self, rejects: Iterable[Reject]) -> None:
+        for reject in rejects:
+            self.rejects[reject.reason.value] += reject.count
+
+    def feed(self, source: int, data: bytes) -> bool:
+        decoder = self.decoders.setdefault(source, Decoder(LINE_LIMIT))
+        runs, rejects = decoder.feed(data)
+        self.count(rejects)
+        for run in runs:
+            self.count(self.reorder.add(run))
+            self.reorder._check()
+        return not decoder.overflowed
+
+    def route(self, batch: int) -> None:
+        while self.reorder.ready:
+            payloads = self.fanout.route(self.reorder.take_ready(batch))
+            self.reorder._check()
+            assert len(payloads) == len({session for session, _ in payloads})
+            for session, payload in payloads:
+                assert payload.endswith(b"\n")
+                self.received[session] += payload
+
+
+class Pair:
+    """Both of them; every method checks the invariants and compares."""
+
+    def __init__(self, first: int = 1, limit: int = 100_000, gap_policy: str = "skip") -> None:
+        self.limit, self.gap_policy = limit, gap_policy
+        self.core = Core(first, limit, gap_policy)
+        self.model = Model(first, LINE_LIMIT)
+        self.sessions = 0
+
+    def connect(self, user: int) -> str:
+        self.sessions += 1
+        name = f"session {self.sessions} of user {user}"
+        self.model.clients[name] = (user, [])
+        self.core.recipients[name] = Recipient(user, name)
+        self.core.fanout.graph.connect(self.core.recipients[name])
+        self.compare()
+        return name
+
+    def disconnect(self, name: str) -> None:
+        self.core.fanout.graph.disconnect(self.core.recipients.pop(name))
+        del self.model.clients[name]
+        self.core.received.pop(name, None)
+        self.compare()
+
+    def feed(self, source: int, data: bytes) -> bool:
+        """Take a chunk in and apply the gap policy; false if the source has to be closed."""
+        fits = self.core.feed(source, data)
+        assert self.model.feed(source, data) == fits
+        waiting = len(self.model.waiting())
+        if self.gap_policy == "fail" and waiting > self.limit:
+            with pytest.raises(ReorderBufferFullError) as full:
+                self.core.reorder.enforce_limit()
+            assert (full.value.missing, full.value.waiting) == (self.model.missing(), waiting)
+            fits = False
+        else:
+            self.core.count(self.core.reorder.enforce_limit())
+            self.model.give_up_gaps(self.limit)
+        self.compare()
+        return fits
+
+    def route(self, batch: int = 1_000_000) -> None:
+        self.core.route(batch)
+        self.model.route()
+        self.compare()
+        assert self.core.reorder.next_sequence == self.model.floor
+
+    def close(self, source: int) -> None:
+        """The source has ended, or was closed: what it left of a line is dropped."""
+        self.model.finish(source)
+        if source in self.core.decoders:
+            self.core.count(self.core.decoders.pop(source).finish())
+        self.compare()
+
+    def end_stream(self, batch: int = 1_000_000) -> None:
+        """The last source has left, with ``reset``."""
+        self.core.count(self.core.reorder.give_up_gaps())
+        self.model.give_up_gaps()
+        self.compare()
+        assert self.core.reorder.waiting == 0
+        self.route(batch)
+        self.core.fanout.graph.clear()
+        self.core.reorder.reset()
+        self.model.reset()
+        self.compare()
+
+    def compare(self) -> None:
+        core, model = self.core, self.model
+        core.reorder._check()
+        core.fanout.graph._check()
+        assert core.rejects == +model.rejects
+        missing = model.missing()
+        assert core.reorder.missing_sequence == missing
+        assert core.reorder.waiting == len(model.waiting())
+        assert core.reorder.ready == sum(number < missing for number in model.held)
+        for user in {*USERS, *model.follows}:
+            assert core.fanout.graph.following(user) == model.follows.get(user, set())
+        for name, (_, received) in model.clients.items():
+            assert core.received[name] == b"".join(received)

@@ -1,0 +1,1 @@
+"""Unit tests: a module of tests for each module of ``maze``."""

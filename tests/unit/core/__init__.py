@@ -1,0 +1,1 @@
+"""Unit tests of the core; ``tests/property`` holds it against a model besides."""

@@ -1,0 +1,228 @@
+"""Who gets what, and in what order; events go in as lines, through the decoder."""
+
+from collections import defaultdict
+from typing import Any
+
+import pytest
+
+from maze.core import Decoder, Fanout, FollowGraph, Recipient
+
+
+class World:
+    """A fan-out, and a session for each user that connects: ``7``, then ``7/2``, ``7/3``."""
+
+    def __init__(self, *users: int) -> None:
+        self.fanout = Fanout(FollowGraph())
+        self.recipients: dict[str, Recipient] = {}
+        for user in users:
+            self.connect(user)
+
+    def connect(self, user: int) -> None:
+        count = 1 + sum(recipient.user == user for recipient in self.recipients.values())
+        name = f"{user}" if count == 1 else f"{user}/{count}"
+        self.recipients[name] = Recipient(user, name)
+        self.fanout.graph.connect(self.recipients[name])
+        self.fanout.graph._check()
+
+    def disconnect(self, name: str) -> None:
+        self.fanout.graph.disconnect(self.recipients.pop(name))
+        self.fanout.graph._check()
+
+    def payloads(self, *contents: str) -> list[tuple[Any, bytes]]:
+        """Route one batch of numbered lines."""
+        stream = "".join(f"{number}|{text}\n" for number, text in enumerate(contents, start=1))
+        runs, rejects = Decoder().feed(stream.encode())
+        assert not rejects
+        payloads = self.fanout.route(runs)
+        self.fanout.graph._check()
+        return payloads
+
+    def route(self, *contents: str) -> dict[str, str]:
+        """What each session got, as the numbers of the lines."""
+        got: defaultdict[str, str] = defaultdict(str)
+        for session, payload in self.payloads(*contents):
+            assert session not in got, "a session gets one payload a batch"
+            assert payload.endswith(b"\n"), "whole lines only"
+            got[session] = " ".join(line.split("|")[0] for line in payload.decode().splitlines())
+        return dict(got)
+
+
+# Who is notified.
+
+
+def test_a_follow_notifies_the_followed() -> None:
+    assert World(60, 50).route("F|60|50") == {"50": "1"}
+
+
+def test_an_unfollow_notifies_nobody() -> None:
+    assert World(12, 9).route("U|12|9") == {}
+    assert World(12, 9).route("F|12|9", "U|12|9") == {"9": "1"}
+
+
+def test_a_broadcast_reaches_every_connected_client() -> None:
+    assert World(1, 2, 2).route("B") == {"1": "1", "2": "1", "2/2": "1"}
+
+
+def test_a_private_message_reaches_its_user_alone() -> None:
+    assert World(32, 56, 7).route("P|32|56") == {"56": "1"}
+
+
+def test_a_status_update_reaches_every_current_follower() -> None:
+    world = World(1, 2, 3, 32)
+    assert world.route("F|1|32", "F|2|32", "S|32") == {"32": "1 2", "1": "3", "2": "3"}
+    assert world.route("U|1|32", "S|32") == {"2": "2"}
+
+
+def test_a_user_who_is_not_connected_is_passed_over_silently() -> None:
+    world = World(1)
+    assert world.route("F|1|2", "P|1|2", "S|1", "S|2") == {"1": "4"}
+    assert World().route("B", "F|1|2", "S|2", "P|1|2", "U|1|2") == {}
+
+
+def test_follows_hold_for_those_who_connect_later() -> None:
+    world = World()
+    assert world.route("F|1|2", "F|3|2", "U|3|2") == {}
+    world.connect(1)
+    world.connect(3)
+    assert world.route("S|2") == {"1": "1"}
+
+
+def test_a_client_that_connects_in_mid_stream_gets_what_is_routed_from_then_on() -> None:
+    world = World(1)
+    assert world.route("B", "B") == {"1": "1 2"}
+    world.connect(2)
+    assert world.route("B") == {"1": "1", "2": "1"}
+    world.disconnect("1")
+    assert world.route("B") == {"2": "1"}
+
+
+def test_follow_and_unfollow_take_effect_within_the_batch() -> None:
+    assert World(1).route("S|2", "F|1|2", "S|2", "U|1|2", "S|2", "F|1|2", "S|2") == {"1": "3 7"}
+
+
+def test_a_second_follow_still_notifies_and_one_unfollow_undoes_both() -> None:
+    assert World(1, 2).route("F|1|2", "F|1|2", "S|2", "U|1|2", "S|2") == {"2": "1 2", "1": "3"}
+
+
+def test_a_self_follower_gets_its_own_status_updates() -> None:
+    assert World(1).route("F|1|1", "S|1", "U|1|1", "S|1") == {"1": "1 2"}
+
+
+def test_an_unfollow_of_a_stranger_disturbs_nobody() -> None:
+    assert World(1, 2).route("F|1|2", "U|2|1", "U|9|2", "U|1|9", "S|2") == {"2": "1", "1": "5"}
+
+
+def test_a_private_message_to_oneself_is_delivered_once() -> None:
+    assert World(1).route("P|1|1") == {"1": "1"}
+
+
+def test_every_session_of_a_user_gets_the_events_of_that_user() -> None:
+    world = World(1, 1, 2)
+    assert world.route("P|2|1", "F|2|1", "B", "F|1|2", "S|2") == {
+        "1": "1 2 3 5",
+        "1/2": "1 2 3 5",
+        "2": "3 4",
+    }
+    world.disconnect("1")
+    assert world.route("P|2|1", "S|2") == {"1/2": "1 2"}
+
+
+def test_user_0_is_a_user_like_any_other() -> None:
+    assert World(0).route("P|0|0", "F|0|0", "S|0", "B") == {"0": "1 2 3 4"}
+
+
+def test_007_is_user_7_and_the_bytes_stay() -> None:
+    assert World(7).payloads("P|1|007") == [("7", b"1|P|1|007\n")]
+
+
+# Bytes and order.
+
+
+def test_the_bytes_are_those_that_were_read() -> None:
+    world = World(7)
+    runs, _ = Decoder().feed(b"001|B\r\n2|P|1|7\n3|B\n4|P|1|07\r\n")
+    assert world.fanout.route(runs) == [("7", b"001|B\r\n2|P|1|7\n3|B\n4|P|1|07\r\n")]
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        "o",
+        "b",
+        "ob",
+        "bo",
+        "oo",
+        "bb",
+        "bob",
+        "obo",
+        "boob",
+        "obbo",
+        "oobb",
+        "bboo",
+        "bobobob",
+        "obobobo",
+        "bbboobbbooobb",
+    ],
+)
+def test_own_events_stand_between_the_broadcasts_where_they_belong(kinds: str) -> None:
+    contents = ["B" if kind == "b" else "P|9|1" for kind in kinds]
+    expected = {"1": " ".join(str(number) for number in range(1, len(kinds) + 1))}
+    broadcasts = " ".join(str(number) for number, kind in enumerate(kinds, 1) if kind == "b")
+    if broadcasts:
+        expected["2"] = broadcasts
+    assert World(1, 2).route(*contents) == expected
+
+
+def test_sessions_with_own_events_at_different_places_keep_their_order_each() -> None:
+    got = World(1, 2, 3).route("P|9|1", "B", "P|9|2", "P|9|1", "B", "B", "P|9|2")
+    assert got == {"1": "1 2 4 5 6", "2": "2 3 5 6 7", "3": "2 5 6"}
+
+
+def test_several_runs_make_one_batch_and_one_payload_a_session() -> None:
+    world = World(1, 2)
+    runs, _ = Decoder().feed(b"1|B\n2|P|9|1\n7|B\n8|P|9|1\n20|B\n")
+    assert len(runs) == 3
+    assert dict(world.fanout.route(runs)) == {
+        "1": b"1|B\n2|P|9|1\n7|B\n8|P|9|1\n20|B\n",
+        "2": b"1|B\n7|B\n20|B\n",
+    }
+
+
+def test_nothing_is_carried_from_one_batch_to_the_next() -> None:
+    world = World(1)
+    assert world.route("B", "P|9|1") == {"1": "1 2"}
+    assert world.route("P|9|1") == {"1": "1"}
+    assert world.route("B") == {"1": "1"}
+    assert world.route() == {}
+
+
+def test_an_empty_batch_gives_nobody_anything() -> None:
+    world = World(1, 2)
+    assert world.fanout.route([]) == []
+    assert world.fanout.route(iter([])) == []
+
+
+# Broadcasts are stored once.
+
+
+@pytest.mark.parametrize("contents", [["B"], ["B", "B"], ["B", "P|9|1", "B"], ["B", "F|1|1"]])
+def test_sessions_with_broadcasts_alone_share_one_object(contents: list[str]) -> None:
+    payloads = dict(World(1, 2, 3, 4, 4).payloads(*contents))
+    shared = payloads["2"]
+    assert all(payloads[session] is shared for session in ("3", "4", "4/2"))
+    assert shared == b"".join(b"%d|B\n" % n for n, text in enumerate(contents, 1) if text == "B")
+
+
+def test_all_sessions_share_one_object_if_none_got_anything_of_its_own() -> None:
+    payloads = World(*range(100)).payloads("B", "S|5", "U|1|2", "B")
+    assert len(payloads) == 100
+    assert len({id(payload) for _, payload in payloads}) == 1
+
+
+def test_the_session_in_the_result_is_the_object_the_recipient_was_connected_with() -> None:
+    outside = object()
+    fanout = Fanout(FollowGraph())
+    fanout.graph.connect(Recipient(1, outside))
+    runs, _ = Decoder().feed(b"1|B\n")
+    ((session, _),) = fanout.route(runs)
+    assert session is outside

@@ -1,0 +1,226 @@
+"""The follow graph; its invariants are checked after every step."""
+
+import pytest
+
+from maze.core import FollowGraph, Recipient
+
+
+class Graph(FollowGraph):
+    """A follow graph that states its invariants after every step."""
+
+    def follow(self, follower: int, followed: int) -> None:
+        super().follow(follower, followed)
+        self._check()
+
+    def unfollow(self, follower: int, followed: int) -> None:
+        super().unfollow(follower, followed)
+        self._check()
+
+    def connect(self, recipient: Recipient) -> None:
+        super().connect(recipient)
+        self._check()
+
+    def disconnect(self, recipient: Recipient) -> None:
+        super().disconnect(recipient)
+        self._check()
+
+    def clear(self) -> None:
+        super().clear()
+        self._check()
+
+    def join(self, *users: int) -> list[Recipient]:
+        """Connect a session of each user."""
+        recipients = [Recipient(user) for user in users]
+        for recipient in recipients:
+            self.connect(recipient)
+        return recipients
+
+
+def test_nobody_follows_and_nobody_is_connected_at_first() -> None:
+    graph = Graph()
+    assert not graph.following(1)
+    assert not graph.audience(1)
+    assert not graph.of_user(1)
+    assert not graph.recipients
+
+
+def test_a_recipient_knows_its_user_and_what_stands_for_it_outside() -> None:
+    outside = object()
+    assert (Recipient(7, outside).user, Recipient(7, outside).session) == (7, outside)
+    assert Recipient(7).session is None
+
+
+def test_a_follower_who_is_connected_is_in_the_audience() -> None:
+    graph = Graph()
+    one, two, _ = graph.join(1, 2, 3)
+    graph.follow(1, 9)
+    graph.follow(2, 9)
+    assert set(graph.audience(9)) == {one, two}
+    assert not graph.audience(1)
+
+
+def test_who_follows_whom_does_not_depend_on_who_is_online() -> None:
+    graph = Graph()
+    graph.follow(1, 9)
+    graph.follow(1, 8)
+    graph.unfollow(1, 8)
+    assert graph.following(1) == {9}
+    assert not graph.audience(9)
+    (one,) = graph.join(1)
+    assert set(graph.audience(9)) == {one}
+    assert not graph.audience(8)
+    graph.disconnect(one)
+    assert graph.following(1) == {9}
+    assert not graph.audience(9)
+
+
+def test_a_double_follow_is_one_follow_and_one_unfollow_undoes_it() -> None:
+    graph = Graph()
+    (one,) = graph.join(1)
+    graph.follow(1, 9)
+    graph.follow(1, 9)
+    assert list(graph.audience(9)) == [one]
+    graph.unfollow(1, 9)
+    assert not graph.audience(9)
+    assert not graph.following(1)
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_an_unfollow_of_a_stranger_changes_nothing(connected: bool) -> None:
+    graph = Graph()
+    if connected:
+        graph.join(1, 2, 9)
+    graph.unfollow(1, 9)
+    graph.follow(1, 8)
+    graph.follow(2, 9)
+    graph.unfollow(1, 9)
+    graph.unfollow(9, 1)
+    assert graph.following(1) == {8}
+    assert graph.following(2) == {9}
+    assert len(graph.audience(9)) == connected
+
+
+def test_a_self_follower_is_its_own_audience() -> None:
+    graph = Graph()
+    (one,) = graph.join(1)
+    graph.follow(1, 1)
+    assert set(graph.audience(1)) == {one}
+    graph.disconnect(one)
+    assert not graph.audience(1)
+    (again,) = graph.join(1)
+    assert set(graph.audience(1)) == {again}
+    graph.unfollow(1, 1)
+    assert not graph.audience(1)
+
+
+def test_to_be_followed_is_not_to_follow() -> None:
+    graph = Graph()
+    one, two = graph.join(1, 2)
+    graph.follow(1, 2)
+    assert set(graph.audience(2)) == {one}
+    assert not graph.audience(1)
+    graph.follow(2, 1)
+    assert set(graph.audience(1)) == {two}
+
+
+def test_every_session_of_a_user_counts() -> None:
+    graph = Graph()
+    phone, tablet = graph.join(1, 1)
+    graph.follow(1, 9)
+    (laptop,) = graph.join(1)
+    assert list(graph.of_user(1)) == [phone, tablet, laptop]
+    assert set(graph.audience(9)) == {phone, tablet, laptop}
+    graph.unfollow(1, 9)
+    assert not graph.audience(9)
+    assert len(graph.of_user(1)) == 3
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0)])
+def test_sessions_of_a_user_leave_in_any_order(order: tuple[int, ...]) -> None:
+    graph = Graph()
+    graph.follow(1, 9)
+    sessions = graph.join(1, 1, 1)
+    left = set(sessions)
+    for index in order:
+        graph.disconnect(sessions[index])
+        left.remove(sessions[index])
+        assert set(graph.of_user(1)) == set(graph.audience(9)) == set(graph.recipients) == left
+
+
+def test_two_sessions_with_the_same_object_outside_are_two_recipients() -> None:
+    graph = Graph()
+    one, two = Recipient(1, "same"), Recipient(1, "same")
+    graph.connect(one)
+    graph.connect(two)
+    graph.disconnect(one)
+    assert list(graph.recipients) == [two]
+
+
+def test_recipients_are_kept_in_the_order_of_connecting() -> None:
+    graph = Graph()
+    three, one, two = graph.join(3, 1, 2)
+    assert list(graph.recipients) == [three, one, two]
+    graph.disconnect(one)
+    graph.connect(one)
+    assert list(graph.recipients) == [three, two, one]
+
+
+def test_someone_who_leaves_is_missed_in_their_own_audiences_only() -> None:
+    graph = Graph()
+    one, two = graph.join(1, 2)
+    for followed in (7, 8, 9):
+        graph.follow(1, followed)
+    graph.follow(2, 8)
+    graph.disconnect(one)
+    assert [set(graph.audience(user)) for user in (7, 8, 9)] == [set(), {two}, set()]
+
+
+def test_an_unfollow_reaches_back_to_before_the_connection() -> None:
+    graph = Graph()
+    graph.follow(1, 9)
+    graph.join(1)
+    graph.unfollow(1, 9)
+    assert not graph.audience(9)
+
+
+def test_user_0_is_a_user_like_any_other() -> None:
+    graph = Graph()
+    (zero,) = graph.join(0)
+    graph.follow(0, 0)
+    graph.follow(0, 2**63 - 1)
+    assert set(graph.audience(0)) == set(graph.audience(2**63 - 1)) == {zero}
+
+
+def test_clear_forgets_who_follows_whom_and_recipients_stay_connected() -> None:
+    graph = Graph()
+    one, two = graph.join(1, 2)
+    graph.follow(1, 2)
+    graph.follow(3, 2)
+    graph.clear()
+    assert not graph.following(1)
+    assert not graph.following(3)
+    assert not graph.audience(2)
+    assert list(graph.recipients) == [one, two]
+    graph.follow(1, 2)
+    assert set(graph.audience(2)) == {one}
+    graph.clear()
+    graph.disconnect(one)
+    assert list(graph.recipients) == [two]
+
+
+def test_what_was_asked_for_does_not_change_with_the_graph() -> None:
+    graph = Graph()
+    graph.follow(1, 2)
+    before = graph.following(1)
+    graph.follow(1, 3)
+    assert before == {2}
+
+
+def test_nothing_is_kept_of_follows_undone_and_of_sessions_gone() -> None:
+    graph = Graph()
+    (one,) = graph.join(1)
+    graph.follow(1, 2)
+    graph.unfollow(1, 2)
+    graph.disconnect(one)
+    for index in (graph._following, graph._audience, graph._by_user, graph.recipients):
+        assert not index
