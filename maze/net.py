@@ -1,0 +1,78 @@
+"""What both ports need to know of sockets and greenlets."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, cast
+
+import gevent
+from gevent import Greenlet
+from gevent.server import StreamServer
+from gevent.socket import socket as GeventSocket  # noqa: N812
+
+Address = tuple[str, int] | tuple[str, int, int, int]
+Handler = Callable[[GeventSocket, Address], None]
+
+_ESTABLISHED = 1  # TCP_ESTABLISHED in <netinet/tcp.h>; tcp_info starts with the state
+
+
+class ListenError(Exception):
+    """A port cannot be listened on; the message says which and why."""
+
+
+class Port:
+    """A listening port, with a greenlet for each connection."""
+
+    def __init__(self, name: str, host: str, port: int, backlog: int, handle: Handler) -> None:
+        self._name = name
+        self._server = StreamServer((host, port), handle, backlog=backlog)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port; the port is the one really used once the port is open."""
+        host, port = cast(Address, self._server.address)[:2]
+        return host, port
+
+    def open(self) -> None:
+        """Begin to accept. Raises ListenError."""
+        try:
+            self._server.start()
+        except OSError as error:
+            host, port = self.address
+            # gevent adds the address to the system's message, in brackets.
+            why = str(error.strerror).partition(": (")[0]
+            raise ListenError(
+                f"cannot listen on {host} port {port}: {why}; "
+                f"--{self._name}-host and --{self._name}-port choose another address"
+            ) from None
+
+    def close(self) -> None:
+        """Accept no more; connections stay as they are."""
+        self._server.close()
+
+
+def current_greenlet() -> Greenlet[..., Any]:
+    """The greenlet that runs; every connection has one."""
+    return cast("Greenlet[..., Any]", gevent.getcurrent())
+
+
+def peer_name(address: Address) -> str:
+    """``host:port``, the host in brackets if it is IPv6."""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def has_finished(sock: GeventSocket) -> bool:
+    """True if the peer has closed its side, even where that was not read yet.
+
+    Where the system does not tell (it is Linux that does), the answer is False.
+    """
+    if not hasattr(socket, "TCP_INFO"):
+        return False
+    try:
+        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    except OSError:
+        return True
+    return bool(struct.unpack("B", state)[0] != _ESTABLISHED)

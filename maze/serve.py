@@ -1,0 +1,67 @@
+"""The command line: settings in, exit status out. ``python -m maze.serve --help``."""
+
+import gc
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import gevent
+import structlog
+
+from maze import logs
+from maze.limits import raise_descriptor_limit
+from maze.net import ListenError
+from maze.server import MazeServer
+from maze.settings import read_settings
+
+log = structlog.get_logger()
+
+GC_THRESHOLD = 100_000
+"""Events are freed by reference counting; only a session that ended leaves a cycle. At the
+default of 700 the collector took 11% of the time with 10,000 clients."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; a second one exits at once.
+
+    Returns the exit status: 0 after an orderly end, 1 if a port is taken or
+    the router failed. Wrong settings raise SystemExit with status 2.
+    """
+    settings = read_settings(arguments)
+    writer = logs.configure(settings.log_level, settings.log_format)
+    try:
+        return _serve(MazeServer(settings))
+    finally:
+        writer.close()
+
+
+def _serve(server: MazeServer) -> int:
+    raise_descriptor_limit()
+    gc.set_threshold(GC_THRESHOLD)
+    try:
+        server.start()
+    except ListenError as error:
+        print(f"maze: {error}", file=sys.stderr)
+        return 1
+    _stop_on_signal(server)
+    server.wait()
+    return 1 if server.failed else 0
+
+
+def _stop_on_signal(server: MazeServer) -> None:
+    stopping = False
+
+    def on_signal(number: int) -> None:
+        nonlocal stopping
+        if stopping:
+            os._exit(128 + number)
+        stopping = True
+        server.drain()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, on_signal, number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""Every option, declared once: flag, variable, TOML key, default, bounds and help.
+
+A field of ``Settings`` named ``source_port`` is the flag ``--source-port``, the
+environment variable ``MAZE_SOURCE_PORT`` and the TOML key ``source-port``; the
+flag wins over the variable, the variable over the file, the file over the
+default. The layering itself is ConfigArgParse's.
+"""
+
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import IO, Any, NoReturn
+
+import configargparse
+
+from maze import __version__
+from maze.units import choice, duration, host, size, whole
+
+GROUPS = {
+    "ports": "Ports",
+    "order": "Order",
+    "sources": "Event sources",
+    "clients": "User clients",
+    "life": "Life",
+    "log": "Log",
+}
+
+
+def option(group: str, default: str, parse: Callable[[str], Any], text: str, bounds: str) -> Any:
+    """Declare one option; the default is written as a person would write it."""
+    metadata = {"group": group, "default": default, "parse": parse, "help": text, "bounds": bounds}
+    return field(default=parse(default), metadata=metadata)
+
+
+def _choice(group: str, words: str, text: str) -> Any:
+    """An option that is one of a few words, the first of which is the default."""
+    names = words.split()
+    return option(group, names[0], choice(*names), text, ", ".join(names))
+
+
+def _whole(group: str, default: int, low: int, high: int, text: str) -> Any:
+    return option(group, str(default), whole(low, high), text, f"{low} to {high}")
+
+
+def _size(group: str, default: str, low: str, high: str, text: str) -> Any:
+    return option(group, default, size(low, high), text, f"{low} to {high}")
+
+
+def _duration(group: str, default: str, low: str, high: str, text: str) -> Any:
+    return option(group, default, duration(low, high), text, f"{low} to {high}")
+
+
+def _host(default: str, text: str) -> Any:
+    return option("ports", default, host, text, "host name or address")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The value of every option; times in seconds, amounts of memory in bytes."""
+
+    source_host: str = _host("127.0.0.1", "address on which the event source connects")
+    source_port: int = _whole("ports", 9090, 0, 65535, "its port; 0 picks a free one")
+    client_host: str = _host("127.0.0.1", "address on which user clients connect")
+    client_port: int = _whole("ports", 9099, 0, 65535, "their port; 0 picks a free one")
+    backlog: int = _whole("ports", 4096, 1, 65535, "connections the kernel keeps until accepted")
+
+    first_sequence: int = _whole("order", 1, 0, 2**63 - 1, "number of a stream's first event")
+    reorder_limit: int = _whole(
+        "order", 100_000, 1, 10_000_000, "events that may wait for a missing one, or to be routed"
+    )
+    gap_policy: str = _choice(
+        "order",
+        "skip fail",
+        "when too many wait: skip gives the missing numbers up, fail closes the source",
+    )
+    on_source_disconnect: str = _choice(
+        "order",
+        "reset keep",
+        "when the last source leaves: reset forgets sequence and graph, keep keeps both",
+    )
+
+    max_sources: int = _whole(
+        "sources", 1, 1, 100, "sources at a time; all of them feed the same sequence"
+    )
+    line_limit: int = _size("sources", "4KiB", "64B", "1MiB", "longest event line")
+
+    handshake_timeout: float = _duration(
+        "clients", "5s", "10ms", "1h", "time a client has to send its user id"
+    )
+    handshake_limit: int = _size("clients", "32B", "19B", "4KiB", "longest user id line")
+    client_buffer: int = _size(
+        "clients", "1MiB", "1KiB", "16GiB", "bytes that may wait for one client"
+    )
+    total_buffer: int = _size(
+        "clients", "256MiB", "1KiB", "1024GiB", "bytes that may wait for all clients together"
+    )
+    slow_client: str = _choice(
+        "clients",
+        "wait disconnect",
+        "when a client's buffer is full: wait for it, or disconnect it",
+    )
+    stall_timeout: float = _duration(
+        "clients", "10s", "10ms", "24h", "time after which a client that takes nothing is gone"
+    )
+
+    drain_timeout: float = _duration(
+        "life", "10s", "0s", "1h", "time clients have, on shutdown, to take what waits for them"
+    )
+
+    log_level: str = option(
+        "log",
+        "info",
+        choice("debug", "info", "warning", "error"),
+        "least severe line that is logged; also read from LOG_LEVEL",
+        "debug, info, warning, error",
+    )
+    log_format: str = _choice("log", "text json", "form of a log line")
+
+
+def flag_of(name: str) -> str:
+    """The flag of the option with that field name."""
+    return "--" + key_of(name)
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of the option with that field name."""
+    return "MAZE_" + name.upper()
+
+
+def key_of(name: str) -> str:
+    """The TOML key of the option with that field name."""
+    return name.replace("_", "-")
+
+
+def read_settings(
+    arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings that command line, environment and file add up to.
+
+    Raises SystemExit, after one line on stderr, with status 2 for whatever is
+    wrong in them and with status 0 for ``--help`` and ``--version``.
+    """
+    variables = dict(os.environ if environment is None else environment)
+    if "LOG_LEVEL" in variables:
+        variables.setdefault("MAZE_LOG_LEVEL", variables["LOG_LEVEL"])
+    values = vars(_parser().parse_args(arguments, env_vars=variables))
+    return Settings(**{spec.name: values[spec.name] for spec in fields(Settings)})
+
+
+class _TomlFile(configargparse.ConfigFileParser):  # type: ignore[misc]
+    """A flat TOML file; keys are the flags without their dashes."""
+
+    def parse(self, stream: IO[str]) -> dict[str, str]:
+        try:
+            table = tomllib.loads(stream.read())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise configargparse.ConfigFileParserException(
+                f"{stream.name}: not a TOML file: {error}"
+            ) from None
+        known = {key_of(spec.name) for spec in fields(Settings)}
+        for key, value in table.items():
+            if key not in known:
+                raise configargparse.ConfigFileParserException(
+                    f"{stream.name}: there is no option {key!r}; see --help for those there are"
+                )
+            if not isinstance(value, str | int) or isinstance(value, bool):
+                raise configargparse.ConfigFileParserException(
+                    f"{stream.name}: {key} has to be text or a whole number, "
+                    f'for example {key} = "..."'
+                )
+        return {key: str(value) for key, value in table.items()}
+
+
+class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
+    def error(self, message: str) -> NoReturn:
+        """One clear line and status 2."""
+        print(f"maze: {' '.join(message.split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="python -m maze.serve",
+        description="Restores the order of an event stream and forwards to every connected "
+        "user exactly the events meant for that user.",
+        epilog="Units: ms, s, m, h; B, kB, KiB, MB, MiB, GB, GiB. Every option is also an "
+        "environment variable (--source-port: MAZE_SOURCE_PORT) and a key of the TOML file "
+        "(source-port = 9090). A flag beats a variable, a variable the file.",
+        config_file_parser_class=_TomlFile,
+        add_env_var_help=False,
+        add_config_file_help=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"Follower Maze {__version__}")
+    parser.add_argument(
+        "--config", metavar="FILE", env_var="MAZE_CONFIG", is_config_file=True, help="a TOML file"
+    )
+    groups = {key: parser.add_argument_group(title) for key, title in GROUPS.items()}
+    for spec in fields(Settings):
+        meta = spec.metadata
+        groups[meta["group"]].add_argument(
+            flag_of(spec.name),
+            env_var=variable_of(spec.name),
+            type=_named(spec, parser),
+            default=spec.default,
+            metavar=_metavar(spec),
+            help=f"{meta['help']} (default {meta['default']})",
+        )
+    return parser
+
+
+def _named(spec: Field[Any], parser: _Parser) -> Callable[[str], Any]:
+    """The option's parser, with where the wrong value stands in its error."""
+
+    def parse(text: str) -> Any:
+        try:
+            return spec.metadata["parse"](text)
+        except ValueError as error:
+            parser.error(f"{_origin(spec.name, parser)}: {error}")
+
+    return parse
+
+
+def _origin(name: str, parser: _Parser) -> str:
+    for source, settings in parser.get_source_to_settings_dict().items():
+        kind, _, place = source.partition("|")
+        for key, (action, _) in settings.items():
+            if action is not None and action.dest == name and kind != "defaults":
+                return f"{place}: {key}" if place else key
+    return flag_of(name)
+
+
+def _metavar(spec: Field[Any]) -> str:
+    bounds: str = spec.metadata["bounds"]
+    return bounds.replace(", ", "|") if "," in bounds else spec.name.rsplit("_", 1)[-1].upper()

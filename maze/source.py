@@ -1,0 +1,125 @@
+"""The source port: a greenlet per source, chunks in, runs into the reorder buffer."""
+
+from typing import Any
+
+import structlog
+from gevent import Greenlet
+from gevent.event import Event
+from gevent.socket import socket
+
+from maze.core import Decoder, ReorderBufferFullError
+from maze.net import Address, current_greenlet, has_finished, peer_name
+from maze.rejects import RejectLog
+from maze.router import Router
+from maze.settings import Settings
+
+log = structlog.get_logger()
+
+CHUNK_BYTES = 256 * 1024
+"""One recv: with a fifth of broadcasts it gives each client some 50 KB, a send's best size."""
+
+
+class SourcePort:
+    """Accepts event sources, as many at a time as ``max-sources`` says.
+
+    A source that has closed its end keeps its place until all it sent is
+    routed. A new one that comes meanwhile waits for that place, so that a
+    source can be restarted without being refused.
+    """
+
+    def __init__(self, settings: Settings, router: Router, rejects: RejectLog) -> None:
+        self._settings = settings
+        self._router = router
+        self._rejects = rejects
+        self._sources: dict[socket, str] = {}
+        self._expected = 0
+        self._ending = False
+        self._left = Event()
+        self._greenlets: set[Greenlet[..., Any]] = set()
+        self.refused = 0
+
+    @property
+    def sources(self) -> list[str]:
+        """The peers of the connected sources."""
+        return list(self._sources.values())
+
+    def handle(self, sock: socket, address: Address) -> None:
+        """Serve one connection; the StreamServer spawns a greenlet for it."""
+        greenlet = current_greenlet()
+        self._greenlets.add(greenlet)
+        try:
+            self._serve(sock, peer_name(address))
+        finally:
+            self._greenlets.discard(greenlet)
+
+    def close(self) -> None:
+        """Read no more from any source, and let nothing follow from that."""
+        for greenlet in list(self._greenlets):
+            greenlet.kill(block=False)
+
+    def _serve(self, sock: socket, peer: str) -> None:
+        if not self._admit(sock, peer):
+            self.refused += 1
+            log.warning("source_refused", source=peer, connected=self.sources)
+            return
+        log.info("source_connected", source=peer)
+        try:
+            self._read(sock, peer)
+            if len(self._sources) == 1:
+                self._ending = True
+                self._router.end_stream(peer)
+        finally:
+            self._ending = False
+            del self._sources[sock]
+            self._left.set()
+        log.info(
+            "source_disconnected",
+            source=peer,
+            routed_events=self._router.routed_events,
+            **{reason.value: count for reason, count in self._rejects.counts.items()},
+        )
+
+    def _admit(self, sock: socket, peer: str) -> bool:
+        """Give the source a place, waiting for one that is about to be free."""
+        while self._ending or len(self._sources) >= self._settings.max_sources:
+            staying = [other for other in self._sources if not has_finished(other)]
+            if len(staying) + self._expected >= self._settings.max_sources:
+                return False
+            self._expected += 1
+            self._left.clear()
+            try:
+                self._left.wait()
+            finally:
+                self._expected -= 1
+        self._sources[sock] = peer
+        return True
+
+    def _read(self, sock: socket, peer: str) -> None:
+        """Read until the source ends, is cut off, or has to be closed."""
+        decoder = Decoder(self._settings.line_limit)
+        while data := _receive(sock, peer):
+            runs, rejects = decoder.feed(data)
+            self._rejects.record(rejects, peer)
+            try:
+                self._router.submit(runs, peer)
+            except ReorderBufferFullError as error:
+                log.error("source_closed", source=peer, reason="gap", error=str(error))
+                return
+            if decoder.overflowed:
+                log.error(
+                    "source_closed",
+                    source=peer,
+                    reason="line_too_long",
+                    limit_bytes=self._settings.line_limit,
+                )
+                return
+        self._rejects.record(decoder.finish(), peer)
+
+
+def _receive(sock: socket, peer: str) -> bytes:
+    """The next bytes; none at the end of the stream, however it came about."""
+    try:
+        return sock.recv(CHUNK_BYTES)
+    except OSError as error:
+        log.warning("source_cut_off", source=peer, error=error.strerror)
+        return b""

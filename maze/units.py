@@ -1,0 +1,83 @@
+"""Option values as people write them: ``10s``, ``1MiB``, ``9090``. Text in, number out.
+
+Each function here makes a *parser*: it takes the text of a value and returns
+the value, or raises ValueError with what is wrong and what would be right.
+"""
+
+import re
+from collections.abc import Callable
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_BYTES = {
+    "B": 1,
+    **{f"{prefix}B": 1000**power for power, prefix in enumerate("kMG", start=1)},
+    **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMG", start=1)},
+}
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)", re.ASCII)
+
+
+def _quantity(text: str, units: dict[str, float] | dict[str, int], example: str) -> float:
+    match = _QUANTITY.fullmatch(text.strip())
+    if match is None or match[2] not in units:
+        raise ValueError(
+            f"{text!r} is not a number with one of the units {', '.join(units)}: {example}"
+        )
+    return float(match[1]) * units[match[2]]
+
+
+def duration(low: str, high: str) -> Callable[[str], float]:
+    """A time with its unit, from ``low`` to ``high``; the value is in seconds."""
+
+    def parse(text: str) -> float:
+        seconds = _quantity(text, _SECONDS, "for example 500ms or 10s")
+        if not bounds[0] <= seconds <= bounds[1]:
+            raise ValueError(f"{text!r} is not between {low} and {high}")
+        return seconds
+
+    bounds = [_quantity(bound, _SECONDS, "") for bound in (low, high)]
+    return parse
+
+
+def size(low: str, high: str) -> Callable[[str], int]:
+    """An amount of memory with its unit, from ``low`` to ``high``; the value is in bytes."""
+
+    def parse(text: str) -> int:
+        amount = _quantity(text, _BYTES, "for example 4KiB or 1MiB")
+        if not bounds[0] <= amount <= bounds[1]:
+            raise ValueError(f"{text!r} is not between {low} and {high}")
+        return int(amount)
+
+    bounds = [_quantity(bound, _BYTES, "") for bound in (low, high)]
+    return parse
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A whole number from ``low`` to ``high``."""
+
+    def parse(text: str) -> int:
+        digits = text.strip().replace("_", "")
+        if not (digits.isascii() and digits.isdigit()) or not low <= int(digits) <= high:
+            raise ValueError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(digits)
+
+    return parse
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    """One of a few words, whatever its case."""
+
+    def parse(text: str) -> str:
+        word = text.strip().lower()
+        if word not in words:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}")
+        return word
+
+    return parse
+
+
+def host(text: str) -> str:
+    """A host name or address: anything without blanks; looked up when it is used."""
+    name = text.strip()
+    if not name or any(character.isspace() for character in name):
+        raise ValueError(f"{text!r} is not a host name or an address")
+    return name

@@ -1,0 +1,58 @@
+"""Fixtures: a server in the test's hub, and a bound on every test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+import structlog
+from structlog.testing import LogCapture
+
+from .running import Maze
+
+TEST_SECONDS = 25.0
+
+
+@pytest.fixture(autouse=True)
+def bounded() -> Iterator[None]:
+    """No test hangs."""
+    error = AssertionError(f"the test took longer than {TEST_SECONDS} s")
+    with gevent.Timeout(TEST_SECONDS, error):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def log(bounded: None) -> Iterator[LogCapture]:
+    """What servers in this process log."""
+    capture = LogCapture()
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[capture],
+        wrapper_class=structlog.make_filtering_bound_logger(0),
+        logger_factory=structlog.PrintLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    yield capture
+    structlog.configure(**before)
+
+
+@pytest.fixture
+def start(bounded: None, log: LogCapture) -> Iterator[Callable[..., Maze]]:
+    """Start a server with some settings; it is stopped when the test ends."""
+    running: list[Maze] = []
+
+    def start_one(**settings: Any) -> Maze:
+        running.append(Maze(**settings))
+        return running[-1]
+
+    yield start_one
+    for maze in running:
+        maze.close()
+
+
+@pytest.fixture
+def maze(start: Callable[..., Maze]) -> Maze:
+    """A server with the default settings."""
+    return start()

@@ -1,0 +1,185 @@
+"""The two kinds of peers a server has, as gevent sockets; every wait is bounded."""
+
+from __future__ import annotations
+
+import socket as system
+import struct
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gevent
+from gevent.socket import socket
+
+Address = tuple[str, int]
+
+PATIENCE = 10.0
+"""seconds any single wait may take; on an idle machine none takes more than one"""
+
+SMALL_BUFFER = 128 * 1024
+"""Less than two of the loopback's segments of 64 KiB in a kernel's buffer, and a
+transfer crawls from one timer to the next."""
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
+    """Wait for a condition; AssertionError if it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
+        gevent.sleep(0.002)
+
+
+def patience(what: str) -> gevent.Timeout:
+    """A bound on a block that waits for a socket."""
+    return gevent.Timeout(PATIENCE, AssertionError(f"waited {PATIENCE} s in vain: {what}"))
+
+
+class Peer:
+    """A connection to the server."""
+
+    def __init__(self, address: Address, *, small_buffers: bool = False) -> None:
+        self.sock = socket()
+        if small_buffers:
+            self.sock.setsockopt(system.SOL_SOCKET, system.SO_RCVBUF, SMALL_BUFFER)
+            self.sock.setsockopt(system.SOL_SOCKET, system.SO_SNDBUF, SMALL_BUFFER)
+        with patience(f"connecting to {address}"):
+            self.sock.connect(address)
+        self.sock.setsockopt(system.IPPROTO_TCP, system.TCP_NODELAY, 1)
+
+    def send(self, data: bytes) -> None:
+        with patience(f"sending {len(data)} bytes"):
+            self.sock.sendall(data)
+
+    def send_in_background(self, data: bytes) -> gevent.Greenlet[..., None]:
+        """Send as fast as the server takes it; errors end it quietly."""
+
+        def run() -> None:
+            try:
+                self.sock.sendall(data)
+            except OSError:
+                return
+
+        return gevent.spawn(run)
+
+    def half_close(self) -> None:
+        self.sock.shutdown(system.SHUT_WR)
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def reset(self) -> None:
+        """Close so that the server sees a reset and not an end."""
+        self.sock.setsockopt(system.SOL_SOCKET, system.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def read_until_closed(self) -> bytes:
+        """Whatever comes until the server closes or resets the connection."""
+        received = b""
+        with patience("the server to close the connection"):
+            while data := self._receive(1 << 16):
+                received += data
+        return received
+
+    def expect_closed(self) -> None:
+        """The server closes the connection and has sent nothing more before."""
+        received = self.read_until_closed()
+        assert not received, f"before the end came {_short(received)}"
+
+    def _receive(self, size: int) -> bytes:
+        try:
+            return self.sock.recv(size)
+        except OSError:
+            return b""
+
+
+class Source(Peer):
+    """An event source."""
+
+
+class Client(Peer):
+    """A user client."""
+
+    def read(self, size: int) -> bytes:
+        """Exactly that many bytes, or fewer if the connection ends or nothing more comes."""
+        pieces = []
+        missing = size
+        with gevent.Timeout(PATIENCE, False):  # type: ignore[arg-type]
+            while missing and (data := self._receive(missing)):
+                pieces.append(data)
+                missing -= len(data)
+        return b"".join(pieces)
+
+    def read_line(self) -> bytes:
+        """The next whole line."""
+        line = b""
+        while not line.endswith(b"\n"):
+            byte = self.read(1)
+            assert byte, f"nothing more came behind {line!r}"
+            line += byte
+        return line
+
+    def expect(self, expected: bytes) -> None:
+        """The next bytes are these; more may follow."""
+        received = self.read(len(expected))
+        assert received == expected, _difference(received, expected)
+
+    def expect_nothing_before(self, marker: bytes) -> None:
+        """Nothing came that was routed before the marker, which must have been sent already."""
+        self.expect(marker)
+
+    def read_in_background(self) -> Inbox:
+        """Read all that comes until the connection ends."""
+        return Inbox(self)
+
+
+class Inbox:
+    """What a client that reads at full speed has got so far."""
+
+    def __init__(self, client: Client) -> None:
+        self._pieces: list[bytes] = []
+        self.size = 0
+        self._greenlet = gevent.spawn(self._run, client)
+
+    def all(self) -> bytes:
+        """Everything up to the end of the connection."""
+        self._greenlet.join(PATIENCE)
+        assert self._greenlet.dead, "the connection did not end"
+        return self.so_far()
+
+    def so_far(self) -> bytes:
+        return b"".join(self._pieces)
+
+    def _run(self, client: Client) -> None:
+        while data := client._receive(1 << 16):
+            self._pieces.append(data)
+            self.size += len(data)
+
+
+def broadcasts(first: int, end: int) -> list[bytes]:
+    """The broadcasts number ``first`` to ``end`` - 1."""
+    return [b"%d|B\n" % sequence for sequence in range(first, end)]
+
+
+def messages(first: int, end: int, user: int) -> list[bytes]:
+    """Private messages to a user, 59 bytes each, number ``first`` to ``end`` - 1."""
+    return [b"%018d|P|%018d|%018d\n" % (sequence, 1, user) for sequence in range(first, end)]
+
+
+def joined(lines: Iterable[bytes]) -> bytes:
+    return b"".join(lines)
+
+
+def _short(data: bytes) -> str:
+    return repr(data) if len(data) <= 200 else f"{data[:200]!r}... ({len(data)} bytes)"
+
+
+def _difference(received: bytes, expected: bytes) -> str:
+    at = next(
+        (index for index, (a, b) in enumerate(zip(received, expected, strict=False)) if a != b),
+        min(len(received), len(expected)),
+    )
+    start = max(0, at - 40)
+    return (
+        f"got {len(received)} bytes, expected {len(expected)}; from byte {start} on: "
+        f"got {_short(received[start:])}, expected {_short(expected[start:])}"
+    )

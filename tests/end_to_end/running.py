@@ -1,0 +1,215 @@
+"""The two ways of running a server: in the hub of the test, and as a child process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket as system
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from gevent.socket import socket
+
+from maze.clients import ClientPort
+from maze.core import Reason
+from maze.server import MazeServer
+from maze.session import Session
+from maze.settings import Settings
+from maze.source import SourcePort
+
+from .peers import SMALL_BUFFER, Address, Client, Peer, Source, until
+
+ROOT = Path(__file__).parents[2]
+
+
+class Maze:
+    """A server in this process and the peers a test gives it."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.server = MazeServer(Settings(source_port=0, client_port=0, **settings))
+        self.server.start()
+        self.source_address = _address(self.server.source_address)
+        self.client_address = _address(self.server.client_address)
+        self._peers: list[Peer] = []
+
+    @property
+    def sessions(self) -> list[Session]:
+        return list(self.server.clients.sessions)
+
+    def source(self, *, small_buffers: bool = False) -> Source:
+        """A source; whether it is refused shows later."""
+        source = Source(self.source_address, small_buffers=small_buffers)
+        self._peers.append(source)
+        return source
+
+    def client(self, user: int | bytes, *, small_buffers: bool = False) -> Client:
+        """A client whose session has begun."""
+        before = len(self.sessions)
+        client = self.stranger(small_buffers=small_buffers)
+        client.send(b"%d\n" % user if isinstance(user, int) else user)
+        until(lambda: len(self.sessions) > before, f"the session of user {user!r} to begin")
+        return client
+
+    def clients(self, *users: int) -> list[Client]:
+        return [self.client(user) for user in users]
+
+    def stranger(self, *, small_buffers: bool = False) -> Client:
+        """A connection to the client port that has not said who it is."""
+        client = Client(self.client_address, small_buffers=small_buffers)
+        self._peers.append(client)
+        return client
+
+    def session(self, user: int) -> Session:
+        (session,) = (session for session in self.sessions if session.user == user)
+        return session
+
+    def rejects(self) -> dict[str, int]:
+        """The counts by reason, without those that are zero."""
+        counts = self.server.rejects.counts
+        return {Reason(reason).value: count for reason, count in counts.items() if count}
+
+    def await_sessions(self, count: int) -> None:
+        until(lambda: len(self.sessions) == count, f"{count} sessions")
+
+    def await_sources(self, count: int) -> None:
+        until(lambda: len(self.server.source.sources) == count, f"{count} sources")
+
+    def await_routed(self, count: int) -> None:
+        until(lambda: self.server.router.routed_events >= count, f"{count} routed events")
+
+    def close(self) -> None:
+        """Stop, and state that nothing is left of any session."""
+        self.server.stop()
+        for peer in self._peers:
+            peer.close()
+        self.expect_all_freed()
+
+    def expect_all_freed(self) -> None:
+        until(
+            lambda: not self.sessions and not self.server.router.queued_bytes,
+            "every session and every queued byte to be freed",
+        )
+
+
+def _address(address: tuple[Any, ...]) -> Address:
+    return str(address[0]), int(address[1])
+
+
+def shrink_buffers(monkeypatch: Any) -> None:
+    """Let the kernel hold little on the server's side of a connection."""
+    sizes = ((ClientPort, system.SO_SNDBUF), (SourcePort, system.SO_RCVBUF))
+    for port, buffer in sizes:
+        monkeypatch.setattr(port, "handle", _shrinking(port.handle, buffer))
+
+
+def _shrinking(handle: Callable[..., None], buffer: int) -> Callable[..., None]:
+    def shrunk(self: Any, sock: socket, address: Any) -> None:
+        sock.setsockopt(system.SOL_SOCKET, buffer, SMALL_BUFFER)
+        handle(self, sock, address)
+
+    return shrunk
+
+
+class Child:
+    """A server in a process of its own; its stderr goes to a file, or where it is told to."""
+
+    def __init__(
+        self,
+        *arguments: str,
+        ports: tuple[int, int] = (0, 0),
+        stderr: int | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        command = [sys.executable, "-m", "maze.serve", "--log-format", "json"]
+        command += ["--source-port", str(ports[0]), "--client-port", str(ports[1])]
+        self.process = subprocess.Popen(
+            [*command, *arguments],
+            cwd=ROOT,
+            env=_clean_environment() | (environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._log if stderr is None else stderr,
+        )
+        self._peers: list[Peer] = []
+        self.source_address = self.client_address = ("127.0.0.1", 0)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for peer in self._peers:
+            peer.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._log.close()
+
+    def ready(self) -> Child:
+        """Wait until it listens."""
+        self.await_logged("ready")
+        self.listens(self.logged("ready")[0])
+        return self
+
+    def listens(self, ready: dict[str, Any]) -> None:
+        """Take the addresses from its ``ready`` line."""
+        self.source_address = (ready["source_host"], ready["source_port"])
+        self.client_address = (ready["client_host"], ready["client_port"])
+
+    def source(self) -> Source:
+        source = Source(self.source_address)
+        self._peers.append(source)
+        return source
+
+    def client(self, user: int, *, small_buffers: bool = False) -> Client:
+        """A client that has sent its id; for its session see ``await_logged``."""
+        client = Client(self.client_address, small_buffers=small_buffers)
+        self._peers.append(client)
+        client.send(b"%d\n" % user)
+        return client
+
+    def clients(self, users: Iterable[int]) -> list[Client]:
+        """Clients whose sessions have begun; it takes ``--log-level debug``."""
+        opened = len(self.logged("session_opened"))
+        clients = [self.client(user) for user in users]
+        self.await_logged("session_opened", opened + len(clients))
+        return clients
+
+    def stderr(self) -> str:
+        return os.pread(self._log.fileno(), 1 << 24, 0).decode()
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The log lines of that name."""
+        whole_lines = self.stderr().rpartition("\n")[0].splitlines()
+        lines = [json.loads(line) for line in whole_lines if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+    def await_logged(self, event: str, count: int = 1) -> None:
+        def has_come() -> bool:
+            return len(self.logged(event)) >= count or self.process.poll() is not None
+
+        until(has_come, f"{count} times {event!r} in the log")
+        assert len(self.logged(event)) >= count, f"it has ended: {self.stderr()}"
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def status(self) -> int:
+        """The exit status, once it has ended."""
+        until(lambda: self.process.poll() is not None, "the process to end")
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+
+def _clean_environment() -> dict[str, str]:
+    """This process's environment without options of the server."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name != "LOG_LEVEL" and not name.startswith("MAZE_")
+    }

@@ -1,0 +1,232 @@
+"""The server as a process: options, the log, ports, exit statuses."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import termios
+
+import pytest
+
+from .peers import PATIENCE, broadcasts, joined
+from .running import Child
+
+
+def test_process_serves_and_logs_its_ports() -> None:
+    with Child("--log-level", "debug").ready() as child:
+        one, two = child.clients([1, 2])
+        source = child.source()
+        source.send(b"2|B\n1|F|1|2\r\n")
+        two.expect(b"1|F|1|2\r\n2|B\n")
+        one.expect(b"2|B\n")
+        child.signal(signal.SIGTERM)
+        assert child.status() == 0
+        assert child.logged("stopped")
+
+
+def test_debug_level_from_the_environment() -> None:
+    with Child(environment={"LOG_LEVEL": "debug"}).ready() as child:
+        child.client(7)
+        child.await_logged("session_opened")
+        assert child.logged("session_opened")[0]["user"] == 7
+        child.signal(signal.SIGTERM)
+        assert child.status() == 0
+
+
+def test_info_level_is_the_default() -> None:
+    with Child().ready() as child:
+        client, source = child.client(7), child.source()
+        source.send(b"x\n1|X\n")
+        source.close()
+        child.await_logged("source_disconnected")
+        child.signal(signal.SIGTERM)
+        client.expect_closed()
+        assert child.status() == 0
+        assert {line["reason"] for line in child.logged("line_rejected")} == {
+            "bad_sequence",
+            "bad_type",
+        }
+        assert not child.logged("session_opened")
+
+
+def test_option_of_the_environment_is_used() -> None:
+    environment = {"MAZE_FIRST_SEQUENCE": "5", "MAZE_LOG_LEVEL": "debug"}
+    with Child(environment=environment).ready() as child:
+        (client,) = child.clients([1])
+        child.source().send(b"4|B\n6|B\n5|B\n")
+        client.expect(b"5|B\n6|B\n")
+
+
+@pytest.mark.parametrize("port", ["source", "client"])
+def test_address_in_use_is_one_clear_line_and_status_1(port: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        ports = (number, 0) if port == "source" else (0, number)
+        with Child(ports=ports) as child:
+            assert child.status() == 1
+            (line,) = child.stderr().splitlines()
+            assert f"port {number}" in line
+            assert "in use" in line
+            assert f"--{port}-port" in line
+
+
+def test_host_that_cannot_be_resolved_is_one_clear_line_and_status_1() -> None:
+    with Child("--client-host", "no-such-host.invalid") as child:
+        assert child.status() == 1
+        (line,) = child.stderr().splitlines()
+        assert "no-such-host.invalid" in line
+        assert "--client-host" in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--no-such-option"],
+        ["--gap-policy", "guess"],
+        ["--client-buffer", "1"],
+        ["--stall-timeout", "10"],
+        ["--source-port", "65536"],
+        ["--reorder-limit", "0"],
+        ["--client-host", "two words"],
+        ["stray"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_option_is_one_clear_line_and_status_2(arguments: list[str]) -> None:
+    with Child(*arguments) as child:
+        assert child.status() == 2
+        (line,) = child.stderr().splitlines()
+        assert line.startswith("maze: ")
+        assert arguments[0].lstrip("-") in line
+
+
+def test_wrong_log_level_of_the_environment_is_status_2() -> None:
+    with Child(environment={"LOG_LEVEL": "chatty"}) as child:
+        assert child.status() == 2
+        (line,) = child.stderr().splitlines()
+        assert "chatty" in line
+
+
+def test_restart_on_the_same_ports_at_once_with_connections_open() -> None:
+    with Child("--log-level", "debug").ready() as child:
+        clients = child.clients(range(5))
+        source = child.source()
+        source.send(b"1|B\n")
+        for client in clients:
+            client.expect(b"1|B\n")
+        ports = (child.source_address[1], child.client_address[1])
+        child.signal(signal.SIGTERM)
+        assert child.status() == 0
+        with Child("--log-level", "debug", ports=ports).ready() as again:
+            assert (again.source_address[1], again.client_address[1]) == ports
+            (client,) = again.clients([1])
+            again.source().send(b"1|B\n")
+            client.expect(b"1|B\n")
+        for client in clients:
+            client.expect_closed()
+
+
+def test_restart_on_the_same_ports_at_once_after_a_kill() -> None:
+    with Child("--log-level", "debug").ready() as child:
+        (client,) = child.clients([1])
+        child.source().send(b"1|B\n")
+        client.expect(b"1|B\n")
+        ports = (child.source_address[1], child.client_address[1])
+        child.signal(signal.SIGKILL)
+        assert child.status() == -signal.SIGKILL
+        with Child(ports=ports).ready() as again:
+            assert again.client_address[1] == ports[1]
+
+
+class StoppedReader:
+    """A pipe for stderr that is read up to the ``ready`` line and then no more."""
+
+    def __init__(self) -> None:
+        self._read_end, self.write_end = os.pipe()
+        fcntl.fcntl(self.write_end, fcntl.F_SETPIPE_SZ, 4096)
+
+    def ready(self) -> dict[str, object]:
+        received = b""
+        while not received.endswith(b"\n"):
+            readable, _, _ = select.select([self._read_end], [], [], PATIENCE)
+            assert readable, f"no line of the log came, only {received!r}"
+            received += os.read(self._read_end, 1)
+        ready: dict[str, object] = json.loads(received)
+        assert ready["event"] == "ready"
+        return ready
+
+    def is_nearly_full(self) -> bool:
+        """A few more lines of the log do not fit into it."""
+        held = struct.unpack("i", fcntl.ioctl(self._read_end, termios.FIONREAD, b"\0" * 4))[0]
+        return bool(held > 4096 - 300)
+
+    def close(self) -> None:
+        os.close(self._read_end)
+        os.close(self.write_end)
+
+
+def _fill_the_log(child: Child, reader: StoppedReader) -> None:
+    (witness,) = [child.client(1)]
+    source = child.source()
+    sequence = 0
+    while not reader.is_nearly_full():
+        child.client(100).close()
+        sequence += 1
+        source.send(b"%d|P|9|1\n" % sequence)
+        assert sequence < 900
+    for user in range(50):  # more that is logged, and has nowhere to go
+        child.client(200 + user).close()
+    source.send(joined(broadcasts(sequence + 1, sequence + 1_001)))
+    # The witness may have begun after some of the messages, but it gets all the broadcasts.
+    received = b""
+    end = b"%d|B\n" % (sequence + 1_000)
+    while not received.endswith(end):
+        piece = witness.read(1)
+        assert piece, f"the client got only {len(received)} bytes"
+        received += piece
+    assert received.endswith(joined(broadcasts(sequence + 1, sequence + 1_001)))
+
+
+def test_reader_of_stderr_that_stopped_does_not_stop_delivery() -> None:
+    reader = StoppedReader()
+    with Child("--log-level", "debug", stderr=reader.write_end) as child:
+        child.listens(reader.ready())
+        _fill_the_log(child, reader)
+        reader.close()
+
+
+def test_reader_of_stderr_that_stopped_does_not_spoil_the_end() -> None:
+    reader = StoppedReader()
+    with Child("--log-level", "debug", stderr=reader.write_end) as child:
+        child.listens(reader.ready())
+        _fill_the_log(child, reader)
+        child.signal(signal.SIGTERM)
+        status = child.status()
+        reader.close()
+        assert status == 0
+
+
+def test_reader_of_stderr_that_left_does_not_stop_delivery() -> None:
+    reader = StoppedReader()
+    with Child("--log-level", "debug", stderr=reader.write_end) as child:
+        child.listens(reader.ready())
+        reader.close()
+        source = child.source()
+        source.send(b"nonsense\n")
+        client = child.client(1)
+        sequence, received = 0, b""
+        client.sock.settimeout(0.01)
+        while not received:  # until the session has begun
+            sequence += 1
+            source.send(b"%d|B\n" % sequence)
+            try:
+                received = client.sock.recv(4)
+            except TimeoutError:
+                assert sequence < 900
+        child.signal(signal.SIGTERM)
+        assert child.status() == 0

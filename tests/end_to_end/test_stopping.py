@@ -1,0 +1,139 @@
+"""Stopping in process: drain, its timeout, and a router that fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import gevent
+import pytest
+
+from maze.core import Fanout
+
+from .peers import Client, broadcasts, joined, messages, until
+from .running import Maze, shrink_buffers
+
+
+def _refuses(connect: Callable[[], Client]) -> bool:
+    try:
+        connect().close()
+    except OSError:
+        return True
+    return False
+
+
+def test_drain_flushes_every_session_and_closes(maze: Maze) -> None:
+    clients = maze.clients(1, 2, 3)
+    lines = joined(broadcasts(1, 1_001))
+    maze.source().send(lines)
+    maze.await_routed(1_000)
+    draining = gevent.spawn(maze.server.drain)
+    for client in clients:
+        client.expect(lines)
+        client.expect_closed()
+    draining.get(timeout=5)
+    maze.server.wait()
+    assert not maze.server.failed
+    assert dict(maze.server.clients.sessions_closed) == {"finished": 3}
+
+
+def test_drain_takes_no_more_connections(maze: Maze) -> None:
+    maze.server.drain()
+    assert _refuses(lambda: Client(maze.client_address))
+    assert _refuses(lambda: Client(maze.source_address))
+
+
+def test_drain_leaves_what_is_behind_a_gap(maze: Maze) -> None:
+    (client,) = maze.clients(1)
+    source = maze.source()
+    source.send(b"1|B\n3|B\n")
+    client.expect(b"1|B\n")
+    until(lambda: maze.server.router.reorder.waiting == 1, "the third event to wait")
+    maze.server.drain()
+    client.expect_closed()
+    source.expect_closed()
+    assert maze.rejects() == {}
+
+
+def test_drain_ends_handshakes_and_sources(maze: Maze) -> None:
+    stranger, source = maze.stranger(), maze.source()
+    maze.await_sources(1)
+    maze.server.drain()
+    stranger.expect_closed()
+    source.expect_closed()
+
+
+def test_drain_routes_what_waits_for_a_slow_client(
+    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_buffers(monkeypatch)
+    maze = start(client_buffer=32 * 1024, reorder_limit=2_000)
+    slow, fast = maze.client(1, small_buffers=True), maze.client(2).read_in_background()
+    # Each message to the slow one is also told to the fast one, by a broadcast behind it.
+    count = 60_000
+    lines = messages(1, count, 1)
+    for index in range(1, count - 1, 2):
+        lines[index] = b"%018d|B\n" % (index + 1)
+    stream = joined(lines)
+    sending = maze.source(small_buffers=True).send_in_background(stream)
+    until(lambda: maze.server.router.reorder.ready >= 2_000, "events to pile up")
+    draining = gevent.spawn(maze.server.drain)
+    received = slow.read_in_background().all()
+    draining.get(timeout=5)
+    sending.join(5)
+    assert stream.startswith(received)
+    assert received.endswith(b"\n")
+    assert len(received) < len(stream)
+    last = int(received.splitlines()[-1].split(b"|")[0])
+    told = [line for line in lines[:last] if line.endswith(b"B\n")]
+    assert fast.all() == joined(told)
+    assert set(maze.server.clients.sessions_closed) == {"finished"}
+
+
+def test_drain_timeout_bounds_what_a_client_that_does_not_read_can_cost(
+    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_buffers(monkeypatch)
+    maze = start(client_buffer=32 * 1024, reorder_limit=2_000, drain_timeout=0.3)
+    maze.client(1, small_buffers=True)
+    fast = maze.client(2).read_in_background()
+    stream = joined(broadcasts(1, 300_001))
+    maze.source(small_buffers=True).send_in_background(stream)
+    until(lambda: maze.server.router.reorder.ready >= 2_000, "events to pile up")
+    begin = time.monotonic()
+    maze.server.drain()
+    assert time.monotonic() - begin < 5
+    received = fast.all()
+    assert stream.startswith(received)
+    assert received.endswith(b"\n")
+    assert not maze.sessions
+    assert not maze.server.failed
+
+
+def test_stop_ends_everything_at_once(maze: Maze) -> None:
+    client, source, stranger = maze.client(1), maze.source(), maze.stranger()
+    maze.await_sources(1)
+    maze.server.stop()
+    maze.server.wait()
+    for peer in (client, source, stranger):
+        peer.expect_closed()
+    assert not maze.sessions
+
+
+@pytest.mark.parametrize("error", [ValueError, MemoryError, KeyError])
+def test_router_that_fails_stops_the_server(
+    maze: Maze, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("provoked by a test")
+
+    client, source = maze.client(1), maze.source()
+    source.send(b"1|B\n")
+    client.expect(b"1|B\n")
+    monkeypatch.setattr(Fanout, "route", fail)
+    source.send(b"2|B\n")
+    maze.server.wait()
+    assert maze.server.failed
+    client.expect_closed()
+    source.expect_closed()
+    assert _refuses(lambda: Client(maze.client_address))

@@ -1,0 +1,150 @@
+"""What both ports need to know of sockets, on loopback sockets of the system's choice."""
+
+import select
+import socket
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from gevent import socket as green
+from gevent.event import Event
+
+from maze.net import Address, ListenError, Port, current_greenlet, has_finished, peer_name
+
+PATIENCE = 10.0
+Pair = tuple[green.socket, green.socket]
+
+
+def ignore(_: green.socket, __: Address) -> None:
+    """Serve nobody."""
+
+
+@pytest.fixture(autouse=True)
+def _bounded() -> Iterator[None]:
+    with gevent.Timeout(PATIENCE):
+        yield
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Both ends of a TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = green.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        far = green.socket(accepted.family, accepted.type, fileno=accepted.detach())
+    with near, far:
+        yield near, far
+
+
+def wait_for_the_end(sock: green.socket) -> None:
+    """Wait until the peer's end has come, however much stands unread before it."""
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLRDHUP)
+    assert poll.poll(PATIENCE * 1000)
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        (("127.0.0.1", 9090), "127.0.0.1:9090"),
+        (("::1", 9090, 0, 0), "[::1]:9090"),
+        (("fe80::1%eth0", 1, 0, 2), "[fe80::1%eth0]:1"),
+        (("::ffff:192.0.2.1", 1, 0, 0), "[::ffff:192.0.2.1]:1"),
+    ],
+)
+def test_a_peer_is_named_by_host_and_port(address: Address, name: str) -> None:
+    assert peer_name(address) == name
+
+
+def test_a_peer_that_is_there_has_not_finished(pair: Pair) -> None:
+    near, far = pair
+    assert not has_finished(near)
+    far.sendall(b"1|B\n")
+    green.wait_read(near.fileno(), PATIENCE)
+    assert not has_finished(near)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
+def test_a_peer_that_has_closed_its_side_has_finished(pair: Pair) -> None:
+    near, far = pair
+    far.shutdown(socket.SHUT_WR)
+    wait_for_the_end(near)
+    assert has_finished(near)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
+def test_a_peer_has_finished_even_while_its_bytes_are_not_read_yet(pair: Pair) -> None:
+    near, far = pair
+    far.sendall(b"1|B\n")
+    far.shutdown(socket.SHUT_WR)
+    wait_for_the_end(near)
+    assert has_finished(near)
+    assert near.recv(100) == b"1|B\n"
+
+
+def test_a_socket_that_is_closed_has_finished(pair: Pair) -> None:
+    near, _ = pair
+    near.close()
+    assert has_finished(near) == hasattr(socket, "TCP_INFO")
+
+
+def test_where_the_system_does_not_tell_nobody_has_finished(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(socket, "TCP_INFO", raising=False)
+    near, far = pair
+    far.close()
+    green.wait_read(near.fileno(), PATIENCE)
+    assert not has_finished(near)
+
+
+def test_a_port_says_which_one_the_system_has_picked() -> None:
+    port = Port("source", "127.0.0.1", 0, 5, ignore)
+    port.open()
+    host, number = port.address
+    assert host == "127.0.0.1"
+    assert number > 0
+    port.close()
+
+
+def test_a_port_has_a_greenlet_for_each_connection() -> None:
+    seen: list[tuple[gevent.Greenlet[..., object], str]] = []
+    both = Event()
+
+    def handle(sock: green.socket, address: Address) -> None:
+        seen.append((current_greenlet(), peer_name(address)))
+        if len(seen) == 2:
+            both.set()
+
+    port = Port("source", "127.0.0.1", 0, 5, handle)
+    port.open()
+    with green.create_connection(port.address) as one, green.create_connection(port.address) as two:
+        assert both.wait(PATIENCE)
+        assert {name for _, name in seen} == {
+            peer_name(one.getsockname()),
+            peer_name(two.getsockname()),
+        }
+    assert len({id(greenlet) for greenlet, _ in seen} | {id(current_greenlet())}) == 3
+    port.close()
+
+
+def test_a_port_that_is_closed_accepts_no_more() -> None:
+    port = Port("source", "127.0.0.1", 0, 5, ignore)
+    port.open()
+    address = port.address
+    port.close()
+    with pytest.raises(ConnectionRefusedError):
+        green.create_connection(address)
+
+
+def test_a_port_that_is_taken_says_which_and_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        port = Port("client", "127.0.0.1", number, 5, ignore)
+        with pytest.raises(ListenError) as error:
+            port.open()
+    message = str(error.value)
+    assert message.startswith(f"cannot listen on 127.0.0.1 port {number}: ")
+    assert "in use" in message
+    assert message.endswith("--client-host and --client-port choose another address")
+    assert len(message.splitlines()) == 1

@@ -1,0 +1,88 @@
+"""What becomes of a reject: how it is counted, and what the log says."""
+
+from types import SimpleNamespace
+
+import pytest
+from structlog.testing import capture_logs
+
+from maze import logs
+from maze.core import Reason, Reject
+from maze.rejects import QUIET, RejectLog
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that stands still; ``now`` sets it."""
+    fake = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: fake.now))
+    return fake
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.SKIPPED])
+def test_a_line_is_counted_by_its_reason_and_logged_with_its_source(reason: Reason) -> None:
+    rejects = RejectLog()
+    with capture_logs() as entries:
+        rejects.record([Reject(reason, b"5|X\r\n", 5)], "192.0.2.1:7")
+    assert rejects.counts == {reason: 1}
+    assert entries == [
+        {
+            "event": "line_rejected",
+            "log_level": "debug" if reason in QUIET else "warning",
+            "reason": reason.value,
+            "source": "192.0.2.1:7",
+            "line": r"5|X\r\n",
+        }
+    ]
+
+
+def test_a_skipped_range_counts_as_many_as_its_numbers_and_is_logged_as_a_range() -> None:
+    rejects = RejectLog()
+    with capture_logs() as entries:
+        rejects.record([Reject(Reason.SKIPPED, sequence=5, count=3)], "peer")
+    assert rejects.counts == {Reason.SKIPPED: 3}
+    assert entries == [
+        {
+            "event": "numbers_skipped",
+            "log_level": "warning",
+            "reason": "skipped",
+            "source": "peer",
+            "first": 5,
+            "last": 7,
+        }
+    ]
+
+
+def test_what_repeats_is_expected_and_logged_at_debug_only() -> None:
+    assert {Reason.DUPLICATE, Reason.STALE} == QUIET
+
+
+def test_the_line_is_escaped_and_shortened() -> None:
+    with capture_logs() as entries:
+        RejectLog().record([Reject(Reason.BAD_SEQUENCE, b"\x1b\n" + b"x" * 5000)], "peer")
+    assert entries[0]["line"] == r"\x1b\n" + "x" * 78 + "... (5002 bytes)"
+
+
+def test_every_reject_is_counted_and_one_a_second_is_logged(clock: SimpleNamespace) -> None:
+    rejects = RejectLog()
+    with capture_logs() as entries:
+        rejects.record([Reject(Reason.BAD_TYPE, b"1|X\n", 1)] * 10, "peer")
+        clock.now += 1
+        rejects.record([Reject(Reason.BAD_TYPE, b"2|X\n", 2)] * 2, "peer")
+    assert rejects.counts == {Reason.BAD_TYPE: 12}
+    assert [(entry["line"], entry.get("suppressed")) for entry in entries] == [
+        (r"1|X\n", None),
+        (r"2|X\n", 9),
+    ]
+
+
+def test_reasons_do_not_hold_each_other_back() -> None:
+    with capture_logs() as entries:
+        RejectLog().record([Reject(reason, sequence=1) for reason in Reason], "peer")
+    assert [entry["reason"] for entry in entries] == [reason.value for reason in Reason]
+
+
+def test_nothing_rejected_nothing_logged() -> None:
+    rejects = RejectLog()
+    with capture_logs() as entries:
+        rejects.record([], "peer")
+    assert (rejects.counts, entries) == ({}, [])

@@ -1,0 +1,144 @@
+"""Values as people write them."""
+
+import pytest
+
+from maze.units import choice, duration, host, size, whole
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("10ms", 0.01),
+        ("500ms", 0.5),
+        ("0s", 0),
+        ("10s", 10),
+        ("1.5s", 1.5),
+        ("2m", 120),
+        ("1h", 3600),
+        (" 10 s ", 10),
+        ("007s", 7),
+    ],
+)
+def test_a_time_is_in_seconds(text: str, seconds: float) -> None:
+    assert duration("0s", "24h")(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("1B", 1),
+        ("1kB", 1000),
+        ("1KiB", 1024),
+        ("1MB", 1000**2),
+        ("1MiB", 1024**2),
+        ("1GB", 1000**3),
+        ("1GiB", 1024**3),
+        ("1024GiB", 1024**4),
+        ("1.5KiB", 1536),
+        (" 4 KiB ", 4096),
+    ],
+)
+def test_an_amount_of_memory_is_in_whole_bytes(text: str, count: int) -> None:
+    amount = size("1B", "1024GiB")(text)
+    assert amount == count
+    assert isinstance(amount, int)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "10",
+        "s",
+        "10 10s",
+        "-1s",
+        "+1s",
+        "1,5s",
+        ".5s",
+        "1.s",
+        "1_0s",
+        "10S",
+        "10sec",
+        "1d",
+        "inf",
+        "1e3s",
+        "10s\n10s",
+        "\u0661s",
+        "nan s",
+        "10  s",
+    ],
+)
+def test_a_time_without_its_unit_or_otherwise_wrong_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a number with one of the units ms, s, m, h"):
+        duration("0s", "1h")(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "4096", "KiB", "-1B", "4kib", "4KB", "4 K", "4Kb", "1TiB", "0x1B"]
+)
+def test_an_amount_without_its_unit_or_otherwise_wrong_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a number with one of the units B, kB"):
+        size("0B", "1GiB")(text)
+
+
+@pytest.mark.parametrize("text", ["10ms", "1s", "60m", "1h", "3600s"])
+def test_the_bounds_of_a_time_belong_to_it(text: str) -> None:
+    assert duration("10ms", "1h")(text)
+
+
+@pytest.mark.parametrize("text", ["9ms", "0s", "3601s", "61m", "9" * 400 + "h"])
+def test_a_time_out_of_its_bounds_is_refused_and_they_are_named(text: str) -> None:
+    with pytest.raises(ValueError, match="is not between 10ms and 1h"):
+        duration("10ms", "1h")(text)
+
+
+@pytest.mark.parametrize("text", ["64B", "1KiB", "1MiB", "1024KiB"])
+def test_the_bounds_of_an_amount_belong_to_it(text: str) -> None:
+    assert size("64B", "1MiB")(text)
+
+
+@pytest.mark.parametrize("text", ["63B", "63.9B", "1025KiB", "2MiB"])
+def test_an_amount_out_of_its_bounds_is_refused_and_they_are_named(text: str) -> None:
+    with pytest.raises(ValueError, match="is not between 64B and 1MiB"):
+        size("64B", "1MiB")(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("1", 1), ("9090", 9090), (" 7 ", 7), ("10_000", 10_000)]
+)
+def test_a_whole_number(text: str, number: int) -> None:
+    assert whole(1, 10_000)(text) == number
+
+
+def test_a_whole_number_is_exact_however_large() -> None:
+    assert whole(0, 2**63 - 1)(str(2**63 - 1)) == 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-1", "+1", "1.0", "1e3", "0x10", "ten", "1 0", "\u0661", "\u00b2", "0", "10001"]
+)
+def test_anything_else_is_no_whole_number_within_bounds(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a whole number from 1 to 10000"):
+        whole(1, 10_000)(text)
+
+
+@pytest.mark.parametrize("text", ["skip", "SKIP", " Skip "])
+def test_a_choice_whatever_its_case(text: str) -> None:
+    assert choice("skip", "fail")(text) == "skip"
+
+
+@pytest.mark.parametrize("text", ["", "ski", "skip fail", "other"])
+def test_another_word_is_no_choice_and_the_words_are_named(text: str) -> None:
+    with pytest.raises(ValueError, match="is none of skip, fail"):
+        choice("skip", "fail")(text)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "::1", "0.0.0.0", "example.test", "::"])
+def test_a_host_is_a_name_or_an_address(text: str) -> None:
+    assert host(f" {text} ") == text
+
+
+@pytest.mark.parametrize("text", ["", " ", "a b", "a\tb", "a\nb", "a\u2003b"])
+def test_a_host_has_no_blanks(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a host name or an address"):
+        host(text)
