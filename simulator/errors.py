@@ -1,0 +1,21 @@
+"""The reasons for which a run cannot take place at all.
+
+They end the simulator with status 2 and their text on one line. What a server does wrong once a
+run has begun is never an exception: it is a verdict.
+"""
+
+
+class SimulatorError(Exception):
+    """The run cannot take place; the text is the one line that the user reads."""
+
+
+class ParameterError(SimulatorError):
+    """A flag or an environment variable has a value that makes no sense."""
+
+
+class ConnectError(SimulatorError):
+    """No server answers where one was looked for, or this machine cannot open the connections."""
+
+
+class ServerProcessError(SimulatorError):
+    """The server that the simulator started did not become ready."""

@@ -1,0 +1,235 @@
+"""Owns every parameter: flag, variable, default, unit and bounds, each declared once.
+
+A flag beats the environment, the environment beats the default. The variables are those of the
+challenge's original simulator, with their names and meaning; an empty variable counts as unset.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NoReturn
+
+from simulator.errors import ParameterError
+from simulator.workload import LETTERS, MAX_USERS, Workload
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_MAX_PORT = 65535
+_USERS_PER_CLIENT = 10
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a run needs to know, checked. Times are in seconds here."""
+
+    workload: Workload
+    host: str
+    source_port: int
+    client_port: int
+    timeout: float
+    log_level: str
+    log_interval: float
+    rate: float | None
+    settle: float
+    linger: float
+    serve: bool
+
+
+def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> Parameters:
+    """The parameters from the command line and the environment.
+
+    Raises ParameterError with one line for a value that makes no sense; `--help` exits.
+    """
+    parser = _Parser(
+        prog="python -m simulator",
+        description="Plays a stream of social events to a Follower Maze server and checks every "
+        "byte that every user client receives. The same parameters give the same stream.",
+        epilog="A name in brackets is an environment variable of the same meaning; the flag wins. "
+        "Exit status: 0 all notifications received, 1 not, 2 the run could not take place.",
+    )
+    _declare(_Declarations(parser, environment))
+    return _checked(parser.parse_args(argv))
+
+
+class _Declarations:
+    """One call of `add` declares one parameter completely."""
+
+    def __init__(self, parser: "_Parser", environment: Mapping[str, str]) -> None:
+        self._parser = parser
+        self._environment = environment
+
+    def group(self, title: str) -> None:
+        """The parameters that follow are shown under this title."""
+        self._group = self._parser.add_argument_group(title)
+
+    def add(
+        self,
+        flag: str,
+        variable: str | None,
+        read: Callable[[str], object],
+        default: str | None,
+        text: str,
+        *,
+        unit: str = "N",
+    ) -> None:
+        """A parameter with a value; a default of None is explained by `text`."""
+        shown = text if default is None else f"{text} (default {default})"
+        if variable:
+            shown += f" [{variable}]"
+            default = self._environment.get(variable) or default
+            self._parser.variables[flag] = variable
+        # argparse reads a default that is text as if it had been given: `read` checks all three.
+        self._group.add_argument(
+            flag, type=read, default=default, metavar=unit, help=shown.replace("%", "%%")
+        )
+
+    def switch(self, flag: str, text: str) -> None:
+        """A parameter that is either given or not."""
+        self._group.add_argument(flag, action="store_true", help=text)
+
+
+def _declare(to: _Declarations) -> None:
+    to.group("the stream")
+    to.add("--total-events", "totalEvents", _whole(1), "10000000", "events to send")
+    to.add("--concurrency-level", "concurrencyLevel", _whole(1), "100", "user clients to connect")
+    to.add(
+        "--number-of-users",
+        "numberOfUsers",
+        _whole(1, MAX_USERS),
+        None,
+        "users that events are about, connected or not (default 10 for each client)",
+    )
+    to.add("--random-seed", "randomSeed", _integer, "666", "seed of all that is random")
+    to.add(
+        "--max-event-source-batch-size",
+        "maxEventSourceBatchSize",
+        _whole(1),
+        "100",
+        "events are shuffled within batches of random size, from 1 to this",
+    )
+    to.add(
+        "--mix",
+        None,
+        _mix,
+        "1,1,1,1,1",
+        "weights of follow, unfollow, broadcast, private message, status update",
+        unit="F,U,B,P,S",
+    )
+    to.switch("--crlf", "end events with CR LF, not LF")
+
+    to.group("the server")
+    to.add("--host", None, str, "127.0.0.1", "machine that the server runs on", unit="HOST")
+    port = _whole(1, _MAX_PORT)
+    to.add("--event-listener-port", "eventListenerPort", port, "9090", "source's port", unit="PORT")
+    to.add(
+        "--client-listener-port", "clientListenerPort", port, "9099", "clients' port", unit="PORT"
+    )
+    to.switch(
+        "--serve", "start `python -m maze.serve` on free ports of this machine, stop it at the end"
+    )
+
+    to.group("pace and patience")
+    to.add("--rate", None, _rate, None, "events a second to send (default: all that are taken)")
+    to.add("--timeout", "timeout", _whole(1), "20000", "longest wait for a new message", unit="MS")
+    to.add("--settle", None, _whole(0), "100", "wait after the server has read all ids", unit="MS")
+    to.add("--linger", None, _whole(0), "200", "wait for bytes that should not come", unit="MS")
+
+    to.group("output")
+    to.add("--log-level", "logLevel", _level, "info", ", ".join(LOG_LEVELS), unit="LEVEL")
+    to.add(
+        "--log-interval",
+        "logInterval",
+        _whole(1),
+        "1000",
+        "time between lines of progress when the output is not a terminal",
+        unit="MS",
+    )
+
+
+def _checked(given: argparse.Namespace) -> Parameters:
+    clients = given.concurrency_level
+    users = clients * _USERS_PER_CLIENT if given.number_of_users is None else given.number_of_users
+    if clients > users:
+        raise ParameterError(
+            f"--concurrency-level {clients} is more than --number-of-users {users}: "
+            "every client is a user of its own"
+        )
+    workload = Workload(
+        events=given.total_events,
+        clients=clients,
+        users=users,
+        batch=given.max_event_source_batch_size,
+        seed=given.random_seed,
+        mix=given.mix,
+        crlf=given.crlf,
+    )
+    return Parameters(
+        workload=workload,
+        host=given.host,
+        source_port=given.event_listener_port,
+        client_port=given.client_listener_port,
+        timeout=given.timeout / 1000,
+        log_level=given.log_level,
+        log_interval=given.log_interval / 1000,
+        rate=given.rate,
+        settle=given.settle / 1000,
+        linger=given.linger / 1000,
+        serve=given.serve,
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Gives its errors as ParameterError, and names the variable beside the flag."""
+
+    variables: ClassVar[dict[str, str]] = {}
+
+    def error(self, message: str) -> NoReturn:
+        for flag, variable in self.variables.items():
+            message = message.replace(f"argument {flag}:", f"{flag} [{variable}]:")
+        raise ParameterError(f"{message.removeprefix('argument ')} (see --help)")
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        value = _integer(text)
+        if value < least or (most is not None and value > most):
+            bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text} is not {bounds}")
+        return value
+
+    return read
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return rate
+
+
+def _mix(text: str) -> tuple[float, ...]:
+    try:
+        weights = tuple(float(weight) for weight in text.split(","))
+    except ValueError:
+        weights = ()
+    if len(weights) != len(LETTERS) or not all(0 <= weight < float("inf") for weight in weights):
+        raise argparse.ArgumentTypeError(f"{text!r} is not five weights F,U,B,P,S, each 0 or more")
+    if not any(weights):
+        raise argparse.ArgumentTypeError(f"{text!r} leaves no event to send")
+    return weights
+
+
+def _level(text: str) -> str:
+    level = {"warn": "warning"}.get(text.lower(), text.lower())
+    if level not in LOG_LEVELS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(LOG_LEVELS)}")
+    return level

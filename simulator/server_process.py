@@ -1,0 +1,159 @@
+"""Owns the server that the simulator starts for itself: a child process that is always stopped.
+
+Must never know the server's insides: it is a command that writes JSON lines to its stderr, one of
+them with `"event": "ready"`, `source_port` and `client_port`.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from simulator.errors import ServerProcessError
+
+log = logging.getLogger("simulator")
+
+COMMAND = (
+    *(sys.executable, "-m", "maze.serve"),
+    *("--source-port", "0", "--client-port", "0", "--log-format", "json"),
+)
+READY_TIMEOUT = 30.0  # seconds
+STOP_TIMEOUT = 15.0  # seconds; a server that drains may take ten
+_LAST_LINES = 10
+_LEVELS = {"warning": logging.WARNING, "error": logging.ERROR, "critical": logging.ERROR}
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the server took in all, from its start to its end."""
+
+    cpu_seconds: float
+    peak_bytes: int
+
+
+class ServerProcess:
+    """A running server; a context manager that starts and stops it."""
+
+    def __init__(
+        self,
+        command: Sequence[str] = COMMAND,
+        ready_timeout: float = READY_TIMEOUT,
+        stop_timeout: float = STOP_TIMEOUT,
+    ) -> None:
+        self.source_port = 0
+        self.client_port = 0
+        self.usage: Usage | None = None
+        self._command = command
+        self._ready_timeout = ready_timeout
+        self._stop_timeout = stop_timeout
+        self._last: deque[str] = deque(maxlen=_LAST_LINES)
+        self._ready = False
+        self._told = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Starts the server and waits until it is ready, or raises ServerProcessError."""
+        try:
+            # A session of its own, so that Ctrl-C reaches the server only as our SIGTERM.
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ServerProcessError(f"cannot start {self._command[0]}: {error}") from error
+        self._drain = threading.Thread(target=self._read_stderr, daemon=True)
+        self._drain.start()
+        try:
+            self._told.wait(self._ready_timeout)
+            if not self._ready:
+                raise ServerProcessError(self._why_not_ready())
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process id, running or not."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """SIGTERM, a bounded wait, then SIGKILL; afterwards `usage` is known."""
+        if self.usage is not None:
+            return
+        self._signal(signal.SIGTERM)
+        if not self._reap(self._stop_timeout):
+            log.warning("the server did not stop within %g s; killed", self._stop_timeout)
+            self._signal(signal.SIGKILL)
+            self._reap(self._stop_timeout)
+        self._drain.join(self._stop_timeout)
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        # Not through Popen, which would wait for the child first and so lose its usage.
+        os.kill(self._process.pid, number)
+
+    def _reap(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        while True:
+            pid, status, used = os.wait4(self._process.pid, os.WNOHANG)
+            if pid:
+                break
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        self.usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * _MAXRSS_UNIT)
+        log.debug("the server ended with status %d", self._process.returncode)
+        return True
+
+    def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._take(line.rstrip())
+        self._told.set()
+
+    def _take(self, line: str) -> None:
+        self._last.append(line)
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, Mapping):
+            log.warning("server: %s", line)
+            return
+        log.log(_LEVELS.get(str(record.get("level")).lower(), logging.DEBUG), "server: %s", line)
+        if record.get("event") == "ready":
+            self.source_port = int(record["source_port"])
+            self.client_port = int(record["client_port"])
+            self._ready = True
+            self._told.set()
+
+    def _why_not_ready(self) -> str:
+        said = "; ".join(self._last) or "nothing"
+        if self._drain.is_alive():
+            return f"the server was not ready within {self._ready_timeout:g} s; it said: {said}"
+        return f"the server ended before it was ready; it said: {said}"

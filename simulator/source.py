@@ -1,0 +1,112 @@
+"""Owns the event source: its connection, what is left to send, and when it may be sent.
+
+Must never know the clients. Without a rate it writes as much as the server takes; with one, each
+piece of at most two milliseconds' events has a time at which it is due.
+"""
+
+import logging
+import socket
+from collections.abc import Iterator, Sequence
+
+from simulator.workload import Chunk
+
+log = logging.getLogger("simulator")
+
+WRITE_BYTES = 256 * 1024
+_PIECE_SECONDS = 0.002
+
+
+class Source:
+    """Sends the chunks over a connection that does not block."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        chunks: Sequence[Chunk],
+        rate: float | None,
+        *,
+        lines: bool = False,
+    ) -> None:
+        self.connection = connection
+        self.sent_bytes = 0
+        self.total_bytes = sum(len(chunk.data) for chunk in chunks)
+        self.lost: str | None = None
+        self._rate = rate
+        self._log_lines = lines
+        self._pieces = iter(chunks) if rate is None else _split(chunks, rate)
+        self._events = 0  # in the pieces before the one at hand
+        self._piece = next(self._pieces, Chunk(b"", 0))
+        self._at = 0
+        self._began: float | None = None
+
+    @property
+    def done(self) -> bool:
+        """Nothing more can be sent, or need be."""
+        return self.lost is not None or self.sent_bytes == self.total_bytes
+
+    @property
+    def sent_events(self) -> int:
+        """Events sent so far; of the piece at hand a share."""
+        share = self._at / max(1, len(self._piece.data))
+        return self._events + int(self._piece.events * share)
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next bytes are due."""
+        if self._rate is None:
+            return 0.0
+        if self._began is None:
+            self._began = now
+        return max(0.0, self._began + self._events / self._rate - now)
+
+    def write(self) -> int:
+        """Sends what the server takes of the next bytes; returns how many."""
+        data = memoryview(self._piece.data)[self._at : self._at + WRITE_BYTES]
+        try:
+            size = self.connection.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._lose(error.strerror)
+            return 0
+        log.debug("source sent %d bytes", size)
+        if self._log_lines:
+            for line in bytes(data[:size]).splitlines(keepends=True):
+                log.debug("source sent %r", line)
+        self.sent_bytes += size
+        self._at += size
+        if self._at == len(self._piece.data):
+            self._events += self._piece.events
+            self._piece = next(self._pieces, Chunk(b"", 0))
+            self._at = 0
+        return size
+
+    def read(self) -> bool:
+        """Notices that the server closed; what it sends is discarded. False: nothing more comes."""
+        try:
+            if self.connection.recv(4096):
+                return True
+            self._lose(None)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            self._lose(error.strerror)
+        return False
+
+    def _lose(self, reason: str | None) -> None:
+        if self.done:
+            return
+        why = f" ({reason})" if reason else ""
+        self.lost = (
+            f"the server closed the source's connection after "
+            f"{self.sent_bytes:,} of {self.total_bytes:,} bytes{why}"
+        )
+        log.debug("%s", self.lost)
+
+
+def _split(chunks: Sequence[Chunk], rate: float) -> Iterator[Chunk]:
+    size = max(1, int(rate * _PIECE_SECONDS))
+    for chunk in chunks:
+        lines = chunk.data.splitlines(keepends=True)
+        for start in range(0, len(lines), size):
+            piece = lines[start : start + size]
+            yield Chunk(b"".join(piece), len(piece))

@@ -1,0 +1,170 @@
+"""The command line as a user meets it: statuses, output, interrupts."""
+
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running import flags
+from servers import Server
+from test_server_process import command
+
+import simulator
+from simulator import cli
+from simulator.server_process import ServerProcess
+from simulator.workload import Workload
+
+ROOT = Path(__file__).parents[2]
+SMALL = ("--total-events", 60, "--concurrency-level", 3, "--number-of-users", 5)
+PATIENCE = 20.0
+"""seconds after which a child that should have spoken or ended has not"""
+
+
+@pytest.fixture(autouse=True)
+def _no_parameters_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("logLevel", "totalEvents", "concurrencyLevel", "numberOfUsers", "timeout"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+    with Server(3) as server:
+        assert simulator.main(flags(server, *SMALL)) == 0
+    captured = capsys.readouterr()
+    assert captured.out.endswith("\n\\o/ ALL NOTIFICATIONS RECEIVED \\o/\n")
+    assert captured.err == ""
+    for figure in ("events sent", "deliveries", "events/s", "deliveries/s", "MB/s"):
+        assert figure in captured.out
+    assert "server's CPU" not in captured.out
+
+
+def test_something_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    users = Workload(60, 3, 5).connected
+    server = Server(3, lambda user, _nth, line: b"" if user == users[2] else line, last=60)
+    with server:
+        assert simulator.main(flags(server, *SMALL, "--log-level", "error")) == 1
+    out = capsys.readouterr().out
+    assert out.startswith(f"FAILED\nuser {users[2]}: missing at its event 1: nothing more came\n")
+    assert "    expected  '" in out
+    assert "    received  nothing\n" in out
+
+
+def test_parameters_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"totalEvents": 60, "concurrencyLevel": 3, "numberOfUsers": 5}.items():
+        monkeypatch.setenv(name, str(value))
+    with Server(3) as server:
+        assert simulator.main(flags(server)) == 0
+
+
+def test_debug_tells_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    user = Workload(60, 3, 5).connected[0]
+    with Server(3) as server:
+        assert simulator.main(flags(server, *SMALL, "--log-level", "debug")) == 0
+    out = capsys.readouterr().out
+    for part in (f"client {user} connected", "source connected", "source sent b'", "block 0"):
+        assert part in out
+
+
+def test_a_wrong_parameter(capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulator.main(["--rate", "x"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == ("simulator: error: --rate: 'x' is not a number above 0 (see --help)\n")
+    assert captured.out == ""
+
+
+def test_no_server(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = str(closed.getsockname()[1])
+    assert simulator.main(["--client-listener-port", port]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "python -m maze.serve" in line
+    assert "--serve" in line
+
+
+def test_no_source_port(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = str(closed.getsockname()[1])
+    with Server(3) as server:
+        assert simulator.main(flags(server, *SMALL, "--event-listener-port", port)) == 2
+    assert "no server for the event source at" in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_read_the_ids(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("simulator.player.wait_until_taken", lambda *_: False)
+    with Server(3) as server:
+        assert simulator.main(flags(server, *SMALL)) == 0
+    assert "has not read all user ids" in capsys.readouterr().out
+
+
+def test_a_server_of_our_own(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*map(str, SMALL), "--serve", "--linger", "0", "--settle", "0"]
+    assert simulator.main(arguments, command("behaves", 3)) == 0
+    out = capsys.readouterr().out
+    assert "server's CPU" in out
+    assert "server's peak memory" in out
+
+
+def test_a_server_of_our_own_that_dies(capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulator.main(["--serve"], command("dies")) == 2
+    assert "the server ended before it was ready" in capsys.readouterr().err
+
+
+def test_an_interrupt_stops_the_server_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[ServerProcess] = []
+
+    class Watched(ServerProcess):
+        def stop(self) -> None:
+            super().stop()
+            started.append(self)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "ServerProcess", Watched)
+    monkeypatch.setattr(cli, "prepare", interrupt)
+    assert simulator.main([*map(str, SMALL), "--serve"], command("behaves", 3)) == 130
+    assert capsys.readouterr().err == "simulator: interrupted\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0].pid, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_real_interrupt(number: signal.Signals) -> None:
+    with Server(3, lambda *_: b"") as server:
+        child = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "simulator"),
+                *flags(server, *SMALL, "--timeout", 60_000, "--log-level", "debug"),
+            ],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with child:
+            assert child.stdout is not None
+            assert child.stderr is not None
+            for line in child.stdout:
+                if "source sent" in line:
+                    break
+            child.send_signal(number)
+            assert child.wait(PATIENCE) == 130
+            assert child.stderr.read() == "simulator: interrupted\n"
+
+
+def test_the_module_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys, "argv", ["simulator", "--mix", "no"])
+    try:
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_module("simulator", run_name="__main__")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == 2

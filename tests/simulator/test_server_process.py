@@ -1,0 +1,78 @@
+"""The server that the simulator starts: a stand-in that behaves well, or not."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from simulator.errors import ServerProcessError
+from simulator.server_process import COMMAND, ServerProcess
+
+STAND_IN = str(Path(__file__).with_name("stand_in.py"))
+
+
+def command(manner: str, clients: int = 0) -> list[str]:
+    return [sys.executable, STAND_IN, manner, str(clients)]
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_it_starts_tells_its_ports_and_is_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level(logging.DEBUG, "simulator"),
+        ServerProcess(command("behaves")) as server,
+    ):
+        assert server.source_port > 0
+        assert server.client_port > 0
+        pid = server.pid
+        assert not is_gone(pid)
+    assert is_gone(pid)
+    assert server.usage is not None
+    assert server.usage.cpu_seconds > 0
+    assert server.usage.peak_bytes > 2**20
+    levels = {record.getMessage(): record.levelname for record in caplog.records}
+    assert levels["server: not JSON"] == "WARNING"
+    assert levels["server: [1, 2]"] == "WARNING"
+    assert levels['server: {"event": "odd", "level": "warning"}'] == "WARNING"
+    assert any("ready" in text and level == "DEBUG" for text, level in levels.items())
+    server.stop()  # once more does nothing
+
+
+def test_it_is_killed_if_it_does_not_stop(caplog: pytest.LogCaptureFixture) -> None:
+    with ServerProcess(command("stubborn"), stop_timeout=0.2) as server:
+        pid = server.pid
+    assert is_gone(pid)
+    assert server.usage is not None
+    assert "did not stop within" in caplog.text
+
+
+def test_it_ends_before_it_is_ready() -> None:
+    server = ServerProcess(command("dies"))
+    with pytest.raises(ServerProcessError, match=r"ended before .* OSError: no"), server:
+        pytest.fail("it is not ready")
+    assert is_gone(server.pid)
+
+
+def test_it_does_not_get_ready() -> None:
+    server = ServerProcess(command("silent"), ready_timeout=0.3)
+    with pytest.raises(ServerProcessError, match=r"not ready within 0\.3 s; it said: "), server:
+        pytest.fail("it is not ready")
+    assert is_gone(server.pid)
+
+
+def test_it_cannot_be_started() -> None:
+    server = ServerProcess(["/nowhere/there is no server"])
+    with pytest.raises(ServerProcessError, match="cannot start /nowhere"), server:
+        pytest.fail("it is not there")
+
+
+def test_the_command_is_the_documented_one() -> None:
+    assert COMMAND[1:3] == ("-m", "maze.serve")
