@@ -38,6 +38,7 @@ class Server:
         source_bytes: int | None = None,
         reset: bool = False,
         close_at_handshake: bool = False,
+        stay: bool = False,
     ) -> None:
         self._clients = clients
         self._tamper = tamper
@@ -45,6 +46,8 @@ class Server:
         self._source_bytes = source_bytes  # after so many the source's connection is closed
         self._reset = reset  # close with RST instead of FIN
         self._close_at_handshake = close_at_handshake
+        # The clients stay connected until the simulator goes, whatever became of the source.
+        self._stay = stay or source_bytes is not None
         self._source_listener = self._listen()
         self._client_listener = self._listen()
         self.source_port: int = self._source_listener.getsockname()[1]
@@ -86,8 +89,7 @@ class Server:
                 self._serve(source)
                 if self._reset:
                     self._make_abortive(source)
-            if self._source_bytes is not None:
-                # The clients stay until the simulator goes.
+            if self._stay:
                 for session in self.sessions.values():
                     session.recv(1)
         for session in self.sessions.values():

@@ -137,7 +137,7 @@ def test_an_interrupt_stops_the_server_too(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_real_interrupt(number: signal.Signals) -> None:
-    with Server(3, lambda *_: b"") as server:
+    with Server(3, lambda *_: b"", stay=True) as server:
         child = subprocess.Popen(
             [
                 *(sys.executable, "-m", "simulator"),
