@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
+import termios
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -76,3 +78,14 @@ def has_finished(sock: GeventSocket) -> bool:
     except OSError:
         return True
     return bool(struct.unpack("B", state)[0] != _ESTABLISHED)
+
+
+def unacknowledged_bytes(descriptor: int) -> int:
+    """Bytes sent on a TCP connection that the peer's system has not acknowledged.
+
+    Source: SIOCOUTQ in tcp(7), the same number as TIOCOUTQ. Where the system does not
+    tell (it is Linux that does), the answer is 0.
+    """
+    if not hasattr(socket, "TCP_INFO"):
+        return 0
+    return int(struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))[0])

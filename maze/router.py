@@ -12,17 +12,23 @@ event is behind in the same stream.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
 
 import gevent
 from gevent.event import Event
 
-from maze.core import Fanout, FollowGraph, Recipient, ReorderBuffer, Run
+from maze.core import Fanout, FollowGraph, Payload, ReorderBuffer, Run
 from maze.rejects import RejectLog
-from maze.session import CloseReason, Payload, Session
 from maze.settings import Settings
 
+if TYPE_CHECKING:
+    from maze.session import Session
+
 BATCH_EVENTS = 16_384
-"""Events routed in one go. A chunk of 256 KiB holds about as many; more only adds latency."""
+"""Events routed in one go, and read ahead for it; more adds latency and saves little."""
+
+GRACE_SECONDS = 0.001
+"""How long a client may take to fetch what was just sent, before it counts as slow."""
 
 
 class Router:
@@ -38,10 +44,13 @@ class Router:
         self.routed_events = 0
         self.queued_bytes = 0
         """bytes that wait for all sessions together, those that are shared counted once"""
+        self._sessions: dict[Session, None] = {}
         self._full: dict[Session, None] = {}
+        self._waits_for_room = False
         self._work = Event()
         self._room = Event()
         self._source_may_read = Event()
+        self._source_may_read.set()
         self._idle = Event()
         self._idle.set()
 
@@ -52,14 +61,15 @@ class Router:
 
         Raises ReorderBufferFullError if a gap did not fill and the policy is to fail.
         """
+        ready = self.reorder.ready
         for run in runs:
             self._rejects.record(self.reorder.add(run), peer)
         self._rejects.record(self.reorder.enforce_limit(), peer)
         self._announce()
-        if self._source_may_read.is_set():
-            gevent.sleep(0)  # a source that never has to wait must not keep the others out
-        else:
+        if not self._source_may_read.is_set():
             self._source_may_read.wait()
+        elif ready == self.reorder.ready:
+            gevent.sleep(0)  # a source that brings nothing on must not keep the others out
 
     def end_stream(self, peer: str) -> None:
         """The last source has left: route all it sent, then forget the stream.
@@ -74,30 +84,30 @@ class Router:
         self.fanout.graph.clear()
         self.reorder.reset()
 
-    # For the client port.
+    # For the sessions.
 
-    def connect(self, recipient: Recipient) -> None:
-        """From the next batch on the recipient's session gets its payloads."""
-        self.fanout.graph.connect(recipient)
+    def connect(self, session: Session) -> None:
+        """From the next batch on the session gets its payloads."""
+        self._sessions[session] = None
+        self.fanout.graph.connect(session)
 
-    def disconnect(self, recipient: Recipient) -> None:
-        """The recipient's session is gone; nobody waits for it any more."""
-        self.fanout.graph.disconnect(recipient)
-        self.has_room(recipient.session)
+    def disconnect(self, session: Session) -> None:
+        """The session is gone; nobody waits for it any more."""
+        del self._sessions[session]
+        self.fanout.graph.disconnect(session)
+        self.has_room(session)
 
     def has_room(self, session: Session) -> None:
         """The session holds no more than it may."""
         if session in self._full:
             del self._full[session]
-            if not self._full:
-                self._room.set()
+            self._announce_room()
 
-    def give_back(self, size: int) -> None:
-        """That many queued bytes were sent, or belonged to sessions that are gone."""
-        before = self.queued_bytes
-        self.queued_bytes -= size
-        if before > self._settings.total_buffer >= self.queued_bytes:
-            self._room.set()
+    def release(self, payload: Payload) -> None:
+        """A session has sent the payload, or ended before."""
+        self.queued_bytes -= payload.release()
+        if self._waits_for_room:
+            self._announce_room()
 
     # For the server.
 
@@ -113,20 +123,24 @@ class Router:
             while self.reorder.ready:
                 self._make_room()
                 self._hand_out()
-            self._source_may_read.set()
+                self._pace_source()
+                gevent.sleep(0)  # let the sessions send
             self._idle.set()
 
     def _announce(self) -> None:
+        """Something may be ready."""
         if self.reorder.ready:
             self._idle.clear()
             self._work.set()
-        self._let_source_read()
+        self._pace_source()
 
-    def _let_source_read(self) -> None:
-        waits_for_room = bool(self._full) or self._over_total()
-        if not self.reorder.ready or (
-            waits_for_room and self.reorder.ready < self._settings.reorder_limit
-        ):
+    def _pace_source(self) -> None:
+        """Let the source read, or pause it: up to a batch is read ahead while the router works.
+
+        While the router waits for room it is as much as the reorder buffer takes.
+        """
+        limit = self._settings.reorder_limit
+        if self.reorder.ready < (limit if self._waits_for_room else min(limit, BATCH_EVENTS)):
             self._source_may_read.set()
         else:
             self._source_may_read.clear()
@@ -134,33 +148,49 @@ class Router:
     def _over_total(self) -> bool:
         return self.queued_bytes > self._settings.total_buffer
 
-    def _make_room(self) -> None:
-        if self._settings.slow_client == "disconnect":
-            for session in list(self._full):
-                session.close(CloseReason.SLOW)
-            while self._over_total():
-                fullest = max(self._sessions(), key=lambda session: session.queued_bytes)
-                fullest.close(CloseReason.SLOW)
-            return
-        while self._full or self._over_total():
-            self._room.clear()
-            self._let_source_read()
-            self._room.wait()
+    def _lacks_room(self) -> bool:
+        return bool(self._full) or self._over_total()
 
-    def _sessions(self) -> Iterable[Session]:
-        return (recipient.session for recipient in self.fanout.graph.recipients)
+    def _announce_room(self) -> None:
+        if not self._lacks_room():
+            self._room.set()
+
+    def _make_room(self) -> None:
+        if not self._lacks_room():
+            return
+        if self._settings.slow_client == "disconnect":
+            self._wait_for_room(GRACE_SECONDS)
+            for session in list(self._full):
+                session.close_slow()
+            while self._over_total():
+                max(self._sessions, key=lambda session: session.queued_bytes).close_slow()
+        else:
+            self._wait_for_room(None)
+
+    def _wait_for_room(self, timeout: float | None) -> None:
+        self._waits_for_room = True
+        self._room.clear()
+        self._pace_source()
+        self._room.wait(timeout)
+        self._waits_for_room = False
 
     def _hand_out(self) -> None:
-        """Route one batch. Nothing here waits, so a batch reaches all sessions or none."""
-        runs = self.reorder.take_ready(BATCH_EVENTS)
+        """Route one batch. Nothing here waits, so a batch reaches all sessions or none.
+
+        A batch adds to one session, and to all, at most half of what may wait
+        for them: who has taken the batch before is never over the bound.
+        """
         limit = self._settings.client_buffer
-        shared: Payload | None = None
-        for session, data in self.fanout.route(runs):
-            if shared is None or shared.data is not data:
-                shared = Payload(data, self)
-                self.queued_bytes += len(data)
-            shared.holders += 1
-            session.push(shared)
+        runs = self.reorder.take_ready(BATCH_EVENTS)
+        payloads, rest = self.fanout.route(runs, limit // 2, self._settings.total_buffer // 2)
+        self.reorder.put_back(rest)
+        for session, payload in cast("list[tuple[Session, Payload]]", payloads):
+            self.queued_bytes += payload.hold()
+            session.push(payload)
             if session.queued_bytes > limit:
                 self._full[session] = None
-        self.routed_events += sum(map(len, runs))
+        self.routed_events += _events(runs) - _events(rest)
+
+
+def _events(runs: list[Run]) -> int:
+    return sum(len(run) for run in runs if not run.void)

@@ -14,21 +14,25 @@ from typing import TYPE_CHECKING
 
 import gevent
 import structlog
+from gevent import GreenletExit
 from gevent.queue import SimpleQueue
-from gevent.socket import socket
+from gevent.socket import socket, wait_write
 
-from maze.core import Recipient
-from maze.net import current_greenlet
+from maze.core import Payload, Recipient
+from maze.net import current_greenlet, unacknowledged_bytes
 
 if TYPE_CHECKING:
     from maze.clients import ClientPort
-    from maze.router import Router
 
 log = structlog.get_logger()
 
 SEND_BYTES = 48 * 1024
-"""Payloads are joined up to about this size: a send costs 4 us whatever it carries
+"""Payloads are gathered up to about this size: a send costs 4 us whatever it carries
 up to some 50 KB, and more from 64 KiB on (measured on loopback)."""
+MOST_PARTS = 512
+"""in one vectored send; the system takes 1024 (IOV_MAX)"""
+STALL_CHECKS = 4
+"""how often within the stall timeout is asked what a client has acknowledged"""
 DISCARD_BYTES = 64 * 1024
 
 
@@ -51,51 +55,49 @@ class CloseReason(StrEnum):
     """by a fault of the server, whose traceback is in the log"""
 
 
-class Payload:
-    """Bytes that wait in the queues of one or more sessions; counted once."""
-
-    __slots__ = ("_router", "data", "holders")
-
-    def __init__(self, data: bytes, router: Router) -> None:
-        self.data = data
-        self.holders = 0
-        self._router = router
-
-    def release(self) -> None:
-        """One session needs it no longer."""
-        self.holders -= 1
-        if not self.holders:
-            self._router.give_back(len(self.data))
-
-
 LOUD = {CloseReason.STALLED, CloseReason.SLOW, CloseReason.STOPPED}
 """the server ended the session and bytes were lost: logged as a warning"""
 
 
-class Session:
+class Session(Recipient):
     """One connected user client."""
 
+    __slots__ = (
+        "_closed",
+        "_greenlet",
+        "_in_hand",
+        "_port",
+        "_queue",
+        "_sock",
+        "_watcher",
+        "peer",
+        "queued_bytes",
+        "sent_bytes",
+    )
+
     def __init__(self, user: int, sock: socket, peer: str, port: ClientPort) -> None:
-        self.user = user
+        super().__init__(user)
         self.peer = peer
         self.queued_bytes = 0
         self.sent_bytes = 0
         self._sock = sock
         self._port = port
         self._queue: SimpleQueue[Payload | None] = SimpleQueue()
-        self._recipient = Recipient(user, self)
+        self._in_hand: list[Payload] = []
         self._greenlet = current_greenlet()
         self._watcher = gevent.get_hub().loop.io(sock.fileno(), 1)
-        self._closed_for: CloseReason | None = None
+        self._closed = False
 
     def serve(self) -> None:
         """Send whatever is pushed, until the session is closed."""
         self._port.enter(self)
-        self._port.router.connect(self._recipient)
+        self._port.router.connect(self)
         self._watcher.start(self._discard)
         log.debug("session_opened", user=self.user, client=self.peer)
         try:
             self._write()
+        except GreenletExit:
+            pass  # closed from elsewhere; let out, it would keep this frame alive
         except TimeoutError:
             self.close(CloseReason.STALLED)
         except OSError as error:
@@ -103,27 +105,25 @@ class Session:
         finally:
             self.close(CloseReason.FAILED)  # by an error of ours, whose traceback follows
 
-    def push(self, payload: Payload) -> None:
-        """Queue a payload; never waits."""
-        self.queued_bytes += len(payload.data)
+    def push(self, payload: Payload | None) -> None:
+        """Queue a payload; never waits. None closes the session once all before it is sent."""
+        if payload:
+            self.queued_bytes += payload.size
         self._queue.put(payload)
-
-    def finish(self) -> None:
-        """Close the session once everything queued is sent."""
-        self._queue.put(None)
 
     def close(self, reason: CloseReason, **details: object) -> None:
         """End the session now, and free its queue; may be called from anywhere, and twice."""
-        if self._closed_for is not None:
+        if self._closed:
             return
-        self._closed_for = reason
+        self._closed = True
         self._watcher.stop()
         self._watcher.close()
         lost_bytes = self.queued_bytes
+        self._release_in_hand()
         while not self._queue.empty():
             if payload := self._queue.get():
                 self._release(payload)
-        self._port.router.disconnect(self._recipient)
+        self._port.router.disconnect(self)
         self._port.leave(self, reason)
         write = log.warning if reason in LOUD else log.debug
         write(
@@ -138,43 +138,70 @@ class Session:
         if self._greenlet is not current_greenlet():
             self._greenlet.kill(block=False)
 
+    def close_slow(self) -> None:
+        """End the session because too much waits for its client."""
+        self.close(CloseReason.SLOW)
+
     def _write(self) -> None:
-        """Join what has queued up and send it; at once when idle, in large pieces when busy."""
+        """Send what has queued up; at once when idle, in large pieces when busy."""
         limit = self._port.settings.client_buffer
-        self._sock.settimeout(self._port.settings.stall_timeout)
+        router = self._port.router
         queue = self._queue
         while (payload := queue.get()) is not None:
-            payloads = [payload]
-            size = len(payload.data)
+            self._in_hand.append(payload)
+            size = payload.size
             while size < SEND_BYTES and not queue.empty():
                 following = queue.get()
                 if following is None:
                     queue.put(None)
                     break
-                payloads.append(following)
-                size += len(following.data)
-            try:
-                self._send(_joined(payloads))
-            finally:
-                for each in payloads:
-                    self._release(each)
+                self._in_hand.append(following)
+                size += following.size
+            self._send([part for payload in self._in_hand for part in payload.parts])
+            self._release_in_hand()
             if self.queued_bytes <= limit:
-                self._port.router.has_room(self)
+                router.has_room(self)
         self.close(CloseReason.FINISHED)
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, parts: list[bytes | memoryview]) -> None:
         """Send it all; TimeoutError if the client takes nothing for the stall timeout."""
-        sent = self._sock.send(data)
-        self.sent_bytes += sent
-        rest = memoryview(data)[sent:]
-        while rest:
-            sent = self._sock.send(rest)
+        descriptor = self._sock.fileno()
+        while parts:
+            try:
+                sent = os.writev(descriptor, parts[:MOST_PARTS])
+            except BlockingIOError:
+                self._wait_until_writable(descriptor)
+                continue
             self.sent_bytes += sent
-            rest = rest[sent:]
+            parts = _behind(sent, parts)
+
+    def _wait_until_writable(self, descriptor: int) -> None:
+        """Wait for room; TimeoutError if the client takes nothing for the stall timeout.
+
+        The kernel reports room only once a third of the send buffer is free, so a client
+        that takes a little all the time is known by what it has acknowledged.
+        """
+        step = self._port.settings.stall_timeout / STALL_CHECKS
+        checks = 0
+        unacknowledged = unacknowledged_bytes(descriptor)
+        while checks < STALL_CHECKS:
+            try:
+                wait_write(descriptor, step)
+            except TimeoutError:
+                before, unacknowledged = unacknowledged, unacknowledged_bytes(descriptor)
+                checks = checks + 1 if unacknowledged == before else 0
+            else:
+                return
+        raise TimeoutError
 
     def _release(self, payload: Payload) -> None:
-        self.queued_bytes -= len(payload.data)
-        payload.release()
+        self.queued_bytes -= payload.size
+        self._port.router.release(payload)
+
+    def _release_in_hand(self) -> None:
+        for payload in self._in_hand:
+            self._release(payload)
+        self._in_hand.clear()
 
     def _discard(self) -> None:
         """Called by the event loop when the client said something, or left."""
@@ -191,7 +218,10 @@ class Session:
             self.close(CloseReason.LEFT)
 
 
-def _joined(payloads: list[Payload]) -> bytes:
-    if len(payloads) == 1:
-        return payloads[0].data
-    return b"".join([payload.data for payload in payloads])
+def _behind(sent: int, parts: list[bytes | memoryview]) -> list[bytes | memoryview]:
+    """What is left of the parts once so many bytes were sent."""
+    for index, part in enumerate(parts):
+        if sent < len(part):
+            return [memoryview(part)[sent:], *parts[index + 1 :]]
+        sent -= len(part)
+    return []

@@ -11,6 +11,7 @@ The shell imports the names below and no others.
 from maze.core.events import Decoder, Event, Run, parse_number
 from maze.core.fanout import Fanout
 from maze.core.graph import FollowGraph, Recipient
+from maze.core.payload import Payload
 from maze.core.rejects import Reason, Reject
 from maze.core.reorder import ReorderBuffer, ReorderBufferFullError
 
@@ -19,6 +20,7 @@ __all__ = [
     "Event",
     "Fanout",
     "FollowGraph",
+    "Payload",
     "Reason",
     "Recipient",
     "Reject",

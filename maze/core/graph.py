@@ -13,17 +13,15 @@ unfollow touches one entry of each index.
 """
 
 from collections.abc import Collection
-from typing import Any
 
 
 class Recipient:
-    """A session as the core knows it: its user, and whatever object stands for it outside."""
+    """A session as the core knows it: one connected client of a user."""
 
-    __slots__ = ("session", "user")
+    __slots__ = ("user",)
 
-    def __init__(self, user: int, session: Any = None) -> None:
+    def __init__(self, user: int) -> None:
         self.user = user
-        self.session = session
 
 
 class FollowGraph:

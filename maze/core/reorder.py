@@ -107,8 +107,8 @@ class ReorderBuffer:
     def take_ready(self, limit: int) -> list[Run]:
         """Remove and return the runs whose turn has come, in order.
 
-        Whole runs are taken until they hold at least ``limit`` events. Void
-        runs are passed over.
+        Whole runs, void ones too, are taken until they hold at least ``limit``
+        events.
         """
         taken: list[Run] = []
         count = 0
@@ -116,10 +116,17 @@ class ReorderBuffer:
             run = self._runs.popitem(0)[1]
             self.ready -= len(run)
             self.next_sequence = run.end
-            if not run.void:
-                taken.append(run)
-                count += len(run)
+            taken.append(run)
+            count += len(run)
         return taken
+
+    def put_back(self, runs: list[Run]) -> None:
+        """Undo the taking of the last runs; they are ready again."""
+        for run in runs:
+            self._runs[run.first] = run
+            self.ready += len(run)
+        if runs:
+            self.next_sequence = runs[0].first
 
     def _new_pieces(self, run: Run, rejects: list[Reject]) -> Iterator[Run]:
         """The parts of a run that have to be held; its other numbers go to ``rejects``."""

@@ -45,12 +45,18 @@ class Core:
 
     def route(self, batch: int) -> None:
         while self.reorder.ready:
-            payloads = self.fanout.route(self.reorder.take_ready(batch))
+            payloads, rest = self.fanout.route(self.reorder.take_ready(batch), batch, 5 * batch)
+            self.reorder.put_back(rest)
             self.reorder._check()
-            assert len(payloads) == len({session for session, _ in payloads})
-            for session, payload in payloads:
-                assert payload.endswith(b"\n")
-                self.received[session] += payload
+            received = dict(payloads)
+            assert len(received) == len(payloads)
+            for name, recipient in self.recipients.items():
+                if payload := received.pop(recipient, None):
+                    data = b"".join(payload.parts)
+                    assert len(data) == payload.size
+                    assert data.endswith(b"\n")
+                    self.received[name] += data
+            assert not received
 
 
 class Pair:
@@ -66,7 +72,7 @@ class Pair:
         self.sessions += 1
         name = f"session {self.sessions} of user {user}"
         self.model.clients[name] = (user, [])
-        self.core.recipients[name] = Recipient(user, name)
+        self.core.recipients[name] = Recipient(user)
         self.core.fanout.graph.connect(self.core.recipients[name])
         self.compare()
         return name

@@ -59,13 +59,14 @@ def delivered(pieces: list[bytes], batch: int, first: int = 1) -> dict[int, byte
     decoder, reorder, fanout = Decoder(), ReorderBuffer(first), Fanout(FollowGraph())
     received = dict.fromkeys(USERS, b"")
     for user in USERS:
-        fanout.graph.connect(Recipient(user, user))
+        fanout.graph.connect(Recipient(user))
     for piece in pieces:
         for run in decoder.feed(piece)[0]:
             assert reorder.add(run) == []
         while reorder.ready:
-            for session, payload in fanout.route(reorder.take_ready(batch)):
-                received[session] += payload
+            payloads, _ = fanout.route(reorder.take_ready(batch))
+            for recipient, payload in payloads:
+                received[recipient.user] += b"".join(payload.parts)
     assert reorder.waiting == 0
     return received
 

@@ -18,7 +18,7 @@ from maze.core import events
 )
 def test_the_fast_way_and_the_slow_way_give_the_same_events(chunk: bytes) -> None:
     assert events._WELL_FORMED.fullmatch(chunk)
-    assert events._split(chunk) == [events._decode_line(line) for line in events._lines(chunk)]
+    assert events._split(chunk) == [events.decode_line(line) for line in events._lines(chunk)]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,8 @@
 """Who gets what, and in what order; events go in as lines, through the decoder."""
 
-from collections import defaultdict
-from typing import Any
-
 import pytest
 
-from maze.core import Decoder, Fanout, FollowGraph, Recipient
+from maze.core import Decoder, Fanout, FollowGraph, Payload, Recipient
 
 
 class World:
@@ -20,7 +17,7 @@ class World:
     def connect(self, user: int) -> None:
         count = 1 + sum(recipient.user == user for recipient in self.recipients.values())
         name = f"{user}" if count == 1 else f"{user}/{count}"
-        self.recipients[name] = Recipient(user, name)
+        self.recipients[name] = Recipient(user)
         self.fanout.graph.connect(self.recipients[name])
         self.fanout.graph._check()
 
@@ -28,23 +25,36 @@ class World:
         self.fanout.graph.disconnect(self.recipients.pop(name))
         self.fanout.graph._check()
 
-    def payloads(self, *contents: str) -> list[tuple[Any, bytes]]:
-        """Route one batch of numbered lines."""
+    def payloads(self, *contents: str) -> dict[str, Payload]:
+        """Route one batch of numbered lines; a payload for each session that got something."""
         stream = "".join(f"{number}|{text}\n" for number, text in enumerate(contents, start=1))
-        runs, rejects = Decoder().feed(stream.encode())
+        return self.payloads_of(stream.encode())
+
+    def payloads_of(self, stream: bytes) -> dict[str, Payload]:
+        """Route one batch of whatever the stream holds."""
+        runs, rejects = Decoder().feed(stream)
         assert not rejects
-        payloads = self.fanout.route(runs)
+        payloads, rest = self.fanout.route(runs)
+        assert rest == []
         self.fanout.graph._check()
-        return payloads
+        names = {recipient: name for name, recipient in self.recipients.items()}
+        assert len(payloads) == len(dict(payloads)), "a session gets one payload a batch"
+        return {names[recipient]: payload for recipient, payload in payloads}
 
     def route(self, *contents: str) -> dict[str, str]:
         """What each session got, as the numbers of the lines."""
-        got: defaultdict[str, str] = defaultdict(str)
-        for session, payload in self.payloads(*contents):
-            assert session not in got, "a session gets one payload a batch"
-            assert payload.endswith(b"\n"), "whole lines only"
-            got[session] = " ".join(line.split("|")[0] for line in payload.decode().splitlines())
-        return dict(got)
+        got: dict[str, str] = {}
+        for session, payload in self.payloads(*contents).items():
+            data = bytes_of(payload)
+            assert data.endswith(b"\n"), "whole lines only"
+            got[session] = " ".join(line.split("|")[0] for line in data.decode().splitlines())
+        return got
+
+
+def bytes_of(payload: Payload) -> bytes:
+    data = b"".join(payload.parts)
+    assert payload.size == len(data)
+    return data
 
 
 # Who is notified.
@@ -132,16 +142,16 @@ def test_user_0_is_a_user_like_any_other() -> None:
 
 
 def test_007_is_user_7_and_the_bytes_stay() -> None:
-    assert World(7).payloads("P|1|007") == [("7", b"1|P|1|007\n")]
+    payloads = World(7).payloads("P|1|007")
+    assert bytes_of(payloads["7"]) == b"1|P|1|007\n"
 
 
 # Bytes and order.
 
 
 def test_the_bytes_are_those_that_were_read() -> None:
-    world = World(7)
-    runs, _ = Decoder().feed(b"001|B\r\n2|P|1|7\n3|B\n4|P|1|07\r\n")
-    assert world.fanout.route(runs) == [("7", b"001|B\r\n2|P|1|7\n3|B\n4|P|1|07\r\n")]
+    stream = b"001|B\r\n2|P|1|7\n3|B\n4|P|1|07\r\n"
+    assert bytes_of(World(7).payloads_of(stream)["7"]) == stream
 
 
 @pytest.mark.parametrize(
@@ -180,12 +190,9 @@ def test_sessions_with_own_events_at_different_places_keep_their_order_each() ->
 
 def test_several_runs_make_one_batch_and_one_payload_a_session() -> None:
     world = World(1, 2)
-    runs, _ = Decoder().feed(b"1|B\n2|P|9|1\n7|B\n8|P|9|1\n20|B\n")
-    assert len(runs) == 3
-    assert dict(world.fanout.route(runs)) == {
-        "1": b"1|B\n2|P|9|1\n7|B\n8|P|9|1\n20|B\n",
-        "2": b"1|B\n7|B\n20|B\n",
-    }
+    payloads = world.payloads_of(b"1|B\n2|P|9|1\n7|B\n8|P|9|1\n20|B\n")
+    assert bytes_of(payloads["1"]) == b"1|B\n2|P|9|1\n7|B\n8|P|9|1\n20|B\n"
+    assert bytes_of(payloads["2"]) == b"1|B\n7|B\n20|B\n"
 
 
 def test_nothing_is_carried_from_one_batch_to_the_next() -> None:
@@ -197,9 +204,17 @@ def test_nothing_is_carried_from_one_batch_to_the_next() -> None:
 
 
 def test_an_empty_batch_gives_nobody_anything() -> None:
-    world = World(1, 2)
-    assert world.fanout.route([]) == []
-    assert world.fanout.route(iter([])) == []
+    assert World(1, 2).fanout.route([]) == ([], [])
+
+
+def test_a_number_with_nothing_to_deliver_is_passed_over() -> None:
+    world = World(1, 7)
+    runs, _ = Decoder().feed(b"1|P|9|7\n2|X|1|7\n3|P|9|7\n")
+    runs.sort(key=lambda run: run.first)
+    assert [run.void for run in runs] == [False, True, False]
+    ((recipient, payload),), rest = world.fanout.route(runs)
+    assert (recipient, rest) == (world.recipients["7"], [])
+    assert bytes_of(payload) == b"1|P|9|7\n3|P|9|7\n"
 
 
 # Broadcasts are stored once.
@@ -207,22 +222,88 @@ def test_an_empty_batch_gives_nobody_anything() -> None:
 
 @pytest.mark.parametrize("contents", [["B"], ["B", "B"], ["B", "P|9|1", "B"], ["B", "F|1|1"]])
 def test_sessions_with_broadcasts_alone_share_one_object(contents: list[str]) -> None:
-    payloads = dict(World(1, 2, 3, 4, 4).payloads(*contents))
+    payloads = World(1, 2, 3, 4, 4).payloads(*contents)
     shared = payloads["2"]
     assert all(payloads[session] is shared for session in ("3", "4", "4/2"))
-    assert shared == b"".join(b"%d|B\n" % n for n, text in enumerate(contents, 1) if text == "B")
+    lines = [b"%d|B\n" % number for number, text in enumerate(contents, 1) if text == "B"]
+    assert bytes_of(shared) == b"".join(lines)
 
 
 def test_all_sessions_share_one_object_if_none_got_anything_of_its_own() -> None:
     payloads = World(*range(100)).payloads("B", "S|5", "U|1|2", "B")
     assert len(payloads) == 100
-    assert len({id(payload) for _, payload in payloads}) == 1
+    assert len({id(payload) for payload in payloads.values()}) == 1
 
 
-def test_the_session_in_the_result_is_the_object_the_recipient_was_connected_with() -> None:
-    outside = object()
-    fanout = Fanout(FollowGraph())
-    fanout.graph.connect(Recipient(1, outside))
-    runs, _ = Decoder().feed(b"1|B\n")
-    ((session, _),) = fanout.route(runs)
-    assert session is outside
+def test_long_slices_of_the_tape_are_referred_to_and_short_ones_copied() -> None:
+    world = World(1, 2)
+    payloads = world.payloads("P|9|1", *["B"] * 2000, "P|9|1", "B", "P|9|1", *["B"] * 1000, "P|9|1")
+    own, shared = payloads["1"], payloads["2"]
+    tape = own.tape.data
+    assert own.tape is shared.tape
+    assert shared.parts == [tape]
+    assert (shared.size, shared.own_size) == (len(tape), 0)
+    first, long, between, also_long, last = own.parts
+    assert (first, between, last) == (
+        b"1|P|9|1\n",
+        b"2002|P|9|1\n2003|B\n2004|P|9|1\n",
+        b"3005|P|9|1\n",
+    )
+    assert isinstance(long, memoryview)
+    assert isinstance(also_long, memoryview)
+    assert long.obj is also_long.obj is tape
+    assert own.own_size == len(first) + len(between) + len(last)
+    assert bytes_of(own) == b"".join(
+        b"%d|P|9|1\n" % n if n in {1, 2002, 2004, 3005} else b"%d|B\n" % n for n in range(1, 3006)
+    )
+
+
+# Bounds.
+
+
+def test_routing_stops_behind_the_event_that_reaches_the_bound_of_a_payload() -> None:
+    world = World(1)
+    runs, _ = Decoder().feed(b"1|B\n2|P|9|5\n3|P|9|1\n4|B\n9|B\n")
+    payloads, rest = world.fanout.route(runs, 12)
+    assert [bytes_of(payload) for _, payload in payloads] == [b"1|B\n3|P|9|1\n"]
+    assert [(run.first, run.end) for run in rest] == [(4, 5), (9, 10)]
+    payloads, rest = world.fanout.route(rest, 1)
+    assert [bytes_of(payload) for _, payload in payloads] == [b"4|B\n"]
+    assert [(run.first, run.end) for run in rest] == [(9, 10)]
+    payloads, rest = world.fanout.route(rest, 4)
+    assert [bytes_of(payload) for _, payload in payloads] == [b"9|B\n"]
+    assert rest == []
+
+
+def test_what_goes_to_nobody_does_not_count_towards_the_bound() -> None:
+    runs, _ = Decoder().feed(b"1|P|9|5\n2|F|9|5\n3|S|9\n4|U|9|5\n5|P|9|1\n")
+    ((_, payload),), rest = World(1).fanout.route(runs, 1)
+    assert bytes_of(payload) == b"5|P|9|1\n"
+    assert rest == []
+
+
+def test_routing_stops_behind_the_event_that_reaches_the_bound_of_all() -> None:
+    world = World(1, 1, 1, 2)
+    runs, _ = Decoder().feed(b"1|B\n2|P|9|1\n3|B\n")
+    payloads, rest = world.fanout.route(runs, batch_bytes=4 + 3 * 8)
+    assert {bytes_of(payload) for _, payload in payloads} == {b"1|B\n2|P|9|1\n", b"1|B\n"}
+    assert [(run.first, run.end) for run in rest] == [(3, 4)]
+
+
+# How much memory is held.
+
+
+def test_what_is_shared_is_held_once() -> None:
+    payloads = World(1, 2, 3).payloads("P|9|1", *["B"] * 2000)
+    own, shared = payloads["1"], payloads["2"]
+    tape = len(own.tape.data)
+    assert payloads["3"] is shared
+    assert own.hold() == len(b"1|P|9|1\n") + tape
+    assert [shared.hold(), shared.hold()] == [0, 0]
+    assert own.release() == len(b"1|P|9|1\n")
+    assert [shared.release(), shared.release()] == [0, tape]
+
+
+def test_a_payload_that_refers_to_nothing_shared_holds_its_own_bytes() -> None:
+    payload = World(1).payloads("P|9|1", "B")["1"]
+    assert payload.hold() == payload.release() == payload.size == len(b"1|P|9|1\n2|B\n")

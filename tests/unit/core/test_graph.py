@@ -44,12 +44,6 @@ def test_nobody_follows_and_nobody_is_connected_at_first() -> None:
     assert not graph.recipients
 
 
-def test_a_recipient_knows_its_user_and_what_stands_for_it_outside() -> None:
-    outside = object()
-    assert (Recipient(7, outside).user, Recipient(7, outside).session) == (7, outside)
-    assert Recipient(7).session is None
-
-
 def test_a_follower_who_is_connected_is_in_the_audience() -> None:
     graph = Graph()
     one, two, _ = graph.join(1, 2, 3)
@@ -147,9 +141,9 @@ def test_sessions_of_a_user_leave_in_any_order(order: tuple[int, ...]) -> None:
         assert set(graph.of_user(1)) == set(graph.audience(9)) == set(graph.recipients) == left
 
 
-def test_two_sessions_with_the_same_object_outside_are_two_recipients() -> None:
+def test_two_sessions_of_a_user_are_two_recipients() -> None:
     graph = Graph()
-    one, two = Recipient(1, "same"), Recipient(1, "same")
+    one, two = Recipient(1), Recipient(1)
     graph.connect(one)
     graph.connect(two)
     graph.disconnect(one)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from maze.core import Reason, Reject, ReorderBuffer, ReorderBufferFullError, Run
+from maze.core import Decoder, Reason, Reject, ReorderBuffer, ReorderBufferFullError, Run
 
 LARGEST = 2**63 - 1
 
@@ -34,30 +34,41 @@ class Buffer(ReorderBuffer):
         self._check()
         return runs
 
+    def put_back(self, runs: list[Run]) -> None:
+        super().put_back(runs)
+        self._check()
+
     def reset(self) -> None:
         super().reset()
         self._check()
 
     def take_lines(self) -> list[bytes]:
         """Take all that is ready."""
-        return [event[1] for run in self.take_ready() for event in run.events]
+        return [run.line(number) for run, number in self._take()]
 
     def take_numbers(self) -> list[int]:
-        return [event[0] for run in self.take_ready() for event in run.events]
+        return [number for _, number in self._take()]
+
+    def _take(self) -> list[tuple[Run, int]]:
+        runs = [run for run in self.take_ready() if not run.void]
+        return [(run, number) for run in runs for number in range(run.first, run.end)]
 
 
 def line(number: int, mark: str = "") -> bytes:
-    return f"{number}|B{mark}\n".encode()
+    """An event; with another mark it is another event with the same number."""
+    return (f"{number}|S|{ord(mark)}\n" if mark else f"{number}|B\n").encode()
 
 
 def run(first: int, end: int | None = None, mark: str = "") -> Run:
     """The run of the numbers first to end - 1, of one number without end."""
     numbers = range(first, first + 1 if end is None else end)
-    return Run([(number, line(number, mark), b"B", 0, 0) for number in numbers])
+    (run,), _ = Decoder().feed(b"".join(line(number, mark) for number in numbers))
+    return run
 
 
 def void(number: int) -> Run:
-    return Run([(number, b"%d|X\n" % number, b"", 0, 0)], void=True)
+    (run,), _ = Decoder().feed(b"%d|X\n" % number)
+    return run
 
 
 def filled(*runs: Run, first_sequence: int = 1) -> Buffer:
@@ -302,12 +313,33 @@ def test_whole_runs_are_taken_until_they_hold_as_many_as_asked_for() -> None:
     assert buffer.take_ready(1) == []
 
 
-def test_void_numbers_are_passed_over_and_do_not_count() -> None:
-    buffer = filled(void(1), run(2), void(3), void(4), run(5), void(6), void(7))
-    assert [each.first for each in buffer.take_ready(1)] == [2]
-    assert (buffer.next_sequence, buffer.ready) == (3, 5)
-    assert [each.first for each in buffer.take_ready(2)] == [5]
-    assert (buffer.next_sequence, buffer.ready) == (8, 0)
+def test_void_numbers_are_taken_as_events_are() -> None:
+    buffer = filled(void(1), run(2), void(3), run(4, 6))
+    taken = buffer.take_ready(2)
+    assert [(each.first, each.void) for each in taken] == [(1, True), (2, False)]
+    taken = buffer.take_ready(3)
+    assert [(each.first, each.void) for each in taken] == [(3, True), (4, False)]
+
+
+def test_what_is_put_back_is_ready_again() -> None:
+    buffer = filled(run(1, 5), void(5), run(6, 8), run(20))
+    first, *others = buffer.take_ready()
+    buffer.put_back([first.clip(3, 5), *others])
+    assert (buffer.next_sequence, buffer.missing_sequence, buffer.ready) == (3, 8, 5)
+    # They wait their turn as before.
+    assert buffer.add(run(1, 5)) == [
+        *numbered(Reason.STALE, [1, 2]),
+        *numbered(Reason.DUPLICATE, [3, 4]),
+    ]
+    assert buffer.add(run(5)) == []
+    assert buffer.take_numbers() == [3, 4, 5, 6, 7]
+
+
+def test_nothing_put_back_changes_nothing() -> None:
+    buffer = filled(run(1, 5))
+    buffer.take_ready()
+    buffer.put_back([])
+    assert (buffer.next_sequence, buffer.ready) == (5, 0)
 
 
 def test_what_waits_behind_a_gap_is_not_taken() -> None:
