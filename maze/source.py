@@ -1,5 +1,6 @@
 """The source port: a greenlet per source, chunks in, runs into the reorder buffer."""
 
+from collections import Counter
 from typing import Any
 
 import structlog
@@ -63,6 +64,7 @@ class SourcePort:
             log.warning("source_refused", source=peer, connected=self.sources)
             return
         log.info("source_connected", source=peer)
+        before = self._totals()
         try:
             self._read(sock, peer)
             if len(self._sources) == 1:
@@ -72,12 +74,12 @@ class SourcePort:
             self._ending = False
             del self._sources[sock]
             self._left.set()
-        log.info(
-            "source_disconnected",
-            source=peer,
-            routed_events=self._router.routed_events,
-            **{reason.value: count for reason, count in self._rejects.counts.items()},
-        )
+        log.info("source_disconnected", source=peer, **(self._totals() - before))
+
+    def _totals(self) -> Counter[str]:
+        """What was routed and what rejected since the server started."""
+        rejected = {reason.value: count for reason, count in self._rejects.counts.items()}
+        return Counter({"routed_events": self._router.routed_events, **rejected})
 
     def _admit(self, sock: socket, peer: str) -> bool:
         """Give the source a place, waiting for one that is about to be free."""

@@ -32,6 +32,24 @@ def test_reset_new_source_starts_again_from_the_first_number(maze: Maze, log: Lo
     assert maze.rejects() == {}
 
 
+def test_the_log_says_what_became_of_what_each_source_sent(maze: Maze, log: LogCapture) -> None:
+    for turn, stream in enumerate((b"1|B\n1|B\nx\n3|B\n4|", b"1|B\n"), start=1):
+        source = maze.source()
+        source.send(stream)
+        source.close()
+        _await_disconnections(log, turn)
+    first, second = (entry for entry in log.entries if entry["event"] == "source_disconnected")
+    about = {"event", "log_level", "source"}
+    assert {key: first[key] for key in first.keys() - about} == {
+        "routed_events": 2,
+        "duplicate": 1,
+        "bad_sequence": 1,
+        "skipped": 1,
+        "half_line": 1,
+    }
+    assert {key: second[key] for key in second.keys() - about} == {"routed_events": 1}
+
+
 def test_reset_forgets_the_graph_and_keeps_the_clients(maze: Maze, log: LogCapture) -> None:
     follower, followed = maze.clients(1, 2)
     source = maze.source()
