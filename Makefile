@@ -21,14 +21,20 @@ test: .venv ## lint, types, and every test with coverage
 	@$(BIN)/tox
 
 clean: ## remove what the other targets made
-	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build
+	rm -f maze/core/*.so maze/core/_*.c
 
-.venv: .venv/installed
+.venv: .venv/built
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, not $(PYTHON)")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/built: .venv/installed setup.py $(wildcard maze/core/*.pyx maze/core/*.pxd)
+	@$(BIN)/python setup.py --quiet build_ext --inplace
+	@$(BIN)/python -c 'from maze.core import TWIN; print("the", TWIN, "core serves")'
 	@touch $@
 
 .PHONY: help run simulator simulator-test demo test clean .venv

@@ -7,6 +7,7 @@ import structlog
 from gevent.event import Event
 
 from maze.clients import ClientPort
+from maze.core import TWIN
 from maze.net import ListenError, Port
 from maze.rejects import RejectLog
 from maze.router import Router
@@ -65,6 +66,7 @@ class MazeServer:
             raise
         log.info(
             "ready",
+            core=TWIN,
             source_host=self.source_address[0],
             source_port=self.source_address[1],
             client_host=self.client_address[0],

@@ -5,19 +5,40 @@ in it imports from the rest of ``maze``. The path of an event is::
 
     events.Decoder -> reorder.ReorderBuffer -> fanout.Fanout (on graph.FollowGraph)
 
+``events``, ``graph`` and ``fanout`` have a compiled twin each (``_events``,
+``_graph``, ``_fanout``), which serves where it was built, unless ``MAZE_PURE``
+is set in the environment. The pure one is the specification.
+
 The shell imports the names below and no others.
 """
 
-from maze.core.events import Decoder, Event, Run, parse_number
+import os
+from typing import TYPE_CHECKING
+
+from maze.core.events import Decoder, Run, parse_number
 from maze.core.fanout import Fanout
 from maze.core.graph import FollowGraph, Recipient
 from maze.core.payload import Payload
 from maze.core.rejects import Reason, Reject
 from maze.core.reorder import ReorderBuffer, ReorderBufferFullError
 
+TWIN = "pure"
+"""which twin serves: ``pure`` or ``compiled``"""
+
+if not TYPE_CHECKING and not os.environ.get("MAZE_PURE"):
+    try:
+        from maze.core import _events, _fanout, _graph
+    except ImportError:  # not built: there was no compiler
+        pass
+    else:
+        Decoder, Run = _events.Decoder, _events.Run
+        FollowGraph, Recipient = _graph.FollowGraph, _graph.Recipient
+        Fanout = _fanout.Fanout
+        TWIN = "compiled"
+
 __all__ = [
+    "TWIN",
     "Decoder",
-    "Event",
     "Fanout",
     "FollowGraph",
     "Payload",

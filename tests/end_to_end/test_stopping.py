@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import gevent
 import pytest
-
-from maze.core import Fanout
 
 from .peers import Client, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers
@@ -130,7 +129,9 @@ def test_router_that_fails_stops_the_server(
     client, source = maze.client(1), maze.source()
     source.send(b"1|B\n")
     client.expect(b"1|B\n")
-    monkeypatch.setattr(Fanout, "route", fail)
+    graph = maze.server.router.fanout.graph
+    failing = SimpleNamespace(route=fail, graph=graph)
+    monkeypatch.setattr(maze.server.router, "fanout", failing)
     source.send(b"2|B\n")
     maze.server.wait()
     assert maze.server.failed

@@ -1,0 +1,34 @@
+"""What the fan-out has to know of runs."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef enum Kind:
+    NO_KIND, FOLLOW, UNFOLLOW, BROADCAST, PRIVATE, STATUS
+
+cdef struct Event:
+    # 24 bytes; the sequence number is the run's first and the event's place in it.
+    int64_t sender
+    int64_t target
+    uint32_t start  # of the line, in the chunk's data
+    uint32_t size_and_kind
+
+
+cdef inline uint32_t size_of(const Event* event) noexcept nogil:
+    return event.size_and_kind >> 3
+
+
+cdef inline uint32_t kind_of(const Event* event) noexcept nogil:
+    return event.size_and_kind & 7
+
+
+cdef class Chunk:
+    cdef bytes data
+    cdef Event* events
+
+
+cdef class Run:
+    cdef Chunk chunk
+    cdef const Event* events
+    cdef readonly uint64_t first
+    cdef readonly uint64_t end
+    cdef readonly bint void

@@ -1,0 +1,44 @@
+"""What the fan-out has to know of the follow graph."""
+
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from maze.core._idtable cimport IdTable
+
+cdef struct Draft:
+    # The payload of one recipient while a batch is routed.
+    PyObject* recipient  # borrowed: its graph holds it
+    PyObject* own  # the bytes object being filled; NULL if nothing of its own came yet
+    PyObject* slices  # a list, once there is a long slice of the tape; else NULL
+    size_t used
+    size_t room
+    size_t mark  # how far into the tape it has got
+    size_t usual  # how much it had of its own in the batch before
+
+cdef struct Drafts:
+    Draft** items
+    uint32_t count
+    uint32_t room
+
+cdef struct User:
+    int64_t id
+    IdTable following
+    Drafts audience  # the connected sessions that follow the user
+    Drafts sessions  # the user's own
+
+
+cdef class Recipient:
+    cdef readonly int64_t user
+    cdef Draft draft
+
+
+cdef class FollowGraph:
+    cdef readonly dict recipients
+    cdef IdTable users
+    cdef uint64_t multiplier
+    cdef User* find(self, int64_t id) noexcept
+    cdef int link(self, int64_t follower, int64_t followed) except -1
+    cdef int unlink(self, int64_t follower, int64_t followed) except -1
+    cdef User* obtain(self, int64_t id) except NULL
+    cdef void drop_if_empty(self, User* user) noexcept
+    cdef void leave_audiences(self, User* user, Draft* draft) noexcept

@@ -1,0 +1,243 @@
+"""The compiled twin of ``graph``: the same two indexes, in C arrays and hash tables.
+
+Nobody is kept who follows nobody, is followed by nobody connected, and has no
+session. An audience is an array, because that is what a status update walks;
+whoever leaves is looked for from its start, which costs less than to send one
+status update to the same audience.
+"""
+
+import secrets
+
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free, realloc
+
+from maze.core cimport _idtable as ids
+from maze.core._idtable cimport FREE, NOT_FOUND
+
+
+cdef class Recipient:
+    """A session as the core knows it; see ``graph.Recipient``."""
+
+    def __init__(self, user):
+        self.user = user
+        self.draft.recipient = <PyObject*>self
+
+
+cdef int join(Drafts* drafts, Draft* draft) except -1:
+    cdef void* moved
+    if drafts.count == drafts.room:
+        moved = realloc(drafts.items, (2 * drafts.room + 1) * sizeof(Draft*))
+        if moved == NULL:
+            raise MemoryError
+        drafts.items = <Draft**>moved
+        drafts.room = 2 * drafts.room + 1
+    drafts.items[drafts.count] = draft
+    drafts.count += 1
+    return 0
+
+
+cdef void leave(Drafts* drafts, Draft* draft) noexcept:
+    """Remove a draft that is among them; the last one takes its place."""
+    cdef size_t index = 0
+    while drafts.items[index] != draft:
+        index += 1
+    drafts.count -= 1
+    drafts.items[index] = drafts.items[drafts.count]
+    if not drafts.count:
+        free(drafts.items)
+        drafts.items = NULL
+        drafts.room = 0
+
+
+cdef class FollowGraph:
+    """Who follows whom, and the connected recipients; see ``graph.FollowGraph``."""
+
+    def __cinit__(self):
+        self.recipients = {}
+        self.multiplier = secrets.randbits(64) | 1
+
+    def __dealloc__(self):
+        cdef size_t slot
+        cdef User* user
+        if self.users.ids == NULL:
+            return
+        for slot in range(ids.mask_of(&self.users) + 1):
+            if self.users.ids[slot] != FREE:
+                user = <User*>self.users.values[slot]
+                ids.clear(&user.following)
+                free(user.audience.items)
+                free(user.sessions.items)
+                free(user)
+        ids.clear(&self.users)
+
+    def follow(self, follower, followed):
+        """From here on ``follower`` follows ``followed``; idempotent."""
+        self.link(follower, followed)
+
+    def unfollow(self, follower, followed):
+        """Undo any number of follows; nothing happens if there were none."""
+        self.unlink(follower, followed)
+
+    def connect(self, Recipient recipient not None):
+        """Add a recipient; O(users it follows)."""
+        cdef User* user
+        cdef size_t slot
+        if recipient in self.recipients:
+            raise ValueError("the recipient is connected already")
+        user = self.obtain(recipient.user)
+        join(&user.sessions, &recipient.draft)
+        self.recipients[recipient] = None
+        if user.following.ids != NULL:
+            for slot in range(ids.mask_of(&user.following) + 1):
+                if user.following.ids[slot] != FREE:
+                    join(&self.obtain(user.following.ids[slot]).audience, &recipient.draft)
+
+    def disconnect(self, Recipient recipient not None):
+        """Remove a recipient that was connected; O(audiences it is in)."""
+        cdef User* user
+        del self.recipients[recipient]
+        user = self.find(recipient.user)
+        leave(&user.sessions, &recipient.draft)
+        self.leave_audiences(user, &recipient.draft)
+        self.drop_if_empty(user)
+
+    def of_user(self, user):
+        """The recipients of one user: one for each of the user's sessions."""
+        cdef User* found = self.find(user)
+        return recipients_of(&found.sessions) if found != NULL else []
+
+    def audience(self, user):
+        """The recipients of everyone connected who follows the user."""
+        cdef User* found = self.find(user)
+        return recipients_of(&found.audience) if found != NULL else []
+
+    def following(self, user):
+        """Whom the user follows."""
+        cdef User* found = self.find(user)
+        if found == NULL or found.following.ids == NULL:
+            return frozenset()
+        return frozenset(
+            [
+                found.following.ids[slot]
+                for slot in range(ids.mask_of(&found.following) + 1)
+                if found.following.ids[slot] != FREE
+            ]
+        )
+
+    def clear(self):
+        """Forget who follows whom; recipients stay connected."""
+        cdef size_t slot
+        cdef User* user
+        for id in self._users():
+            user = self.find(id)
+            ids.clear(&user.following)
+            free(user.audience.items)
+            user.audience = Drafts(NULL, 0, 0)
+            self.drop_if_empty(user)
+
+    cdef User* find(self, int64_t id) noexcept:
+        """The user, or NULL if nothing is known of it."""
+        cdef int64_t slot = ids.slot_of(&self.users, id, self.multiplier)
+        return <User*>self.users.values[slot] if slot != NOT_FOUND else NULL
+
+    cdef User* obtain(self, int64_t id) except NULL:
+        """The user, as a new one if nothing is known of it."""
+        cdef User* user = self.find(id)
+        if user == NULL:
+            user = <User*>calloc(1, sizeof(User))
+            if user == NULL:
+                raise MemoryError
+            user.id = id
+            try:
+                ids.put(&self.users, id, user, True, self.multiplier)
+            except MemoryError:
+                free(user)
+                raise
+        return user
+
+    cdef int link(self, int64_t follower, int64_t followed) except -1:
+        cdef User* user = self.obtain(follower)
+        cdef User* other
+        cdef size_t index
+        if ids.put(&user.following, followed, NULL, False, self.multiplier) == NOT_FOUND:
+            return 0
+        if user.sessions.count:
+            other = self.obtain(followed)
+            for index in range(user.sessions.count):
+                join(&other.audience, user.sessions.items[index])
+        return 0
+
+    cdef int unlink(self, int64_t follower, int64_t followed) except -1:
+        cdef User* user = self.find(follower)
+        cdef User* other
+        cdef int64_t slot
+        cdef size_t index
+        if user == NULL:
+            return 0
+        slot = ids.slot_of(&user.following, followed, self.multiplier)
+        if slot == NOT_FOUND:
+            return 0
+        ids.take(&user.following, slot, self.multiplier)
+        if user.sessions.count:
+            other = self.find(followed)
+            for index in range(user.sessions.count):
+                leave(&other.audience, user.sessions.items[index])
+            if other != user:
+                self.drop_if_empty(other)
+        self.drop_if_empty(user)
+        return 0
+
+    cdef void leave_audiences(self, User* user, Draft* draft) noexcept:
+        cdef size_t slot
+        cdef User* other
+        if user.following.ids == NULL:
+            return
+        for slot in range(ids.mask_of(&user.following) + 1):
+            if user.following.ids[slot] != FREE:
+                other = self.find(user.following.ids[slot])
+                leave(&other.audience, draft)
+                if other != user:
+                    self.drop_if_empty(other)
+
+    cdef void drop_if_empty(self, User* user) noexcept:
+        if not (user.following.count or user.audience.count or user.sessions.count):
+            ids.take(
+                &self.users, ids.slot_of(&self.users, user.id, self.multiplier), self.multiplier
+            )
+            free(user)
+
+    def _users(self):
+        """The ids of everybody of whom anything is known."""
+        cdef size_t slot
+        if self.users.ids == NULL:
+            return []
+        return [
+            self.users.ids[slot]
+            for slot in range(ids.mask_of(&self.users) + 1)
+            if self.users.ids[slot] != FREE
+        ]
+
+    def _check(self):
+        """State what must be true at all times; for the tests."""
+        audience = {}
+        by_user = {}
+        for recipient in self.recipients:
+            by_user.setdefault(recipient.user, []).append(recipient)
+            for followed in self.following(recipient.user):
+                audience.setdefault(followed, set()).add(recipient)
+        users = self._users()
+        assert len(users) == len(set(users)) == self.users.count
+        assert audience.keys() | by_user.keys() <= set(users)
+        for user in users:
+            assert len(self.audience(user)) == len(audience.get(user, ()))
+            assert set(self.audience(user)) == audience.get(user, set())
+            assert len(self.of_user(user)) == len(by_user.get(user, ()))
+            assert set(self.of_user(user)) == set(by_user.get(user, ()))
+            assert self.following(user) or user in audience or user in by_user
+            assert len(self.following(user)) == self.find(user).following.count
+
+
+cdef list recipients_of(const Drafts* drafts):
+    cdef size_t index
+    return [<object>drafts.items[index].recipient for index in range(drafts.count)]

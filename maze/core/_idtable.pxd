@@ -1,0 +1,125 @@
+"""A hash table of user ids, with or without a value for each.
+
+Open addressing with linear probing, at most two thirds full; removal shifts
+back what follows, so that there are no tombstones (Knuth, The Art of Computer
+Programming, volume 3, 6.4, algorithm R). The hash is multiplication by an odd
+number that is drawn for each graph, so nobody can choose ids that collide
+(Dietzfelbinger et al., A reliable randomized algorithm for the closest-pair
+problem, 1997).
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+
+cdef enum:
+    FREE = -1  # ids are never negative
+    NOT_FOUND = -1
+    SMALLEST_BITS = 2
+
+cdef struct IdTable:
+    int64_t* ids  # NULL while the table is empty
+    void** values  # NULL in a set
+    uint32_t count
+    uint32_t bits  # the table has 2 ** bits slots
+
+
+cdef inline size_t mask_of(const IdTable* table) noexcept nogil:
+    return (<size_t>1 << table.bits) - 1
+
+
+cdef inline size_t home_of(const IdTable* table, int64_t id, uint64_t multiplier) noexcept nogil:
+    return (<uint64_t>id * multiplier) >> (64 - table.bits)
+
+
+cdef inline int64_t slot_of(const IdTable* table, int64_t id, uint64_t multiplier) noexcept nogil:
+    """The slot that holds the id, or NOT_FOUND."""
+    cdef size_t slot, mask
+    if table.ids == NULL:
+        return NOT_FOUND
+    mask = mask_of(table)
+    slot = home_of(table, id, multiplier)
+    while table.ids[slot] != id:
+        if table.ids[slot] == FREE:
+            return NOT_FOUND
+        slot = (slot + 1) & mask
+    return slot
+
+
+cdef inline int64_t put(
+    IdTable* table, int64_t id, void* value, bint valued, uint64_t multiplier
+) except -2:
+    """Add an id; returns its slot, or NOT_FOUND if it was there before."""
+    cdef size_t slot, mask
+    if table.ids == NULL or 3 * (<uint64_t>table.count + 1) > 2 * (mask_of(table) + 1):
+        resize(table, valued, multiplier)
+    mask = mask_of(table)
+    slot = home_of(table, id, multiplier)
+    while table.ids[slot] != FREE:
+        if table.ids[slot] == id:
+            return NOT_FOUND
+        slot = (slot + 1) & mask
+    table.ids[slot] = id
+    if valued:
+        table.values[slot] = value
+    table.count += 1
+    return slot
+
+
+cdef inline void take(IdTable* table, size_t hole, uint64_t multiplier) noexcept nogil:
+    """Remove what a slot holds."""
+    cdef size_t slot = hole, mask = mask_of(table)
+    table.count -= 1
+    if not table.count:
+        clear(table)
+        return
+    while True:
+        slot = (slot + 1) & mask
+        if table.ids[slot] == FREE:
+            break
+        # Whoever lives at or before the hole may move into it.
+        if ((slot - home_of(table, table.ids[slot], multiplier)) & mask) >= ((slot - hole) & mask):
+            table.ids[hole] = table.ids[slot]
+            if table.values != NULL:
+                table.values[hole] = table.values[slot]
+            hole = slot
+    table.ids[hole] = FREE
+
+
+cdef inline void clear(IdTable* table) noexcept nogil:
+    """Free the table; it is empty and can be used again. The values are the owner's."""
+    free(table.ids)
+    free(table.values)
+    table.ids = NULL
+    table.values = NULL
+    table.count = 0
+    table.bits = 0
+
+
+cdef inline int resize(IdTable* table, bint valued, uint64_t multiplier) except -1:
+    """Make the table twice as large, or make its first slots."""
+    cdef IdTable larger
+    cdef size_t slot, to, size
+    larger.count = table.count
+    larger.bits = table.bits + 1 if table.ids != NULL else SMALLEST_BITS
+    size = mask_of(&larger) + 1
+    larger.ids = <int64_t*>malloc(size * sizeof(int64_t))
+    larger.values = <void**>calloc(size, sizeof(void*)) if valued else NULL
+    if larger.ids == NULL or (valued and larger.values == NULL):
+        clear(&larger)
+        raise MemoryError
+    for slot in range(size):
+        larger.ids[slot] = FREE
+    if table.ids != NULL:
+        for slot in range(mask_of(table) + 1):
+            if table.ids[slot] == FREE:
+                continue
+            to = home_of(&larger, table.ids[slot], multiplier)
+            while larger.ids[to] != FREE:
+                to = (to + 1) & (size - 1)
+            larger.ids[to] = table.ids[slot]
+            if valued:
+                larger.values[to] = table.values[slot]
+    free(table.ids)
+    free(table.values)
+    table[0] = larger
+    return 0
