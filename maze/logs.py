@@ -6,11 +6,14 @@ what does not fit in the queue is dropped, and the drop is counted and logged.
 """
 
 import logging
+import os
 import queue
+import select
 import sys
 import threading
 import time
-from typing import IO
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import structlog
 
@@ -20,15 +23,49 @@ SHOWN_BYTES = 80
 """how much of a line that was not understood is shown"""
 
 
+class Stream(Protocol):
+    """Where lines go."""
+
+    def write(self, text: str, /) -> object:
+        """Write all of the text, now; raises OSError or ValueError if that cannot be."""
+
+
+class Descriptor:
+    """A file descriptor as a stream without a buffer.
+
+    ``sys.stderr`` keeps what it could not write, and a lock while it waits for
+    its reader; either would spoil the interpreter's end.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def write(self, text: str) -> None:
+        """Write all of the text, however long the reader takes."""
+        left = memoryview(text.encode("utf-8", "backslashreplace"))
+        while left:
+            try:
+                left = left[os.write(self._number, left) :]
+            except BlockingIOError:  # whoever shares it made it non-blocking
+                select.select([], [self._number], [])
+
+
 class LineWriter:
     """A file for log lines that never blocks who writes to it.
 
-    Lines wait in a queue of ``QUEUE_LINES``; ``dropped`` counts those that
-    found it full.
+    Lines wait in a queue of ``limit`` lines; ``dropped`` counts those that
+    found it full or could not be written, and ``report`` makes the line that
+    tells how many they were.
     """
 
-    def __init__(self, stream: IO[str], limit: int = QUEUE_LINES) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        limit: int = QUEUE_LINES,
+        report: Callable[[int], str] = "{} log lines were dropped".format,
+    ) -> None:
         self._stream = stream
+        self._report = report
         self._lines: queue.Queue[str | None] = queue.Queue(limit)
         self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
         self._thread.start()
@@ -45,39 +82,48 @@ class LineWriter:
 
     def close(self, timeout: float = FLUSH_SECONDS) -> None:
         """Write what is queued, for at most ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
         try:
             self._lines.put(None, timeout=timeout)
         except queue.Full:
             return
-        self._thread.join(timeout)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         reported = 0
         while (line := self._lines.get()) is not None:
+            text = line + "\n"
             dropped = self.dropped
             if dropped != reported:
-                lost = dropped - reported
-                line = f"{lost} log lines were dropped: stderr is read too slowly\n{line}"
-                reported = dropped
+                text = f"{self._report(dropped - reported)}\n{text}"
             try:
-                self._stream.write(line + "\n")
-                self._stream.flush()
-            except (OSError, ValueError):  # nobody reads stderr any more, or the disk is full
+                self._stream.write(text)
+            except (OSError, ValueError):  # nobody reads it any more, or the disk is full
                 self.dropped += 1
+            else:
+                reported = dropped
 
 
-def configure(level: str, form: str, stream: IO[str] | None = None) -> LineWriter:
+def configure(
+    level: str, form: str, stream: Stream | None = None, limit: int = QUEUE_LINES
+) -> LineWriter:
     """Send every log line of at least ``level`` to stderr, as ``text`` or ``json``."""
-    writer = LineWriter(stream or sys.stderr)
-    renderer: structlog.typing.Processor
-    renderer = structlog.processors.JSONRenderer() if form == "json" else _render_text
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer() if form == "json" else _render_text,
+    ]
+
+    def report(count: int) -> str:
+        line: Any = {"event": "log_lines_dropped", "count": count}
+        for processor in processors:
+            line = processor(None, "warning", line)
+        return str(line)
+
+    writer = LineWriter(stream or Descriptor(sys.stderr.fileno()), limit, report)
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
@@ -97,13 +143,13 @@ def _render_text(_: object, __: str, event: structlog.typing.EventDict) -> str:
 
 def _quoted(value: object) -> str:
     text = str(value)
-    return repr(text) if not text or any(c.isspace() or c in "\"'=" for c in text) else text
+    plain = text.isprintable() and not any(character in " \"'=" for character in text)
+    return text if text and plain else repr(text)
 
 
 def shown(line: bytes) -> str:
     """Bytes from outside, escaped and shortened, fit for a log line."""
-    text = line[:SHOWN_BYTES].decode("ascii", "backslashreplace")
-    text = text.encode("unicode_escape").decode("ascii")
+    text = line[:SHOWN_BYTES].decode("latin-1").encode("unicode_escape").decode("ascii")
     return text if len(line) <= SHOWN_BYTES else f"{text}... ({len(line)} bytes)"
 
 

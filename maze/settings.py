@@ -143,9 +143,11 @@ def read_settings(
     wrong in them and with status 0 for ``--help`` and ``--version``.
     """
     variables = dict(os.environ if environment is None else environment)
-    if "LOG_LEVEL" in variables:
-        variables.setdefault("MAZE_LOG_LEVEL", variables["LOG_LEVEL"])
-    values = vars(_parser().parse_args(arguments, env_vars=variables))
+    log_level_variable = variable_of("log_level")
+    if variables.get("LOG_LEVEL") and log_level_variable not in variables:
+        log_level_variable = "LOG_LEVEL"
+    parser = _parser({"log_level": log_level_variable})
+    values = vars(parser.parse_args(arguments, env_vars=variables))
     return Settings(**{spec.name: values[spec.name] for spec in fields(Settings)})
 
 
@@ -180,7 +182,8 @@ class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
         sys.exit(2)
 
 
-def _parser() -> _Parser:
+def _parser(variables: Mapping[str, str]) -> _Parser:
+    """The parser; ``variables`` are those that go by another name than ``variable_of``'s."""
     parser = _Parser(
         prog="python -m maze.serve",
         description="Restores the order of an event stream and forwards to every connected "
@@ -202,7 +205,7 @@ def _parser() -> _Parser:
         meta = spec.metadata
         groups[meta["group"]].add_argument(
             flag_of(spec.name),
-            env_var=variable_of(spec.name),
+            env_var=variables.get(spec.name, variable_of(spec.name)),
             type=_named(spec, parser),
             default=spec.default,
             metavar=_metavar(spec),

@@ -5,6 +5,7 @@ the value, or raises ValueError with what is wrong and what would be right.
 """
 
 import re
+import reprlib
 from collections.abc import Callable
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
@@ -13,6 +14,8 @@ _BYTES = {
     **{f"{prefix}B": 1000**power for power, prefix in enumerate("kMG", start=1)},
     **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMG", start=1)},
 }
+_shortened = reprlib.Repr()
+_shortened.maxstring = 60
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)", re.ASCII)
 
 
@@ -20,7 +23,8 @@ def _quantity(text: str, units: dict[str, float] | dict[str, int], example: str)
     match = _QUANTITY.fullmatch(text.strip())
     if match is None or match[2] not in units:
         raise ValueError(
-            f"{text!r} is not a number with one of the units {', '.join(units)}: {example}"
+            f"{_shortened.repr(text)} is not a number with one of the units "
+            f"{', '.join(units)}: {example}"
         )
     return float(match[1]) * units[match[2]]
 
@@ -31,7 +35,7 @@ def duration(low: str, high: str) -> Callable[[str], float]:
     def parse(text: str) -> float:
         seconds = _quantity(text, _SECONDS, "for example 500ms or 10s")
         if not bounds[0] <= seconds <= bounds[1]:
-            raise ValueError(f"{text!r} is not between {low} and {high}")
+            raise ValueError(f"{_shortened.repr(text)} is not between {low} and {high}")
         return seconds
 
     bounds = [_quantity(bound, _SECONDS, "") for bound in (low, high)]
@@ -44,7 +48,7 @@ def size(low: str, high: str) -> Callable[[str], int]:
     def parse(text: str) -> int:
         amount = _quantity(text, _BYTES, "for example 4KiB or 1MiB")
         if not bounds[0] <= amount <= bounds[1]:
-            raise ValueError(f"{text!r} is not between {low} and {high}")
+            raise ValueError(f"{_shortened.repr(text)} is not between {low} and {high}")
         return int(amount)
 
     bounds = [_quantity(bound, _BYTES, "") for bound in (low, high)]
@@ -56,8 +60,10 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         digits = text.strip().replace("_", "")
-        if not (digits.isascii() and digits.isdigit()) or not low <= int(digits) <= high:
-            raise ValueError(f"{text!r} is not a whole number from {low} to {high}")
+        # int() itself refuses thousands of digits, in words of its own.
+        valid = digits.isascii() and digits.isdigit() and len(digits) <= 100
+        if not valid or not low <= int(digits) <= high:
+            raise ValueError(f"{_shortened.repr(text)} is not a whole number from {low} to {high}")
         return int(digits)
 
     return parse
@@ -69,7 +75,7 @@ def choice(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         word = text.strip().lower()
         if word not in words:
-            raise ValueError(f"{text!r} is none of {', '.join(words)}")
+            raise ValueError(f"{_shortened.repr(text)} is none of {', '.join(words)}")
         return word
 
     return parse
@@ -79,5 +85,5 @@ def host(text: str) -> str:
     """A host name or address: anything without blanks; looked up when it is used."""
     name = text.strip()
     if not name or any(character.isspace() for character in name):
-        raise ValueError(f"{text!r} is not a host name or an address")
+        raise ValueError(f"{_shortened.repr(text)} is not a host name or an address")
     return name

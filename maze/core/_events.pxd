@@ -28,7 +28,7 @@ cdef class Chunk:
 
 cdef class Run:
     cdef Chunk chunk
-    cdef const Event* events
+    cdef const Event* slots
     cdef readonly uint64_t first
     cdef readonly uint64_t end
     cdef readonly bint void

@@ -19,7 +19,8 @@ cdef enum:
     SPARSE = 4  # a span of so many times the events is sorted, not placed
     PINNED = 4  # a run of less than this part of the chunk gets bytes of its own
 
-KINDS = {b"F": FOLLOW, b"U": UNFOLLOW, b"B": BROADCAST, b"P": PRIVATE, b"S": STATUS}
+LETTERS = [b"", b"F", b"U", b"B", b"P", b"S"]  # of each Kind, in their order
+KINDS = {letter: kind for kind, letter in enumerate(LETTERS)}
 
 cdef struct Numbered:
     uint64_t sequence
@@ -80,21 +81,35 @@ cdef class Run:
             return self
         if low >= high:
             raise ValueError("the run has none of these numbers")
-        return new_run(self.chunk, self.events + (low - self.first), low, high, self.void)
+        return new_run(self.chunk, self.slots + (low - self.first), low, high, self.void)
+
+    @property
+    def events(self):
+        """The events as the pure twin has them; made anew each time, for those who look closely."""
+        return [
+            (
+                self.first + index,
+                self.line(self.first + index),
+                LETTERS[kind_of(self.slots + index)],
+                self.slots[index].sender,
+                self.slots[index].target,
+            )
+            for index in range(self.end - self.first)
+        ]
 
     def line(self, sequence):
         """The bytes of one event."""
         cdef const Event* event
         if not self.first <= sequence < self.end:
             raise ValueError("the run does not have this number")
-        event = self.events + (<uint64_t>sequence - self.first)
+        event = self.slots + (<uint64_t>sequence - self.first)
         return self.chunk.data[event.start : event.start + size_of(event)]
 
 
 cdef Run new_run(Chunk chunk, const Event* events, uint64_t first, uint64_t end, bint void):
     cdef Run run = Run.__new__(Run)
     run.chunk = chunk
-    run.events = events
+    run.slots = events
     run.first = first
     run.end = end
     run.void = void

@@ -101,7 +101,7 @@ cdef class Batch:
         cdef User* user
         cdef Drafts* drafts
         for index in range(count):
-            event = run.events + index
+            event = run.slots + index
             kind = kind_of(event)
             size = size_of(event)
             line = data + event.start

@@ -129,7 +129,7 @@ cdef class FollowGraph:
         """Forget who follows whom; recipients stay connected."""
         cdef size_t slot
         cdef User* user
-        for id in self._users():
+        for id in self._users():  # a list, because the table changes on the way
             user = self.find(id)
             ids.clear(&user.following)
             free(user.audience.items)
@@ -208,7 +208,7 @@ cdef class FollowGraph:
             free(user)
 
     def _users(self):
-        """The ids of everybody of whom anything is known."""
+        """The ids of everybody of whom anything is known; for the tests."""
         cdef size_t slot
         if self.users.ids == NULL:
             return []

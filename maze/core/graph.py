@@ -91,6 +91,10 @@ class FollowGraph:
         if not audience:
             del self._audience[followed]
 
+    def _users(self) -> list[int]:
+        """The ids of everybody of whom anything is known; for the tests."""
+        return list(self._following.keys() | self._audience.keys() | self._by_user.keys())
+
     def _check(self) -> None:
         """State what must be true at all times; for the tests."""
         audience: dict[int, set[Recipient]] = {}

@@ -5,7 +5,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maze.core import Decoder, Event, Reason, Reject, parse_number
+from maze.core import Decoder, Reason, Reject, parse_number
+from maze.core.events import Event
 
 from .grammar import number, parse
 from .streams import LINE_LIMIT, chunks, event_lines, streams

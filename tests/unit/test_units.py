@@ -142,3 +142,10 @@ def test_a_host_is_a_name_or_an_address(text: str) -> None:
 def test_a_host_has_no_blanks(text: str) -> None:
     with pytest.raises(ValueError, match="is not a host name or an address"):
         host(text)
+
+
+@pytest.mark.parametrize("digits", ["9" * 101, "9" * 5000, "0" * 5000 + "x"])
+def test_a_very_long_value_is_refused_in_a_short_line(digits: str) -> None:
+    with pytest.raises(ValueError, match="is not a whole number from 0 to 9") as error:
+        whole(0, 9)(digits)
+    assert len(str(error.value)) < 150

@@ -1,10 +1,12 @@
-"""The grammar, row by row; everything through the names that ``maze.core`` exports."""
+"""The grammar, row by row, of whichever twin ``maze.core`` exports."""
 
+import tracemalloc
 from dataclasses import dataclass, field
 
 import pytest
 
-from maze.core import Decoder, Event, Reason, Reject, Run, parse_number
+from maze.core import Decoder, Reason, Reject, Run, parse_number
+from maze.core.events import Event
 
 LIMIT = 64
 """the smallest line limit there is"""
@@ -292,6 +294,23 @@ def test_a_run_clips_to_a_part_of_itself(first: int, end: int, numbers: list[int
 def test_a_run_clipped_to_all_of_itself_is_itself(first: int, end: int) -> None:
     (run,) = decode(b"4|B\n5|B\n6|B\n").runs
     assert run.clip(first, end) is run
+
+
+@pytest.mark.parametrize("other", [b"%d|B\n", b"7%d|B\n", b"%d|X\n"])
+def test_a_run_that_waits_keeps_no_more_than_its_own_bytes(other: bytes) -> None:
+    """One event that waits for long must not keep the megabyte that came with it."""
+    chunk = b"".join(other % number for number in range(1, 100_000)) + b"%d|B\n" % 10**9
+    size = len(chunk)
+    tracemalloc.start()
+    try:
+        runs, rejects = Decoder().feed(chunk)
+        (kept,) = [run for run in runs if run.first == 10**9]
+        del runs, rejects, chunk
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept.line(10**9) == b"%d|B\n" % 10**9
+    assert held < size / 3  # some of it is the interpreter's, for objects to come
 
 
 def test_a_void_run_is_one_number_and_keeps_the_line_that_was_rejected() -> None:

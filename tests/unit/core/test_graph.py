@@ -1,5 +1,7 @@
 """The follow graph; its invariants are checked after every step."""
 
+from random import Random
+
 import pytest
 
 from maze.core import FollowGraph, Recipient
@@ -216,5 +218,33 @@ def test_nothing_is_kept_of_follows_undone_and_of_sessions_gone() -> None:
     graph.follow(1, 2)
     graph.unfollow(1, 2)
     graph.disconnect(one)
-    for index in (graph._following, graph._audience, graph._by_user, graph.recipients):
-        assert not index
+    assert graph._users() == []
+    assert not graph.recipients
+
+
+def test_any_number_of_users_and_of_follows_is_kept_right() -> None:
+    """Enough to make every table grow, wrap around and shrink again."""
+    graph, follows = FollowGraph(), dict[int, set[int]]()
+    recipients = [Recipient(user) for user in range(0, 400, 40)]
+    for recipient in recipients:
+        graph.connect(recipient)
+    random = Random(1)
+    for step in range(30_000):
+        one, other = random.randrange(400), random.choice([1, 7, 2**54]) * random.randrange(400)
+        if random.random() < (0.8 if step < 15_000 else 0.2):
+            graph.follow(one, other)
+            follows.setdefault(one, set()).add(other)
+        else:
+            graph.unfollow(one, other)
+            follows.get(one, set()).discard(other)
+        if step % 5_000 == 0:
+            graph._check()
+    graph._check()
+    for user in range(400):
+        assert graph.following(user) == follows.get(user, set())
+    for user, followed in follows.items():
+        for other in followed:
+            graph.unfollow(user, other)
+    for recipient in recipients:
+        graph.disconnect(recipient)
+    assert graph._users() == []

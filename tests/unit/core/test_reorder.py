@@ -145,7 +145,7 @@ def test_a_number_seen_before_with_other_bytes_is_a_conflict_and_the_first_one_w
 
 def test_another_terminator_is_other_bytes() -> None:
     buffer = filled(run(2))
-    other = Run([(2, b"2|B\r\n", b"B", 0, 0)])
+    (other,) = Decoder().feed(b"2|B\r\n")[0]
     assert buffer.add(other) == [Reject(Reason.CONFLICT, b"2|B\r\n", 2)]
 
 
