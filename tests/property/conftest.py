@@ -1,6 +1,7 @@
 """Hypothesis settings: the same examples in every run, and no clock in the verdict.
 
-``HYPOTHESIS_PROFILE=explore`` looks further, at other examples in each run.
+``HYPOTHESIS_PROFILE=explore`` looks further, at other examples in each run; ``brief`` at
+fewer, for a core that is slow because it is watched.
 """
 
 import os
@@ -18,4 +19,5 @@ settings.register_profile(
 settings.register_profile(
     "explore", settings.get_profile("maze"), derandomize=False, max_examples=5_000
 )
+settings.register_profile("brief", settings.get_profile("maze"), max_examples=30)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "maze"))

@@ -181,7 +181,7 @@ class Twins(RuleBasedStateMachine):
 
 
 TestTwins = Twins.TestCase
-TestTwins.settings = settings(stateful_step_count=30, max_examples=100)
+TestTwins.settings = settings(stateful_step_count=30)
 
 
 @given(
