@@ -296,10 +296,10 @@ def test_a_run_clipped_to_all_of_itself_is_itself(first: int, end: int) -> None:
     assert run.clip(first, end) is run
 
 
-@pytest.mark.parametrize("other", [b"%d|B\n", b"7%d|B\n", b"%d|X\n"])
+@pytest.mark.parametrize("other", [b"%d|B\n", b"7%d|B\n"])
 def test_a_run_that_waits_keeps_no_more_than_its_own_bytes(other: bytes) -> None:
     """One event that waits for long must not keep the megabyte that came with it."""
-    chunk = b"".join(other % number for number in range(1, 30_000)) + b"%d|B\n" % 10**9
+    chunk = b"".join(other % number for number in range(1, 100_000)) + b"%d|B\n" % 10**9
     size = len(chunk)
     tracemalloc.start()
     try:
