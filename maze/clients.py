@@ -88,7 +88,7 @@ class ClientPort:
         for greenlet in list(self._handshakes):
             greenlet.kill(block=False)
         for session in list(self.sessions):
-            session.push(None)
+            session.finish()
         self._empty.wait(timeout)
         for session in list(self.sessions):
             session.close(CloseReason.STOPPED)

@@ -1,20 +1,26 @@
 """A session: one connected user client, its queue and its writer.
 
-Payloads come from the router, which must never wait, and leave through the
-writer, which does nothing else. What the client says after its id is read and
-thrown away by a watcher of the event loop, which also notices that the client
-left; so an idle session costs no second greenlet.
+The router pushes payloads into the queue and has them flushed: what the kernel
+takes at once is sent there and then, without a switch of greenlets, which costs
+more than a short send itself. Only where the kernel's buffer is full the
+session's own greenlet, the writer, wakes, waits for room and sends the rest.
+
+What the client says after its id is read and thrown away by a watcher of the
+event loop, which also notices that the client left; so an idle session costs
+no second greenlet.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import gevent
 import structlog
 from gevent import GreenletExit
+from gevent.event import Event
 from gevent.queue import SimpleQueue
 from gevent.socket import socket, wait_write
 
@@ -64,12 +70,17 @@ class Session(Recipient):
 
     __slots__ = (
         "_closed",
+        "_descriptor",
+        "_finishing",
         "_greenlet",
         "_in_hand",
+        "_parts",
         "_port",
         "_queue",
         "_sock",
         "_watcher",
+        "_woken",
+        "_writing",
         "peer",
         "queued_bytes",
         "sent_bytes",
@@ -81,11 +92,16 @@ class Session(Recipient):
         self.queued_bytes = 0
         self.sent_bytes = 0
         self._sock = sock
+        self._descriptor = sock.fileno()
         self._port = port
-        self._queue: SimpleQueue[Payload | None] = SimpleQueue()
+        self._queue: SimpleQueue[Payload] = SimpleQueue()
         self._in_hand: list[Payload] = []
+        self._parts: Sequence[bytes | memoryview] = ()
         self._greenlet = current_greenlet()
-        self._watcher = gevent.get_hub().loop.io(sock.fileno(), 1)
+        self._watcher = gevent.get_hub().loop.io(self._descriptor, 1)
+        self._woken = Event()
+        self._writing = False
+        self._finishing = False
         self._closed = False
 
     def serve(self) -> None:
@@ -98,18 +114,31 @@ class Session(Recipient):
             self._write()
         except GreenletExit:
             pass  # closed from elsewhere; let out, it would keep this frame alive
-        except TimeoutError:
-            self.close(CloseReason.STALLED)
-        except OSError as error:
-            self.close(CloseReason.RESET, error=error.strerror)
-        finally:
-            self.close(CloseReason.FAILED)  # by an error of ours, whose traceback follows
+        except Exception as error:
+            self._fail(error)
 
-    def push(self, payload: Payload | None) -> None:
-        """Queue a payload; never waits. None closes the session once all before it is sent."""
-        if payload:
-            self.queued_bytes += payload.size
+    def push(self, payload: Payload) -> None:
+        """Queue a payload; never waits."""
+        self.queued_bytes += payload.size
         self._queue.put(payload)
+
+    def flush(self) -> None:
+        """Send what the kernel takes at once; the writer sends the rest. Never waits."""
+        if self._writing or self._closed:
+            return
+        try:
+            sent_all = self._advance()
+        except Exception as error:
+            self._fail(error)
+        else:
+            if not sent_all:
+                self._writing = True
+                self._woken.set()
+
+    def finish(self) -> None:
+        """Close the session once all that is queued is sent."""
+        self._finishing = True
+        self._woken.set()
 
     def close(self, reason: CloseReason, **details: object) -> None:
         """End the session now, and free its queue; may be called from anywhere, and twice."""
@@ -121,8 +150,7 @@ class Session(Recipient):
         lost_bytes = self.queued_bytes
         self._release_in_hand()
         while not self._queue.empty():
-            if payload := self._queue.get():
-                self._release(payload)
+            self._release(self._queue.get())
         self._port.router.disconnect(self)
         self._port.leave(self, reason)
         write = log.warning if reason in LOUD else log.debug
@@ -138,50 +166,70 @@ class Session(Recipient):
         if self._greenlet is not current_greenlet():
             self._greenlet.kill(block=False)
 
+    def _fail(self, error: Exception) -> None:
+        """End the session for an error, which costs this client and no other."""
+        if isinstance(error, TimeoutError):
+            self.close(CloseReason.STALLED)
+        elif isinstance(error, OSError):
+            self.close(CloseReason.RESET, error=error.strerror)
+        else:
+            log.error("session_failed", user=self.user, client=self.peer, exc_info=error)
+            self.close(CloseReason.FAILED)
+
     def close_slow(self) -> None:
         """End the session because too much waits for its client."""
         self.close(CloseReason.SLOW)
 
     def _write(self) -> None:
-        """Send what has queued up; at once when idle, in large pieces when busy."""
-        limit = self._port.settings.client_buffer
-        router = self._port.router
-        queue = self._queue
-        while (payload := queue.get()) is not None:
-            self._in_hand.append(payload)
-            size = payload.size
-            while size < SEND_BYTES and not queue.empty():
-                following = queue.get()
-                if following is None:
-                    queue.put(None)
-                    break
-                self._in_hand.append(following)
-                size += following.size
-            self._send([part for payload in self._in_hand for part in payload.parts])
-            self._release_in_hand()
-            if self.queued_bytes <= limit:
-                router.has_room(self)
+        """Send what the kernel did not take at once, until the session is to finish."""
+        while not self._finishing:
+            self._woken.wait()
+            self._woken.clear()
+            self._writing = True
+            while not self._advance():
+                self._wait_until_writable()
+            self._writing = False
         self.close(CloseReason.FINISHED)
 
-    def _send(self, parts: list[bytes | memoryview]) -> None:
-        """Send it all; TimeoutError if the client takes nothing for the stall timeout."""
-        descriptor = self._sock.fileno()
-        while parts:
+    def _advance(self) -> bool:
+        """Send until nothing is queued, or until the kernel takes no more: then it is False."""
+        while self._parts or not self._queue.empty():
+            if not self._parts:
+                self._gather()
+            parts = self._parts
             try:
-                sent = os.writev(descriptor, parts[:MOST_PARTS])
+                sent = os.writev(self._descriptor, parts[:MOST_PARTS])
             except BlockingIOError:
-                self._wait_until_writable(descriptor)
-                continue
+                return False
             self.sent_bytes += sent
-            parts = _behind(sent, parts)
+            self._parts = _behind(sent, parts)
+            if not self._parts:
+                self._release_in_hand()
+                self._port.router.has_room(self)
+        return True
 
-    def _wait_until_writable(self, descriptor: int) -> None:
+    def _gather(self) -> None:
+        """Take payloads in hand, as much as one send should carry."""
+        payload = self._queue.get()
+        self._in_hand.append(payload)
+        if self._queue.empty():
+            self._parts = payload.parts
+            return
+        size = payload.size
+        while size < SEND_BYTES and not self._queue.empty():
+            payload = self._queue.get()
+            self._in_hand.append(payload)
+            size += payload.size
+        self._parts = [part for payload in self._in_hand for part in payload.parts]
+
+    def _wait_until_writable(self) -> None:
         """Wait for room; TimeoutError if the client takes nothing for the stall timeout.
 
         The kernel reports room only once a third of the send buffer is free, so a client
         that takes a little all the time is known by what it has acknowledged.
         """
         step = self._port.settings.stall_timeout / STALL_CHECKS
+        descriptor = self._descriptor
         checks = 0
         unacknowledged = unacknowledged_bytes(descriptor)
         while checks < STALL_CHECKS:
@@ -206,7 +254,7 @@ class Session(Recipient):
     def _discard(self) -> None:
         """Called by the event loop when the client said something, or left."""
         try:
-            received = os.read(self._sock.fileno(), DISCARD_BYTES)
+            received = os.read(self._descriptor, DISCARD_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
@@ -218,10 +266,10 @@ class Session(Recipient):
             self.close(CloseReason.LEFT)
 
 
-def _behind(sent: int, parts: list[bytes | memoryview]) -> list[bytes | memoryview]:
+def _behind(sent: int, parts: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
     """What is left of the parts once so many bytes were sent."""
     for index, part in enumerate(parts):
         if sent < len(part):
             return [memoryview(part)[sent:], *parts[index + 1 :]]
         sent -= len(part)
-    return []
+    return ()

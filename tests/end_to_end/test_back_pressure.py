@@ -234,25 +234,28 @@ def test_disconnect_spares_clients_that_read_what_a_filled_gap_lets_loose(
     assert inbox.so_far() == expected
 
 
-def test_error_in_one_clients_greenlet_costs_that_client_only(
-    maze: Maze, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("method", ["_gather", "_wait_until_writable"])
+def test_error_in_one_session_costs_that_client_only(
+    maze: Maze, monkeypatch: pytest.MonkeyPatch, log: LogCapture, method: str
 ) -> None:
-    send = Session._send
+    proper = getattr(Session, method)
 
-    def fragile(session: Session, parts: list[bytes | memoryview]) -> None:
+    def fragile(session: Session) -> None:
         if session.user == 13:
             raise RuntimeError("provoked by a test")
-        send(session, parts)
+        proper(session)
 
-    monkeypatch.setattr(Session, "_send", fragile)
-    unlucky, lucky = maze.clients(13, 1)
+    monkeypatch.setattr(Session, method, fragile)
+    _slow_client(maze, 13)
+    lucky = maze.client(1)
     source = maze.source()
-    source.send(b"1|B\n2|P|9|1\n")
-    unlucky.expect_closed()
-    lucky.expect(b"1|B\n2|P|9|1\n")
+    source.send(joined(messages(1, 10_001, 13)) + b"10001|B\n10002|P|9|1\n")
+    lucky.expect(b"10001|B\n10002|P|9|1\n")
     maze.await_sessions(1)
     assert dict(maze.server.clients.sessions_closed) == {"failed": 1}
-    source.send(b"3|B\n")
-    lucky.expect(b"3|B\n")
+    (entry,) = (entry for entry in log.entries if entry["event"] == "session_failed")
+    assert "provoked by a test" in repr(entry["exc_info"])
+    source.send(b"10003|B\n")
+    lucky.expect(b"10003|B\n")
     maze.server.stop()
     maze.expect_all_freed()
