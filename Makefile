@@ -22,7 +22,7 @@ test: .venv ## lint, types, and every test with coverage
 
 clean: ## remove what the other targets made
 	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build
-	rm -f maze/core/*.so maze/core/_*.c
+	rm -f maze/*.so maze/_*.c maze/core/*.so maze/core/_*.c
 
 .venv: .venv/built
 
@@ -32,7 +32,7 @@ clean: ## remove what the other targets made
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/built: .venv/installed setup.py $(wildcard maze/core/*.pyx maze/core/*.pxd)
+.venv/built: .venv/installed setup.py $(wildcard maze/*.pyx maze/core/*.pyx maze/core/*.pxd)
 	@$(BIN)/python setup.py --quiet build_ext --inplace
 	@$(BIN)/python -c 'from maze.core import TWIN; print("the", TWIN, "core serves")'
 	@touch $@

@@ -4,15 +4,20 @@ from glob import glob
 
 from setuptools import Extension, setup
 
+MODULES = [
+    *(f"maze.core.{name}" for name in ("_events", "_graph", "_payload", "_fanout")),
+    "maze._outbox",
+]
+
 setup(
     ext_modules=[
         Extension(
-            f"maze.core.{module}",
-            [f"maze/core/{module}.pyx"],
+            module,
+            [f"{module.replace('.', '/')}.pyx"],
             depends=glob("maze/core/*.pxd"),
             extra_compile_args=["-O3"],
             optional=True,
         )
-        for module in ("_events", "_graph", "_fanout")
+        for module in MODULES
     ]
 )

@@ -18,6 +18,7 @@ import gevent
 from gevent.event import Event
 
 from maze.core import Fanout, FollowGraph, Payload, ReorderBuffer, Run
+from maze.outbox import Held
 from maze.rejects import RejectLog
 from maze.settings import Settings
 
@@ -45,8 +46,7 @@ class Router:
         )
         self.fanout = Fanout(FollowGraph())
         self.routed_events = 0
-        self.queued_bytes = 0
-        """bytes that wait for all sessions together, those that are shared counted once"""
+        self.held = Held()
         self._sessions: dict[Session, None] = {}
         self._full: dict[Session, None] = {}
         self._waits_for_room = False
@@ -101,16 +101,11 @@ class Router:
         self.has_room(session)  # it holds nothing any more
 
     def has_room(self, session: Session) -> None:
-        """The session has sent something; it may hold no more than it may now."""
+        """The session has sent something, or ended."""
         if session in self._full and session.queued_bytes <= self._settings.client_buffer:
             del self._full[session]
-            self._announce_room()
-
-    def release(self, payload: Payload) -> None:
-        """A session has sent the payload, or ended before."""
-        self.queued_bytes -= payload.release()
-        if self._waits_for_room:
-            self._announce_room()
+        if self._waits_for_room and not self._lacks_room():
+            self._room.set()
 
     # For the server.
 
@@ -149,14 +144,10 @@ class Router:
             self._source_may_read.clear()
 
     def _over_total(self) -> bool:
-        return self.queued_bytes > self._settings.total_buffer
+        return self.held.bytes > self._settings.total_buffer
 
     def _lacks_room(self) -> bool:
         return bool(self._full) or self._over_total()
-
-    def _announce_room(self) -> None:
-        if not self._lacks_room():
-            self._room.set()
 
     def _make_room(self) -> None:
         if not self._lacks_room():
@@ -180,32 +171,33 @@ class Router:
     def _hand_out(self) -> list[Session]:
         """Route one batch; returns who got something.
 
-        Nothing here waits, so a batch reaches all sessions or none.
-
-        A batch adds to one session, and to all, at most half of what may wait
-        for them: who has taken the batch before is never over the bound.
+        Nothing here waits, so a batch reaches all sessions or none. It adds to
+        one session, and to all, at most half of what may wait for them: who has
+        taken the batch before is never over the bound.
         """
-        limit = self._settings.client_buffer
+        settings = self._settings
         runs = self.reorder.take_ready(BATCH_EVENTS)
-        payloads, rest = self.fanout.route(runs, limit // 2, self._settings.total_buffer // 2)
+        payloads, rest = self.fanout.route(
+            runs, settings.client_buffer // 2, settings.total_buffer // 2
+        )
         self.reorder.put_back(rest)
         sessions = []
         for session, payload in cast("list[tuple[Session, Payload]]", payloads):
-            self.queued_bytes += payload.hold()
             session.push(payload)
-            if session.queued_bytes > limit:
-                self._full[session] = None
             sessions.append(session)
         self.routed_events += _events(runs) - _events(rest)
         return sessions
 
     def _flush(self, sessions: list[Session]) -> None:
         """Have every session send what its client takes at once."""
+        limit = self._settings.client_buffer
         for first in range(0, len(sessions), FLUSH_SESSIONS):
             if first:
                 gevent.sleep(0)  # ten thousand sends take a tenth of a second
             for session in sessions[first : first + FLUSH_SESSIONS]:
                 session.flush()
+                if session.queued_bytes > limit:
+                    self._full[session] = None
 
 
 def _events(runs: list[Run]) -> int:

@@ -1,6 +1,6 @@
-"""A session: one connected user client, its queue and its writer.
+"""A session: one connected user client, and its writer.
 
-The router pushes payloads into the queue and has them flushed: what the kernel
+The router pushes payloads into the outbox and has them flushed: what the kernel
 takes at once is sent there and then, without a switch of greenlets, which costs
 more than a short send itself. Only where the kernel's buffer is full the
 session's own greenlet, the writer, wakes, waits for room and sends the rest.
@@ -13,7 +13,6 @@ no second greenlet.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -24,19 +23,14 @@ from gevent.event import Event
 from gevent.queue import SimpleQueue
 from gevent.socket import socket, wait_write
 
-from maze.core import Payload, Recipient
 from maze.net import current_greenlet, unacknowledged_bytes
+from maze.outbox import Outbox
 
 if TYPE_CHECKING:
     from maze.clients import ClientPort
 
 log = structlog.get_logger()
 
-SEND_BYTES = 48 * 1024
-"""Payloads are gathered up to about this size: a send costs 4 us whatever it carries
-up to some 50 KB, and more from 64 KiB on (measured on loopback)."""
-MOST_PARTS = 512
-"""in one vectored send; the system takes 1024 (IOV_MAX)"""
 STALL_CHECKS = 4
 """how often within the stall timeout is asked what a client has acknowledged"""
 DISCARD_BYTES = 64 * 1024
@@ -65,42 +59,28 @@ LOUD = {CloseReason.STALLED, CloseReason.SLOW, CloseReason.STOPPED}
 """the server ended the session and bytes were lost: logged as a warning"""
 
 
-class Session(Recipient):
+class Session(Outbox):
     """One connected user client."""
 
     __slots__ = (
         "_closed",
-        "_descriptor",
         "_finishing",
         "_greenlet",
-        "_in_hand",
-        "_parts",
         "_port",
-        "_queue",
         "_sock",
         "_watcher",
         "_woken",
-        "_writing",
         "peer",
-        "queued_bytes",
-        "sent_bytes",
     )
 
     def __init__(self, user: int, sock: socket, peer: str, port: ClientPort) -> None:
-        super().__init__(user)
+        super().__init__(user, sock.fileno(), SimpleQueue(), port.router.held)
         self.peer = peer
-        self.queued_bytes = 0
-        self.sent_bytes = 0
         self._sock = sock
-        self._descriptor = sock.fileno()
         self._port = port
-        self._queue: SimpleQueue[Payload] = SimpleQueue()
-        self._in_hand: list[Payload] = []
-        self._parts: Sequence[bytes | memoryview] = ()
         self._greenlet = current_greenlet()
-        self._watcher = gevent.get_hub().loop.io(self._descriptor, 1)
+        self._watcher = gevent.get_hub().loop.io(sock.fileno(), 1)
         self._woken = Event()
-        self._writing = False
         self._finishing = False
         self._closed = False
 
@@ -115,25 +95,7 @@ class Session(Recipient):
         except GreenletExit:
             pass  # closed from elsewhere; let out, it would keep this frame alive
         except Exception as error:
-            self._fail(error)
-
-    def push(self, payload: Payload) -> None:
-        """Queue a payload; never waits."""
-        self.queued_bytes += payload.size
-        self._queue.put(payload)
-
-    def flush(self) -> None:
-        """Send what the kernel takes at once; the writer sends the rest. Never waits."""
-        if self._writing or self._closed:
-            return
-        try:
-            sent_all = self._advance()
-        except Exception as error:
-            self._fail(error)
-        else:
-            if not sent_all:
-                self._writing = True
-                self._woken.set()
+            self.on_error(error)
 
     def finish(self) -> None:
         """Close the session once all that is queued is sent."""
@@ -147,10 +109,7 @@ class Session(Recipient):
         self._closed = True
         self._watcher.stop()
         self._watcher.close()
-        lost_bytes = self.queued_bytes
-        self._release_in_hand()
-        while not self._queue.empty():
-            self._release(self._queue.get())
+        lost_bytes = self.discard()
         self._port.router.disconnect(self)
         self._port.leave(self, reason)
         write = log.warning if reason in LOUD else log.debug
@@ -166,7 +125,11 @@ class Session(Recipient):
         if self._greenlet is not current_greenlet():
             self._greenlet.kill(block=False)
 
-    def _fail(self, error: Exception) -> None:
+    def on_blocked(self) -> None:
+        """Wake the writer."""
+        self._woken.set()
+
+    def on_error(self, error: Exception) -> None:
         """End the session for an error, which costs this client and no other."""
         if isinstance(error, TimeoutError):
             self.close(CloseReason.STALLED)
@@ -182,45 +145,17 @@ class Session(Recipient):
 
     def _write(self) -> None:
         """Send what the kernel did not take at once, until the session is to finish."""
+        router = self._port.router
         while not self._finishing:
             self._woken.wait()
             self._woken.clear()
-            self._writing = True
-            while not self._advance():
+            self.writing = True
+            while not self.advance():
+                router.has_room(self)
                 self._wait_until_writable()
-            self._writing = False
+            self.writing = False
+            router.has_room(self)
         self.close(CloseReason.FINISHED)
-
-    def _advance(self) -> bool:
-        """Send until nothing is queued, or until the kernel takes no more: then it is False."""
-        while self._parts or not self._queue.empty():
-            if not self._parts:
-                self._gather()
-            parts = self._parts
-            try:
-                sent = os.writev(self._descriptor, parts[:MOST_PARTS])
-            except BlockingIOError:
-                return False
-            self.sent_bytes += sent
-            self._parts = _behind(sent, parts)
-            if not self._parts:
-                self._release_in_hand()
-                self._port.router.has_room(self)
-        return True
-
-    def _gather(self) -> None:
-        """Take payloads in hand, as much as one send should carry."""
-        payload = self._queue.get()
-        self._in_hand.append(payload)
-        if self._queue.empty():
-            self._parts = payload.parts
-            return
-        size = payload.size
-        while size < SEND_BYTES and not self._queue.empty():
-            payload = self._queue.get()
-            self._in_hand.append(payload)
-            size += payload.size
-        self._parts = [part for payload in self._in_hand for part in payload.parts]
 
     def _wait_until_writable(self) -> None:
         """Wait for room; TimeoutError if the client takes nothing for the stall timeout.
@@ -229,7 +164,7 @@ class Session(Recipient):
         that takes a little all the time is known by what it has acknowledged.
         """
         step = self._port.settings.stall_timeout / STALL_CHECKS
-        descriptor = self._descriptor
+        descriptor = self._sock.fileno()
         checks = 0
         unacknowledged = unacknowledged_bytes(descriptor)
         while checks < STALL_CHECKS:
@@ -242,19 +177,10 @@ class Session(Recipient):
                 return
         raise TimeoutError
 
-    def _release(self, payload: Payload) -> None:
-        self.queued_bytes -= payload.size
-        self._port.router.release(payload)
-
-    def _release_in_hand(self) -> None:
-        for payload in self._in_hand:
-            self._release(payload)
-        self._in_hand.clear()
-
     def _discard(self) -> None:
         """Called by the event loop when the client said something, or left."""
         try:
-            received = os.read(self._descriptor, DISCARD_BYTES)
+            received = os.read(self._sock.fileno(), DISCARD_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
@@ -264,12 +190,3 @@ class Session(Recipient):
             self._port.discarded_bytes += len(received)
         else:
             self.close(CloseReason.LEFT)
-
-
-def _behind(sent: int, parts: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
-    """What is left of the parts once so many bytes were sent."""
-    for index, part in enumerate(parts):
-        if sent < len(part):
-            return [memoryview(part)[sent:], *parts[index + 1 :]]
-        sent -= len(part)
-    return ()

@@ -5,9 +5,10 @@ in it imports from the rest of ``maze``. The path of an event is::
 
     events.Decoder -> reorder.ReorderBuffer -> fanout.Fanout (on graph.FollowGraph)
 
-``events``, ``graph`` and ``fanout`` have a compiled twin each (``_events``,
-``_graph``, ``_fanout``), which serves where it was built, unless ``MAZE_PURE``
-is set in the environment. The pure one is the specification.
+``events``, ``graph``, ``fanout`` and ``payload`` have a compiled twin each
+(``_events``, ``_graph``, ``_fanout``, ``_payload``), which serves where it was
+built, unless ``MAZE_PURE`` is set in the environment. The pure one is the
+specification.
 
 The shell imports the names below and no others.
 """
@@ -27,13 +28,13 @@ TWIN = "pure"
 
 if not TYPE_CHECKING and not os.environ.get("MAZE_PURE"):
     try:
-        from maze.core import _events, _fanout, _graph
+        from maze.core import _events, _fanout, _graph, _payload
     except ImportError:  # not built: there was no compiler
         pass
     else:
         Decoder, Run = _events.Decoder, _events.Run
         FollowGraph, Recipient = _graph.FollowGraph, _graph.Recipient
-        Fanout = _fanout.Fanout
+        Fanout, Payload = _fanout.Fanout, _payload.Payload
         TWIN = "compiled"
 
 __all__ = [

@@ -18,7 +18,7 @@ from maze.core._events cimport (
     BROADCAST, FOLLOW, PRIVATE, STATUS, UNFOLLOW, Event, Run, kind_of, size_of
 )
 from maze.core._graph cimport Draft, Drafts, FollowGraph, Recipient, User
-from maze.core.payload import Payload, Tape
+from maze.core._payload cimport Tape, new_payload, new_tape
 
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject** data, Py_ssize_t size) except -1
@@ -171,11 +171,11 @@ cdef class Batch:
         cdef Recipient recipient
         cdef bytes data = finished(&self.tape)
         cdef Py_ssize_t size = len(data)
-        tape = Tape(data)
+        cdef Tape tape = new_tape(data)
         for recipient in self.touched:
             payloads.append((recipient, finish(&recipient.draft, data, tape)))
         if size and len(self.touched) < len(self.graph.recipients):
-            shared = Payload([data], size, 0, tape)
+            shared = new_payload([data], size, 0, tape)
             touched = set(self.touched)
             payloads += [(other, shared) for other in self.graph.recipients if other not in touched]
         self.touched = []
@@ -232,7 +232,7 @@ cdef void reset(Draft* draft) noexcept:
     draft.slices = NULL
 
 
-cdef object finish(Draft* draft, bytes data, object tape):
+cdef object finish(Draft* draft, bytes data, Tape tape):
     """The payload of a draft, which is reset."""
     cdef Py_ssize_t tape_size = len(data)
     cdef Py_ssize_t behind = tape_size - draft.mark
@@ -262,4 +262,4 @@ cdef object finish(Draft* draft, bytes data, object tape):
         if start < len(own):
             parts.append(view[start:])
     reset(draft)
-    return Payload(parts, len(own) + referred, len(own), tape)
+    return new_payload(parts, len(own) + referred, len(own), tape)

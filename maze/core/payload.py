@@ -1,7 +1,6 @@
 """What a session gets from a batch, and how much memory that holds.
 
-Both twins of the fan-out hand out these objects, one a session and batch, so
-they are plain Python in either.
+The fan-out hands out one of these objects a session and batch.
 """
 
 from collections.abc import Sequence

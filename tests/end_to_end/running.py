@@ -91,7 +91,7 @@ class Maze:
 
     def expect_all_freed(self) -> None:
         until(
-            lambda: not self.sessions and not self.server.router.queued_bytes,
+            lambda: not self.sessions and not self.server.router.held.bytes,
             "every session and every queued byte to be freed",
         )
 

@@ -44,7 +44,7 @@ class Peak:
             push(session, payload)  # type: ignore[arg-type]
             self.session = max(self.session, session.queued_bytes)
             if self.maze:
-                self.total = max(self.total, self.maze.server.router.queued_bytes)
+                self.total = max(self.total, self.maze.server.router.held.bytes)
 
         monkeypatch.setattr(Session, "push", spy)
 
@@ -79,7 +79,7 @@ def test_wait_is_over_when_the_slow_client_leaves(start: Callable[..., Maze]) ->
     slow.reset()
     other.expect(b"50001|B\n")
     maze.await_sessions(1)
-    until(lambda: not maze.server.router.queued_bytes, "its queue to be freed")
+    until(lambda: not maze.server.router.held.bytes, "its queue to be freed")
 
 
 def test_wait_disconnects_a_client_that_takes_nothing(
@@ -160,7 +160,7 @@ def test_total_buffer_bounds_what_waits_for_all(
         for number in range(1, 5 * per_user + 1)
     ]
     sending = maze.source(small_buffers=True).send_in_background(joined(lines))
-    until(lambda: maze.server.router.queued_bytes > BUFFER, "the sum to be over its bound")
+    until(lambda: maze.server.router.held.bytes > BUFFER, "the sum to be over its bound")
     until(lambda: maze.server.router.reorder.ready >= 2_000, "events to pile up")
     assert not sending.dead, "the source was not slowed"
     inboxes = [client.read_in_background() for client in clients]
@@ -234,7 +234,7 @@ def test_disconnect_spares_clients_that_read_what_a_filled_gap_lets_loose(
     assert inbox.so_far() == expected
 
 
-@pytest.mark.parametrize("method", ["_gather", "_wait_until_writable"])
+@pytest.mark.parametrize("method", ["on_blocked", "_wait_until_writable"])
 def test_error_in_one_session_costs_that_client_only(
     maze: Maze, monkeypatch: pytest.MonkeyPatch, log: LogCapture, method: str
 ) -> None:

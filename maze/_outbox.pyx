@@ -1,0 +1,199 @@
+"""The compiled twin of ``outbox``: a short send costs what the system's call costs, and little more.
+
+The system is called with the interpreter's lock held: the socket does not block, and to give
+the lock away and take it again costs as much as the rest of a send.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.string cimport memset, strerror
+
+from maze.core._graph cimport Recipient
+from maze.core._payload cimport Payload
+
+cdef extern from "<sys/socket.h>" nogil:
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+
+    struct msghdr:
+        iovec* msg_iov
+        size_t msg_iovlen
+
+    int MSG_DONTWAIT, MSG_NOSIGNAL
+    ssize_t send(int descriptor, const void* data, size_t size, int flags)
+    ssize_t sendmsg(int descriptor, const msghdr* message, int flags)
+
+cdef enum:
+    SEND_BYTES = 48 * 1024  # as in outbox
+    MOST_PARTS = 512
+    BLOCKED = -1
+    FAILED = -(1 << 30)  # an exception is raised; no error has such a number
+
+
+cdef class Held:
+    """The memory that waits for all clients together; see ``outbox.Held``."""
+
+    cdef readonly Py_ssize_t bytes
+
+
+cdef class Outbox(Recipient):
+    """The queue of one recipient, and the payloads that were sent in part; see ``outbox.Outbox``."""
+
+    cdef readonly Py_ssize_t queued_bytes
+    cdef readonly Py_ssize_t sent_bytes
+    cdef public bint writing
+    cdef int descriptor
+    cdef object queue
+    cdef Held held
+    cdef list in_hand
+    cdef list parts  # of what is in hand
+    cdef Py_ssize_t part  # the first that was not sent whole
+    cdef Py_ssize_t offset  # how much of it was sent
+
+    def __init__(self, user, int descriptor, queue, Held held not None):
+        Recipient.__init__(self, user)
+        self.descriptor = descriptor
+        self.queue = queue
+        self.held = held
+        self.in_hand = []
+        self.parts = []
+
+    def push(self, Payload payload not None):
+        """Queue a payload."""
+        self.queued_bytes += payload.size
+        self.held.bytes += payload.hold()
+        self.queue.put(payload)
+
+    def flush(self):
+        """Send what the kernel takes at once; then ``on_blocked`` if that was not all."""
+        if self.writing:
+            return
+        try:
+            if not self.send_all():
+                self.writing = True
+                self.on_blocked()
+        except Exception as error:
+            self.on_error(error)
+
+    def advance(self):
+        """Send until nothing waits, or until the kernel takes no more: then it is False."""
+        return bool(self.send_all())
+
+    cdef bint send_all(self) except -1:
+        cdef Py_ssize_t sent
+        while True:
+            if not self.parts:
+                if self.queue.empty():
+                    return True
+                self.gather()
+            sent = self.send_parts()
+            if sent == BLOCKED:
+                return False
+            self.sent_bytes += sent
+            self.go_behind(sent)
+
+    def discard(self):
+        """Free all that waits; returns how many bytes of it were not sent."""
+        lost_bytes = self.queued_bytes
+        self.parts = []
+        self.part = self.offset = 0
+        self.release_in_hand()
+        while not self.queue.empty():
+            self.release(self.queue.get())
+        return lost_bytes
+
+    def on_blocked(self):
+        """The kernel takes no more for now."""
+        raise NotImplementedError
+
+    def on_error(self, error):
+        """The connection is broken."""
+        raise NotImplementedError
+
+    cdef int gather(self) except -1:
+        """Take payloads in hand, as much as one send should carry."""
+        cdef Payload payload
+        cdef Py_ssize_t size = 0
+        while size < SEND_BYTES and (not size or not self.queue.empty()):
+            payload = self.queue.get()
+            self.in_hand.append(payload)
+            size += payload.size
+        if len(self.in_hand) == 1:
+            self.parts = payload.parts
+        else:
+            self.parts = [part for held in self.in_hand for part in (<Payload>held).parts]
+        return 0
+
+    cdef Py_ssize_t send_parts(self) except FAILED:
+        """Hand the kernel what is left of the parts; how much it took, or BLOCKED."""
+        cdef Py_ssize_t sent
+        cdef object part
+        while True:
+            part = self.parts[self.part]
+            if len(self.parts) == self.part + 1 and PyBytes_CheckExact(part):
+                sent = send(
+                    self.descriptor,
+                    PyBytes_AS_STRING(part) + self.offset,
+                    PyBytes_GET_SIZE(part) - self.offset,
+                    MSG_DONTWAIT | MSG_NOSIGNAL,
+                )
+                if sent < 0:
+                    sent = -errno
+            else:
+                sent = self.send_vector()
+            if sent >= 0:
+                return sent
+            if sent == -EAGAIN:
+                return BLOCKED
+            if sent != -EINTR:
+                raise OSError(-sent, strerror(-sent).decode())
+
+    cdef Py_ssize_t send_vector(self) except FAILED:
+        """One vectored send of up to MOST_PARTS parts; the error's number below 0 if refused."""
+        cdef Py_buffer views[MOST_PARTS]
+        cdef iovec vector[MOST_PARTS]
+        cdef msghdr message
+        cdef Py_ssize_t sent, index, count = 0
+        try:
+            for index in range(self.part, min(len(self.parts), self.part + MOST_PARTS)):
+                PyObject_GetBuffer(self.parts[index], &views[count], PyBUF_SIMPLE)
+                vector[count] = iovec(views[count].buf, views[count].len)
+                count += 1
+            vector[0].iov_base = <char*>vector[0].iov_base + self.offset
+            vector[0].iov_len -= self.offset
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = vector
+            message.msg_iovlen = count
+            sent = sendmsg(self.descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+            return sent if sent >= 0 else -errno
+        finally:
+            for index in range(count):
+                PyBuffer_Release(&views[index])
+
+    cdef int go_behind(self, Py_ssize_t sent) except -1:
+        """Note what was sent; what is in hand is released once all of it was."""
+        cdef Py_ssize_t left
+        while self.part < len(self.parts):
+            left = len(self.parts[self.part]) - self.offset
+            if sent < left:
+                self.offset += sent
+                return 0
+            sent -= left
+            self.part += 1
+            self.offset = 0
+        self.parts = []
+        self.part = 0
+        return self.release_in_hand()
+
+    cdef int release(self, Payload payload) except -1:
+        self.queued_bytes -= payload.size
+        self.held.bytes -= payload.release()
+        return 0
+
+    cdef int release_in_hand(self) except -1:
+        for payload in self.in_hand:
+            self.release(payload)
+        self.in_hand.clear()
+        return 0

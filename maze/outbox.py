@@ -1,0 +1,165 @@
+"""What waits for one client, and the send that empties it.
+
+Payloads go through a queue and leave in sends of some 48 KB when busy, at once
+when idle. Nothing here waits: what the kernel does not take now is left, and
+whoever owns the outbox is told to come back. It must never know greenlets.
+
+``_outbox`` is the compiled twin; it serves wherever the compiled core does.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from maze.core import TWIN, Payload, Recipient
+
+SEND_BYTES = 48 * 1024
+"""Payloads are gathered up to about this size: a send costs 4 us whatever it carries
+up to some 50 KB, and more from 64 KiB on (measured on loopback)."""
+MOST_PARTS = 512
+"""in one vectored send; the system takes 1024 (IOV_MAX)"""
+
+
+class Queue(Protocol):
+    """What is needed of a queue of gevent's."""
+
+    def put(self, payload: Payload, /) -> None:
+        """Add a payload; never waits."""
+
+    def get(self) -> Payload:
+        """Take the oldest payload; only called if there is one."""
+
+    def empty(self) -> bool:
+        """Whether there is none."""
+
+
+class Held:
+    """The memory that waits for all clients together; what several share counts once."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+class Outbox(Recipient):
+    """The queue of one recipient, and the payloads that were sent in part.
+
+    ``descriptor`` is that of the client's socket, which does not block.
+    ``queued_bytes`` is what waits for this client, ``sent_bytes`` what the
+    kernel has taken for it. While ``writing`` is true, its owner sends, and
+    ``flush`` does nothing.
+    """
+
+    __slots__ = (
+        "_descriptor",
+        "_held",
+        "_in_hand",
+        "_parts",
+        "_queue",
+        "queued_bytes",
+        "sent_bytes",
+        "writing",
+    )
+
+    def __init__(self, user: int, descriptor: int, queue: Queue, held: Held) -> None:
+        super().__init__(user)
+        self.queued_bytes = 0
+        self.sent_bytes = 0
+        self.writing = False
+        self._descriptor = descriptor
+        self._queue = queue
+        self._held = held
+        self._in_hand: list[Payload] = []
+        self._parts: Sequence[bytes | memoryview] = ()
+
+    def push(self, payload: Payload) -> None:
+        """Queue a payload."""
+        self.queued_bytes += payload.size
+        self._held.bytes += payload.hold()
+        self._queue.put(payload)
+
+    def flush(self) -> None:
+        """Send what the kernel takes at once; then ``on_blocked`` if that was not all.
+
+        An error goes to ``on_error``: it is this client's, not the caller's.
+        """
+        if self.writing:
+            return
+        try:
+            if not self.advance():
+                self.writing = True
+                self.on_blocked()
+        except Exception as error:
+            self.on_error(error)
+
+    def advance(self) -> bool:
+        """Send until nothing waits, or until the kernel takes no more: then it is False.
+
+        Raises OSError if the connection is broken.
+        """
+        while self._parts or not self._queue.empty():
+            if not self._parts:
+                self._gather()
+            try:
+                sent = os.writev(self._descriptor, self._parts[:MOST_PARTS])
+            except BlockingIOError:
+                return False
+            self.sent_bytes += sent
+            self._parts = _behind(sent, self._parts)
+            if not self._parts:
+                self._release_in_hand()
+        return True
+
+    def discard(self) -> int:
+        """Free all that waits; returns how many bytes of it were not sent."""
+        lost_bytes = self.queued_bytes
+        self._parts = ()
+        self._release_in_hand()
+        while not self._queue.empty():
+            self._release(self._queue.get())
+        return lost_bytes
+
+    def on_blocked(self) -> None:
+        """The kernel takes no more for now; ``writing`` is true until the owner changes it."""
+        raise NotImplementedError
+
+    def on_error(self, error: Exception) -> None:
+        """The connection is broken."""
+        raise NotImplementedError
+
+    def _gather(self) -> None:
+        """Take payloads in hand, as much as one send should carry."""
+        size = 0
+        while size < SEND_BYTES and not self._queue.empty():
+            payload = self._queue.get()
+            self._in_hand.append(payload)
+            size += payload.size
+        if len(self._in_hand) == 1:
+            self._parts = self._in_hand[0].parts
+        else:
+            self._parts = [part for payload in self._in_hand for part in payload.parts]
+
+    def _release(self, payload: Payload) -> None:
+        self.queued_bytes -= payload.size
+        self._held.bytes -= payload.release()
+
+    def _release_in_hand(self) -> None:
+        for payload in self._in_hand:
+            self._release(payload)
+        self._in_hand.clear()
+
+
+def _behind(sent: int, parts: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+    """What is left of the parts once so many bytes were sent."""
+    for index, part in enumerate(parts):
+        if sent < len(part):
+            return [memoryview(part)[sent:], *parts[index + 1 :]]
+        sent -= len(part)
+    return ()
+
+
+if not TYPE_CHECKING and TWIN == "compiled":
+    with suppress(ImportError):  # an older build has the core alone
+        from maze._outbox import Held, Outbox  # noqa: F401
