@@ -4,15 +4,14 @@ Payloads go through a queue and leave in sends of some 48 KB when busy, at once
 when idle. Nothing here waits: what the kernel does not take now is left, and
 whoever owns the outbox is told to come back. It must never know greenlets.
 
-``_outbox`` is the compiled twin; it serves wherever the compiled core does.
+``_outbox`` is the compiled twin; ``twin`` decides which one serves.
 """
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from maze.core import TWIN, Payload, Recipient
+from maze.core import Payload, Recipient
 
 SEND_BYTES = 48 * 1024
 """Payloads are gathered up to about this size: a send costs 4 us whatever it carries
@@ -158,8 +157,3 @@ def _behind(sent: int, parts: Sequence[bytes | memoryview]) -> Sequence[bytes | 
             return [memoryview(part)[sent:], *parts[index + 1 :]]
         sent -= len(part)
     return ()
-
-
-if not TYPE_CHECKING and TWIN == "compiled":
-    with suppress(ImportError):  # an older build has the core alone
-        from maze._outbox import Held, Outbox  # noqa: F401

@@ -18,9 +18,9 @@ import gevent
 from gevent.event import Event
 
 from maze.core import Fanout, FollowGraph, Payload, ReorderBuffer, Run
-from maze.outbox import Held
 from maze.rejects import RejectLog
 from maze.settings import Settings
+from maze.twin import Held
 
 if TYPE_CHECKING:
     from maze.session import Session

@@ -1,6 +1,5 @@
 """The command line: settings in, exit status out. ``python -m maze.serve --help``."""
 
-import gc
 import os
 import signal
 import sys
@@ -11,15 +10,12 @@ import structlog
 
 from maze import logs
 from maze.limits import raise_descriptor_limit
+from maze.memory import tune_memory
 from maze.net import ListenError
 from maze.server import MazeServer
 from maze.settings import read_settings
 
 log = structlog.get_logger()
-
-GC_THRESHOLD = 100_000
-"""Events are freed by reference counting; only a session that ended leaves a cycle. At the
-default of 700 the collector took 11% of the time with 10,000 clients."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(server: MazeServer) -> int:
     raise_descriptor_limit()
-    gc.set_threshold(GC_THRESHOLD)
+    tune_memory()
     try:
         server.start()
     except ListenError as error:

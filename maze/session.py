@@ -24,7 +24,7 @@ from gevent.queue import SimpleQueue
 from gevent.socket import socket, wait_write
 
 from maze.net import current_greenlet, unacknowledged_bytes
-from maze.outbox import Outbox
+from maze.twin import Outbox
 
 if TYPE_CHECKING:
     from maze.clients import ClientPort

@@ -1,0 +1,25 @@
+"""How the interpreter and the C library deal with memory, set for this server's habits."""
+
+import ctypes
+import gc
+
+GC_THRESHOLD = 100_000
+"""Events are freed by reference counting; only a session that ended leaves a cycle. At the
+default of 700 the collector took 11% of the time with 10,000 clients."""
+
+KEPT_BYTES = 64 * 1024 * 1024
+"""Free memory that is kept for the next batch. A batch takes and frees some megabytes; to
+give them back and take them again, page by page, cost a fifth of the event rate."""
+MAPPED_BYTES = 32 * 1024 * 1024
+"""Only allocations from here on are mapped one by one; the most that the library allows."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>; to set one fixes the other
+
+
+def tune_memory() -> None:
+    """Set both; where the C library has no mallopt (it is glibc that has), the collector only."""
+    gc.set_threshold(GC_THRESHOLD)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, MAPPED_BYTES)
