@@ -6,8 +6,10 @@ receiving, and after a mismatch that block and as much again for diagnosis, then
 
 import logging
 import socket
+import time
 from typing import NamedTuple
 
+from simulator.latency import Marks
 from simulator.oracle import Expectation, digest
 
 log = logging.getLogger("simulator")
@@ -29,12 +31,19 @@ class Client:
     """A connected user, from the moment its id is sent."""
 
     def __init__(
-        self, user: int, connection: socket.socket, expected: Expectation, *, lines: bool = False
+        self,
+        user: int,
+        connection: socket.socket,
+        expected: Expectation,
+        *,
+        marks: Marks | None = None,
+        lines: bool = False,
     ) -> None:
         self.user = user
         self.connection = connection
         self.expected = expected
         self.received = 0
+        self.marks = marks  # where its reads are noted, if it is one of those that are timed
         self.closed_by: str | None = None
         self._log_lines = lines
         self._buffer = memoryview(bytearray(expected.block))
@@ -80,6 +89,8 @@ class Client:
             for line in bytes(target[:size]).splitlines(keepends=True):
                 log.debug("client %d received %r", self.user, line)
         self.received += size
+        if self.marks is not None:
+            self.marks.add(time.monotonic(), self.received)
         if kept is not None:
             if len(kept) < 2 * self.expected.block:
                 kept += _SCRATCH[:size]

@@ -32,6 +32,8 @@ class Parameters:
     settle: float
     linger: float
     serve: bool
+    latency: bool = False
+    latency_clients: int = 10
 
 
 def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> Parameters:
@@ -129,6 +131,8 @@ def _declare(to: _Declarations) -> None:
 
     to.group("pace and patience")
     to.add("--rate", None, _rate, None, "events a second to send (default: all that are taken)")
+    to.switch("--latency", "measure the time from when an event could be delivered to its arrival")
+    to.add("--latency-clients", None, _whole(1), "10", "clients whose deliveries are timed")
     to.add("--timeout", "timeout", _whole(1), "20000", "longest wait for a new message", unit="MS")
     to.add("--settle", None, _whole(0), "100", "wait after the server has read all ids", unit="MS")
     to.add("--linger", None, _whole(0), "200", "wait for bytes that should not come", unit="MS")
@@ -153,6 +157,10 @@ def _checked(given: argparse.Namespace) -> Parameters:
             f"--concurrency-level {clients} is more than --number-of-users {users}: "
             "every client is a user of its own"
         )
+    if given.latency and given.rate is None:
+        raise ParameterError(
+            "--latency needs --rate: at full speed it would only measure how much is under way"
+        )
     workload = Workload(
         events=given.total_events,
         clients=clients,
@@ -171,6 +179,8 @@ def _checked(given: argparse.Namespace) -> Parameters:
         log_level=given.log_level,
         log_interval=given.log_interval / 1000,
         rate=given.rate,
+        latency=given.latency,
+        latency_clients=given.latency_clients,
         settle=given.settle / 1000,
         linger=given.linger / 1000,
         serve=given.serve,

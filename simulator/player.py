@@ -5,38 +5,27 @@ that the measuring instrument is simpler than what it measures; everything it wa
 """
 
 import logging
-import resource
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from simulator.arrival import wait_until_taken
 from simulator.client import Client
-from simulator.errors import ConnectError
+from simulator.connecting import Address, connect_source
+from simulator.latency import Marks
 from simulator.oracle import Expectation
 from simulator.source import Source
 from simulator.workload import Chunk
 
 log = logging.getLogger("simulator")
 
-CONNECT_TIMEOUT = 10.0  # seconds for one connection; a full backlog costs one to three
 LOST_SOURCE_PATIENCE = 2.0  # seconds without progress once the source is lost
-_SPARE_FILES = 64
+_LAZY = 0.01  # seconds between reads for clients that are not timed, while others are
 _TICK = 0.1  # seconds between looks at the clock when nothing happens
 
 Progress = Callable[[float, int, int], None]
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where the server is."""
-
-    host: str
-    source_port: int
-    client_port: int
 
 
 @dataclass(frozen=True)
@@ -49,24 +38,6 @@ class Timing:
     rate: float | None = None
 
 
-@contextmanager
-def connect_clients(address: Address, users: Sequence[int]) -> Iterator[list[socket.socket]]:
-    """Connects a client for each user and sends its id; closes all of them at the end."""
-    _allow_files(len(users) + _SPARE_FILES)
-    connections: list[socket.socket] = []
-    try:
-        for user in users:
-            connection = _connect(address.host, address.client_port, "user clients")
-            connections.append(connection)
-            _send_id(connection, user)
-            connection.setblocking(False)
-            log.debug("client %d connected", user)
-        yield connections
-    finally:
-        for connection in connections:
-            connection.close()
-
-
 class Play:
     """One run of the stream over clients that are connected already."""
 
@@ -76,6 +47,7 @@ class Play:
         timing: Timing,
         progress: Progress = lambda now, events, received: None,
         *,
+        timed: Sequence[int] = (),
         log_lines: bool = False,
     ) -> None:
         self.clients: list[Client] = []
@@ -83,6 +55,9 @@ class Play:
         self.received = 0
         self.sent_events = 0
         self.seconds = 0.0
+        self.source_marks = Marks()
+        self.behind = 0.0
+        self._timed = frozenset(timed)
         self._address = address
         self._timing = timing
         self._progress = progress
@@ -99,26 +74,37 @@ class Play:
     ) -> None:
         """Sends all, receives all, and stays for the linger time; how it went is in the fields."""
         self.clients = [
-            Client(user, connection, expected, lines=self._log_lines)
+            Client(user, connection, expected, marks=self._marks(user), lines=self._log_lines)
             for user, connection, expected in zip(users, connections, expectations, strict=True)
         ]
         self._open = len(self.clients)
         self._waiting = {client for client in self.clients if not client.finished}
         self._wait_for_handshakes(connections)
         with (
-            _connect(self._address.host, self._address.source_port, "the event source") as source,
+            connect_source(self._address) as source,
             selectors.DefaultSelector() as selector,
+            selectors.DefaultSelector() as lazy,
         ):
-            source.setblocking(False)
-            # With a rate the pieces are small, and must not wait for acknowledgements.
-            source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            log.debug("source connected")
+            self._lazy, self._next_lazy = lazy, 0.0
             for client in self.clients:
-                selector.register(client.connection, selectors.EVENT_READ, client)
-            sender = Source(source, chunks, self._timing.rate, lines=self._log_lines)
+                urgent = not self._timed or client.marks is not None
+                (selector if urgent else lazy).register(
+                    client.connection, selectors.EVENT_READ, client
+                )
+            sender = Source(
+                source,
+                chunks,
+                self._timing.rate,
+                marks=self.source_marks if self._timed else None,
+                lines=self._log_lines,
+            )
             self._exchange(sender, selector)
             self.source_lost = sender.lost
+            self.behind = sender.behind
             self._linger(sender, selector)
+
+    def _marks(self, user: int) -> Marks | None:
+        return Marks() if user in self._timed else None
 
     def _wait_for_handshakes(self, connections: Sequence[socket.socket]) -> None:
         ports = set()
@@ -133,6 +119,7 @@ class Play:
         """Until everything was sent and received, or nothing has moved for too long."""
         selector.register(source.connection, selectors.EVENT_READ, source)
         began = moved = time.monotonic()
+        tick = _LAZY if self._timed else _TICK
         writing = False
         while self._open and (self._waiting or not source.done):
             now = time.monotonic()
@@ -141,7 +128,7 @@ class Play:
             if ready != writing:
                 self._watch(selector, source, writable=ready)
                 writing = ready
-            if self._turn(source, selector, min(pause or _TICK, _TICK)):
+            if self._turn(source, selector, min(pause or tick, tick)):
                 moved = now = time.monotonic()
             elif pause and not source.done:
                 moved = now
@@ -154,7 +141,7 @@ class Play:
 
     def _turn(self, source: Source, selector: selectors.BaseSelector, wait: float) -> int:
         """Serves every connection that is ready once; returns the bytes that moved."""
-        moved = 0
+        moved = self._read_the_lazy()
         for key, events in selector.select(wait):
             if isinstance(key.data, Client):
                 moved += self._receive(key.data, selector)
@@ -164,6 +151,14 @@ class Play:
             if events & selectors.EVENT_READ and not source.read():
                 selector.unregister(source.connection)
         return moved
+
+    def _read_the_lazy(self) -> int:
+        """Those who are not timed, while others are, are read now and then, as time allows."""
+        now = time.monotonic()
+        if not self._lazy.get_map() or now < self._next_lazy:
+            return 0
+        self._next_lazy = now + _LAZY
+        return sum(self._receive(key.data, self._lazy) for key, _ in self._lazy.select(0))
 
     def _receive(self, client: Client, selector: selectors.BaseSelector) -> int:
         size = client.read()
@@ -180,7 +175,7 @@ class Play:
         self._watch(selector, source, writable=False)
         deadline = time.monotonic() + self._timing.linger
         while self._open and (left := deadline - time.monotonic()) > 0:
-            self._turn(source, selector, left)
+            self._turn(source, selector, min(left, _LAZY))
 
     def _watch(self, selector: selectors.BaseSelector, source: Source, *, writable: bool) -> None:
         if source.connection in selector.get_map():
@@ -190,51 +185,3 @@ class Play:
     def _patience(self, source: Source) -> float:
         timeout = self._timing.timeout
         return min(timeout, LOST_SOURCE_PATIENCE) if source.lost else timeout
-
-
-def _connect(host: str, port: int, who: str) -> socket.socket:
-    try:
-        return _connect_any(host, port)
-    except OSError as error:
-        raise ConnectError(
-            f"no server for {who} at {host}:{port} ({error.strerror or error}); "
-            "start one with `python -m maze.serve`, or let the simulator do it with --serve"
-        ) from error
-
-
-def _connect_any(host: str, port: int) -> socket.socket:
-    """A connection to the first of the host's addresses that answers."""
-    failure = OSError("no address")
-    for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        connection = socket.socket(family, kind)
-        connection.settimeout(CONNECT_TIMEOUT)
-        try:
-            connection.connect(address)
-        except ConnectionResetError:
-            # Somebody is there and threw us out at once: the verdict says so when it is read.
-            return connection
-        except OSError as error:
-            connection.close()
-            failure = error
-        else:
-            return connection
-    raise failure
-
-
-def _send_id(connection: socket.socket, user: int) -> None:
-    try:
-        connection.sendall(b"%d\r\n" % user)
-    except OSError as error:
-        # The server has closed already: found again, with a verdict, when the client reads.
-        log.debug("client %d: its id could not be sent (%s)", user, error.strerror)
-
-
-def _allow_files(count: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if count > hard != resource.RLIM_INFINITY:
-        raise ConnectError(
-            f"{count} open files are needed and this machine allows {hard}; raise `ulimit -Hn` "
-            "or lower --concurrency-level"
-        )
-    if soft != resource.RLIM_INFINITY and soft < count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

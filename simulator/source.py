@@ -6,8 +6,10 @@ piece of at most two milliseconds' events has a time at which it is due.
 
 import logging
 import socket
+import time
 from collections.abc import Iterator, Sequence
 
+from simulator.latency import Marks
 from simulator.workload import Chunk
 
 log = logging.getLogger("simulator")
@@ -25,12 +27,15 @@ class Source:
         chunks: Sequence[Chunk],
         rate: float | None,
         *,
+        marks: Marks | None = None,
         lines: bool = False,
     ) -> None:
         self.connection = connection
         self.sent_bytes = 0
         self.total_bytes = sum(len(chunk.data) for chunk in chunks)
         self.lost: str | None = None
+        self.behind = 0.0  # the most that bytes were sent after they were due
+        self._marks = marks
         self._rate = rate
         self._log_lines = lines
         self._pieces = iter(chunks) if rate is None else _split(chunks, rate)
@@ -56,11 +61,14 @@ class Source:
             return 0.0
         if self._began is None:
             self._began = now
-        return max(0.0, self._began + self._events / self._rate - now)
+        pause = self._began + self._events / self._rate - now
+        self.behind = max(self.behind, -pause)
+        return max(0.0, pause)
 
     def write(self) -> int:
         """Sends what the server takes of the next bytes; returns how many."""
         data = memoryview(self._piece.data)[self._at : self._at + WRITE_BYTES]
+        now = time.monotonic()
         try:
             size = self.connection.send(data)
         except BlockingIOError:
@@ -73,6 +81,8 @@ class Source:
             for line in bytes(data[:size]).splitlines(keepends=True):
                 log.debug("source sent %r", line)
         self.sent_bytes += size
+        if self._marks is not None:
+            self._marks.add(now, self.sent_bytes)
         self._at += size
         if self._at == len(self._piece.data):
             self._events += self._piece.events

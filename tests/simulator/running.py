@@ -6,9 +6,10 @@ from io import StringIO
 from rich.console import Console
 from servers import Server
 
-from simulator.cli import Verdict, simulate
+from simulator.cli import simulate
 from simulator.parameters import Parameters, parse
 from simulator.report import Report
+from simulator.results import Verdict
 
 
 def parameters(*argv: object) -> Parameters:

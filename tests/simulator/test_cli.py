@@ -14,7 +14,7 @@ from servers import Server
 from test_server_process import command
 
 import simulator
-from simulator import cli
+from simulator import run
 from simulator.server_process import ServerProcess
 from simulator.workload import Workload
 
@@ -127,8 +127,8 @@ def test_an_interrupt_stops_the_server_too(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "ServerProcess", Watched)
-    monkeypatch.setattr(cli, "prepare", interrupt)
+    monkeypatch.setattr(run, "ServerProcess", Watched)
+    monkeypatch.setattr(run, "prepare", interrupt)
     assert simulator.main([*map(str, SMALL), "--serve"], command("behaves", 3)) == 130
     assert capsys.readouterr().err == "simulator: interrupted\n"
     with pytest.raises(ProcessLookupError):

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from simulator.client import Client
+from simulator.connecting import Address, connect_clients
 from simulator.errors import ConnectError
 from simulator.oracle import Expectation
-from simulator.player import Address, connect_clients
 from simulator.source import Source
 from simulator.workload import Chunk
 

@@ -1,0 +1,108 @@
+"""Owns making connections: the address, the user ids, and what the machine must allow for them.
+
+Must never know the stream. Connecting blocks, within a bound.
+"""
+
+import logging
+import resource
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from simulator.errors import ConnectError
+
+log = logging.getLogger("simulator")
+
+CONNECT_TIMEOUT = 10.0  # seconds for one connection; a full backlog costs one to three
+_SPARE_FILES = 64
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server is."""
+
+    host: str
+    source_port: int
+    client_port: int
+
+
+@contextmanager
+def connect_clients(address: Address, users: Sequence[int]) -> Iterator[list[socket.socket]]:
+    """Connects a client for each user and sends its id; closes all of them at the end."""
+    _allow_files(len(users) + _SPARE_FILES)
+    connections: list[socket.socket] = []
+    try:
+        # One by one, so that those there are can be closed if the next one fails.
+        connections.extend(connect_client(address, user) for user in users)
+        yield connections
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def connect_client(address: Address, user: int) -> socket.socket:
+    """A connection that does not block, and over which the user id was sent."""
+    connection = _connect(address.host, address.client_port, "user clients")
+    _send_id(connection, user)
+    connection.setblocking(False)
+    log.debug("client %d connected", user)
+    return connection
+
+
+def connect_source(address: Address) -> socket.socket:
+    """A connection for the event source that does not block, and sends small pieces at once."""
+    connection = _connect(address.host, address.source_port, "the event source")
+    connection.setblocking(False)
+    # With a rate the pieces are small, and must not wait for acknowledgements.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    log.debug("source connected")
+    return connection
+
+
+def _connect(host: str, port: int, who: str) -> socket.socket:
+    try:
+        return _connect_any(host, port)
+    except OSError as error:
+        raise ConnectError(
+            f"no server for {who} at {host}:{port} ({error.strerror or error}); "
+            "start one with `python -m maze.serve`, or let the simulator do it with --serve"
+        ) from error
+
+
+def _connect_any(host: str, port: int) -> socket.socket:
+    """A connection to the first of the host's addresses that answers."""
+    failure = OSError("no address")
+    for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        connection = socket.socket(family, kind)
+        connection.settimeout(CONNECT_TIMEOUT)
+        try:
+            connection.connect(address)
+        except ConnectionResetError:
+            # Somebody is there and threw us out at once: the verdict says so when it is read.
+            return connection
+        except OSError as error:
+            connection.close()
+            failure = error
+        else:
+            return connection
+    raise failure
+
+
+def _send_id(connection: socket.socket, user: int) -> None:
+    try:
+        connection.sendall(b"%d\r\n" % user)
+    except OSError as error:
+        # The server has closed already: found again, with a verdict, when the client reads.
+        log.debug("client %d: its id could not be sent (%s)", user, error.strerror)
+
+
+def _allow_files(count: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if count > hard != resource.RLIM_INFINITY:
+        raise ConnectError(
+            f"{count} open files are needed and this machine allows {hard}; raise `ulimit -Hn` "
+            "or lower --concurrency-level"
+        )
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

@@ -1,0 +1,65 @@
+"""Owns what a run gives: the verdict, the figures, and all that was measured beside them.
+
+Must never know how any of it is shown.
+"""
+
+from dataclasses import dataclass, field
+
+from simulator.diagnosis import Fault
+from simulator.latency import Latency
+from simulator.parameters import Parameters
+from simulator.server_process import Usage
+
+PASSED, FAILED = 0, 1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a run ended. `faults` are those of the first ten failing clients."""
+
+    failing: int = 0
+    faults: list[Fault] = field(default_factory=list)
+    source_lost: str | None = None
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0 if every client received exactly what it should."""
+        return FAILED if self.failing or self.source_lost else PASSED
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a run measured."""
+
+    events: int
+    deliveries: int
+    bytes: int
+    seconds: float
+    prepared_in: float
+    usage: Usage | None
+
+    @property
+    def events_per_second(self) -> float:
+        """From the first byte sent to the last received."""
+        return self.events / max(self.seconds, 1e-9)
+
+    @property
+    def deliveries_per_second(self) -> float:
+        """The same for what the clients received."""
+        return self.deliveries / max(self.seconds, 1e-9)
+
+    @property
+    def bytes_per_second(self) -> float:
+        """The same in bytes received."""
+        return self.bytes / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything about one run."""
+
+    parameters: Parameters
+    verdict: Verdict
+    figures: Figures
+    latency: Latency | None
+    delivered: list[tuple[int, int]]  # user and deliveries, in the order of connecting
