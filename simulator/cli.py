@@ -4,6 +4,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from rich.console import Console
+
+from simulator.document import STDOUT, check_writable, document, write_json
 from simulator.errors import ParameterError, SimulatorError
 from simulator.latency import Latency
 from simulator.parameters import Parameters, parse
@@ -20,7 +23,8 @@ def main(argv: Sequence[str] | None = None, server_command: Sequence[str] = COMM
     """Runs the simulator; returns the exit status. `server_command` is what --serve starts."""
     try:
         parameters = parse(argv, os.environ)
-        with Report(parameters.log_level, parameters.log_interval) as report:
+        console = Console(highlight=False, stderr=True) if parameters.json == STDOUT else None
+        with Report(parameters.log_level, parameters.log_interval, console) as report:
             return simulate(parameters, report, server_command).status
     except ParameterError as error:
         print(f"simulator: error: {error}", file=sys.stderr)
@@ -36,8 +40,12 @@ def simulate(
     parameters: Parameters, report: Report, server_command: Sequence[str] = COMMAND
 ) -> Verdict:
     """One run, reported; raises SimulatorError if it cannot take place."""
+    if parameters.json is not None and parameters.json != STDOUT:
+        check_writable(parameters.json)
     result = run(parameters, report, server_command)
     _show(report, result)
+    if parameters.json is not None:
+        write_json(document(result), parameters.json)
     return result.verdict
 
 

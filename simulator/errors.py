@@ -19,3 +19,7 @@ class ConnectError(SimulatorError):
 
 class ServerProcessError(SimulatorError):
     """The server that the simulator started did not become ready."""
+
+
+class OutputError(SimulatorError):
+    """A file that was asked for cannot be written."""

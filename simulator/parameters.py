@@ -34,6 +34,7 @@ class Parameters:
     serve: bool
     latency: bool = False
     latency_clients: int = 10
+    json: str | None = None
 
 
 def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> Parameters:
@@ -147,6 +148,15 @@ def _declare(to: _Declarations) -> None:
         "time between lines of progress when the output is not a terminal",
         unit="MS",
     )
+    to.add(
+        "--json",
+        None,
+        str,
+        None,
+        "write parameters, verdict and figures for machines; - is stdout, and then all that people "
+        "read goes to stderr",
+        unit="FILE",
+    )
 
 
 def _checked(given: argparse.Namespace) -> Parameters:
@@ -181,6 +191,7 @@ def _checked(given: argparse.Namespace) -> Parameters:
         rate=given.rate,
         latency=given.latency,
         latency_clients=given.latency_clients,
+        json=given.json,
         settle=given.settle / 1000,
         linger=given.linger / 1000,
         serve=given.serve,
