@@ -27,6 +27,7 @@ def document(result: Result) -> dict[str, Any]:
         "parameters": _parameters(result.parameters),
         "verdict": _verdict(result.verdict),
         "figures": _figures(result.figures),
+        "timeline": [dataclasses.asdict(sample) for sample in result.timeline],
         "latency": None if result.latency is None else _latency(result.latency),
     }
 

@@ -17,7 +17,7 @@ from simulator.oracle import Oracle
 from simulator.workload import Chunk, Workload
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
-_BUCKETS_PER_DECADE = 10
+_BUCKETS_PER_DECADE = 20
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -50,7 +50,7 @@ class Latency:
     clients: int
     percentiles: dict[float, float]
     largest: float
-    buckets: list[tuple[float, float, int]]  # from, to, deliveries; a tenth of a decade each
+    buckets: list[tuple[float, float, int]]  # from, to, deliveries; a twentieth of a decade each
     behind: float  # the most that the source was behind its rate
 
 

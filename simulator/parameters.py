@@ -35,6 +35,7 @@ class Parameters:
     latency: bool = False
     latency_clients: int = 10
     json: str | None = None
+    report: str | None = None
 
 
 def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> Parameters:
@@ -157,6 +158,7 @@ def _declare(to: _Declarations) -> None:
         "read goes to stderr",
         unit="FILE",
     )
+    to.add("--report", None, str, None, "write a page of charts to look at", unit="FILE.html")
 
 
 def _checked(given: argparse.Namespace) -> Parameters:
@@ -192,6 +194,7 @@ def _checked(given: argparse.Namespace) -> Parameters:
         latency=given.latency,
         latency_clients=given.latency_clients,
         json=given.json,
+        report=given.report,
         settle=given.settle / 1000,
         linger=given.linger / 1000,
         serve=given.serve,

@@ -9,6 +9,7 @@ from simulator.diagnosis import Fault
 from simulator.latency import Latency
 from simulator.parameters import Parameters
 from simulator.server_process import Usage
+from simulator.timeline import Sample
 
 PASSED, FAILED = 0, 1
 
@@ -63,3 +64,4 @@ class Result:
     figures: Figures
     latency: Latency | None
     delivered: list[tuple[int, int]]  # user and deliveries, in the order of connecting
+    timeline: list[Sample]

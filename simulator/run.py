@@ -14,6 +14,7 @@ from simulator.player import Play, Progress, Timing
 from simulator.report import Report
 from simulator.results import Figures, Result, Verdict
 from simulator.server_process import COMMAND, ServerProcess, Usage
+from simulator.timeline import Timeline
 from simulator.workload import Chunk, Workload
 
 log = logging.getLogger("simulator")
@@ -33,6 +34,7 @@ def run(parameters: Parameters, report: Report, server_command: Sequence[str] = 
             address = Address("127.0.0.1", server.source_port, server.client_port)
         # Connected before the stream is prepared: that no server is there shows at once.
         connections = stack.enter_context(connect_clients(address, workload.connected))
+        timeline = Timeline(server.pid if server else None)
         began = time.monotonic()
         chunks, expectations = prepare(
             workload, block_size(workload.clients), _preparing(report, workload.events)
@@ -41,7 +43,7 @@ def run(parameters: Parameters, report: Report, server_command: Sequence[str] = 
         play = Play(
             address,
             Timing(parameters.timeout, parameters.settle, parameters.linger, parameters.rate),
-            _playing(report, workload.events, expectations),
+            _playing(report, timeline, workload.events, expectations),
             timed=sample(workload, parameters.latency_clients) if parameters.latency else (),
             log_lines=log.isEnabledFor(logging.DEBUG) and workload.events <= _LINES_LOGGED,
         )
@@ -53,6 +55,7 @@ def run(parameters: Parameters, report: Report, server_command: Sequence[str] = 
         _figures(play, prepared_in, server.usage if server else None),
         _latency(workload, chunks, play) if parameters.latency else None,
         [(client.user, client.delivered) for client in play.clients],
+        timeline.samples,
     )
 
 
@@ -99,7 +102,9 @@ def _preparing(report: Report, events: int) -> Callable[[int], None]:
     return progress
 
 
-def _playing(report: Report, events: int, expectations: Sequence[Expectation]) -> Progress:
+def _playing(
+    report: Report, timeline: Timeline, events: int, expectations: Sequence[Expectation]
+) -> Progress:
     expected_bytes = sum(expectation.bytes for expectation in expectations)
     expected = sum(expectation.events for expectation in expectations)
     sending = report.stage("sending", events, "events")
@@ -109,8 +114,11 @@ def _playing(report: Report, events: int, expectations: Sequence[Expectation]) -
 
     def progress(now: float, sent: int, received: int) -> None:
         nonlocal complete
+        timeline.observe(now, sent, received)
         completed = not complete and sent == events and received == expected_bytes
         complete = complete or completed
+        if completed:
+            timeline.take(now, sent, received)
         if report.due(now) or completed:
             # Bytes are counted; deliveries, while they come, are estimated from them.
             share = min(1.0, received / max(1, expected_bytes))

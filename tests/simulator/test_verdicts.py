@@ -7,9 +7,9 @@ from brute_force import streams
 from running import judged, parameters
 from servers import Server, Tamper, honest
 
-from simulator.cli import ALL_RECEIVED
 from simulator.diagnosis import ALTERED, MISSING, OUT_OF_ORDER, UNEXPECTED, Fault
 from simulator.results import Verdict
+from simulator.words import ALL_RECEIVED
 
 NEAR = ("--total-events", 300, "--concurrency-level", 4, "--number-of-users", 8)
 FAR = (

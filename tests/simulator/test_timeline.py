@@ -1,0 +1,48 @@
+"""Samples over time, of a play that is made up and a process table that is, too."""
+
+import os
+from pathlib import Path
+
+from simulator.timeline import FIRST_INTERVAL, MAX_SAMPLES, Timeline
+
+
+def process(table: Path, ticks: tuple[int, int], pages: int) -> None:
+    (table / "7").mkdir(exist_ok=True)
+    numbers = ["S", *map(str, range(10)), *map(str, ticks), "0"]
+    (table / "7" / "stat").write_text(f"7 (an (odd) name) {' '.join(numbers)}\n")
+    (table / "7" / "statm").write_text(f"999 {pages} 3 1 0 2 0\n")
+
+
+def test_samples_are_taken_when_due() -> None:
+    timeline = Timeline()
+    for now, events in ((100.0, 0), (100.001, 5), (100.03, 9), (100.031, 10)):
+        timeline.observe(now, events, events * 10)
+    assert [(round(s.seconds, 3), s.events, s.bytes) for s in timeline.samples] == [
+        (0.0, 0, 0),
+        (0.03, 9, 90),
+    ]
+    timeline.take(100.032, 11, 110)
+    assert timeline.samples[-1].events == 11
+    assert timeline.samples[-1].cpu_seconds is None
+
+
+def test_a_long_run_has_no_more_samples_than_a_short_one() -> None:
+    timeline = Timeline()
+    for number in range(3 * MAX_SAMPLES):
+        timeline.observe(number * FIRST_INTERVAL * 1.001, number, 0)
+    assert MAX_SAMPLES / 2 <= len(timeline.samples) <= MAX_SAMPLES
+    seconds = [sample.seconds for sample in timeline.samples]
+    assert seconds == sorted(seconds)
+    assert seconds[0] == 0.0
+
+
+def test_the_server_is_seen(tmp_path: Path) -> None:
+    timeline = Timeline(7, tmp_path)
+    process(tmp_path, (30, 20), 512)
+    timeline.take(1.0, 0, 0)
+    (tmp_path / "7" / "stat").unlink()
+    timeline.take(2.0, 0, 0)
+    first, second = timeline.samples
+    assert first.cpu_seconds == 50 / os.sysconf("SC_CLK_TCK")
+    assert first.memory == 512 * os.sysconf("SC_PAGE_SIZE")
+    assert (second.cpu_seconds, second.memory) == (None, None)
