@@ -6,7 +6,7 @@ Must never know the stream. Connecting blocks, within a bound.
 import logging
 import resource
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ log = logging.getLogger("simulator")
 
 CONNECT_TIMEOUT = 10.0  # seconds for one connection; a full backlog costs one to three
 _SPARE_FILES = 64
+_STALLING_BYTES = 8 * 1024
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,30 @@ class Address:
 
 
 @contextmanager
-def connect_clients(address: Address, users: Sequence[int]) -> Iterator[list[socket.socket]]:
-    """Connects a client for each user and sends its id; closes all of them at the end."""
+def connect_clients(
+    address: Address, users: Sequence[int], stalling: Container[int] = ()
+) -> Iterator[list[socket.socket]]:
+    """Connects a client for each user and sends its id; closes all of them at the end.
+
+    Those who will stall have a small buffer, so that the server soon feels it.
+    """
     _allow_files(len(users) + _SPARE_FILES)
     connections: list[socket.socket] = []
     try:
         # One by one, so that those there are can be closed if the next one fails.
-        connections.extend(connect_client(address, user) for user in users)
+        connections.extend(
+            connect_client(address, user, _STALLING_BYTES if user in stalling else None)
+            for user in users
+        )
         yield connections
     finally:
         for connection in connections:
             connection.close()
 
 
-def connect_client(address: Address, user: int) -> socket.socket:
+def connect_client(address: Address, user: int, receive_bytes: int | None = None) -> socket.socket:
     """A connection that does not block, and over which the user id was sent."""
-    connection = _connect(address.host, address.client_port, "user clients")
+    connection = _connect(address.host, address.client_port, "user clients", receive_bytes)
     _send_id(connection, user)
     connection.setblocking(False)
     log.debug("client %d connected", user)
@@ -60,9 +69,9 @@ def connect_source(address: Address) -> socket.socket:
     return connection
 
 
-def _connect(host: str, port: int, who: str) -> socket.socket:
+def _connect(host: str, port: int, who: str, receive_bytes: int | None = None) -> socket.socket:
     try:
-        return _connect_any(host, port)
+        return _connect_any(host, port, receive_bytes)
     except OSError as error:
         raise ConnectError(
             f"no server for {who} at {host}:{port} ({error.strerror or error}); "
@@ -70,12 +79,14 @@ def _connect(host: str, port: int, who: str) -> socket.socket:
         ) from error
 
 
-def _connect_any(host: str, port: int) -> socket.socket:
+def _connect_any(host: str, port: int, receive_bytes: int | None) -> socket.socket:
     """A connection to the first of the host's addresses that answers."""
     failure = OSError("no address")
     for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         connection = socket.socket(family, kind)
         connection.settimeout(CONNECT_TIMEOUT)
+        if receive_bytes is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         try:
             connection.connect(address)
         except ConnectionResetError:

@@ -7,6 +7,7 @@ consecutive blocks of its stream, and diagnosis makes the bytes of a block again
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from simulator.workload import BROADCAST, FOLLOW, PRIVATE, STATUS, Chunk, Shuffler, Step, Workload
 
@@ -77,6 +78,8 @@ class Expectation:
         self.digests: list[bytes] = []
         self.bytes = 0
         self.events = 0
+        self.last_line = b""
+        self.last_number = 0
         self._open = digest()
         self._room = block
 
@@ -107,31 +110,36 @@ class Expectation:
         self._room = self.block
 
 
-def prepare(
-    workload: Workload, block: int, progress: Callable[[int], None]
-) -> tuple[list[Chunk], list[Expectation]]:
-    """The whole stream as it will be sent, and what each client must receive.
+class Prepared(NamedTuple):
+    """All that a play needs."""
+
+    feeds: list[list[Chunk]]  # one for each source
+    expectations: list[Expectation]  # one for each client, in the order of connecting
+
+
+def prepare(workload: Workload, block: int, progress: Callable[[int], None]) -> Prepared:
+    """The whole stream as each source will send it, and what each client must receive.
 
     `progress` is told the number of events prepared after every step.
     """
     oracle = Oracle(workload.connected)
-    shuffler = Shuffler(workload.batch, workload.seed)
+    shufflers = [Shuffler(workload, feed) for feed in range(workload.sources)]
     expectations = [Expectation(block) for _ in workload.connected]
-    chunks = []
+    feeds: list[list[Chunk]] = [[] for _ in shufflers]
     for step in workload.steps():
-        chunks.append(shuffler.add(step.lines))
-        _expect(expectations, oracle.route(step), step.lines)
+        for chunks, shuffler in zip(feeds, shufflers, strict=True):
+            chunks.append(shuffler.add(step.lines))
+        _expect(expectations, oracle.route(step), step)
         progress(step.first + len(step.lines) - 1)
-    chunks.append(shuffler.rest())
+    for chunks, shuffler in zip(feeds, shufflers, strict=True):
+        chunks.append(shuffler.rest())
     for expectation in expectations:
         expectation.finish()
-    return [chunk for chunk in chunks if chunk.events], expectations
+    return Prepared([[chunk for chunk in chunks if chunk.events] for chunks in feeds], expectations)
 
 
-def _expect(
-    expectations: list[Expectation], routed: Iterator[list[int]], lines: list[bytes]
-) -> None:
-    line_at = lines.__getitem__
+def _expect(expectations: list[Expectation], routed: Iterator[list[int]], step: Step) -> None:
+    line_at = step.lines.__getitem__
     previous: list[int] = []
     payload = b""
     for expectation, indices in zip(expectations, routed, strict=True):
@@ -139,3 +147,6 @@ def _expect(
             payload = b"".join(map(line_at, indices))
             previous = indices
         expectation.add(payload, len(indices))
+        if indices:
+            expectation.last_line = line_at(indices[-1])
+            expectation.last_number = step.first + indices[-1]

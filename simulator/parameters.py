@@ -5,15 +5,18 @@ challenge's original simulator, with their names and meaning; an empty variable 
 """
 
 import argparse
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NoReturn
 
 from simulator.errors import ParameterError
+from simulator.faults import Faults
 from simulator.workload import LETTERS, MAX_USERS, Workload
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _MAX_PORT = 65535
+_MAX_SOURCES = 16
 _USERS_PER_CLIENT = 10
 
 
@@ -34,6 +37,13 @@ class Parameters:
     serve: bool
     latency: bool = False
     latency_clients: int = 10
+    cuts: int | None = None
+    stalling: int = 0
+    stall_time: float = 2.0
+    stall_timeout: float = 10.0
+    leaving: int = 0
+    returning: int = 0
+    server_options: tuple[str, ...] = ()
     json: str | None = None
     report: str | None = None
 
@@ -131,6 +141,64 @@ def _declare(to: _Declarations) -> None:
         "--serve", "start `python -m maze.serve` on free ports of this machine, stop it at the end"
     )
 
+    to.add(
+        "--server-options",
+        None,
+        _options,
+        None,
+        "more options for the server that --serve starts, in one word: '--stall-timeout 1s'",
+        unit="OPTIONS",
+    )
+
+    to.group("faults to order; the verdict stays exact")
+    percent = "percent of the events"
+    to.add("--duplicates", None, _percent, "0", f"{percent} that come twice", unit="PERCENT")
+    to.add(
+        "--conflicts",
+        None,
+        _percent,
+        "0",
+        f"{percent} whose number comes again with other bytes",
+        unit="PERCENT",
+    )
+    to.add(
+        "--malformed",
+        None,
+        _percent,
+        "0",
+        f"{percent} that have a malformed line in their place or near them",
+        unit="PERCENT",
+    )
+    to.add(
+        "--gaps",
+        None,
+        _whole(0),
+        "0",
+        "times that one to three numbers are never sent; the source leaves when it has sent all. "
+        "The server's reorder limit must not be below the batch size",
+    )
+    to.add("--cuts", None, _whole(1), None, "most bytes that the source writes at once", unit="B")
+    to.add(
+        "--sources",
+        None,
+        _whole(1, _MAX_SOURCES),
+        "1",
+        "sources that all send every event, each in an order of its own; the server must admit "
+        "them, which one started by --serve does",
+    )
+    to.add("--stalling", None, _whole(0), "0", "clients that stop reading for the stall time")
+    to.add("--stall-time", None, _whole(0), "2000", "how long they do", unit="MS")
+    to.add(
+        "--stall-timeout",
+        None,
+        _whole(0),
+        "10000",
+        "a stalling client must not be disconnected before, and may be from then on",
+        unit="MS",
+    )
+    to.add("--leaving", None, _whole(0), "0", "clients that leave in mid-stream")
+    to.add("--returning", None, _whole(0), "0", "clients that leave and come back at once")
+
     to.group("pace and patience")
     to.add("--rate", None, _rate, None, "events a second to send (default: all that are taken)")
     to.switch("--latency", "measure the time from when an event could be delivered to its arrival")
@@ -173,6 +241,7 @@ def _checked(given: argparse.Namespace) -> Parameters:
         raise ParameterError(
             "--latency needs --rate: at full speed it would only measure how much is under way"
         )
+    _check_faults(given, clients)
     workload = Workload(
         events=given.total_events,
         clients=clients,
@@ -181,6 +250,8 @@ def _checked(given: argparse.Namespace) -> Parameters:
         seed=given.random_seed,
         mix=given.mix,
         crlf=given.crlf,
+        faults=Faults(given.duplicates, given.conflicts, given.malformed, given.gaps),
+        sources=given.sources,
     )
     return Parameters(
         workload=workload,
@@ -193,12 +264,40 @@ def _checked(given: argparse.Namespace) -> Parameters:
         rate=given.rate,
         latency=given.latency,
         latency_clients=given.latency_clients,
+        cuts=given.cuts,
+        stalling=given.stalling,
+        stall_time=given.stall_time / 1000,
+        stall_timeout=given.stall_timeout / 1000,
+        leaving=given.leaving,
+        returning=given.returning,
+        server_options=_server_options(given),
         json=given.json,
         report=given.report,
         settle=given.settle / 1000,
         linger=given.linger / 1000,
         serve=given.serve,
     )
+
+
+def _check_faults(given: argparse.Namespace, clients: int) -> None:
+    odd = given.stalling + given.leaving + given.returning
+    if odd > clients:
+        raise ParameterError(
+            f"--stalling, --leaving and --returning are {odd} clients together, more than "
+            f"--concurrency-level {clients}"
+        )
+    if given.latency and (given.gaps or given.sources > 1):
+        raise ParameterError(
+            "--latency goes with neither --gaps nor --sources: when an event could have been "
+            "delivered is then not known"
+        )
+    if given.server_options and not given.serve:
+        raise ParameterError("--server-options needs --serve: they are for the server it starts")
+
+
+def _server_options(given: argparse.Namespace) -> tuple[str, ...]:
+    options = given.server_options or ()
+    return (*options, "--max-sources", str(given.sources)) if given.sources > 1 else options
 
 
 class _Parser(argparse.ArgumentParser):
@@ -238,6 +337,23 @@ def _rate(text: str) -> float:
     if not 0 < rate < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return rate
+
+
+def _percent(text: str) -> float:
+    try:
+        percent = float(text)
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0 to 100")
+    return percent
+
+
+def _options(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
 def _mix(text: str) -> tuple[float, ...]:

@@ -1,27 +1,29 @@
-"""Owns the play: connects every client and the source, sends and receives in one loop.
+"""Owns the play: the clients and the sources, sending and receiving in one loop.
 
 Must never know how the stream was made or judged. Plain non-blocking sockets and one thread, so
 that the measuring instrument is simpler than what it measures; everything it waits for is bounded.
 """
 
+import heapq
 import logging
 import selectors
 import socket
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 from simulator.arrival import wait_until_taken
 from simulator.client import Client
-from simulator.connecting import Address, connect_source
+from simulator.connecting import Address, connect_client, connect_source
 from simulator.latency import Marks
-from simulator.oracle import Expectation
-from simulator.source import Source
-from simulator.workload import Chunk
+from simulator.oracle import Expectation, Prepared
+from simulator.session import RETURN, STALL, Habit, Session
+from simulator.source import WRITE_BYTES, Source
 
 log = logging.getLogger("simulator")
 
-LOST_SOURCE_PATIENCE = 2.0  # seconds without progress once the source is lost
+LOST_SOURCE_PATIENCE = 2.0  # seconds without progress once a source is lost
 _LAZY = 0.01  # seconds between reads for clients that are not timed, while others are
 _TICK = 0.1  # seconds between looks at the clock when nothing happens
 
@@ -30,12 +32,25 @@ Progress = Callable[[float, int, int], None]
 
 @dataclass(frozen=True)
 class Timing:
-    """All waits of a play in seconds, and the source's rate in events per second."""
+    """All waits of a play in seconds, and each source's rate in events per second."""
 
     timeout: float
     settle: float = 0.0
     linger: float = 0.0
     rate: float | None = None
+    stall: float = 0.0
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """How clients and sources behave, beyond sending and receiving."""
+
+    timed: frozenset[int] = frozenset()  # users whose deliveries are timed
+    habits: Mapping[int, Habit] = field(default_factory=dict)
+    cut: int = WRITE_BYTES  # bytes that a source writes at a time, at most
+    leave: bool = False  # sources leave when they have sent all
+    ahead: int = 0  # by so many a number may be higher than the count of lines sent
+    log_lines: bool = False
 
 
 class Play:
@@ -46,65 +61,79 @@ class Play:
         address: Address,
         timing: Timing,
         progress: Progress = lambda now, events, received: None,
-        *,
-        timed: Sequence[int] = (),
-        log_lines: bool = False,
+        conduct: Conduct = Conduct(),
     ) -> None:
         self.clients: list[Client] = []
+        self.sessions: list[Session] = []
         self.source_lost: str | None = None
         self.received = 0
         self.sent_events = 0
         self.seconds = 0.0
         self.source_marks = Marks()
         self.behind = 0.0
-        self._timed = frozenset(timed)
         self._address = address
         self._timing = timing
         self._progress = progress
-        self._log_lines = log_lines
+        self._conduct = conduct
         self._open = 0
-        self._waiting: set[Client] = set()
+        self._waiting: set[Client | Session] = set()
+        self._sources: list[Source] = []
+        self._stalled: list[tuple[float, int, Session]] = []
+        self._held_until = 0.0
+        self._next_lazy = 0.0
 
     def run(
-        self,
-        users: Sequence[int],
-        connections: Sequence[socket.socket],
-        chunks: Sequence[Chunk],
-        expectations: Sequence[Expectation],
+        self, users: Sequence[int], connections: Sequence[socket.socket], prepared: Prepared
     ) -> None:
         """Sends all, receives all, and stays for the linger time; how it went is in the fields."""
-        self.clients = [
-            Client(user, connection, expected, marks=self._marks(user), lines=self._log_lines)
-            for user, connection, expected in zip(users, connections, expectations, strict=True)
-        ]
-        self._open = len(self.clients)
-        self._waiting = {client for client in self.clients if not client.finished}
-        self._wait_for_handshakes(connections)
-        with (
-            connect_source(self._address) as source,
-            selectors.DefaultSelector() as selector,
-            selectors.DefaultSelector() as lazy,
+        for user, connection, expected in zip(
+            users, connections, prepared.expectations, strict=True
         ):
-            self._lazy, self._next_lazy = lazy, 0.0
-            for client in self.clients:
-                urgent = not self._timed or client.marks is not None
-                (selector if urgent else lazy).register(
-                    client.connection, selectors.EVENT_READ, client
+            self._add_client(user, connection, expected)
+        everybody = self.everybody
+        self._open = len(everybody)
+        self._waiting = {client for client in everybody if not client.finished}
+        self._wait_for_handshakes(connections)
+        with ExitStack() as stack:
+            self._selector = stack.enter_context(selectors.DefaultSelector())
+            self._lazy = stack.enter_context(selectors.DefaultSelector())
+            self._opened = stack
+            for chunks in prepared.feeds:
+                connection = stack.enter_context(connect_source(self._address))
+                self._sources.append(
+                    Source(
+                        connection,
+                        chunks,
+                        self._timing.rate,
+                        cut=self._conduct.cut,
+                        marks=self.source_marks if self._conduct.timed else None,
+                        lines=self._conduct.log_lines,
+                    )
                 )
-            sender = Source(
-                source,
-                chunks,
-                self._timing.rate,
-                marks=self.source_marks if self._timed else None,
-                lines=self._log_lines,
-            )
-            self._exchange(sender, selector)
-            self.source_lost = sender.lost
-            self.behind = sender.behind
-            self._linger(sender, selector)
+            for client in everybody:
+                self._selector_of(client).register(client.connection, selectors.EVENT_READ, client)
+            self._exchange()
+            self.source_lost = next((s.lost for s in self._sources if s.lost), None)
+            self.behind = max(source.behind for source in self._sources)
+            self._linger()
 
-    def _marks(self, user: int) -> Marks | None:
-        return Marks() if user in self._timed else None
+    @property
+    def everybody(self) -> list[Client | Session]:
+        """All who are or were connected, once for each connection."""
+        return [*self.clients, *self.sessions]
+
+    def _add_client(self, user: int, connection: socket.socket, expected: Expectation) -> None:
+        habit = self._conduct.habits.get(user)
+        if habit is not None:
+            self.sessions.append(Session(user, connection, expected, habit))
+            return
+        marks = Marks() if user in self._conduct.timed else None
+        lines = self._conduct.log_lines
+        self.clients.append(Client(user, connection, expected, marks=marks, lines=lines))
+
+    def _selector_of(self, client: Client | Session) -> selectors.BaseSelector:
+        timed = isinstance(client, Client) and client.marks is not None
+        return self._selector if timed or not self._conduct.timed else self._lazy
 
     def _wait_for_handshakes(self, connections: Sequence[socket.socket]) -> None:
         ports = set()
@@ -115,41 +144,59 @@ class Play:
             log.warning("the server has not read all user ids; starting all the same")
         time.sleep(self._timing.settle)
 
-    def _exchange(self, source: Source, selector: selectors.BaseSelector) -> None:
+    def _exchange(self) -> None:
         """Until everything was sent and received, or nothing has moved for too long."""
-        selector.register(source.connection, selectors.EVENT_READ, source)
+        for source in self._sources:
+            self._selector.register(source.connection, selectors.EVENT_READ, source)
         began = moved = time.monotonic()
-        tick = _LAZY if self._timed else _TICK
-        writing = False
-        while self._open and (self._waiting or not source.done):
+        tick = _LAZY if self._conduct.timed else _TICK
+        while self._open and (self._waiting or not self._all_sent):
             now = time.monotonic()
-            pause = source.wait(now)
-            ready = not source.done and not pause
-            if ready != writing:
-                self._watch(selector, source, writable=ready)
-                writing = ready
-            if self._turn(source, selector, min(pause or tick, tick)):
+            pause = self._prepare_turn(now)
+            if self._turn(min(pause or tick, tick)):
                 moved = now = time.monotonic()
-            elif pause and not source.done:
+            elif pause and (self._stalled or not self._all_sent):
                 moved = now
-            self.sent_events = source.sent_events
+            self.sent_events = sum(source.sent_events for source in self._sources)
             self._progress(now, self.sent_events, self.received)
-            if now - moved > self._patience(source):
+            if now - moved > self._patience():
                 log.debug("nothing moved for %.1f s", now - moved)
                 break
         self.seconds = moved - began
 
-    def _turn(self, source: Source, selector: selectors.BaseSelector, wait: float) -> int:
+    @property
+    def _all_sent(self) -> bool:
+        return all(source.done for source in self._sources)
+
+    def _prepare_turn(self, now: float) -> float:
+        """Watches what may move now; returns the seconds until more may, 0 if nothing waits."""
+        pauses = []
+        while self._stalled and self._stalled[0][0] <= now:
+            session = heapq.heappop(self._stalled)[2]
+            self._selector_of(session).register(session.connection, selectors.EVENT_READ, session)
+        if self._stalled:
+            pauses.append(self._stalled[0][0] - now)
+        for source in self._sources:
+            pause = max(source.wait(now), self._held_until - now)
+            if not source.done and pause:
+                pauses.append(pause)
+            self._watch(source, writable=not source.done and not pause)
+            if source.done and self._conduct.leave:
+                source.leave()
+        return min(pauses, default=0.0)
+
+    def _turn(self, wait: float) -> int:
         """Serves every connection that is ready once; returns the bytes that moved."""
         moved = self._read_the_lazy()
-        for key, events in selector.select(wait):
-            if isinstance(key.data, Client):
-                moved += self._receive(key.data, selector)
+        for key, events in self._selector.select(wait):
+            if not isinstance(key.data, Source):
+                moved += self._receive(key.data)
                 continue
+            source = key.data
             if events & selectors.EVENT_WRITE and not source.done:
                 moved += source.write()
             if events & selectors.EVENT_READ and not source.read():
-                selector.unregister(source.connection)
+                self._selector.unregister(source.connection)
         return moved
 
     def _read_the_lazy(self) -> int:
@@ -158,30 +205,61 @@ class Play:
         if not self._lazy.get_map() or now < self._next_lazy:
             return 0
         self._next_lazy = now + _LAZY
-        return sum(self._receive(key.data, self._lazy) for key, _ in self._lazy.select(0))
+        return sum(self._receive(key.data) for key, _ in self._lazy.select(0))
 
-    def _receive(self, client: Client, selector: selectors.BaseSelector) -> int:
+    def _receive(self, client: Client | Session) -> int:
         size = client.read()
         self.received += size
         if client.closed_by:
-            selector.unregister(client.connection)
+            self._selector_of(client).unregister(client.connection)
             self._open -= 1
+        elif isinstance(client, Session) and client.turning:
+            self._turn_round(client)
         if client.finished:
             self._waiting.discard(client)
         return size
 
-    def _linger(self, source: Source, selector: selectors.BaseSelector) -> None:
+    def _turn_round(self, session: Session) -> None:
+        """The session stalls, or leaves, and comes back if that is its habit."""
+        self._selector_of(session).unregister(session.connection)
+        kind = session.turn()
+        if kind == STALL:
+            session.stalled = self._timing.stall
+            due = time.monotonic() + self._timing.stall
+            heapq.heappush(self._stalled, (due, session.user, session))
+            return
+        self._open -= 1
+        if kind == RETURN:
+            self._come_back(session)
+
+    def _come_back(self, first: Session) -> None:
+        """A second session; sources go on once the server must know of it, as at the start."""
+        connection = self._opened.enter_context(connect_client(self._address, first.user))
+        wait_until_taken({connection.getsockname()[1]}, self._address.client_port)
+        known = max(source.sent_events for source in self._sources) + self._conduct.ahead
+        self._held_until = time.monotonic() + self._timing.settle
+        session = Session(first.user, connection, first.expected, None, follows=first, known=known)
+        self.sessions.append(session)
+        self._selector_of(session).register(connection, selectors.EVENT_READ, session)
+        self._open += 1
+        if not session.finished:
+            self._waiting.add(session)
+
+    def _linger(self) -> None:
         """Bytes beyond the expected are only found by waiting for them."""
-        self._watch(selector, source, writable=False)
+        for source in self._sources:
+            self._watch(source, writable=False)
         deadline = time.monotonic() + self._timing.linger
         while self._open and (left := deadline - time.monotonic()) > 0:
-            self._turn(source, selector, min(left, _LAZY))
+            self._turn(min(left, _LAZY))
 
-    def _watch(self, selector: selectors.BaseSelector, source: Source, *, writable: bool) -> None:
-        if source.connection in selector.get_map():
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writable else 0)
-            selector.modify(source.connection, events, source)
+    def _watch(self, source: Source, *, writable: bool) -> None:
+        key = self._selector.get_map().get(source.connection)
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writable else 0)
+        if key is not None and key.events != events:
+            self._selector.modify(source.connection, events, source)
 
-    def _patience(self, source: Source) -> float:
+    def _patience(self) -> float:
         timeout = self._timing.timeout
-        return min(timeout, LOST_SOURCE_PATIENCE) if source.lost else timeout
+        lost = any(source.lost for source in self._sources)
+        return min(timeout, LOST_SOURCE_PATIENCE) if lost else timeout

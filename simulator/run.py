@@ -8,13 +8,16 @@ from contextlib import ExitStack
 from simulator.connecting import Address, connect_clients
 from simulator.diagnosis import diagnose
 from simulator.latency import Latency, measure
-from simulator.oracle import Expectation, block_size, prepare
+from simulator.oracle import Prepared, block_size, prepare
 from simulator.parameters import Parameters
-from simulator.player import Play, Progress, Timing
+from simulator.player import Conduct, Play, Progress, Timing
 from simulator.report import Report
 from simulator.results import Figures, Result, Verdict
 from simulator.server_process import COMMAND, ServerProcess, Usage
+from simulator.session import STALL, habits
+from simulator.source import WRITE_BYTES
 from simulator.timeline import Timeline
+from simulator.verification import verify
 from simulator.workload import Chunk, Workload
 
 log = logging.getLogger("simulator")
@@ -30,53 +33,96 @@ def run(parameters: Parameters, report: Report, server_command: Sequence[str] = 
     with ExitStack() as stack:
         address = Address(parameters.host, parameters.source_port, parameters.client_port)
         if parameters.serve:
-            server = stack.enter_context(ServerProcess(server_command))
+            command = [*server_command, *parameters.server_options]
+            server = stack.enter_context(ServerProcess(command))
             address = Address("127.0.0.1", server.source_port, server.client_port)
+        conduct = _conduct(parameters)
+        stalling = {user for user, habit in conduct.habits.items() if habit.kind == STALL}
         # Connected before the stream is prepared: that no server is there shows at once.
-        connections = stack.enter_context(connect_clients(address, workload.connected))
+        connections = stack.enter_context(connect_clients(address, workload.connected, stalling))
         timeline = Timeline(server.pid if server else None)
         began = time.monotonic()
-        chunks, expectations = prepare(
+        prepared = prepare(
             workload, block_size(workload.clients), _preparing(report, workload.events)
         )
         prepared_in = time.monotonic() - began
-        play = Play(
-            address,
-            Timing(parameters.timeout, parameters.settle, parameters.linger, parameters.rate),
-            _playing(report, timeline, workload.events, expectations),
-            timed=sample(workload, parameters.latency_clients) if parameters.latency else (),
-            log_lines=log.isEnabledFor(logging.DEBUG) and workload.events <= _LINES_LOGGED,
-        )
-        play.run(workload.connected, connections, chunks, expectations)
+        play = Play(address, _timing(parameters), _playing(report, timeline, prepared), conduct)
+        play.run(workload.connected, connections, prepared)
+        timeline.finish(play.seconds, play.sent_events, play.received)
     report.end_progress()
     return Result(
         parameters,
         _judge(parameters, play),
         _figures(play, prepared_in, server.usage if server else None),
-        _latency(workload, chunks, play) if parameters.latency else None,
-        [(client.user, client.delivered) for client in play.clients],
+        _latency(workload, prepared.feeds[0], play) if parameters.latency else None,
+        _delivered(parameters.workload, play),
         timeline.samples,
     )
 
 
-def sample(workload: Workload, size: int) -> tuple[int, ...]:
-    """At most so many of the connected users, spread evenly over the order of connecting."""
-    users = workload.connected
+def sample(users: Sequence[int], size: int) -> frozenset[int]:
+    """At most so many of the users, spread evenly over the order of connecting."""
     size = min(size, len(users))
-    return tuple(users[place * len(users) // size] for place in range(size))
+    return frozenset(users[place * len(users) // size] for place in range(size))
+
+
+def _timing(parameters: Parameters) -> Timing:
+    return Timing(
+        parameters.timeout,
+        parameters.settle,
+        parameters.linger,
+        parameters.rate,
+        parameters.stall_time,
+    )
+
+
+def _conduct(parameters: Parameters) -> Conduct:
+    workload = parameters.workload
+    odd = habits(
+        workload.connected,
+        workload.seed,
+        parameters.stalling,
+        parameters.leaving,
+        parameters.returning,
+    )
+    steady = [user for user in workload.connected if user not in odd]
+    return Conduct(
+        timed=sample(steady, parameters.latency_clients) if parameters.latency else frozenset(),
+        habits=odd,
+        cut=parameters.cuts or WRITE_BYTES,
+        # What waits behind a gap is only delivered when too much does, or when the source leaves.
+        leave=workload.faults.gaps > 0,
+        ahead=workload.batch + len(workload.missing),
+        log_lines=log.isEnabledFor(logging.DEBUG) and workload.events <= _LINES_LOGGED,
+    )
 
 
 def _judge(parameters: Parameters, play: Play) -> Verdict:
-    failures = [client.evidence() for client in play.clients if not client.complete]
+    if play.sessions:
+        log.info("comparing what the clients received that did not stay and read")
+    workload = parameters.workload
+    failures = {
+        evidence.user: evidence
+        for evidence in reversed(verify(workload, play.sessions, parameters.stall_timeout))
+    } | {client.user: client.evidence() for client in play.clients if not client.complete}
     faults = []
     if failures:
         log.info("looking for the first fault of each client that failed")
-        faults = diagnose(parameters.workload, failures[:SHOWN_FAULTS])
+        failing = [failures[user] for user in workload.connected if user in failures]
+        faults = diagnose(workload, failing[:SHOWN_FAULTS])
     return Verdict(len(failures), faults, play.source_lost)
 
 
+def _delivered(workload: Workload, play: Play) -> list[tuple[int, int]]:
+    """For each user; what was received in two sessions is added up."""
+    delivered = dict.fromkeys(workload.connected, 0)
+    for client in play.everybody:
+        delivered[client.user] += client.delivered
+    return list(delivered.items())
+
+
 def _figures(play: Play, prepared_in: float, usage: Usage | None) -> Figures:
-    deliveries = sum(client.delivered for client in play.clients)
+    deliveries = sum(client.delivered for client in play.everybody)
     return Figures(play.sent_events, deliveries, play.received, play.seconds, prepared_in, usage)
 
 
@@ -102,9 +148,9 @@ def _preparing(report: Report, events: int) -> Callable[[int], None]:
     return progress
 
 
-def _playing(
-    report: Report, timeline: Timeline, events: int, expectations: Sequence[Expectation]
-) -> Progress:
+def _playing(report: Report, timeline: Timeline, prepared: Prepared) -> Progress:
+    expectations = prepared.expectations
+    events = sum(chunk.events for chunks in prepared.feeds for chunk in chunks)
     expected_bytes = sum(expectation.bytes for expectation in expectations)
     expected = sum(expectation.events for expectation in expectations)
     sending = report.stage("sending", events, "events")
@@ -117,8 +163,6 @@ def _playing(
         timeline.observe(now, sent, received)
         completed = not complete and sent == events and received == expected_bytes
         complete = complete or completed
-        if completed:
-            timeline.take(now, sent, received)
         if report.due(now) or completed:
             # Bytes are counted; deliveries, while they come, are estimated from them.
             share = min(1.0, received / max(1, expected_bytes))

@@ -27,6 +27,7 @@ class Source:
         chunks: Sequence[Chunk],
         rate: float | None,
         *,
+        cut: int = WRITE_BYTES,
         marks: Marks | None = None,
         lines: bool = False,
     ) -> None:
@@ -35,7 +36,9 @@ class Source:
         self.total_bytes = sum(len(chunk.data) for chunk in chunks)
         self.lost: str | None = None
         self.behind = 0.0  # the most that bytes were sent after they were due
+        self._cut = cut
         self._marks = marks
+        self._left = False
         self._rate = rate
         self._log_lines = lines
         self._pieces = iter(chunks) if rate is None else _split(chunks, rate)
@@ -67,7 +70,7 @@ class Source:
 
     def write(self) -> int:
         """Sends what the server takes of the next bytes; returns how many."""
-        data = memoryview(self._piece.data)[self._at : self._at + WRITE_BYTES]
+        data = memoryview(self._piece.data)[self._at : self._at + self._cut]
         now = time.monotonic()
         try:
             size = self.connection.send(data)
@@ -89,6 +92,17 @@ class Source:
             self._piece = next(self._pieces, Chunk(b"", 0))
             self._at = 0
         return size
+
+    def leave(self) -> None:
+        """Closes this end, once; what the server still has to do with what came, it does."""
+        if self._left or self.lost:
+            return
+        self._left = True
+        log.debug("source leaves")
+        try:
+            self.connection.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            log.debug("the server has closed the source already (%s)", error.strerror)
 
     def read(self) -> bool:
         """Notices that the server closed; what it sends is discarded. False: nothing more comes."""

@@ -42,6 +42,11 @@ class Timeline:
         self._next = now + self._interval
         self.take(now, events, received)
 
+    def finish(self, seconds: float, events: int, received: int) -> None:
+        """The last sample, of a play that took so long."""
+        if self._began is not None:
+            self.take(self._began + seconds, events, received)
+
     def take(self, now: float, events: int, received: int) -> None:
         """Takes a sample, due or not."""
         if self._began is None:

@@ -3,16 +3,20 @@
 Must never know sockets, or who receives what. Only `random()` and `getrandbits()` are used, whose
 sequences Python keeps from version to version, and each step of 20,000 events has a generator of
 its own, so that any event can be made again without making those before it. A shorter stream is
-therefore a prefix of a longer one, and neither batches nor clients change the events.
+therefore a prefix of a longer one (but for its gaps), and neither batches nor clients change the
+events. A step says what the server must make of it: where the stream has a fault in the place of
+an event, the step has one that nobody receives.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from random import Random
 from struct import unpack
 from typing import NamedTuple
+
+from simulator.faults import NO_FAULTS, Extras, Faults, between, missing_numbers, using_up
 
 FOLLOW, UNFOLLOW, BROADCAST, PRIVATE, STATUS = range(5)
 LETTERS = b"FUBPS"
@@ -25,9 +29,9 @@ class Step(NamedTuple):
     """Up to 20,000 consecutive events in sequence order, as columns."""
 
     first: int  # the sequence number of index 0
-    kinds: Sequence[int]
-    senders: Sequence[int]
-    recipients: Sequence[int]
+    kinds: list[int]
+    senders: list[int]
+    recipients: list[int]
     lines: list[bytes]
 
 
@@ -49,6 +53,8 @@ class Workload:
     seed: int = 666
     mix: tuple[float, float, float, float, float] = (1, 1, 1, 1, 1)
     crlf: bool = False
+    faults: Faults = NO_FAULTS
+    sources: int = 1
 
     @cached_property
     def connected(self) -> tuple[int, ...]:
@@ -58,6 +64,11 @@ class Workload:
         while len(chosen) < self.clients:
             chosen[int(draw() * self.users) + 1] = None
         return tuple(chosen)
+
+    @cached_property
+    def missing(self) -> tuple[int, ...]:
+        """The numbers that are never sent, ascending."""
+        return missing_numbers(self.faults.gaps, self.events, self.seed)
 
     @cached_property
     def _kind_of_draw(self) -> bytes:
@@ -92,9 +103,12 @@ class Workload:
         kinds = [kind_of_draw[draw] for draw in draws[:size]]
         senders = self._user_ids(bits(32 * STEP_EVENTS), size)
         recipients = self._user_ids(bits(32 * STEP_EVENTS), size)
-        return Step(
+        step = Step(
             first, kinds, senders, recipients, self._lines(first, kinds, senders, recipients)
         )
+        if self.faults.malformed or self.faults.gaps:
+            self._spoil(step, Random(f"{self.seed} faults {number}").random)
+        return step
 
     def line(self, sequence: int) -> bytes | None:
         """The line of one event, or None if the stream has no such sequence number."""
@@ -102,6 +116,21 @@ class Workload:
             return None
         number, index = divmod(sequence - 1, STEP_EVENTS)
         return self.step(number).lines[index]
+
+    def _spoil(self, step: Step, draw: Callable[[], float]) -> None:
+        """Half of the malformed lines stand in an event's place; what is missing has no line."""
+        end = b"\r\n" if self.crlf else b"\n"
+        for index in range(len(step.lines)):
+            if draw() * 200 < self.faults.malformed:
+                self._silence(step, index, using_up(step.first + index, draw, end))
+        for sequence in between(self.missing, step.first, step.first + len(step.lines)):
+            self._silence(step, sequence - step.first, b"")
+
+    @staticmethod
+    def _silence(step: Step, index: int, line: bytes) -> None:
+        # A private message to user 0, who is never connected: nobody receives it.
+        step.kinds[index], step.recipients[index] = PRIVATE, 0
+        step.lines[index] = line
 
     def _user_ids(self, bits: int, size: int) -> list[int]:
         words = unpack(f"<{STEP_EVENTS}I", bits.to_bytes(4 * STEP_EVENTS, "little"))
@@ -127,11 +156,20 @@ class Workload:
 
 
 class Shuffler:
-    """The order in which the source sends: batches of random size 1..`batch`, each shuffled."""
+    """The order in which a source sends: batches of random size 1..`batch`, each shuffled.
 
-    def __init__(self, batch: int, seed: int) -> None:
-        self._random = Random(f"{seed} order").random
-        self._batch = batch
+    Each `feed`, counted from 0, has an order of its own.
+    """
+
+    def __init__(self, workload: Workload, feed: int = 0) -> None:
+        name = f"{workload.seed} order {feed}" if feed else f"{workload.seed} order"
+        self._random = Random(name).random
+        self._batch = workload.batch
+        self._extras: Extras | None = None
+        if workload.faults.extras or workload.faults.gaps:
+            self._extras = Extras(
+                workload.faults, workload.users, workload.seed, feed, alone=workload.sources == 1
+            )
         self._size = self._draw_size()
         self._waiting: list[bytes] = []
 
@@ -139,15 +177,19 @@ class Shuffler:
         """Takes the next lines in sequence order, gives the batches that are now complete."""
         lines = self._waiting + lines
         sent: list[bytes] = []
-        while len(sent) + self._size <= len(lines):
-            sent += self._shuffled(lines[len(sent) : len(sent) + self._size])
+        taken = 0
+        while taken + self._size <= len(lines):
+            sent += self._shuffled(lines[taken : taken + self._size])
+            taken += self._size
             self._size = self._draw_size()
-        self._waiting = lines[len(sent) :]
+        self._waiting = lines[taken:]
         return Chunk(b"".join(sent), len(sent))
 
     def rest(self) -> Chunk:
         """What is left when no more lines come: the last batch, cut short."""
         lines, self._waiting = self._shuffled(self._waiting), []
+        if self._extras is not None:
+            lines += self._extras.late()
         return Chunk(b"".join(lines), len(lines))
 
     def _draw_size(self) -> int:
@@ -156,4 +198,7 @@ class Shuffler:
     def _shuffled(self, batch: list[bytes]) -> list[bytes]:
         # random.shuffle's sequence may change with the version of Python; a sort by random() not.
         draw = self._random
-        return sorted(batch, key=lambda _line: draw())
+        if self._extras is None:
+            return sorted(batch, key=lambda _line: draw())
+        order = sorted(range(len(batch)), key=lambda _index: draw())
+        return self._extras.mixed_into(batch, order)

@@ -42,7 +42,7 @@ def ready_times(chunks: list[Chunk], calls: list[tuple[int, float]]) -> dict[int
 
 
 def test_it_is_what_the_definition_says() -> None:
-    chunks, expectations = prepare(WORKLOAD, 4096, lambda _done: None)
+    (chunks,), expectations = prepare(WORKLOAD, 4096, lambda _done: None)
     source, source_calls = marked(sum(len(chunk.data) for chunk in chunks), 5.0, 0.25)
     ready = ready_times(chunks, source_calls)
     clients, wanted = [], []
@@ -71,7 +71,7 @@ def test_it_is_what_the_definition_says() -> None:
 
 def test_nobody_and_nothing_is_no_latency() -> None:
     silent = Workload(events=20, clients=2, users=4, mix=(0, 1, 0, 0, 0))
-    chunks, _ = prepare(silent, 4096, lambda _done: None)
+    (chunks,), _ = prepare(silent, 4096, lambda _done: None)
     source, _ = marked(1000, 0.0, 1.0)
     assert measure(silent, chunks, source, [], 0.0) is None
     marks = [(user, Marks()) for user in silent.connected]
@@ -81,8 +81,9 @@ def test_nobody_and_nothing_is_no_latency() -> None:
 @pytest.mark.parametrize(("size", "picked"), [(1, [0]), (3, [0, 3, 6]), (10, range(10))])
 def test_the_sample_is_spread_over_the_clients(size: int, picked: list[int]) -> None:
     workload = Workload(events=1, clients=10, users=20)
-    assert sample(workload, size) == tuple(workload.connected[place] for place in picked)
-    assert sample(workload, 50) == workload.connected
+    users = workload.connected
+    assert sample(users, size) == {users[place] for place in picked}
+    assert sample(users, 50) == set(users)
 
 
 RUN = ("--total-events", 400, "--concurrency-level", 5, "--number-of-users", 8, "--rate", 4000)

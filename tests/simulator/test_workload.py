@@ -20,7 +20,7 @@ def ordered(workload: Workload) -> list[bytes]:
 
 
 def wire(workload: Workload) -> list[bytes]:
-    chunks, _ = prepare(workload, 65536, lambda _done: None)
+    (chunks,), _ = prepare(workload, 65536, lambda _done: None)
     lines = [chunk.data.splitlines(keepends=True) for chunk in chunks]
     assert [len(part) for part in lines] == [chunk.events for chunk in chunks]
     return [line for part in lines for line in part]
@@ -74,7 +74,7 @@ def test_batches_have_random_sizes_up_to_the_largest() -> None:
 
 
 def test_the_shuffler_keeps_nothing_back() -> None:
-    shuffler = Shuffler(batch=5, seed=1)
+    shuffler = Shuffler(Workload(events=13, clients=1, users=1, batch=5, seed=1))
     lines = [b"%d|B\n" % number for number in range(1, 14)]
     parts = [shuffler.add(lines[:6]), shuffler.add(lines[6:]), shuffler.rest()]
     assert sorted(b"".join(part.data for part in parts).split()) == sorted(
