@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from simulator.latency import Latency
+from simulator.results import Latency
 from simulator.timeline import Sample
 
 # Colours that nothing else in the SVG has, and the page's variable for each.

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from simulator.bench import bench
 from simulator.document import STDOUT, check_writable, document, write_json, write_text
 from simulator.errors import ParameterError, SimulatorError
-from simulator.parameters import Parameters, parse
+from simulator.oracle import Prepared
+from simulator.parameters import Parameters, parse, parse_record, parse_replay, with_workload
+from simulator.recording import load, save
 from simulator.report import Report
-from simulator.results import Result, Verdict
-from simulator.run import run
+from simulator.results import PASSED, Result, Verdict
+from simulator.run import prepare_reported, run
 from simulator.server_process import COMMAND
 from simulator.words import figure_rows, latency_rows, verdict_lines
 
@@ -20,11 +23,15 @@ _IMPOSSIBLE, _INTERRUPTED = 2, 130
 
 def main(argv: Sequence[str] | None = None, server_command: Sequence[str] = COMMAND) -> int:
     """Runs the simulator; returns the exit status. `server_command` is what --serve starts."""
+    command, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
     try:
-        parameters = parse(argv, os.environ)
-        console = Console(highlight=False, stderr=True) if parameters.json == STDOUT else None
-        with Report(parameters.log_level, parameters.log_interval, console) as report:
-            return simulate(parameters, report, server_command).status
+        if command == "record":
+            return _record(rest[:-1])
+        if command == "replay":
+            return _replay(rest[:-1], server_command)
+        if command == "bench":
+            return bench(rest[:-1], server_command)
+        return _reported(parse(argv, os.environ), server_command).status
     except ParameterError as error:
         print(f"simulator: error: {error}", file=sys.stderr)
     except SimulatorError as error:
@@ -35,14 +42,42 @@ def main(argv: Sequence[str] | None = None, server_command: Sequence[str] = COMM
     return _IMPOSSIBLE
 
 
+def _record(argv: Sequence[str]) -> int:
+    path, workload, given = parse_record(argv, os.environ)
+    check_writable(path)
+    with Report(given.log_level, given.log_interval / 1000) as report:
+        prepared = prepare_reported(workload, report)
+        report.end_progress()
+        save(path, workload, prepared)
+        report.verdict(f"recorded {workload.events:,} events for {workload.clients:,} clients")
+    return PASSED
+
+
+def _replay(argv: Sequence[str], server_command: Sequence[str]) -> int:
+    path, given = parse_replay(argv, os.environ)
+    workload, prepared = load(path)
+    return _reported(with_workload(given, workload), server_command, prepared).status
+
+
+def _reported(
+    parameters: Parameters, server_command: Sequence[str], prepared: Prepared | None = None
+) -> Verdict:
+    console = Console(highlight=False, stderr=True) if parameters.json == STDOUT else None
+    with Report(parameters.log_level, parameters.log_interval, console) as report:
+        return simulate(parameters, report, server_command, prepared)
+
+
 def simulate(
-    parameters: Parameters, report: Report, server_command: Sequence[str] = COMMAND
+    parameters: Parameters,
+    report: Report,
+    server_command: Sequence[str] = COMMAND,
+    prepared: Prepared | None = None,
 ) -> Verdict:
     """One run, reported; raises SimulatorError if it cannot take place."""
     for path in (parameters.json, parameters.report):
         if path is not None and path != STDOUT:
             check_writable(path)
-    result = run(parameters, report, server_command)
+    result = run(parameters, report, server_command, prepared)
     _show(report, result)
     if parameters.json is not None:
         write_json(document(result), parameters.json)

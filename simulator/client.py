@@ -9,7 +9,7 @@ import socket
 import time
 from typing import NamedTuple
 
-from simulator.latency import Marks
+from simulator.marks import Marks
 from simulator.oracle import Expectation, digest
 
 log = logging.getLogger("simulator")

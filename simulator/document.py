@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from simulator.errors import OutputError
-from simulator.latency import Latency
 from simulator.parameters import Parameters
-from simulator.results import Figures, Result, Verdict
+from simulator.results import Figures, Latency, Result, Verdict
 
 FORMAT = 1
 STDOUT = "-"

@@ -23,3 +23,7 @@ class ServerProcessError(SimulatorError):
 
 class OutputError(SimulatorError):
     """A file that was asked for cannot be written."""
+
+
+class RecordingError(SimulatorError):
+    """A file is not a whole recording that this simulator can replay."""

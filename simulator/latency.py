@@ -6,14 +6,14 @@ single events is worked out afterwards, so that measuring costs no work for each
 taken before the source writes and after a client read: what is wrong in that never flatters.
 """
 
-from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.marks import Marks
 from simulator.oracle import Oracle
+from simulator.results import Latency
 from simulator.workload import Chunk, Workload
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
@@ -21,37 +21,6 @@ _BUCKETS_PER_DECADE = 20
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
-
-
-class Marks:
-    """When which offset of a connection's bytes was reached."""
-
-    def __init__(self) -> None:
-        self._times = array("d")
-        self._offsets = array("q")
-
-    def add(self, now: float, offset: int) -> None:
-        """All bytes before `offset` were handed over or read by now."""
-        self._times.append(now)
-        self._offsets.append(offset)
-
-    def times_of(self, ends: Whole) -> Floats:
-        """For events that end at these offsets, none beyond the last mark, when that was."""
-        places = np.searchsorted(np.frombuffer(self._offsets, np.int64), ends)
-        times: Floats = np.frombuffer(self._times, np.float64)[places]
-        return times
-
-
-@dataclass(frozen=True)
-class Latency:
-    """The distribution; seconds."""
-
-    deliveries: int
-    clients: int
-    percentiles: dict[float, float]
-    largest: float
-    buckets: list[tuple[float, float, int]]  # from, to, deliveries; a twentieth of a decade each
-    behind: float  # the most that the source was behind its rate
 
 
 def measure(
@@ -69,7 +38,7 @@ def measure(
         _own_events(workload, [user for user, _ in clients]),
         strict=True,
     ):
-        parts.append(marks.times_of(ends) - source.times_of(ready[sequences]))
+        parts.append(_times_of(ends, marks) - _times_of(ready[sequences], source))
     latencies = np.concatenate(parts) if parts else np.empty(0)
     if not latencies.size:
         return None
@@ -85,6 +54,13 @@ def measure(
         buckets=_buckets(latencies),
         behind=behind,
     )
+
+
+def _times_of(ends: Whole, marks: Marks) -> Floats:
+    """For events that end at these offsets, none beyond the last mark, when that was."""
+    places = np.searchsorted(np.frombuffer(marks.offsets, np.int64), ends)
+    times: Floats = np.frombuffer(marks.times, np.float64)[places]
+    return times
 
 
 def _ready_offsets(events: int, chunks: Sequence[Chunk]) -> Whole:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from simulator.arrival import wait_until_taken
 from simulator.client import Client
 from simulator.connecting import Address, connect_client, connect_source
-from simulator.latency import Marks
+from simulator.marks import Marks
 from simulator.oracle import Expectation, Prepared
 from simulator.session import RETURN, STALL, Habit, Session
 from simulator.source import WRITE_BYTES, Source

@@ -6,7 +6,6 @@ Must never know how any of it is shown.
 from dataclasses import dataclass, field
 
 from simulator.diagnosis import Fault
-from simulator.latency import Latency
 from simulator.parameters import Parameters
 from simulator.server_process import Usage
 from simulator.timeline import Sample
@@ -53,6 +52,18 @@ class Figures:
     def bytes_per_second(self) -> float:
         """The same in bytes received."""
         return self.bytes / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """The distribution; seconds."""
+
+    deliveries: int
+    clients: int
+    percentiles: dict[float, float]
+    largest: float
+    buckets: list[tuple[float, float, int]]  # from, to, deliveries; a twentieth of a decade each
+    behind: float  # the most that the source was behind its rate
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ from contextlib import ExitStack
 
 from simulator.connecting import Address, connect_clients
 from simulator.diagnosis import diagnose
-from simulator.latency import Latency, measure
 from simulator.oracle import Prepared, block_size, prepare
 from simulator.parameters import Parameters
 from simulator.player import Conduct, Play, Progress, Timing
 from simulator.report import Report
-from simulator.results import Figures, Result, Verdict
+from simulator.results import Figures, Latency, Result, Verdict
 from simulator.server_process import COMMAND, ServerProcess, Usage
 from simulator.session import STALL, habits
 from simulator.source import WRITE_BYTES
@@ -26,8 +25,16 @@ SHOWN_FAULTS = 10
 _LINES_LOGGED = 10_000  # up to so many events, debug logs each line
 
 
-def run(parameters: Parameters, report: Report, server_command: Sequence[str] = COMMAND) -> Result:
-    """One run, with its progress reported; raises SimulatorError if it cannot take place."""
+def run(
+    parameters: Parameters,
+    report: Report,
+    server_command: Sequence[str] = COMMAND,
+    prepared: Prepared | None = None,
+) -> Result:
+    """One run, with its progress reported; raises SimulatorError if it cannot take place.
+
+    What is `prepared` already, for the same workload, is not prepared again.
+    """
     workload = parameters.workload
     server: ServerProcess | None = None
     with ExitStack() as stack:
@@ -42,9 +49,8 @@ def run(parameters: Parameters, report: Report, server_command: Sequence[str] = 
         connections = stack.enter_context(connect_clients(address, workload.connected, stalling))
         timeline = Timeline(server.pid if server else None)
         began = time.monotonic()
-        prepared = prepare(
-            workload, block_size(workload.clients), _preparing(report, workload.events)
-        )
+        if prepared is None:
+            prepared = prepare_reported(workload, report)
         prepared_in = time.monotonic() - began
         play = Play(address, _timing(parameters), _playing(report, timeline, prepared), conduct)
         play.run(workload.connected, connections, prepared)
@@ -58,6 +64,11 @@ def run(parameters: Parameters, report: Report, server_command: Sequence[str] = 
         _delivered(parameters.workload, play),
         timeline.samples,
     )
+
+
+def prepare_reported(workload: Workload, report: Report) -> Prepared:
+    """All that a play needs, with progress."""
+    return prepare(workload, block_size(workload.clients), _preparing(report, workload.events))
 
 
 def sample(users: Sequence[int], size: int) -> frozenset[int]:
@@ -128,6 +139,8 @@ def _figures(play: Play, prepared_in: float, usage: Usage | None) -> Figures:
 
 def _latency(workload: Workload, chunks: Sequence[Chunk], play: Play) -> Latency | None:
     """Measured on those who received all: where bytes are missing, offsets mean nothing."""
+    from simulator.latency import measure  # noqa: PLC0415, numpy takes a while to load
+
     log.info("working out the latency of every delivery that was timed")
     timed = [
         (client.user, client.marks)

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -59,6 +60,7 @@ class ServerProcess:
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
         self._ready = False
         self._told = threading.Event()
+        self._peak: int | None = None
 
     def __enter__(self) -> Self:
         """Starts the server and waits until it is ready, or raises ServerProcessError."""
@@ -103,6 +105,7 @@ class ServerProcess:
         """SIGTERM, a bounded wait, then SIGKILL; afterwards `usage` is known."""
         if self.usage is not None:
             return
+        self._peak = self._high_water_mark()
         self._signal(signal.SIGTERM)
         if not self._reap(self._stop_timeout):
             log.warning("the server did not stop within %g s; killed", self._stop_timeout)
@@ -126,9 +129,24 @@ class ServerProcess:
                 return False
             time.sleep(0.01)
         self._process.returncode = os.waitstatus_to_exitcode(status)
-        self.usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * _MAXRSS_UNIT)
+        self.usage = Usage(
+            used.ru_utime + used.ru_stime, self._peak or used.ru_maxrss * _MAXRSS_UNIT
+        )
         log.debug("the server ended with status %d", self._process.returncode)
         return True
+
+    def _high_water_mark(self) -> int | None:
+        """The most memory so far, if it can be seen. What the kernel tells of a child that has
+        ended counts its parent's memory, too: that of a simulator with its stream prepared.
+        """
+        try:
+            status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return None
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        return None
 
     def _read_stderr(self) -> None:
         assert self._process.stderr is not None

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 
-from simulator.latency import Marks
+from simulator.marks import Marks
 from simulator.workload import Chunk
 
 log = logging.getLogger("simulator")

@@ -1,7 +1,6 @@
 """Owns the words for a result: what people read in the table, the verdict and the report."""
 
-from simulator.latency import Latency
-from simulator.results import Figures, Verdict
+from simulator.results import Figures, Latency, Verdict
 
 ALL_RECEIVED = r"\o/ ALL NOTIFICATIONS RECEIVED \o/"
 

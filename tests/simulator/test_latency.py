@@ -8,7 +8,8 @@ from running import judged, parameters
 from servers import Server
 
 from simulator.errors import ParameterError
-from simulator.latency import Marks, measure
+from simulator.latency import measure
+from simulator.marks import Marks
 from simulator.oracle import prepare
 from simulator.run import sample
 from simulator.workload import Chunk, Workload

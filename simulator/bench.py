@@ -1,0 +1,256 @@
+"""Owns the benchmark: the named workloads, their runs against a server of our own, the medians.
+
+Must never know how the results are shown. Each workload is prepared once and played to a new server
+each time, so that no run leaves anything to the next.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from simulator.document import check_writable, write_json, write_text
+from simulator.errors import OutputError, ParameterError
+from simulator.options import Parser, whole, words
+from simulator.parameters import Parameters, parse
+from simulator.report import Report
+from simulator.results import FAILED, PASSED, Result
+from simulator.run import prepare_reported, run
+from simulator.server_process import COMMAND
+from simulator.words import verdict_lines
+
+FORMAT = 1
+
+
+class Workload(NamedTuple):
+    """A workload that has a name."""
+
+    flags: str
+    stresses: str
+
+
+WORKLOADS = {
+    "W1": Workload(
+        "--total-events 1000000 --number-of-users 1000 --concurrency-level 100", "everyday mix"
+    ),
+    "W2": Workload(
+        "--total-events 200000 --number-of-users 10000 --concurrency-level 1000",
+        "broadcast fan-out",
+    ),
+    "W3": Workload(
+        "--total-events 10000000 --number-of-users 1000 --concurrency-level 100",
+        "ten million events, flat memory",
+    ),
+    "W4": Workload(
+        "--total-events 1000000 --number-of-users 1000 --concurrency-level 100 --mix 0,0,0,100,0",
+        "parse and route, little output",
+    ),
+    "W5": Workload(
+        "--total-events 1000000 --number-of-users 1000 --concurrency-level 100 --mix 20,10,0,0,70",
+        "status fan-out over the graph",
+    ),
+    "W6": Workload(
+        "--total-events 100000 --number-of-users 1000 --concurrency-level 100 --rate 10000 "
+        "--latency",
+        "latency",
+    ),
+    "W7": Workload(
+        "--total-events 20000 --number-of-users 20000 --concurrency-level 10000 --settle 3000",
+        "ten thousand clients",
+    ),
+}
+
+# Of each figure, whether more is better.
+FIGURES = {
+    "events_per_second": True,
+    "deliveries_per_second": True,
+    "cpu_seconds_per_million_events": False,
+    "peak_bytes": False,
+    "latency_p50": False,
+    "latency_p99": False,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run, and where the results go."""
+
+    names: tuple[str, ...]
+    runs: int
+    server_options: tuple[str, ...]
+    json: str | None
+    markdown: str | None
+    picture: str | None
+    compare: str | None
+
+
+def bench(argv: Sequence[str], server_command: Sequence[str] = COMMAND) -> int:
+    """Runs what is asked for, shows and writes the results; returns the exit status."""
+    plan = _plan(argv)
+    for path in (plan.json, plan.markdown, plan.picture):
+        if path is not None:
+            check_writable(path)
+    before = None if plan.compare is None else _load(plan.compare)
+    with Report("warning", 1.0) as report:
+        results = measure(plan, report, server_command)
+        _show(plan, results, before, report)
+    passed = all(entry["passed"] for entry in results["workloads"].values())
+    return PASSED if passed else FAILED
+
+
+def measure(plan: Plan, report: Report, server_command: Sequence[str] = COMMAND) -> dict[str, Any]:
+    """All runs; the results in JSON's types."""
+    workloads = {}
+    for name in plan.names:
+        flags = [*WORKLOADS[name].flags.split(), "--serve"]
+        parameters = parse(flags, {})
+        workloads[name] = _measured(name, parameters, plan, report, server_command)
+    return {
+        "format": FORMAT,
+        "machine": {
+            "processors": os.cpu_count(),
+            "architecture": platform.machine(),
+            "system": platform.system(),
+            "python": platform.python_version(),
+        },
+        "server_options": list(plan.server_options),
+        "workloads": workloads,
+    }
+
+
+def _measured(
+    name: str,
+    parameters: Parameters,
+    plan: Plan,
+    report: Report,
+    server_command: Sequence[str],
+) -> dict[str, Any]:
+    command = [*server_command, *plan.server_options]
+    prepared = prepare_reported(parameters.workload, report)
+    runs = []
+    passed = True
+    for number in range(1, plan.runs + 1):
+        result = run(parameters, report, command, prepared)
+        runs.append(figures_of(result))
+        report.verdict(
+            f"{name} run {number} of {plan.runs}: {result.figures.events_per_second:,.0f} events/s"
+        )
+        if result.verdict.status:
+            passed = False
+            for line in verdict_lines(result.verdict):
+                report.verdict(line)
+    return {
+        "flags": WORKLOADS[name].flags,
+        "stresses": WORKLOADS[name].stresses,
+        "passed": passed,
+        "runs": runs,
+        **summary(runs),
+    }
+
+
+def figures_of(result: Result) -> dict[str, float | None]:
+    """What one run gives the table; None for what it did not measure."""
+    figures, latency = result.figures, result.latency
+    return {
+        "events_per_second": figures.events_per_second,
+        "deliveries_per_second": figures.deliveries_per_second,
+        "cpu_seconds_per_million_events": _cpu(result),
+        "peak_bytes": None if figures.usage is None else figures.usage.peak_bytes,
+        "latency_p50": None if latency is None else latency.percentiles[50.0],
+        "latency_p99": None if latency is None else latency.percentiles[99.0],
+    }
+
+
+def summary(runs: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
+    """The median of each figure, and its spread: from least to most, as a share of the median."""
+    medians: dict[str, float | None] = {}
+    spreads: dict[str, float | None] = {}
+    for name in FIGURES:
+        values = [value for figures in runs if (value := figures[name]) is not None]
+        middle = median(values) if values else None
+        medians[name] = middle
+        spreads[name] = (max(values) - min(values)) / middle if middle else None
+    return {"median": medians, "spread": spreads}
+
+
+def _cpu(result: Result) -> float | None:
+    """Of the play alone, without the server's start, if it was seen."""
+    seen = [s.cpu_seconds for s in result.timeline if s.cpu_seconds is not None]
+    if len(seen) < 2:
+        return None
+    return (seen[-1] - seen[0]) / max(1, result.figures.events) * 1e6
+
+
+def _plan(argv: Sequence[str]) -> Plan:
+    parser = Parser(
+        prog="python -m simulator bench",
+        description="Plays the named workloads to a server that it starts, and shows medians. "
+        + " ".join(f"{name}: {workload.stresses}." for name, workload in WORKLOADS.items()),
+        epilog="Exit status: 0 if every run passed, 1 if one did not, 2 if it could not take "
+        "place. docs/benchmarks.md says how to get figures that can be compared.",
+    )
+    add = parser.add_argument
+    add("--workloads", default=",".join(WORKLOADS), metavar="W1,W2", help="default: all")
+    add("--runs", type=whole(1), default=5, metavar="N", help="of each workload (default 5)")
+    add("--server-options", type=words, default=(), metavar="OPTIONS", help="more for the server")
+    add("--json", metavar="FILE", help="write everything measured, also for --compare")
+    add("--markdown", metavar="FILE", help="write the table")
+    add("--png", metavar="FILE", help="write a picture")
+    add("--compare", metavar="BEFORE.json", help="show ratios to what an earlier --json wrote")
+    given = parser.parse_args(argv)
+    names = tuple(given.workloads.upper().split(","))
+    if unknown := [name for name in names if name not in WORKLOADS]:
+        raise ParameterError(f"--workloads: {', '.join(unknown)} is not of {', '.join(WORKLOADS)}")
+    return Plan(
+        names,
+        given.runs,
+        given.server_options,
+        given.json,
+        given.markdown,
+        given.png,
+        given.compare,
+    )
+
+
+def _load(path: str) -> dict[str, Any]:
+    try:
+        results = json.loads(Path(path).read_text(encoding="utf-8"))
+        if results["format"] != FORMAT:
+            raise ParameterError(f"--compare: {path} is of another version; measure it again")
+        for entry in results["workloads"].values():
+            _check_medians(entry["median"])
+    except OSError as error:
+        raise ParameterError(f"--compare: cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ParameterError(f"--compare: {path} is not what bench --json writes") from error
+    return dict(results)
+
+
+def _check_medians(medians: Mapping[str, float | None]) -> None:
+    for name in FIGURES:
+        value = medians[name]
+        if value is not None and not isinstance(value, int | float):
+            raise TypeError(name)
+
+
+def _show(
+    plan: Plan, results: dict[str, Any], before: dict[str, Any] | None, report: Report
+) -> None:
+    from simulator import bench_output  # noqa: PLC0415, drawing takes most of a second to load
+
+    lines: Iterable[str] = bench_output.markdown(results, before)
+    for line in lines:
+        report.verdict(line)
+    if plan.json is not None:
+        write_json(results, plan.json)
+    if plan.markdown is not None:
+        write_text("\n".join(lines) + "\n", plan.markdown)
+    if plan.picture is not None:
+        try:
+            bench_output.picture(results, before, plan.picture)
+        except OSError as error:
+            raise OutputError(f"cannot write {plan.picture}: {error.strerror}") from error
