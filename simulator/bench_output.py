@@ -63,7 +63,9 @@ def picture(results: Results, before: Results | None, path: str) -> None:
         for axes in panels[len(drawn) :]:
             axes.set_visible(False)
         if before is not None:
-            panels[0].legend(loc="lower right", frameon=False)
+            figure.legend(
+                *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2
+            )
         figure.suptitle(_caption(results), fontsize=10, color=_INK)
         figure.savefig(path, format="png", dpi=120)
 
@@ -100,7 +102,8 @@ def _draw(axes: Axes, entries: Results, before: Results, column: Column) -> None
             axes.barh(place - shift, width, height, color=_BEFORE, label=_once("before", place))
         width = entries[name]["median"][figure] * factor
         axes.barh(place + shift, width, height, color=_AFTER, label=_once("after", place))
-        values = [run[figure] * factor for run in entries[name]["runs"]]
+        measured = [run[figure] for run in entries[name]["runs"]]
+        values = [value * factor for value in measured if value is not None]
         axes.plot(values, [place + shift] * len(values), "o", color=_INK, markersize=2.5)
         axes.annotate(
             f"{width:,.{decimals}f}",
@@ -117,10 +120,11 @@ def _draw(axes: Axes, entries: Results, before: Results, column: Column) -> None
         axes.set_xlim(min(widths) * factor / 3, max(widths) * factor * 4)
         axes.set_title(f"{title} (logarithmic)", loc="left", fontsize=11)
     else:
-        axes.set_xlim(0, max(widths) * factor * 1.25)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set_xlim(0, max(widths) * factor * 1.25 or 1)
+    large = max(widths) * factor > 10_000
+    axes.xaxis.set_major_formatter(EngFormatter(sep="") if large else "{x:g}")
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(names), 4) - 0.5, -0.5)
     axes.grid(axis="x", color="#dfe3e8", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
