@@ -62,7 +62,8 @@ def check_writable(path: str) -> None:
 def _parameters(parameters: Parameters) -> dict[str, Any]:
     given = dataclasses.asdict(parameters)
     workload: dict[str, Any] = given.pop("workload")
-    return workload | given
+    faults: dict[str, Any] = workload.pop("faults")
+    return workload | faults | given
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from simulator.arrival import wait_until_taken
 from simulator.client import Client
 from simulator.connecting import Address, connect_client, connect_source
+from simulator.errors import ConnectError
 from simulator.marks import Marks
 from simulator.oracle import Expectation, Prepared
 from simulator.session import RETURN, STALL, Habit, Session
@@ -234,11 +235,18 @@ class Play:
 
     def _come_back(self, first: Session) -> None:
         """A second session; sources go on once the server must know of it, as at the start."""
-        connection = self._opened.enter_context(connect_client(self._address, first.user))
+        known = max(source.lines_begun for source in self._sources) + self._conduct.ahead
+        try:
+            connection = self._opened.enter_context(connect_client(self._address, first.user))
+        except ConnectError as error:
+            # Once the play has begun that is for the verdict.
+            lost = first.again(first.connection, known)
+            lost.closed_by = str(error)
+            self.sessions.append(lost)
+            return
         wait_until_taken({connection.getsockname()[1]}, self._address.client_port)
-        known = max(source.sent_events for source in self._sources) + self._conduct.ahead
         self._held_until = time.monotonic() + self._timing.settle
-        session = Session(first.user, connection, first.expected, None, follows=first, known=known)
+        session = first.again(connection, known)
         self.sessions.append(session)
         self._selector_of(session).register(connection, selectors.EVENT_READ, session)
         self._open += 1

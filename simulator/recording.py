@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,10 @@ def save(path: str, workload: Workload, prepared: Prepared) -> None:
             file.write(checksum.digest())
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def load(path: str) -> tuple[Workload, Prepared]:
@@ -51,9 +54,10 @@ def load(path: str) -> tuple[Workload, Prepared]:
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}") from error
     _check(path, data)
-    header, _, rest = data.partition(b"\n")[2].partition(b"\n")
     try:
-        return _restored(json.loads(header), memoryview(rest))
+        begin = data.index(b"\n") + 1
+        end = data.index(b"\n", begin)
+        return _restored(json.loads(data[begin:end]), memoryview(data)[end + 1 :])
     except (ValueError, KeyError, TypeError) as error:
         raise RecordingError(f"{path} is no recording that can be replayed: {error!r}") from error
 

@@ -128,6 +128,10 @@ class Session:
             self.connection.close()
         return kind
 
+    def again(self, connection: socket.socket, known: int) -> "Session":
+        """The user's second session; `known` is as above."""
+        return Session(self.user, connection, self.expected, None, follows=self, known=known)
+
     def _closed(self, how: str) -> None:
         self.closed_by = f"connection {how} after {self.received:,} bytes"
         log.debug("client %d: %s", self.user, self.closed_by)

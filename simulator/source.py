@@ -58,6 +58,11 @@ class Source:
         share = self._at / max(1, len(self._piece.data))
         return self._events + int(self._piece.events * share)
 
+    @property
+    def lines_begun(self) -> int:
+        """Lines of which at least a part was sent, exactly."""
+        return self._events + self._piece.data.count(b"\n", 0, self._at) + 1
+
     def wait(self, now: float) -> float:
         """Seconds until the next bytes are due."""
         if self._rate is None:

@@ -39,6 +39,7 @@ class Server:
         reset: bool = False,
         close_at_handshake: bool = False,
         stay: bool = False,
+        doors_closed: bool = False,
     ) -> None:
         self._clients = clients
         self._tamper = tamper
@@ -48,6 +49,7 @@ class Server:
         self._close_at_handshake = close_at_handshake
         # The clients stay connected until the simulator goes, whatever became of the source.
         self._stay = stay or source_bytes is not None
+        self._doors_closed = doors_closed  # once all clients are there nobody else is let in
         self._source_listener = self._listen()
         self._client_listener = self._listen()
         self.source_port: int = self._source_listener.getsockname()[1]
@@ -83,6 +85,8 @@ class Server:
         with contextlib.suppress(OSError), self._source_listener, self._client_listener:
             for _ in range(self._clients):
                 self._accept_client()
+            if self._doors_closed:
+                self._client_listener.close()
             source, _ = self._source_listener.accept()
             with source:
                 source.settimeout(PATIENCE)
@@ -132,7 +136,9 @@ class Server:
                     elif user not in leaving:
                         output[user] += sent
             for user, payload in output.items():
-                self.sessions[user].sendall(payload)
+                # Who has left is nobody's fault.
+                with contextlib.suppress(ConnectionError):
+                    self.sessions[user].sendall(payload)
             for user in leaving:
                 session = self.sessions.pop(user)
                 if self._reset:

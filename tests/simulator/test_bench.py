@@ -145,3 +145,12 @@ def test_wrong_usage_is_one_line(
     assert simulator.main(["bench", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert part in line
+
+
+def test_the_documented_workloads_are_those_there_are() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- workloads: begin")[2].partition("<!-- workloads: end -->")[0]
+    assert table.splitlines()[1:] == [
+        f"| {name} | `{workload.flags}` | {workload.stresses} |"
+        for name, workload in bench.WORKLOADS.items()
+    ]

@@ -46,6 +46,24 @@ def test_it_starts_tells_its_ports_and_is_stopped(caplog: pytest.LogCaptureFixtu
     server.stop()  # once more does nothing
 
 
+def test_its_memory_is_its_own_and_not_that_of_who_started_it() -> None:
+    ballast = b"x" * (300 * 2**20)
+    with ServerProcess(command("behaves")) as server:
+        assert len(ballast) == 300 * 2**20
+    assert server.usage is not None
+    assert server.usage.peak_bytes < 150 * 2**20
+
+
+def test_where_its_memory_cannot_be_seen_the_kernel_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ServerProcess, "_high_water_mark", lambda _self: None)
+    with ServerProcess(command("behaves")) as server:
+        pass
+    assert server.usage is not None
+    assert server.usage.peak_bytes > 2**20
+
+
 def test_it_is_killed_if_it_does_not_stop(caplog: pytest.LogCaptureFixture) -> None:
     with ServerProcess(command("stubborn"), stop_timeout=0.2) as server:
         pid = server.pid

@@ -4,14 +4,17 @@ import socket
 from io import StringIO
 
 import pytest
+from brute_force import streams
 from rich.console import Console
-from running import parameters
+from running import judged, parameters
+from servers import Server
 
 from simulator.cli import simulate
+from simulator.diagnosis import MISSING
 from simulator.oracle import Expectation
 from simulator.report import Report
 from simulator.results import Verdict
-from simulator.session import LEAVE, RETURN, STALL, Habit, Session
+from simulator.session import LEAVE, RETURN, STALL, Habit, Session, habits
 from simulator.source import Source
 from simulator.workload import Chunk
 
@@ -36,22 +39,30 @@ def test_every_fault_at_once(sources: int) -> None:
     )
 
 
-# More bytes for each client than the kernel takes for one that does not read.
-LONG_STALL = (
-    *("--total-events", 700_000, "--mix", "0,0,1,0,0", "--concurrency-level", 3),
-    *("--stalling", 2, "--stall-time", 1500),
-    *("--server-options", "--stall-timeout 300ms --client-buffer 1KiB"),
-)
+STALLED = ("--total-events", 400, *CROWD, "--stalling", 1, "--stall-time", 200)
+
+
+def verdict_on_a_disconnected_staller(*more: object) -> Verdict:
+    """The server closes the connection of the client that stalls, after the place where it does."""
+    workload = parameters(*STALLED).workload
+    (staller,) = habits(workload.connected, workload.seed, 1, 0, 0)
+    last = len(streams(workload)[staller]) * 3 // 4
+
+    def tamper(user: int, nth: int, line: bytes) -> bytes | None:
+        return None if (user, nth) == (staller, last) else line
+
+    return judged(Server(12, tamper), (*STALLED, *more))[0]
 
 
 def test_who_stalls_too_long_may_be_disconnected() -> None:
-    assert verdict_on(*LONG_STALL, "--stall-timeout", 300) == Verdict()
+    assert verdict_on_a_disconnected_staller("--stall-timeout", 200) == Verdict()
 
 
 def test_who_does_not_stall_too_long_may_not() -> None:
-    verdict = verdict_on(*LONG_STALL)
-    assert verdict.failing == 2
-    assert all("by the server" in fault.fate for fault in verdict.faults)
+    verdict = verdict_on_a_disconnected_staller("--stall-timeout", 201)
+    (fault,) = verdict.faults
+    assert (fault.kind, fault.received) == (MISSING, None)
+    assert "closed by the server" in fault.fate
 
 
 def expectation(stream: bytes) -> Expectation:
@@ -107,12 +118,12 @@ def test_a_second_session_ends_with_the_last_line() -> None:
     with ours, theirs:
         ours.setblocking(False)
         first = Session(1, ours, expectation(STREAM), None)
-        second = Session(1, ours, expectation(STREAM), None, follows=first, known=7)
+        second = first.again(ours, known=7)
         for part, finished in ((b"8|B\n9|", False), (b"B\n", True)):
             theirs.sendall(part)
             second.read()
             assert second.finished == finished
-        late = Session(1, ours, expectation(STREAM), None, follows=first, known=9)
+        late = first.again(ours, known=9)
         assert late.finished
         for session in (first, second, late):
             session.spool.close()
@@ -129,6 +140,28 @@ def test_a_source_cuts_and_leaves() -> None:
             source.leave()
         assert (theirs.recv(100), theirs.recv(100)) == (STREAM, b"")
         assert source.lost is None
+
+
+def test_lines_begun_are_counted_exactly() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        chunks = [Chunk(b"1|B\n2|P|1000000|1000000\n", 2), Chunk(b"3|B\n4|B\n", 2)]
+        source = Source(ours, chunks, None, cut=5)
+        counts = []
+        while not source.done:
+            counts.append(source.lines_begun)
+            source.write()
+        assert counts == [1, 2, 2, 2, 2, 3, 4]
+
+
+def test_coming_back_to_a_closed_door_is_for_the_verdict() -> None:
+    # This server listens for no more clients than it was told of.
+    arguments = ("--total-events", 3000, *CROWD, "--returning", 1, "--rate", 6000)
+    verdict, _ = judged(Server(12, doors_closed=True), arguments)
+    (fault,) = verdict.faults
+    assert fault.fate.startswith("came back; no server for user clients at")
+    assert (fault.kind, fault.received) == (MISSING, None)
 
 
 def test_a_source_that_was_closed_has_left_already() -> None:
