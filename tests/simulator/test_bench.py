@@ -9,7 +9,7 @@ from test_server_process import command
 
 import simulator
 from simulator import bench
-from simulator.bench_output import markdown
+from simulator.bench_output import markdown, picture
 from simulator.parameters import parse
 
 SMALL = {
@@ -154,3 +154,22 @@ def test_the_documented_workloads_are_those_there_are() -> None:
         f"| {name} | `{workload.flags}` | {workload.stresses} |"
         for name, workload in bench.WORKLOADS.items()
     ]
+
+
+def test_a_picture_of_figures_that_are_far_apart(tmp_path: Path) -> None:
+    data = results(1_000_000)
+    slow = data["workloads"]["W6"] = json.loads(json.dumps(data["workloads"]["W1"]))
+    for figures_there in (slow["median"], *slow["runs"]):
+        figures_there["events_per_second"] = 9_000
+        figures_there["latency_p99"] = None
+    for entry in data["workloads"].values():
+        for figures_there in (entry["median"], *entry["runs"]):
+            figures_there["latency_p50"] = None
+    sizes = []
+    for before in (None, data):
+        path = tmp_path / "picture.png"
+        picture(data, before, str(path))
+        sizes.append(path.stat().st_size)
+    assert sizes[1] > sizes[0] > 10_000
+    with pytest.raises(OSError, match="No such file"):
+        picture(data, None, str(tmp_path / "nowhere" / "picture.png"))

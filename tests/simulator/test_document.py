@@ -9,7 +9,7 @@ from running import flags
 from servers import Server, Tamper, honest
 
 import simulator
-from simulator.document import check_writable
+from simulator.document import check_writable, write_text
 from simulator.errors import OutputError
 from simulator.workload import Workload
 
@@ -81,3 +81,8 @@ def test_what_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("os.access", lambda _path, _mode: False)
     with pytest.raises(OutputError, match="permission denied"):
         check_writable(str(tmp_path / "new"))
+
+
+def test_a_file_that_cannot_be_written_after_all(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot write .*: No such file"):
+        write_text("text", str(tmp_path / "nowhere" / "out.html"))

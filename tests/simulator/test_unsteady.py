@@ -173,3 +173,12 @@ def test_a_source_that_was_closed_has_left_already() -> None:
         assert source.write() == 0
         source.leave()
         assert source.lost is not None
+
+
+def test_a_server_that_keeps_what_waits_behind_a_gap_fails() -> None:
+    verdict = verdict_on(
+        *("--total-events", 20_000, "--gaps", 1, "--timeout", 500),
+        *("--server-options", "--on-source-disconnect keep"),
+    )
+    assert verdict.failing == 12
+    assert {fault.kind for fault in verdict.faults} == {MISSING}
