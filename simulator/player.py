@@ -111,6 +111,8 @@ class Play:
                         lines=self._conduct.log_lines,
                     )
                 )
+            if len(self._sources) > 1:
+                self._wait_for_sources()
             for client in everybody:
                 self._selector_of(client).register(client.connection, selectors.EVENT_READ, client)
             self._exchange()
@@ -143,6 +145,13 @@ class Play:
         taken = wait_until_taken(ports, self._address.client_port)
         if taken is False:
             log.warning("the server has not read all user ids; starting all the same")
+        time.sleep(self._timing.settle)
+
+    def _wait_for_sources(self) -> None:
+        """One that had sent all and left before the next was let in would end the stream."""
+        ports = {source.connection.getsockname()[1] for source in self._sources}
+        if wait_until_taken(ports, self._address.source_port) is False:
+            log.warning("the server has not let all sources in; starting all the same")
         time.sleep(self._timing.settle)
 
     def _exchange(self) -> None:
