@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from simulator.document import check_writable, write_json, write_text
-from simulator.errors import OutputError, ParameterError
+from simulator.errors import OutputError, ParameterError, check_installed
 from simulator.options import Parser, whole, words
 from simulator.parameters import Parameters, parse
 from simulator.report import Report
@@ -91,6 +91,7 @@ class Plan:
 def bench(argv: Sequence[str], server_command: Sequence[str] = COMMAND) -> int:
     """Runs what is asked for, shows and writes the results; returns the exit status."""
     plan = _plan(argv)
+    check_installed("bench", "numpy", "matplotlib")
     for path in (plan.json, plan.markdown, plan.picture):
         if path is not None:
             check_writable(path)

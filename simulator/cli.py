@@ -8,7 +8,7 @@ from rich.console import Console
 
 from simulator.bench import bench
 from simulator.document import STDOUT, check_writable, document, write_json, write_text
-from simulator.errors import ParameterError, SimulatorError
+from simulator.errors import ParameterError, SimulatorError, check_installed
 from simulator.oracle import Prepared
 from simulator.parameters import Parameters, parse, parse_record, parse_replay, with_workload
 from simulator.recording import load, save
@@ -74,6 +74,10 @@ def simulate(
     prepared: Prepared | None = None,
 ) -> Verdict:
     """One run, reported; raises SimulatorError if it cannot take place."""
+    if parameters.latency:
+        check_installed("--latency", "numpy")
+    if parameters.report is not None:
+        check_installed("--report", "numpy", "matplotlib")
     for path in (parameters.json, parameters.report):
         if path is not None and path != STDOUT:
             check_writable(path)

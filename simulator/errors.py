@@ -4,6 +4,8 @@ They end the simulator with status 2 and their text on one line. What a server d
 run has begun is never an exception: it is a verdict.
 """
 
+from importlib.util import find_spec
+
 
 class SimulatorError(Exception):
     """The run cannot take place; the text is the one line that the user reads."""
@@ -27,3 +29,11 @@ class OutputError(SimulatorError):
 
 class RecordingError(SimulatorError):
     """A file is not a whole recording that this simulator can replay."""
+
+
+def check_installed(what: str, *packages: str) -> None:
+    """Raises SimulatorError if a package is missing that `what` needs."""
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        names = " and ".join(missing)
+        raise SimulatorError(f"{what} needs {names}: pip install {' '.join(missing)}")

@@ -9,6 +9,7 @@ from running import flags
 from servers import Server, Tamper, honest
 
 import simulator
+from simulator import errors
 from simulator.document import check_writable, write_text
 from simulator.errors import OutputError
 from simulator.workload import Workload
@@ -86,3 +87,22 @@ def test_what_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_file_that_cannot_be_written_after_all(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write .*: No such file"):
         write_text("text", str(tmp_path / "nowhere" / "out.html"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--latency", "--rate", "1000"], "--latency needs numpy"),
+        (["--report", "report.html"], "--report needs numpy and matplotlib"),
+        (["bench"], "bench needs numpy and matplotlib"),
+    ],
+)
+def test_a_package_that_is_missing_is_known_before_the_run(
+    arguments: list[str],
+    what: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(errors, "find_spec", lambda _: None)
+    assert simulator.main(arguments) == 2
+    assert f"simulator: {what}: pip install" in capsys.readouterr().err
