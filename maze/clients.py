@@ -31,6 +31,8 @@ class HandshakeReason(StrEnum):
     """the line did not come in time"""
     LEFT = "left"
     """the client left before it had sent its line"""
+    FAILED = "failed"
+    """by a fault of the server, whose traceback is in the log"""
 
 
 class HandshakeError(Exception):
@@ -66,6 +68,10 @@ class ClientPort:
             user = self._handshake(sock)
         except HandshakeError as error:
             self._reject(error, peer)
+            return
+        except Exception:  # it costs this client and no other
+            self.handshake_rejects[HandshakeReason.FAILED] += 1
+            log.exception("handshake_failed", client=peer)
             return
         finally:
             self._handshakes.discard(greenlet)

@@ -121,7 +121,7 @@ def configure(
             line = processor(None, "warning", line)
         return str(line)
 
-    writer = LineWriter(stream or Descriptor(sys.stderr.fileno()), limit, report)
+    writer = LineWriter(stream or Descriptor(_standard_error()), limit, report)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(
@@ -131,6 +131,14 @@ def configure(
         cache_logger_on_first_use=False,
     )
     return writer
+
+
+def _standard_error() -> int:
+    """The descriptor of stderr; if it was closed, one that swallows what is written.
+
+    Without it the next socket would take that number, and be sent the log.
+    """
+    return os.open(os.devnull, os.O_WRONLY) if sys.stderr is None else sys.stderr.fileno()
 
 
 def _render_text(_: object, __: str, event: structlog.typing.EventDict) -> str:

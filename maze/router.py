@@ -11,7 +11,7 @@ event is behind in the same stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
 import gevent
@@ -38,9 +38,10 @@ GRACE_SECONDS = 0.001
 class Router:
     """Feeds sessions from the reorder buffer; one for the whole server."""
 
-    def __init__(self, settings: Settings, rejects: RejectLog) -> None:
+    def __init__(self, settings: Settings, rejects: RejectLog, fail: Callable[[str], None]) -> None:
         self._settings = settings
         self._rejects = rejects
+        self._fail = fail
         self.reorder = ReorderBuffer(
             settings.first_sequence, settings.reorder_limit, settings.gap_policy
         )
@@ -92,12 +93,18 @@ class Router:
     def connect(self, session: Session) -> None:
         """From the next batch on the session gets its payloads."""
         self._sessions[session] = None
-        self.fanout.graph.connect(session)
+        try:
+            self.fanout.graph.connect(session)
+        except Exception:  # whose greenlet it was does not matter: the graph is everybody's
+            self._fail("graph")
 
     def disconnect(self, session: Session) -> None:
         """The session is gone; nobody waits for it any more."""
         del self._sessions[session]
-        self.fanout.graph.disconnect(session)
+        try:
+            self.fanout.graph.disconnect(session)
+        except Exception:
+            self._fail("graph")
         self.has_room(session)  # it holds nothing any more
 
     def has_room(self, session: Session) -> None:

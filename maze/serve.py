@@ -14,6 +14,7 @@ from maze.memory import tune_memory
 from maze.net import ListenError
 from maze.server import MazeServer
 from maze.settings import read_settings
+from maze.uncaught import log_uncaught
 
 log = structlog.get_logger()
 
@@ -22,10 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; a second one exits at once.
 
     Returns the exit status: 0 after an orderly end, 1 if a port is taken or
-    the router failed. Wrong settings raise SystemExit with status 2.
+    the server failed. Wrong settings raise SystemExit with status 2.
     """
     settings = read_settings(arguments)
     writer = logs.configure(settings.log_level, settings.log_format)
+    log_uncaught()
     try:
         return _serve(MazeServer(settings))
     finally:

@@ -5,10 +5,11 @@ import time
 import gevent
 import structlog
 from gevent.event import Event
+from gevent.socket import socket
 
 from maze.clients import ClientPort
 from maze.core import TWIN
-from maze.net import ListenError, Port
+from maze.net import Address, ListenError, Port
 from maze.rejects import RejectLog
 from maze.router import Router
 from maze.settings import Settings
@@ -23,7 +24,7 @@ class MazeServer:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.rejects = RejectLog()
-        self.router = Router(settings, self.rejects)
+        self.router = Router(settings, self.rejects, self.fail)
         self.clients = ClientPort(settings, self.router)
         self.source = SourcePort(settings, self.router, self.rejects)
         self._client_port = Port(
@@ -38,12 +39,13 @@ class MazeServer:
             settings.source_host,
             settings.source_port,
             settings.backlog,
-            self.source.handle,
+            self._serve_source,
         )
         self._router_greenlet = gevent.Greenlet(self._route)
         self._stopped = Event()
         self.failed = False
-        """the router died of an exception; whoever runs the server should exit with an error"""
+        """router, decoder or graph raised an exception; whoever runs the server should exit
+        with an error, so that it is started again"""
 
     @property
     def source_address(self) -> tuple[str, int]:
@@ -86,21 +88,35 @@ class MazeServer:
         log.info("draining", sessions=len(self.clients.sessions), timeout_seconds=timeout)
         self._close_ports()
         deadline = time.monotonic() + timeout
-        self.router.drained(timeout)
-        self.clients.finish(max(0.0, deadline - time.monotonic()))
-        self.stop()
+        try:
+            self.router.drained(timeout)
+            self.clients.finish(max(0.0, deadline - time.monotonic()))
+        finally:
+            self.stop()
 
     def stop(self) -> None:
         """Stop at once; what is queued is lost."""
-        self._close()
-        log.info("stopped", routed_events=self.router.routed_events)
-        self._stopped.set()
+        try:
+            self._close()
+        finally:
+            log.info("stopped", routed_events=self.router.routed_events)
+            self._stopped.set()
+
+    def fail(self, part: str) -> None:
+        """Stop for the exception being handled: what was routed since may be wrong for anybody.
+
+        May be called from anywhere, the event loop included.
+        """
+        if self.failed:
+            return
+        self.failed = True
+        log.critical(f"{part}_failed", exc_info=True)
+        gevent.spawn(self.stop)
 
     def _close(self) -> None:
         self._close_ports()
         self.clients.finish(0)
-        if self._router_greenlet is not gevent.getcurrent():
-            self._router_greenlet.kill(block=False)
+        self._router_greenlet.kill(block=False)
 
     def _close_ports(self) -> None:
         self._client_port.close()
@@ -111,6 +127,10 @@ class MazeServer:
         try:
             self.router.run()
         except Exception:
-            log.critical("router_failed", exc_info=True)
-            self.failed = True
-            self.stop()
+            self.fail("router")
+
+    def _serve_source(self, sock: socket, address: Address) -> None:
+        try:
+            self.source.handle(sock, address)
+        except Exception:
+            self.fail("source")

@@ -88,9 +88,9 @@ class Session(Outbox):
         """Send whatever is pushed, until the session is closed."""
         self._port.enter(self)
         self._port.router.connect(self)
-        self._watcher.start(self._discard)
         log.debug("session_opened", user=self.user, client=self.peer)
         try:
+            self._watcher.start(self._on_readable)
             self._write()
         except GreenletExit:
             pass  # closed from elsewhere; let out, it would keep this frame alive
@@ -177,8 +177,14 @@ class Session(Outbox):
                 return
         raise TimeoutError
 
-    def _discard(self) -> None:
+    def _on_readable(self) -> None:
         """Called by the event loop when the client said something, or left."""
+        try:
+            self._discard()
+        except Exception as error:
+            self.on_error(error)
+
+    def _discard(self) -> None:
         try:
             received = os.read(self._sock.fileno(), DISCARD_BYTES)
         except BlockingIOError:

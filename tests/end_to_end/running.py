@@ -9,7 +9,7 @@ import socket as system
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +124,10 @@ class Child:
         ports: tuple[int, int] = (0, 0),
         stderr: int | None = None,
         environment: dict[str, str] | None = None,
+        program: Sequence[str] = ("-m", "maze.serve"),
     ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
-        command = [sys.executable, "-m", "maze.serve", "--log-format", "json"]
+        command = [sys.executable, *program, "--log-format", "json"]
         command += ["--source-port", str(ports[0]), "--client-port", str(ports[1])]
         self.process = subprocess.Popen(
             [*command, *arguments],

@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import termios
+from typing import Any
 
 import pytest
 
@@ -159,6 +160,19 @@ class StoppedReader:
         ready: dict[str, object] = json.loads(received)
         assert ready["event"] == "ready"
         return ready
+
+    def read_to_the_end(self) -> list[dict[str, Any]]:
+        """Read again, all that is written until the process ends."""
+        os.close(self.write_end)
+        received = b""
+        while True:
+            readable, _, _ = select.select([self._read_end], [], [], PATIENCE)
+            assert readable, f"the log did not end: {received[-1000:]!r}"
+            piece = os.read(self._read_end, 4096)
+            if not piece:
+                os.close(self._read_end)
+                return [json.loads(line) for line in received.splitlines()]
+            received += piece
 
     def is_nearly_full(self) -> bool:
         """A few more lines of the log do not fit into it."""

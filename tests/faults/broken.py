@@ -1,0 +1,125 @@
+"""A server with a fault built in: ``python -m tests.faults.broken FAULT OPTIONS...``."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import resource
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+from maze import clients, logs, router, serve, source
+from maze.core import Decoder, Fanout, FollowGraph, parse_number
+from maze.session import Session
+
+UNLUCKY = 666
+"""the user, or the sequence number, that meets the fault"""
+
+
+class Provoked(Exception):  # noqa: N818
+    """The fault."""
+
+
+def break_decoder() -> None:
+    class Broken(Decoder):
+        def feed(self, data: bytes) -> Any:
+            if b"%d|" % UNLUCKY in data:
+                raise Provoked
+            return super().feed(data)
+
+    vars(source)["Decoder"] = Broken
+
+
+def break_router() -> None:
+    class Broken(Fanout):
+        def route(self, runs: Any, *bounds: int) -> Any:
+            if any(run.first <= UNLUCKY < run.end for run in runs):
+                raise Provoked
+            return super().route(runs, *bounds)
+
+    vars(router)["Fanout"] = Broken
+
+
+def break_graph(name: str) -> None:
+    class Broken(FollowGraph):
+        pass
+
+    original = getattr(FollowGraph, name)
+
+    def method(self: FollowGraph, recipient: Any) -> None:
+        if recipient.user == UNLUCKY:
+            raise Provoked
+        original(self, recipient)
+
+    setattr(Broken, name, method)
+    vars(router)["FollowGraph"] = Broken
+
+
+def break_handshake() -> None:
+    def broken(line: bytes) -> int | None:
+        if parse_number(line) == UNLUCKY:
+            raise Provoked
+        return parse_number(line)
+
+    vars(clients)["parse_number"] = broken
+
+
+def break_session(name: str) -> None:
+    original: Callable[[Session], None] = getattr(Session, name)
+
+    def broken(self: Session) -> None:
+        if self.user == UNLUCKY:
+            raise Provoked
+        original(self)
+
+    setattr(Session, name, broken)
+
+
+def break_elsewhere() -> None:
+    """Nobody catches what a greenlet, a native thread and a destructor raise."""
+
+    class Destroyed:
+        def __del__(self) -> None:
+            raise Provoked
+
+    def fail() -> None:
+        raise Provoked
+
+    def fail_everywhere() -> None:
+        gevent.spawn(fail)
+        threading.Thread(target=fail, name="unlucky").start()
+        Destroyed()
+        gc.collect()
+
+    gevent.spawn_later(0.01, fail_everywhere)
+
+
+def shorten_log_queue() -> None:
+    vars(logs)["configure"] = functools.partial(logs.configure, limit=20)
+
+
+def limit_files() -> None:
+    """No file may grow beyond 1 MiB, as if the disk were full then."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    "decoder": break_decoder,
+    "router": break_router,
+    "graph_connect": lambda: break_graph("connect"),
+    "graph_disconnect": lambda: break_graph("disconnect"),
+    "handshake": break_handshake,
+    "writer": lambda: break_session("_write"),
+    "discard": lambda: break_session("_discard"),
+    "elsewhere": break_elsewhere,
+    "short_log_queue": shorten_log_queue,
+    "small_files": limit_files,
+}
+
+if __name__ == "__main__":
+    FAULTS[sys.argv[1]]()
+    sys.exit(serve.main(sys.argv[2:]))

@@ -1,0 +1,134 @@
+"""Exceptions inside the server: what costs one client, and what costs the process."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+from end_to_end.peers import Client, broadcasts, joined
+from end_to_end.running import Child
+from end_to_end.test_command_line import StoppedReader
+
+from .broken import UNLUCKY
+
+DRAIN_SECONDS = 10.0
+"""the default drain timeout, within which a process that failed has to end"""
+
+FATAL = {
+    "decoder": "source_failed",
+    "router": "router_failed",
+    "graph_connect": "graph_failed",
+    "graph_disconnect": "graph_failed",
+}
+
+
+def broken(fault: str, *arguments: str, stderr: int | None = None) -> Child:
+    program = ("-m", "tests.faults.broken", fault)
+    first = ("--first-sequence", str(UNLUCKY))
+    return Child("--log-level", "debug", *first, *arguments, program=program, stderr=stderr)
+
+
+def provoke(child: Child, fault: str) -> None:
+    """Make one of the fatal faults happen."""
+    if fault == "graph_connect":
+        child.client(UNLUCKY)
+    elif fault == "graph_disconnect":
+        child.clients([UNLUCKY])[0].close()
+    else:
+        child.source().send(b"%d|B\n" % UNLUCKY)
+
+
+@pytest.mark.parametrize("fault", FATAL)
+def test_exception_in_router_decoder_or_graph_ends_the_process_with_status_1(fault: str) -> None:
+    with broken(fault).ready() as child:
+        clients = child.clients([1, 2])
+        begin = time.monotonic()
+        provoke(child, fault)
+        assert child.status() == 1
+        assert time.monotonic() - begin < DRAIN_SECONDS
+        for client in clients:
+            client.expect_closed()
+        (line,) = child.logged(FATAL[fault])
+        assert line["level"] == "critical"
+        assert line["exception"].startswith("Traceback (most recent call last):\n")
+        assert line["exception"].rstrip().endswith("Provoked")
+        assert child.logged("stopped")
+
+
+def test_failed_process_ends_in_time_though_nobody_reads_its_log() -> None:
+    reader = StoppedReader()
+    with broken("router", stderr=reader.write_end) as child:
+        child.listens(reader.ready())
+        while not reader.is_nearly_full():
+            child.client(1).close()
+        begin = time.monotonic()
+        provoke(child, "router")
+        status = child.status()
+        reader.close()
+        assert status == 1
+        assert time.monotonic() - begin < DRAIN_SECONDS
+
+
+def expect_served(clients: list[Client], child: Child) -> None:
+    """The clients that are left get all that comes."""
+    stream = joined(broadcasts(UNLUCKY, UNLUCKY + 1_000))
+    child.source().send(stream)
+    for client in clients:
+        client.expect(stream)
+
+
+def test_exception_in_a_handshake_costs_that_client_only() -> None:
+    with broken("handshake").ready() as child:
+        clients = child.clients([1, 2])
+        child.client(UNLUCKY).expect_closed()
+        expect_served(clients, child)
+        (line,) = child.logged("handshake_failed")
+        assert line["exception"].rstrip().endswith("Provoked")
+        assert line["client"].startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize("fault", ["writer", "discard"])
+def test_exception_in_a_session_costs_that_client_only(fault: str) -> None:
+    with broken(fault).ready() as child:
+        clients = child.clients([1, 2])
+        unlucky = child.client(UNLUCKY)
+        unlucky.send(b"something to be read and thrown away")
+        assert not unlucky.read_until_closed()
+        expect_served(clients, child)
+        (line,) = child.logged("session_failed")
+        assert line["user"] == UNLUCKY
+        assert line["exception"].rstrip().endswith("Provoked")
+        assert [line["reason"] for line in child.logged("session_closed")] == ["failed"]
+
+
+def test_uncaught_exceptions_go_through_the_log_and_nowhere_else() -> None:
+    with broken("elsewhere").ready() as child:
+        for event in ("greenlet_failed", "thread_failed", "exception_ignored"):
+            child.await_logged(event)
+            (line,) = child.logged(event)
+            assert line["exception"].rstrip().endswith("Provoked")
+        assert "unlucky" in child.logged("thread_failed")[0]["context"]
+        expect_served(child.clients([1, 2]), child)
+        assert [line for line in child.stderr().splitlines() if not line.startswith("{")] == []
+
+
+def test_log_that_is_read_again_tells_how_many_lines_were_dropped() -> None:
+    reader = StoppedReader()
+    with broken("short_log_queue", stderr=reader.write_end) as child:
+        child.listens(reader.ready())
+        sessions = 0
+        while not reader.is_nearly_full() or sessions < 100:
+            client = child.client(1)
+            client.half_close()
+            client.expect_closed()  # so that each has left its lines behind
+            sessions += 1
+        child.signal(signal.SIGTERM)
+        lines = reader.read_to_the_end()
+        assert child.status() == 0
+        reports = [line for line in lines if line["event"] == "log_lines_dropped"]
+        others = [line for line in lines if line not in reports]
+        assert {line["level"] for line in reports} == {"warning"}
+        assert reports[0]["count"] > 0
+        told = len(others) + sum(line["count"] for line in reports)
+        assert told == 2 * sessions + len(["draining", "stopped"])
