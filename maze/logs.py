@@ -142,11 +142,11 @@ def _standard_error() -> int:
 
 
 def _render_text(_: object, __: str, event: structlog.typing.EventDict) -> str:
-    """``time level event key=value ...``; a traceback follows on lines of its own."""
+    """``time level event key=value ...``; tracebacks and stacks follow on lines of their own."""
     head = f"{event.pop('timestamp')} {event.pop('level'):<7} {event.pop('event')}"
-    exception = event.pop("exception", None)
+    blocks = [event.pop(key) for key in ("stack", "exception") if key in event]
     pairs = "".join(f" {key}={_quoted(value)}" for key, value in event.items())
-    return head + pairs + (f"\n{exception}" if exception else "")
+    return "\n".join([head + pairs, *blocks])
 
 
 def _quoted(value: object) -> str:
@@ -169,11 +169,16 @@ class Throttle:
         self._next: dict[str, float] = {}
         self._suppressed: dict[str, int] = {}
 
-    def admit(self, name: str) -> int | None:
-        """How many lines of that name were held back since the last, or None to hold this one."""
+    def admit(self, name: str, count: int = 1) -> int | None:
+        """How many lines of that name were held back since the last, or None to hold this one.
+
+        Of ``count`` lines at once it is the first that may get through.
+        """
         now = time.monotonic()
-        if now < self._next.get(name, 0.0):
-            self._suppressed[name] = self._suppressed.get(name, 0) + 1
-            return None
-        self._next[name] = now + self._interval
-        return self._suppressed.pop(name, 0)
+        before = self._suppressed.pop(name, 0)
+        admitted = now >= self._next.get(name, 0.0)
+        if admitted:
+            self._next[name] = now + self._interval
+        if held := count - 1 if admitted else before + count:
+            self._suppressed[name] = held
+        return before if admitted else None

@@ -9,11 +9,13 @@ import gevent
 import structlog
 
 from maze import logs
+from maze.dump import Dump
 from maze.limits import raise_descriptor_limit
 from maze.memory import tune_memory
 from maze.net import ListenError
 from maze.server import MazeServer
 from maze.settings import read_settings
+from maze.supervisor import Supervisor
 from maze.uncaught import log_uncaught
 
 log = structlog.get_logger()
@@ -29,12 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     writer = logs.configure(settings.log_level, settings.log_format)
     log_uncaught()
     try:
-        return _serve(MazeServer(settings))
+        return _serve(MazeServer(settings), writer)
     finally:
         writer.close()
 
 
-def _serve(server: MazeServer) -> int:
+def _serve(server: MazeServer, writer: logs.LineWriter) -> int:
     raise_descriptor_limit()
     tune_memory()
     try:
@@ -42,12 +44,21 @@ def _serve(server: MazeServer) -> int:
     except ListenError as error:
         print(f"maze: {error}", file=sys.stderr)
         return 1
-    _stop_on_signal(server)
+    supervisor = Supervisor()
+    _stop_on_signal(server, supervisor)
+    gevent.signal_handler(signal.SIGUSR2, Dump(server, writer).write)
+    supervisor.ready(_status(server))
     server.wait()
+    supervisor.stopping()
     return 1 if server.failed else 0
 
 
-def _stop_on_signal(server: MazeServer) -> None:
+def _status(server: MazeServer) -> str:
+    addresses = (*server.source_address, *server.client_address)
+    return "sources on {} port {}, clients on {} port {}".format(*addresses)
+
+
+def _stop_on_signal(server: MazeServer, supervisor: Supervisor) -> None:
     stopping = False
 
     def on_signal(number: int) -> None:
@@ -55,6 +66,7 @@ def _stop_on_signal(server: MazeServer) -> None:
         if stopping:
             os._exit(128 + number)
         stopping = True
+        supervisor.stopping()
         server.drain()
 
     for number in (signal.SIGTERM, signal.SIGINT):

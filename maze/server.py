@@ -102,6 +102,27 @@ class MazeServer:
             log.info("stopped", routed_events=self.router.routed_events)
             self._stopped.set()
 
+    def counters(self) -> dict[str, int]:
+        """Every figure there is about the server, now; counts are since the start."""
+        router, clients = self.router, self.clients
+        counters = {
+            "sessions": len(clients.sessions),
+            "sources": len(self.source.sources),
+            "routed_events": router.routed_events,
+            "next_sequence": router.reorder.next_sequence,
+            "missing_sequence": router.reorder.missing_sequence,
+            "ready_events": router.reorder.ready,
+            "waiting_events": router.reorder.waiting,
+            "queued_bytes": router.held.bytes,
+            "discarded_bytes": clients.discarded_bytes,
+            "sources_refused": self.source.refused,
+        }
+        counters |= {f"rejects_{reason}": count for reason, count in self.rejects.counts.items()}
+        rejects = clients.handshake_rejects.items()
+        counters |= {f"handshakes_{reason}": count for reason, count in rejects}
+        closed = clients.sessions_closed.items()
+        return counters | {f"sessions_{reason}": count for reason, count in closed}
+
     def fail(self, part: str) -> None:
         """Stop for the exception being handled: what was routed since may be wrong for anybody.
 

@@ -233,6 +233,20 @@ def test_an_exception_is_logged_with_its_traceback(form: str) -> None:
         assert re.match(rf"{TIME} error   router_failed count=1\n", text)
 
 
+def test_in_text_a_stack_is_on_lines_of_its_own() -> None:
+    text = logged("text", event="dump_stack", count=3, stack="  a.py:1 f\n  a.py:2 g")
+    assert text.partition("\n")[2] == "  a.py:1 f\n  a.py:2 g\n"
+    assert re.match(rf"{TIME} info    dump_stack count=3\n", text)
+
+
+def test_without_a_stderr_the_log_goes_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    writer = configure("info", "text")
+    structlog.get_logger().info("lost")
+    writer.close(PATIENCE)
+    assert writer.dropped == 0
+
+
 def test_the_log_goes_to_stderr_unless_told(capfd: pytest.CaptureFixture[str]) -> None:
     writer = configure("info", "text")
     structlog.get_logger().info("here")
@@ -392,6 +406,18 @@ def test_the_second_is_counted_from_the_last_line_that_got_through(clock: Simple
     assert throttle.admit("a") is None
     clock.now += 0.1
     assert throttle.admit("a") == 1
+
+
+def test_of_many_at_once_the_first_gets_through_and_the_others_are_told(
+    clock: SimpleNamespace,
+) -> None:
+    throttle = Throttle()
+    assert throttle.admit("a", 5) == 0
+    assert throttle.admit("a", 2) is None
+    clock.now += 1
+    assert throttle.admit("a") == 6
+    clock.now += 1
+    assert throttle.admit("a") == 0
 
 
 def test_names_do_not_hold_each_other_back(clock: SimpleNamespace) -> None:

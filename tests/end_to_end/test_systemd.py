@@ -1,0 +1,94 @@
+"""The unit file, and what systemd is told, as systemd would see it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from configparser import RawConfigParser
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from maze.settings import Settings
+from maze.units import duration
+
+from .peers import until
+from .running import ROOT, Child
+from .supervisor import Supervisor
+
+UNIT = ROOT / "docs" / "follower-maze.service"
+INSTALLED = "/opt/follower-maze/.venv/bin/python"
+
+
+def test_ready_alive_and_stopping_are_told(tmp_path: Path) -> None:
+    with Supervisor(tmp_path) as supervisor:
+        environment = supervisor.environment(watchdog_seconds=0.2)
+        with Child(environment=environment) as child:
+            supervisor.expect("READY=1")
+            child.ready()  # the line is in the log before it is told
+            status = supervisor.status
+            assert f"port {child.source_address[1]}," in status
+            assert status.endswith(f"port {child.client_address[1]}")
+            for _ in range(3):
+                supervisor.expect("WATCHDOG=1")
+            child.client(1), child.source()
+            child.signal(signal.SIGTERM)
+            supervisor.expect("STOPPING=1", skipping="WATCHDOG=1")
+            assert child.status() == 0
+
+
+def test_who_cannot_start_is_never_ready(tmp_path: Path) -> None:
+    with Supervisor(tmp_path) as supervisor, Child().ready() as first:
+        ports = (first.source_address[1], 0)
+        with Child(ports=ports, environment=supervisor.environment()) as second:
+            assert second.status() == 1
+        assert supervisor.received() == []
+
+
+def unit() -> RawConfigParser:
+    parser = RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(UNIT, encoding="utf-8")
+    return parser
+
+
+def test_the_unit_file_fits_the_program() -> None:
+    service = unit()["Service"]
+    assert service["Type"] == "notify"
+    assert service["ExecStart"].startswith(f"{INSTALLED} -m maze.serve --config ")
+    assert service["RestartPreventExitStatus"] == "2"  # wrong settings
+    (drain,) = [each for each in fields(Settings) if each.name == "drain_timeout"]
+    seconds = duration("0s", "1h")(drain.metadata["default"])
+    assert int(service["TimeoutStopSec"]) > seconds + 5
+    assert int(service["WatchdogSec"]) >= 10
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+@pytest.mark.parametrize("arguments", [["verify", "--man=no"], ["security", "--threshold=20"]])
+def test_systemd_finds_nothing_wrong_with_the_unit_file(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text(encoding="utf-8").replace(INSTALLED, sys.executable))
+    offline = ["--offline=true", "--no-pager"] if arguments[0] == "security" else []
+    command = ["systemd-analyze", *arguments, *offline, str(copy)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    if arguments[0] == "verify":
+        assert run.stderr == ""
+
+
+def test_a_process_that_waits_for_a_supervisor_that_does_not_read_goes_on(tmp_path: Path) -> None:
+    with Supervisor(tmp_path) as supervisor:
+        environment = supervisor.environment(watchdog_seconds=0.002)
+        with Child("--log-level", "debug", environment=environment).ready() as child:
+            child.await_logged("supervisor_not_told")
+            (client,) = child.clients([1])
+            child.source().send(b"1|B\n")
+            client.expect(b"1|B\n")
+            child.signal(signal.SIGTERM)
+            until(lambda: child.process.poll() is not None, "the process to end")
+            assert child.status() == 0
