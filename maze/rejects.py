@@ -1,14 +1,22 @@
-"""What becomes of a reject: counted by reason, and logged, at most once a second a reason."""
+"""What becomes of a reject: counted by reason, logged at most once a second a reason, and recorded.
+
+It is recorded only where a reject file is kept; see ``trail``.
+"""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 
 import structlog
 
 from maze.core import Reason, Reject
 from maze.logs import Throttle, shown
+from maze.trail import RejectTrail
 
 log = structlog.get_logger()
+
+_reason_of = attrgetter("reason")
 
 QUIET = {Reason.DUPLICATE, Reason.STALE}
 """expected wherever a source repeats itself: logged at debug only"""
@@ -19,15 +27,21 @@ class RejectLog:
 
     def __init__(self) -> None:
         self.counts: Counter[Reason] = Counter()
+        self.trail: RejectTrail | None = None
         self._throttle = Throttle()
 
-    def record(self, rejects: Iterable[Reject], peer: str) -> None:
-        """Count and log what a source sent that is not routed."""
-        for reject in rejects:
-            self.counts[reject.reason] += reject.count
-            suppressed = self._throttle.admit(reject.reason)
+    def record(self, rejects: Sequence[Reject], peer: str) -> None:
+        """Count, log and record what a source sent that is not routed."""
+        if not rejects:
+            return
+        if self.trail is not None:
+            self.trail.add(rejects, peer)
+        for reason, group in groupby(rejects, _reason_of):
+            alike = list(group)
+            self.counts[reason] += sum([reject.count for reject in alike])
+            suppressed = self._throttle.admit(reason, len(alike))
             if suppressed is not None:
-                self._log(reject, peer, suppressed)
+                self._log(alike[0], peer, suppressed)
 
     @staticmethod
     def _log(reject: Reject, peer: str, suppressed: int) -> None:

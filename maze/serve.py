@@ -16,6 +16,7 @@ from maze.net import ListenError
 from maze.server import MazeServer
 from maze.settings import read_settings
 from maze.supervisor import Supervisor
+from maze.trail import TrailError
 from maze.uncaught import log_uncaught
 
 log = structlog.get_logger()
@@ -24,8 +25,9 @@ log = structlog.get_logger()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; a second one exits at once.
 
-    Returns the exit status: 0 after an orderly end, 1 if a port is taken or
-    the server failed. Wrong settings raise SystemExit with status 2.
+    Returns the exit status: 0 after an orderly end, 1 if a port is taken, the
+    reject file cannot be opened, or the server failed. Wrong settings raise
+    SystemExit with status 2.
     """
     settings = read_settings(arguments)
     writer = logs.configure(settings.log_level, settings.log_format)
@@ -41,7 +43,7 @@ def _serve(server: MazeServer, writer: logs.LineWriter) -> int:
     tune_memory()
     try:
         server.start()
-    except ListenError as error:
+    except (ListenError, TrailError) as error:
         print(f"maze: {error}", file=sys.stderr)
         return 1
     supervisor = Supervisor()

@@ -9,11 +9,13 @@ from gevent.socket import socket
 
 from maze.clients import ClientPort
 from maze.core import TWIN
+from maze.logs import FLUSH_SECONDS
 from maze.net import Address, ListenError, Port
 from maze.rejects import RejectLog
 from maze.router import Router
 from maze.settings import Settings
 from maze.source import SourcePort
+from maze.trail import RejectTrail
 
 log = structlog.get_logger()
 
@@ -43,6 +45,7 @@ class MazeServer:
         )
         self._router_greenlet = gevent.Greenlet(self._route)
         self._stopped = Event()
+        self._deadline = 0.0  # of the drain
         self.failed = False
         """router, decoder or graph raised an exception; whoever runs the server should exit
         with an error, so that it is started again"""
@@ -58,7 +61,12 @@ class MazeServer:
         return self._client_port.address
 
     def start(self) -> None:
-        """Listen on both ports, clients first. Raises ListenError."""
+        """Listen on both ports, clients first. Raises ListenError and TrailError."""
+        settings = self.settings
+        if settings.rejects:
+            self.rejects.trail = RejectTrail(
+                settings.rejects, settings.rejects_size, settings.rejects_files
+            )
         self._router_greenlet.start()
         try:
             self._client_port.open()
@@ -76,8 +84,13 @@ class MazeServer:
         )
 
     def wait(self) -> None:
-        """Wait until the server has stopped."""
+        """Wait until the server has stopped, and what it rejected is written.
+
+        Writing may take what is left of the drain timeout, and two seconds in any case.
+        """
         self._stopped.wait()
+        if self.rejects.trail is not None:
+            self.rejects.trail.close(max(FLUSH_SECONDS, self._deadline - time.monotonic()))
 
     def drain(self) -> None:
         """Accept and read no more, hand out what is ready, let every session send it, stop.
@@ -87,10 +100,10 @@ class MazeServer:
         timeout = self.settings.drain_timeout
         log.info("draining", sessions=len(self.clients.sessions), timeout_seconds=timeout)
         self._close_ports()
-        deadline = time.monotonic() + timeout
+        self._deadline = time.monotonic() + timeout
         try:
             self.router.drained(timeout)
-            self.clients.finish(max(0.0, deadline - time.monotonic()))
+            self.clients.finish(max(0.0, self._deadline - time.monotonic()))
         finally:
             self.stop()
 
@@ -104,7 +117,7 @@ class MazeServer:
 
     def counters(self) -> dict[str, int]:
         """Every figure there is about the server, now; counts are since the start."""
-        router, clients = self.router, self.clients
+        router, clients, trail = self.router, self.clients, self.rejects.trail
         counters = {
             "sessions": len(clients.sessions),
             "sources": len(self.source.sources),
@@ -117,6 +130,8 @@ class MazeServer:
             "discarded_bytes": clients.discarded_bytes,
             "sources_refused": self.source.refused,
         }
+        if trail is not None:
+            counters |= {"rejects_written": trail.written, "rejects_dropped": trail.dropped}
         counters |= {f"rejects_{reason}": count for reason, count in self.rejects.counts.items()}
         rejects = clients.handshake_rejects.items()
         counters |= {f"handshakes_{reason}": count for reason, count in rejects}

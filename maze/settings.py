@@ -16,7 +16,7 @@ from typing import IO, Any, NoReturn
 import configargparse
 
 from maze import __version__
-from maze.units import choice, duration, host, size, whole
+from maze.units import choice, duration, file, host, size, whole
 
 GROUPS = {
     "ports": "Ports",
@@ -117,6 +117,13 @@ class Settings:
         "debug, info, warning, error",
     )
     log_format: str = _choice("log", "text json", "form of a log line")
+    rejects: str | None = option(
+        "log", "none", file, "file for all that is not routed, as lines of JSON", "path of a file"
+    )
+    rejects_size: int = _size(
+        "log", "64MiB", "1MiB", "1024GiB", "size at which that file is renamed and begun anew"
+    )
+    rejects_files: int = _whole("log", 5, 2, 1000, "such files kept, the newest included")
 
 
 def flag_of(name: str) -> str:

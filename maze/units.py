@@ -87,3 +87,11 @@ def host(text: str) -> str:
     if not name or any(character.isspace() for character in name):
         raise ValueError(f"{_shortened.repr(text)} is not a host name or an address")
     return name
+
+
+def file(text: str) -> str | None:
+    """The path of a file, without blanks; ``none`` is no file."""
+    path = text.strip()
+    if not path or any(character.isspace() for character in path):
+        raise ValueError(f"{_shortened.repr(text)} is not the path of a file (without blanks)")
+    return None if path == "none" else path

@@ -1,5 +1,7 @@
 """What becomes of a reject: how it is counted, and what the log says."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +10,7 @@ from structlog.testing import capture_logs
 from maze import logs
 from maze.core import Reason, Reject
 from maze.rejects import QUIET, RejectLog
+from maze.trail import RejectTrail
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +89,26 @@ def test_nothing_rejected_nothing_logged() -> None:
     with capture_logs() as entries:
         rejects.record([], "peer")
     assert (rejects.counts, entries) == ({}, [])
+
+
+def test_what_is_rejected_is_recorded_whole_where_a_file_is_kept(tmp_path: Path) -> None:
+    rejects = RejectLog()
+    rejects.trail = RejectTrail(str(tmp_path / "rejects.jsonl"), 1 << 20, 2)
+    batch = [Reject(reason, bytes([number]) * 200, number) for number, reason in enumerate(Reason)]
+    with capture_logs():
+        rejects.record(batch * 2, "192.0.2.1:7")
+        rejects.record([], "nobody")
+        rejects.trail.close(10)
+    rows = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
+    assert [row["reason"] for row in rows] == [reject.reason for reject in batch * 2]
+    assert [row["line"].encode("latin-1") for row in rows] == [reject.line for reject in batch * 2]
+    assert {row["source"] for row in rows} == {"192.0.2.1:7"}
+
+
+def test_alternating_reasons_are_counted_each() -> None:
+    rejects = RejectLog()
+    batch = [Reject(Reason.BAD_TYPE), Reject(Reason.STALE)] * 5
+    with capture_logs() as entries:
+        rejects.record(batch, "peer")
+    assert rejects.counts == {Reason.BAD_TYPE: 5, Reason.STALE: 5}
+    assert len(entries) == 2

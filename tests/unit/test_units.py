@@ -2,7 +2,7 @@
 
 import pytest
 
-from maze.units import choice, duration, host, size, whole
+from maze.units import choice, duration, file, host, size, whole
 
 
 @pytest.mark.parametrize(
@@ -149,3 +149,14 @@ def test_a_very_long_value_is_refused_in_a_short_line(digits: str) -> None:
     with pytest.raises(ValueError, match="is not a whole number from 0 to 9") as error:
         whole(0, 9)(digits)
     assert len(str(error.value)) < 150
+
+
+def test_a_file_is_a_path_or_none() -> None:
+    assert file(" /var/log/rejects.jsonl ") == "/var/log/rejects.jsonl"
+    assert file("none") is None
+
+
+@pytest.mark.parametrize("text", ["", " ", "two words", "a\nb"])
+def test_a_path_has_no_blanks(text: str) -> None:
+    with pytest.raises(ValueError, match="is not the path of a file"):
+        file(text)
