@@ -44,6 +44,7 @@ class MazeServer:
             self._serve_source,
         )
         self._router_greenlet = gevent.Greenlet(self._route)
+        self._stopping = False
         self._stopped = Event()
         self._deadline = 0.0  # of the drain
         self.failed = False
@@ -109,6 +110,9 @@ class MazeServer:
 
     def stop(self) -> None:
         """Stop at once; what is queued is lost."""
+        if self._stopping:
+            return
+        self._stopping = True
         try:
             self._close()
         finally:

@@ -56,6 +56,16 @@ def test_exception_in_router_decoder_or_graph_ends_the_process_with_status_1(fau
         assert child.logged("stopped")
 
 
+def test_failure_during_the_drain_is_status_1_too() -> None:
+    with broken("graph_disconnect").ready() as child:
+        clients = child.clients([1, UNLUCKY, 2])
+        child.signal(signal.SIGTERM)
+        assert child.status() == 1
+        for client in clients:
+            client.expect_closed()
+        assert len(child.logged("graph_failed")) == len(child.logged("stopped")) == 1
+
+
 def test_failed_process_ends_in_time_though_nobody_reads_its_log() -> None:
     reader = StoppedReader()
     with broken("router", stderr=reader.write_end) as child:
@@ -83,6 +93,7 @@ def test_exception_in_a_handshake_costs_that_client_only() -> None:
         clients = child.clients([1, 2])
         child.client(UNLUCKY).expect_closed()
         expect_served(clients, child)
+        child.await_logged("handshake_failed")
         (line,) = child.logged("handshake_failed")
         assert line["exception"].rstrip().endswith("Provoked")
         assert line["client"].startswith("127.0.0.1:")
@@ -96,6 +107,7 @@ def test_exception_in_a_session_costs_that_client_only(fault: str) -> None:
         unlucky.send(b"something to be read and thrown away")
         assert not unlucky.read_until_closed()
         expect_served(clients, child)
+        child.await_logged("session_closed")
         (line,) = child.logged("session_failed")
         assert line["user"] == UNLUCKY
         assert line["exception"].rstrip().endswith("Provoked")

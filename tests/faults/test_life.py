@@ -50,6 +50,15 @@ def test_drain_under_load_ends_with_the_same_event_for_all_who_stay(tmp_path: Pa
         supervisor.expect("STOPPING=1")
 
 
+def writers_told(child: Child) -> list[int]:
+    """How many sessions stood together, dump by dump."""
+    return [
+        line["count"]
+        for line in child.logged("dump_stack")
+        if re.search(r"session\.py:\d+ Session\._write$", line["stack"])
+    ]
+
+
 def test_dumps_under_load_tell_all_and_cost_no_byte() -> None:
     with Child("--log-level", "debug").ready() as child:
         inboxes = [client.read_in_background() for client in child.clients(range(CLIENTS))]
@@ -71,13 +80,7 @@ def test_dumps_under_load_tell_all_and_cost_no_byte() -> None:
         assert counters["routed_events"] == 100_000
         assert counters["rejects_bad_sequence"] == 1
         assert counters["queued_bytes"] == counters["log_lines_dropped"] == 0
-        until(lambda: len(child.logged("dump_stacks")) > dumps, "the stacks to be told")
-        writers = [
-            line["count"]
-            for line in child.logged("dump_stack")
-            if re.search(r"session\.py:\d+ Session\._write$", line["stack"])
-        ]
-        assert writers[-1] == CLIENTS  # all idle, all in one place
+        until(lambda: writers_told(child)[-1:] == [CLIENTS], "all idle, all in one place")
         for inbox in inboxes:
             assert inbox.so_far() == stream
         child.signal(signal.SIGTERM)

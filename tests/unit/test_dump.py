@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -16,6 +17,9 @@ from maze.dump import Dump
 from maze.logs import LineWriter
 from maze.server import MazeServer
 from maze.settings import Settings
+from maze.trail import RejectTrail
+
+MANUAL = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 class Lost:
@@ -59,6 +63,18 @@ def test_the_counters_come_first(writer: LineWriter) -> None:
     first = entries_of(writer)[0]
     assert first["event"] == "dump_counters"
     assert (first["routed_events"], first["log_lines_dropped"]) == (7, 1)
+
+
+def test_every_counter_is_in_the_manual(writer: LineWriter, tmp_path: Path) -> None:
+    server = MazeServer(Settings(rejects=str(tmp_path / "rejects.jsonl")))
+    server.rejects.trail = RejectTrail(str(tmp_path / "rejects.jsonl"), 1 << 20, 2)
+    server.rejects.trail.close(10)
+    with capture_logs() as entries:
+        Dump(server, writer).write()
+    names = entries[0].keys() - {"event", "log_level"}
+    manual = MANUAL.read_text(encoding="utf-8")
+    assert len(names) > 10
+    assert [name for name in names if f"`{name}`" not in manual] == []
 
 
 def test_greenlets_that_stand_at_one_place_are_told_together(writer: LineWriter) -> None:
