@@ -164,6 +164,8 @@ class RejectTrail:
             self._write(batches)
             if not self._closing:
                 time.sleep(PAUSE * (time.thread_time() - begin))
+        if self.dropped != self._told:
+            self._write([])
         self._file.close()
 
     def _next(self) -> list[Batch]:
@@ -189,7 +191,7 @@ class RejectTrail:
         dropped = self.dropped
         block = "".join(map(_lines, batches))
         if dropped != self._told:
-            block = _gap(batches[0][0], dropped - self._told) + block
+            block = _gap(dropped - self._told) + block
         try:
             self._file.append(block)
         except OSError as error:
@@ -227,10 +229,10 @@ def _lines(batch: Batch) -> str:
     )
 
 
-def _gap(when: float, count: int) -> str:
+def _gap(count: int) -> str:
     """The line that tells that some are not in the file."""
     return (
-        f'{{"time":"{_time(when)}","source":null,"reason":"{NOT_RECORDED}",'
+        f'{{"time":"{_time(time.time())}","source":null,"reason":"{NOT_RECORDED}",'
         f'"sequence":null,"count":{count},"line":""}}\n'
     )
 

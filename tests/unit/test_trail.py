@@ -250,6 +250,23 @@ def test_a_disk_that_is_full_loses_no_more_than_it_has_to(file: Path) -> None:
     assert entries[0]["error"] == "File too large"
 
 
+def test_what_the_end_left_out_is_told_at_the_end(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = trail.RejectFile.append
+    failures = [OSError(28, "No space left on device")]
+
+    def fail_once(rejects: trail.RejectFile, block: str) -> None:
+        if failures:
+            raise failures.pop()
+        append(rejects, block)
+
+    monkeypatch.setattr(trail.RejectFile, "append", fail_once)
+    assert [(row["reason"], row["count"]) for row in record(file, Reject(Reason.STALE))] == [
+        ("not_recorded", 1)
+    ]
+
+
 def test_a_device_that_is_always_full_costs_only_its_lines() -> None:
     written = open_trail(Path("/dev/full"))
     with capture_logs() as entries:
