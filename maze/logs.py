@@ -133,6 +133,18 @@ def configure(
     return writer
 
 
+def set_level(level: str) -> None:
+    """From here on log every line of at least ``level``."""
+    structlog.configure(
+        **structlog.get_config()
+        | {
+            "wrapper_class": structlog.make_filtering_bound_logger(
+                logging.getLevelNamesMapping()[level.upper()]
+            )
+        }
+    )
+
+
 def _render_text(_: object, __: str, event: structlog.typing.EventDict) -> str:
     """``time level event key=value ...``; a traceback follows on lines of its own."""
     head = f"{event.pop('timestamp')} {event.pop('level'):<7} {event.pop('event')}"

@@ -12,8 +12,9 @@ from maze import logs
 from maze.limits import raise_descriptor_limit
 from maze.memory import tune_memory
 from maze.net import ListenError
+from maze.reload import Reloader
 from maze.server import MazeServer
-from maze.settings import read_settings
+from maze.settings import SettingsError, parse_settings, read_settings
 
 log = structlog.get_logger()
 
@@ -22,12 +23,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; a second one exits at once.
 
     Returns the exit status: 0 after an orderly end, 1 if a port is taken or
-    the router failed. Wrong settings raise SystemExit with status 2.
+    the router failed, 2 if a file of TLS's will not do. Wrong settings raise
+    SystemExit with status 2.
     """
     settings = read_settings(arguments)
     writer = logs.configure(settings.log_level, settings.log_format)
     try:
-        return _serve(MazeServer(settings))
+        server = MazeServer(settings)
+        reloader = Reloader(server, lambda: parse_settings(arguments))
+        gevent.signal_handler(signal.SIGHUP, reloader.reload)
+        return _serve(server)
+    except SettingsError as error:
+        print(f"maze: {error}", file=sys.stderr)
+        return 2
     finally:
         writer.close()
 
