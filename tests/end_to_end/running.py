@@ -175,14 +175,16 @@ class Child:
         self.source_address = (ready["source_host"], ready["source_port"])
         self.client_address = (ready["client_host"], ready["client_port"])
 
-    def source(self) -> Source:
-        source = Source(self.source_address)
+    def source(self, *, tls: ssl.SSLContext | None = None) -> Source:
+        source = Source(self.source_address, tls=tls)
         self._peers.append(source)
         return source
 
-    def client(self, user: int, *, small_buffers: bool = False) -> Client:
+    def client(
+        self, user: int, *, small_buffers: bool = False, tls: ssl.SSLContext | None = None
+    ) -> Client:
         """A client that has sent its id; for its session see ``await_logged``."""
-        client = Client(self.client_address, small_buffers=small_buffers)
+        client = Client(self.client_address, small_buffers=small_buffers, tls=tls)
         self._peers.append(client)
         client.send(b"%d\n" % user)
         return client
