@@ -82,9 +82,11 @@ class SourcePort:
         finally:
             self._opening -= 1
         connection.settimeout(None)
-        self._serve(sock, connection, peer)
-        if isinstance(connection, TlsConnection):
-            connection.finish()
+        try:
+            self._serve(sock, connection, peer)
+        finally:
+            if isinstance(connection, TlsConnection):
+                connection.finish()
 
     def _serve(self, sock: socket, connection: Connection, peer: str) -> None:
         if not self._admit(sock, peer):

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 class TlsSession(Session):
     """One connected user client that speaks TLS."""
 
-    __slots__ = ("_held_bytes", "_tls")
+    __slots__ = ("_flushed", "_held_bytes", "_tls")
 
     def __init__(self, user: int, connection: TlsConnection, peer: str, port: ClientPort) -> None:
         super().__init__(user, connection.sock, peer, port)
         self.sealed = True
         self._tls = connection
         self._held_bytes = 0
+        self._flushed = False
 
     def serve(self) -> None:
         """Send whatever is pushed, until the session is closed."""
@@ -41,6 +42,14 @@ class TlsSession(Session):
         if not self._closed:
             super().close(reason, **details)
             self._tls.finish()
+
+    def flush(self) -> None:
+        """Send what one send carries at once, and leave the rest to the writer.
+
+        To encrypt a large batch for a thousand clients takes too long for one go.
+        """
+        self._flushed = False
+        super().flush()
 
     def advance(self) -> bool:
         """Send until nothing waits, or until the kernel takes no more: then it is False."""
@@ -56,6 +65,9 @@ class TlsSession(Session):
 
     def send_sealed(self, parts: Sequence[bytes | memoryview], /) -> int:
         """Encrypt and send the first of the parts; see ``TlsConnection.send``."""
+        if self._flushed and not self.writing:
+            raise BlockingIOError
+        self._flushed = True
         try:
             return self._tls.send(parts)
         finally:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
-from gevent import subprocess
 
-from .peers import PATIENCE, patience
+from .commands import Command
 from .running import ROOT, Child
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,15 +20,8 @@ def _blocks() -> list[str]:
     return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
 
 
-def _shell(script: str, folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        ["sh", "-euc", script],
-        cwd=folder,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def _shell(script: str, folder: Path) -> Command:
+    return Command(["sh", "-euc", script], folder)
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="there is no openssl command")
@@ -39,8 +29,7 @@ def _shell(script: str, folder: Path) -> subprocess.Popen[bytes]:
 def test_the_lines_that_set_up_tls(tmp_path: Path, user: int) -> None:
     authority, server, peers = _blocks()
     making = _shell(authority, tmp_path)
-    making.communicate(timeout=PATIENCE)
-    assert making.returncode == 0
+    assert making.status() == 0
     command = [
         str(tmp_path / word) if (tmp_path / word).exists() else word for word in shlex.split(server)
     ]
@@ -53,15 +42,15 @@ def test_the_lines_that_set_up_tls(tmp_path: Path, user: int) -> None:
         client = _shell(client_line.replace("echo 7", f"echo {user}"), tmp_path)
         child.await_logged("session_opened" if user == 7 else "handshake_rejected")
         source = _shell(source_line, tmp_path)
-        source.communicate(timeout=PATIENCE)
-        assert source.returncode == 0
+        assert source.status() == 0
         child.await_logged("source_disconnected")
         assert not child.logged("source_cut_off")
         assert child.logged("source_disconnected")[0]["routed_events"] == 2
         if user == 7:
-            with patience("what the client shows"):
-                assert client.stdout.read(12) == b"1|P|3|7\n2|B\n"  # type: ignore[union-attr]
+            client.expect(b"1|P|3|7\n2|B\n")
         else:
             assert child.logged("handshake_rejected")[0]["reason"] == "other_user"
-        os.killpg(client.pid, signal.SIGINT)  # what Ctrl-C does
-        assert client.communicate(timeout=PATIENCE)[0] == b"", "nothing more is shown"
+        client.interrupt()
+        assert client.read_all() == b"", "nothing more is shown"
+    for each in (making, client, source):
+        each.close()

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gevent import ssl, subprocess
+from gevent import ssl
 from structlog.testing import LogCapture
 
 from maze import tls as maze_tls
+from maze.outbox import SEND_BYTES
+from maze.session import Session
 
 from .certificates import Authority, Certificate, Wire
-from .peers import PATIENCE, Client, Peer, Source, broadcasts, joined, messages, patience, until
+from .commands import Command
+from .peers import Client, Peer, Source, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -115,6 +118,28 @@ def test_the_end_of_a_drain_is_told_in_terms_of_tls(maze: Maze) -> None:
     maze.server.drain()
     client.expect_closed()
     assert client.ended_by is None
+
+
+def test_a_large_batch_is_left_to_the_writer(
+    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    flush = Session.flush
+
+    def spy(session: Session) -> None:
+        before = session.sent_bytes
+        flush(session)
+        flushed.append(session.sent_bytes - before)
+
+    monkeypatch.setattr(Session, "flush", spy)
+    maze = start()
+    client, source = maze.client(1), maze.source()
+    stream = joined(messages(1, 30_001, 1))
+    source.send(joined(messages(2, 30_001, 1)))  # all wait for the first
+    until(lambda: maze.server.router.reorder.waiting == 29_999, "the events to wait")
+    source.send(joined(messages(1, 2, 1)))
+    client.expect(stream)
+    assert 0 < max(flushed) <= SEND_BYTES
 
 
 def test_what_is_encrypted_and_waits_is_counted_as_held(
@@ -378,34 +403,24 @@ def test_a_client_may_be_nobody_else(
 
 
 @pytest.fixture
-def s_client(maze: Maze, authority: Authority) -> Iterator[Callable[..., Any]]:
-    """Start ``openssl s_client`` as a client."""
+def s_client(maze: Maze, authority: Authority) -> Iterator[Callable[..., Command]]:
+    """Start ``openssl s_client`` as user 7."""
     openssl = shutil.which("openssl")
     if not openssl:
         pytest.skip("there is no openssl command")
-    running: list[Any] = []
+    running: list[Command] = []
 
-    def start_one(*arguments: str) -> Any:
+    def start_one(*arguments: str) -> Command:
         host, port = maze.client_address
         command = [openssl, "s_client", "-connect", f"{host}:{port}", "-CAfile", authority.cert]
-        command += ["-verify_return_error", *arguments]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        running.append(process)
-        return process
+        running.append(Command([*command, "-verify_return_error", *arguments]))
+        running[-1].say(b"7\n")
+        maze.await_sessions(1)
+        return running[-1]
 
     yield start_one
-    for process in running:
-        process.kill()
-        process.wait()
-        for end in (process.stdin, process.stdout):
-            end.close()
-
-
-def _say(process: Any, data: bytes) -> None:
-    process.stdin.write(data)
-    process.stdin.flush()
+    for command in running:
+        command.close()
 
 
 @pytest.mark.parametrize(
@@ -418,50 +433,59 @@ def _say(process: Any, data: bytes) -> None:
     ],
     ids=" ".join,
 )
-def test_openssl_is_served(maze: Maze, s_client: Callable[..., Any], arguments: list[str]) -> None:
-    process = s_client("-quiet", *arguments)
-    _say(process, b"7\n")
-    maze.await_sessions(1)
+def test_openssl_is_served(
+    maze: Maze, s_client: Callable[..., Command], arguments: list[str]
+) -> None:
+    client = s_client("-quiet", *arguments)
     stream = joined(messages(1, 20_001, 7))
-    maze.source().send(stream)
-    assert process.stdout.read(len(stream)) == stream
-
-
-def _read_up_to(process: Any, end: bytes) -> bytes:
-    received = b""
-    with patience(f"{end[-40:]!r} to come"):
-        while not received.endswith(end):
-            received += process.stdout.read(1)
-    return received
+    maze.source().send_in_background(stream)
+    client.expect(stream)
 
 
 def test_key_updates_under_load_do_no_harm(
-    maze: Maze, s_client: Callable[..., Any], tmp_path: Path
+    maze: Maze, s_client: Callable[..., Command], tmp_path: Path
 ) -> None:
     said = tmp_path / "messages"
-    process = s_client("-tls1_3", "-msg", "-msgfile", str(said))
-    _say(process, b"7\n")
-    maze.await_sessions(1)
+    client = s_client("-tls1_3", "-msg", "-msgfile", str(said))
     source = maze.source()
     for turn in range(20):
-        _say(process, b"K\n")  # s_client's word for: let both of us change our keys
+        client.say(b"K\n")  # s_client's word for: let both of us change our keys
         stream = joined(messages(1 + turn * 100, 101 + turn * 100, 7))
         source.send(stream)
-        assert _read_up_to(process, stream)
-    process.stdin.close()
+        client.expect_end_with(stream)
+    client.end_input()
     maze.await_sessions(0)
-    process.wait(timeout=PATIENCE)
-    answers = [line for line in said.read_text().splitlines() if "KeyUpdate" in line]
-    assert any(line.startswith("<<<") for line in answers), "the server has changed its keys, too"
+    client.status()
+    updates = [line for line in said.read_text().splitlines() if "KeyUpdate" in line]
+    assert any(line.startswith("<<<") for line in updates), "the server has changed its keys, too"
+
+
+def test_a_peer_that_makes_tls_answer_is_answered(
+    maze: Maze, s_client: Callable[..., Command], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[bytes] = []
+    writev = os.writev
+
+    def refuse_once(descriptor: int, parts: Any) -> int:
+        if not refused:
+            refused.append(b"".join(parts))
+            raise BlockingIOError
+        return writev(descriptor, parts)
+
+    client = s_client("-tls1_2", "-msg")
+    session = maze.session(7)
+    monkeypatch.setattr("maze.tls.os.writev", refuse_once)
+    client.say(b"R\n")  # s_client's word for: let us begin anew, which the server answers
+    until(lambda: refused, "the answer")
+    until(lambda: not maze.sessions or not session.writing, "the writer to have sent it")
+    assert session._tls.unsent_bytes == 0  # type: ignore[attr-defined]
 
 
 def test_a_peer_that_makes_tls_answer_and_does_not_read_is_closed(
-    maze: Maze, s_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    maze: Maze, s_client: Callable[..., Command], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = s_client("-tls1_2")
-    _say(process, b"7\n")
-    maze.await_sessions(1)
+    client = s_client("-tls1_2")
     monkeypatch.setattr(maze_tls, "MOST_UNSENT_BYTES", -1)  # as if it did not
-    _say(process, b"R\n")  # s_client's word for: let us begin anew, which the server answers
+    client.say(b"R\n")
     maze.await_sessions(0)
     assert dict(maze.server.clients.sessions_closed) == {"reset": 1}
