@@ -35,7 +35,7 @@ cdef enum:
 cdef class Held:
     """The memory that waits for all clients together; see ``outbox.Held``."""
 
-    cdef readonly Py_ssize_t bytes
+    cdef public Py_ssize_t bytes
 
 
 cdef class Outbox(Recipient):
@@ -44,6 +44,7 @@ cdef class Outbox(Recipient):
     cdef readonly Py_ssize_t queued_bytes
     cdef readonly Py_ssize_t sent_bytes
     cdef public bint writing
+    cdef public bint sealed
     cdef int descriptor
     cdef object queue
     cdef Held held
@@ -104,6 +105,10 @@ cdef class Outbox(Recipient):
             self.release(self.queue.get())
         return lost_bytes
 
+    def send_sealed(self, parts, /):
+        """Send the first of the parts in another form; returns how many bytes of them have left."""
+        raise NotImplementedError
+
     def on_blocked(self):
         """The kernel takes no more for now."""
         raise NotImplementedError
@@ -130,6 +135,8 @@ cdef class Outbox(Recipient):
         """Hand the kernel what is left of the parts; how much it took, or BLOCKED."""
         cdef Py_ssize_t sent
         cdef object part
+        if self.sealed:
+            return self.send_parts_sealed()
         while True:
             part = self.parts[self.part]
             if len(self.parts) == self.part + 1 and PyBytes_CheckExact(part):
@@ -149,6 +156,15 @@ cdef class Outbox(Recipient):
                 return BLOCKED
             if sent != -EINTR:
                 raise OSError(-sent, strerror(-sent).decode())
+
+    cdef Py_ssize_t send_parts_sealed(self) except FAILED:
+        parts = self.parts[self.part : self.part + MOST_PARTS]
+        if self.offset:
+            parts[0] = memoryview(parts[0])[self.offset :]
+        try:
+            return self.send_sealed(parts)
+        except BlockingIOError:
+            return BLOCKED
 
     cdef Py_ssize_t send_vector(self) except FAILED:
         """One vectored send of up to MOST_PARTS parts; the error's number below 0 if refused."""

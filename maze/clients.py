@@ -2,60 +2,35 @@
 
 import time
 from collections import Counter
-from enum import StrEnum
 from typing import Any
 
-import structlog
 from gevent import Greenlet
 from gevent.event import Event
 from gevent.socket import socket
 
 from maze.core import parse_number
-from maze.logs import Throttle, shown
+from maze.gate import Connection, Gate
+from maze.handshake import HandshakeError, HandshakeReason
 from maze.net import Address, current_greenlet, peer_name
 from maze.router import Router
 from maze.session import CloseReason, Session
 from maze.settings import Settings
-
-log = structlog.get_logger()
-
-
-class HandshakeReason(StrEnum):
-    """Why a client was not let in."""
-
-    BAD_USER = "bad_user"
-    """the line is not a user id"""
-    TOO_LONG = "too_long"
-    """the line is longer than the limit"""
-    TIMEOUT = "timeout"
-    """the line did not come in time"""
-    LEFT = "left"
-    """the client left before it had sent its line"""
-    FAILED = "failed"
-    """by a fault of the server, whose traceback is in the log"""
-
-
-class HandshakeError(Exception):
-    """A client did not send a user id; carries the reason and what it sent."""
-
-    def __init__(self, reason: HandshakeReason, received: bytes) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.received = received
+from maze.tls import TlsConnection
+from maze.tls_session import TlsSession
 
 
 class ClientPort:
     """Accepts clients and keeps their sessions."""
 
-    def __init__(self, settings: Settings, router: Router) -> None:
+    def __init__(self, settings: Settings, router: Router, gate: Gate) -> None:
         self.settings = settings
         self.router = router
+        self.gate = gate
         self.sessions: dict[Session, None] = {}
         self._handshakes: set[Greenlet[..., Any]] = set()
-        self.handshake_rejects: Counter[HandshakeReason] = Counter()
+        self.handshake_rejects = gate.rejects.counts
         self.sessions_closed: Counter[CloseReason] = Counter()
         self.discarded_bytes = 0
-        self._throttle = Throttle()
         self._empty = Event()
         self._empty.set()
 
@@ -65,17 +40,22 @@ class ClientPort:
         greenlet = current_greenlet()
         self._handshakes.add(greenlet)
         try:
-            user = self._handshake(sock)
+            deadline = self.gate.deadline()
+            connection = self.gate.admit(sock, address, deadline)
+            user = self._handshake(connection, deadline)
+            self.gate.check_user(connection, user)
         except HandshakeError as error:
-            self._reject(error, peer)
+            self.gate.rejects.record(error, peer)
             return
         except Exception:  # it costs this client and no other
-            self.handshake_rejects[HandshakeReason.FAILED] += 1
-            log.exception("handshake_failed", client=peer)
+            self.gate.rejects.fail(peer)
             return
         finally:
             self._handshakes.discard(greenlet)
-        Session(user, sock, peer, self).serve()
+        if isinstance(connection, TlsConnection):
+            TlsSession(user, connection, peer, self).serve()
+        else:
+            Session(user, connection, peer, self).serve()
 
     def enter(self, session: Session) -> None:
         """A session has begun."""
@@ -99,17 +79,16 @@ class ClientPort:
         for session in list(self.sessions):
             session.close(CloseReason.STOPPED)
 
-    def _handshake(self, sock: socket) -> int:
+    def _handshake(self, connection: Connection, deadline: float) -> int:
         """The user id the client sends; what follows it in the same segment is discarded."""
         limit = self.settings.handshake_limit
         received = b""
-        deadline = time.monotonic() + self.settings.handshake_timeout
         while b"\n" not in received:
             if len(received.removesuffix(b"\r")) > limit:
                 raise HandshakeError(HandshakeReason.TOO_LONG, received)
-            sock.settimeout(max(0.0, deadline - time.monotonic()))
+            connection.settimeout(max(0.0, deadline - time.monotonic()))
             try:
-                data = sock.recv(limit + 2)
+                data = connection.recv(limit + 2)
             except (TimeoutError, BlockingIOError):
                 raise HandshakeError(HandshakeReason.TIMEOUT, received) from None
             except OSError:
@@ -126,15 +105,3 @@ class ClientPort:
         if user is None:
             raise HandshakeError(HandshakeReason.BAD_USER, received)
         return user
-
-    def _reject(self, error: HandshakeError, peer: str) -> None:
-        self.handshake_rejects[error.reason] += 1
-        suppressed = self._throttle.admit(error.reason)
-        if suppressed is not None:
-            log.warning(
-                "handshake_rejected",
-                reason=error.reason.value,
-                client=peer,
-                received=shown(error.received),
-                **({"suppressed": suppressed} if suppressed else {}),
-            )

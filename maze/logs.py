@@ -141,6 +141,18 @@ def _standard_error() -> int:
     return os.open(os.devnull, os.O_WRONLY) if sys.stderr is None else sys.stderr.fileno()
 
 
+def set_level(level: str) -> None:
+    """From here on log every line of at least ``level``."""
+    structlog.configure(
+        **structlog.get_config()
+        | {
+            "wrapper_class": structlog.make_filtering_bound_logger(
+                logging.getLevelNamesMapping()[level.upper()]
+            )
+        }
+    )
+
+
 def _render_text(_: object, __: str, event: structlog.typing.EventDict) -> str:
     """``time level event key=value ...``; tracebacks and stacks follow on lines of their own."""
     head = f"{event.pop('timestamp')} {event.pop('level'):<7} {event.pop('event')}"

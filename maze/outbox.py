@@ -48,7 +48,7 @@ class Outbox(Recipient):
     ``descriptor`` is that of the client's socket, which does not block.
     ``queued_bytes`` is what waits for this client, ``sent_bytes`` what the
     kernel has taken for it. While ``writing`` is true, its owner sends, and
-    ``flush`` does nothing.
+    ``flush`` does nothing. While ``sealed`` is true, ``send_sealed`` sends.
     """
 
     __slots__ = (
@@ -58,6 +58,7 @@ class Outbox(Recipient):
         "_parts",
         "_queue",
         "queued_bytes",
+        "sealed",
         "sent_bytes",
         "writing",
     )
@@ -67,6 +68,7 @@ class Outbox(Recipient):
         self.queued_bytes = 0
         self.sent_bytes = 0
         self.writing = False
+        self.sealed = False
         self._descriptor = descriptor
         self._queue = queue
         self._held = held
@@ -102,11 +104,14 @@ class Outbox(Recipient):
             if not self._parts:
                 self._gather()
             try:
-                sent = os.writev(self._descriptor, self._parts[:MOST_PARTS])
+                if self.sealed:
+                    sent = self.send_sealed(self._parts[:MOST_PARTS])
+                else:
+                    sent = os.writev(self._descriptor, self._parts[:MOST_PARTS])
             except BlockingIOError:
                 return False
             self.sent_bytes += sent
-            self._parts = _behind(sent, self._parts)
+            self._parts = behind(sent, self._parts)
             if not self._parts:
                 self._release_in_hand()
         return True
@@ -119,6 +124,13 @@ class Outbox(Recipient):
         while not self._queue.empty():
             self._release(self._queue.get())
         return lost_bytes
+
+    def send_sealed(self, parts: Sequence[bytes | memoryview], /) -> int:
+        """Send the first of the parts in another form; returns how many bytes of them have left.
+
+        Raises BlockingIOError if the kernel takes no more; then the same parts come again.
+        """
+        raise NotImplementedError
 
     def on_blocked(self) -> None:
         """The kernel takes no more for now; ``writing`` is true until the owner changes it."""
@@ -150,7 +162,7 @@ class Outbox(Recipient):
         self._in_hand.clear()
 
 
-def _behind(sent: int, parts: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+def behind(sent: int, parts: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
     """What is left of the parts once so many bytes were sent."""
     for index, part in enumerate(parts):
         if sent < len(part):

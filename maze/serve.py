@@ -13,8 +13,9 @@ from maze.dump import Dump
 from maze.limits import raise_descriptor_limit
 from maze.memory import tune_memory
 from maze.net import ListenError
+from maze.reload import Reloader
 from maze.server import MazeServer
-from maze.settings import read_settings
+from maze.settings import SettingsError, parse_settings, read_settings
 from maze.supervisor import Supervisor
 from maze.trail import TrailError
 from maze.uncaught import log_uncaught
@@ -26,14 +27,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; a second one exits at once.
 
     Returns the exit status: 0 after an orderly end, 1 if a port is taken, the
-    reject file cannot be opened, or the server failed. Wrong settings raise
+    reject file cannot be opened, or the server failed, 2 if a file of TLS's
+    will not do. Wrong settings raise
     SystemExit with status 2.
     """
     settings = read_settings(arguments)
     writer = logs.configure(settings.log_level, settings.log_format)
     log_uncaught()
     try:
-        return _serve(MazeServer(settings), writer)
+        server = MazeServer(settings)
+        reloader = Reloader(server, lambda: parse_settings(arguments))
+        gevent.signal_handler(signal.SIGHUP, reloader.reload)
+        return _serve(server, writer)
+    except SettingsError as error:
+        print(f"maze: {error}", file=sys.stderr)
+        return 2
     finally:
         writer.close()
 

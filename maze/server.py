@@ -7,8 +7,10 @@ import structlog
 from gevent.event import Event
 from gevent.socket import socket
 
+from maze.certificates import Context, load_contexts
 from maze.clients import ClientPort
 from maze.core import TWIN
+from maze.gate import Gate
 from maze.logs import FLUSH_SECONDS
 from maze.net import Address, ListenError, Port
 from maze.rejects import RejectLog
@@ -21,14 +23,20 @@ log = structlog.get_logger()
 
 
 class MazeServer:
-    """A Follower Maze server; one to a process is usual, but several can live in one hub."""
+    """A Follower Maze server; one to a process is usual, but several can live in one hub.
+
+    Raises SettingsError if TLS's options do not fit together, or a file of theirs will not do.
+    """
 
     def __init__(self, settings: Settings) -> None:
+        source_context, client_context = load_contexts(settings)
         self.settings = settings
         self.rejects = RejectLog()
         self.router = Router(settings, self.rejects, self.fail)
-        self.clients = ClientPort(settings, self.router)
-        self.source = SourcePort(settings, self.router, self.rejects)
+        self.clients = ClientPort(settings, self.router, Gate("client", settings, client_context))
+        self.source = SourcePort(
+            settings, self.router, self.rejects, Gate("source", settings, source_context)
+        )
         self._client_port = Port(
             "client",
             settings.client_host,
@@ -83,6 +91,10 @@ class MazeServer:
             client_host=self.client_address[0],
             client_port=self.client_address[1],
         )
+
+    def use_contexts(self, contexts: tuple[Context, Context]) -> None:
+        """From here on connections speak TLS with these, source port and client port."""
+        self.source.gate.context, self.clients.gate.context = contexts
 
     def wait(self) -> None:
         """Wait until the server has stopped, and what it rejected is written.

@@ -179,6 +179,8 @@ class Session(Outbox):
 
     def _on_readable(self) -> None:
         """Called by the event loop when the client said something, or left."""
+        if self._closed:
+            return
         try:
             self._discard()
         except Exception as error:
@@ -186,13 +188,17 @@ class Session(Outbox):
 
     def _discard(self) -> None:
         try:
-            received = os.read(self._sock.fileno(), DISCARD_BYTES)
+            size = self._receive()
         except BlockingIOError:
             return
         except OSError as error:
             self.close(CloseReason.RESET, error=error.strerror)
             return
-        if received:
-            self._port.discarded_bytes += len(received)
-        else:
+        if size < 0:
             self.close(CloseReason.LEFT)
+        else:
+            self._port.discarded_bytes += size
+
+    def _receive(self) -> int:
+        """Read what the client said; how many bytes it was, or -1 if nothing more comes."""
+        return len(os.read(self._sock.fileno(), DISCARD_BYTES)) or -1

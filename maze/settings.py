@@ -16,13 +16,14 @@ from typing import IO, Any, NoReturn
 import configargparse
 
 from maze import __version__
-from maze.units import choice, duration, file, host, size, whole
+from maze.units import Network, choice, duration, file, host, ranges, size, whole
 
 GROUPS = {
     "ports": "Ports",
     "order": "Order",
     "sources": "Event sources",
     "clients": "User clients",
+    "access": "TLS, and who is let in",
     "life": "Life",
     "log": "Log",
 }
@@ -54,6 +55,14 @@ def _duration(group: str, default: str, low: str, high: str, text: str) -> Any:
 
 def _host(default: str, text: str) -> Any:
     return option("ports", default, host, text, "host name or address")
+
+
+def _file(text: str) -> Any:
+    return option("access", "none", file, text, "path of a file")
+
+
+def _ranges(text: str) -> Any:
+    return option("access", "any", ranges, text, "any or ranges with commas between them")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +114,20 @@ class Settings:
         "clients", "10s", "10ms", "24h", "time after which a client that takes nothing is gone"
     )
 
+    source_tls_cert: str | None = _file("certificate of the source port, in PEM: TLS is on")
+    source_tls_key: str | None = _file("its private key")
+    source_tls_ca: str | None = _file("a source has to have a certificate of this authority")
+    client_tls_cert: str | None = _file("certificate of the client port, in PEM: TLS is on")
+    client_tls_key: str | None = _file("its private key")
+    client_tls_ca: str | None = _file("a client has to have a certificate of this authority")
+    client_identity: str = _choice(
+        "access",
+        "none certificate",
+        "certificate: a client may only be the user whom its certificate names",
+    )
+    allow_source: tuple[Network, ...] = _ranges("addresses that sources may connect from")
+    allow_client: tuple[Network, ...] = _ranges("addresses that clients may connect from")
+
     drain_timeout: float = _duration(
         "life", "10s", "0s", "1h", "time clients have, on shutdown, to take what waits for them"
     )
@@ -141,6 +164,10 @@ def key_of(name: str) -> str:
     return name.replace("_", "-")
 
 
+class SettingsError(Exception):
+    """Settings are wrong; the message says which, where and why."""
+
+
 def read_settings(
     arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
 ) -> Settings:
@@ -149,6 +176,17 @@ def read_settings(
     Raises SystemExit, after one line on stderr, with status 2 for whatever is
     wrong in them and with status 0 for ``--help`` and ``--version``.
     """
+    try:
+        return parse_settings(arguments, environment)
+    except SettingsError as error:
+        print(f"maze: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def parse_settings(
+    arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings as ``read_settings`` reads them; raises SettingsError for what is wrong."""
     variables = dict(os.environ if environment is None else environment)
     log_level_variable = variable_of("log_level")
     if variables.get("LOG_LEVEL") and log_level_variable not in variables:
@@ -184,9 +222,8 @@ class _TomlFile(configargparse.ConfigFileParser):  # type: ignore[misc]
 
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
     def error(self, message: str) -> NoReturn:
-        """One clear line and status 2."""
-        print(f"maze: {' '.join(message.split())}", file=sys.stderr)
-        sys.exit(2)
+        """One clear line."""
+        raise SettingsError(" ".join(message.split()))
 
 
 def _parser(variables: Mapping[str, str]) -> _Parser:

@@ -9,15 +9,22 @@ from gevent.event import Event
 from gevent.socket import socket
 
 from maze.core import Decoder, ReorderBufferFullError
+from maze.gate import Connection, Gate
+from maze.handshake import HandshakeError, HandshakeReason
 from maze.net import Address, current_greenlet, has_finished, peer_name
 from maze.rejects import RejectLog
 from maze.router import Router
 from maze.settings import Settings
+from maze.tls import TlsConnection
 
 log = structlog.get_logger()
 
 CHUNK_BYTES = 256 * 1024
 """One recv: with a fifth of broadcasts it gives each client some 50 KB, a send's best size."""
+
+
+MOST_OPENING = 100
+"""connections that may be in TLS's handshake at a time; each takes a descriptor"""
 
 
 class SourcePort:
@@ -28,10 +35,12 @@ class SourcePort:
     source can be restarted without being refused.
     """
 
-    def __init__(self, settings: Settings, router: Router, rejects: RejectLog) -> None:
+    def __init__(self, settings: Settings, router: Router, rejects: RejectLog, gate: Gate) -> None:
         self._settings = settings
         self._router = router
         self._rejects = rejects
+        self.gate = gate
+        self._opening = 0
         self._sources: dict[socket, str] = {}
         self._expected = 0
         self._ending = False
@@ -49,7 +58,7 @@ class SourcePort:
         greenlet = current_greenlet()
         self._greenlets.add(greenlet)
         try:
-            self._serve(sock, peer_name(address))
+            self._open(sock, address)
         finally:
             self._greenlets.discard(greenlet)
 
@@ -58,7 +67,28 @@ class SourcePort:
         for greenlet in list(self._greenlets):
             greenlet.kill(block=False)
 
-    def _serve(self, sock: socket, peer: str) -> None:
+    def _open(self, sock: socket, address: Address) -> None:
+        """Serve the connection if the gate lets it in."""
+        peer = peer_name(address)
+        self._opening += 1
+        try:
+            if self._opening > MOST_OPENING:
+                raise HandshakeError(HandshakeReason.BUSY, detail="too many in the handshake")
+            connection = self.gate.admit(sock, address, self.gate.deadline())
+        except HandshakeError as error:
+            self.refused += 1
+            self.gate.rejects.record(error, peer)
+            return
+        finally:
+            self._opening -= 1
+        connection.settimeout(None)
+        try:
+            self._serve(sock, connection, peer)
+        finally:
+            if isinstance(connection, TlsConnection):
+                connection.finish()
+
+    def _serve(self, sock: socket, connection: Connection, peer: str) -> None:
         if not self._admit(sock, peer):
             self.refused += 1
             log.warning("source_refused", source=peer, connected=self.sources)
@@ -66,7 +96,7 @@ class SourcePort:
         log.info("source_connected", source=peer)
         before = self._totals()
         try:
-            self._read(sock, peer)
+            self._read(connection, peer)
             if len(self._sources) == 1:
                 self._ending = True
                 self._router.end_stream(peer)
@@ -96,10 +126,10 @@ class SourcePort:
         self._sources[sock] = peer
         return True
 
-    def _read(self, sock: socket, peer: str) -> None:
+    def _read(self, connection: Connection, peer: str) -> None:
         """Read until the source ends, is cut off, or has to be closed."""
         decoder = Decoder(self._settings.line_limit)
-        while data := _receive(sock, peer):
+        while data := _receive(connection, peer):
             runs, rejects = decoder.feed(data)
             self._rejects.record(rejects, peer)
             try:
@@ -118,10 +148,10 @@ class SourcePort:
         self._rejects.record(decoder.finish(), peer)
 
 
-def _receive(sock: socket, peer: str) -> bytes:
+def _receive(connection: Connection, peer: str) -> bytes:
     """The next bytes; none at the end of the stream, however it came about."""
     try:
-        return sock.recv(CHUNK_BYTES)
+        return connection.recv(CHUNK_BYTES)
     except OSError as error:
         log.warning("source_cut_off", source=peer, error=error.strerror)
         return b""

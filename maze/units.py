@@ -7,6 +7,9 @@ the value, or raises ValueError with what is wrong and what would be right.
 import re
 import reprlib
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+Network = IPv4Network | IPv6Network
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _BYTES = {
@@ -95,3 +98,16 @@ def file(text: str) -> str | None:
     if not path or any(character.isspace() for character in path):
         raise ValueError(f"{_shortened.repr(text)} is not the path of a file (without blanks)")
     return None if path == "none" else path
+
+
+def ranges(text: str) -> tuple[Network, ...]:
+    """Ranges of addresses, with commas between them; ``any`` is every address, no range."""
+    if text.strip().lower() == "any":
+        return ()
+    try:
+        return tuple(ip_network(each.strip()) for each in text.split(","))
+    except ValueError as error:
+        raise ValueError(
+            f"{_shortened.repr(text)} is not any, nor address ranges such as "
+            f"10.0.0.0/8,::1 ({error})"
+        ) from None

@@ -10,6 +10,7 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
+from .certificates import Authority, Wire
 from .running import Maze
 
 TEST_SECONDS = 25.0
@@ -38,13 +39,28 @@ def log(bounded: None) -> Iterator[LogCapture]:
     structlog.configure(**before)
 
 
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority of certificates, made for these tests."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
 @pytest.fixture
-def start(bounded: None, log: LogCapture) -> Iterator[Callable[..., Maze]]:
+def wire(request: pytest.FixtureRequest) -> Wire | None:
+    """What is spoken on both ports: nothing but the protocol, or TLS where a test asks for it."""
+    if getattr(request, "param", "plain") == "plain":
+        return None
+    authority: Authority = request.getfixturevalue("authority")
+    return Wire(authority)
+
+
+@pytest.fixture
+def start(bounded: None, log: LogCapture, wire: Wire | None) -> Iterator[Callable[..., Maze]]:
     """Start a server with some settings; it is stopped when the test ends."""
     running: list[Maze] = []
 
     def start_one(**settings: Any) -> Maze:
-        running.append(Maze(**settings))
+        running.append(Maze(wire, **settings))
         return running[-1]
 
     yield start_one

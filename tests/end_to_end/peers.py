@@ -6,12 +6,17 @@ import socket as system
 import struct
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import gevent
+from gevent import ssl
 from gevent.socket import socket
 
 Address = tuple[str, int]
+
+SERVER_NAME = "maze.test"
+"""whom a server's certificate has to name"""
 
 PATIENCE = 10.0
 """seconds any single wait may take; on an idle machine none takes more than one"""
@@ -37,14 +42,23 @@ def patience(what: str) -> gevent.Timeout:
 class Peer:
     """A connection to the server."""
 
-    def __init__(self, address: Address, *, small_buffers: bool = False) -> None:
+    def __init__(
+        self, address: Address, *, small_buffers: bool = False, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.sock = socket()
+        self.ended_by: OSError | None = None
+        """the error with which the connection ended, if it was one"""
         if small_buffers:
             self.sock.setsockopt(system.SOL_SOCKET, system.SO_RCVBUF, SMALL_BUFFER)
             self.sock.setsockopt(system.SOL_SOCKET, system.SO_SNDBUF, SMALL_BUFFER)
         with patience(f"connecting to {address}"):
             self.sock.connect(address)
         self.sock.setsockopt(system.IPPROTO_TCP, system.TCP_NODELAY, 1)
+        if tls:
+            with patience("TLS to be agreed on"):
+                self.sock = tls.wrap_socket(
+                    self.sock, server_hostname=SERVER_NAME, suppress_ragged_eofs=False
+                )
 
     def send(self, data: bytes) -> None:
         with patience(f"sending {len(data)} bytes"):
@@ -62,7 +76,14 @@ class Peer:
         return gevent.spawn(run)
 
     def half_close(self) -> None:
-        self.sock.shutdown(system.SHUT_WR)
+        if isinstance(self.sock, ssl.SSLSocket):
+            # What unwrap() does without waiting for the server to say the same.
+            self.sock.settimeout(0)
+            with suppress(ssl.SSLWantReadError):
+                self.sock.unwrap()
+            self.sock.settimeout(None)
+        else:
+            self.sock.shutdown(system.SHUT_WR)
 
     def close(self) -> None:
         self.sock.close()
@@ -88,7 +109,8 @@ class Peer:
     def _receive(self, size: int) -> bytes:
         try:
             return self.sock.recv(size)
-        except OSError:
+        except OSError as error:
+            self.ended_by = error
             return b""
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gevent import ssl
 from gevent.socket import socket
 
 from maze.clients import ClientPort
@@ -22,6 +23,7 @@ from maze.session import Session
 from maze.settings import Settings
 from maze.source import SourcePort
 
+from .certificates import Wire
 from .peers import SMALL_BUFFER, Address, Client, Peer, Source, until
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +32,10 @@ ROOT = Path(__file__).parents[2]
 class Maze:
     """A server in this process and the peers a test gives it."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, tls: Wire | None = None, **settings: Any) -> None:
+        self.tls = tls
+        if tls:
+            settings = tls.settings() | settings
         self.server = MazeServer(Settings(source_port=0, client_port=0, **settings))
         self.server.start()
         self.source_address = _address(self.server.source_address)
@@ -43,14 +48,21 @@ class Maze:
 
     def source(self, *, small_buffers: bool = False) -> Source:
         """A source; whether it is refused shows later."""
-        source = Source(self.source_address, small_buffers=small_buffers)
+        tls = self.tls.source() if self.tls else None
+        source = Source(self.source_address, small_buffers=small_buffers, tls=tls)
         self._peers.append(source)
         return source
 
-    def client(self, user: int | bytes, *, small_buffers: bool = False) -> Client:
+    def client(
+        self,
+        user: int | bytes,
+        *,
+        small_buffers: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> Client:
         """A client whose session has begun."""
         before = len(self.sessions)
-        client = self.stranger(small_buffers=small_buffers)
+        client = self.stranger(small_buffers=small_buffers, tls=tls)
         client.send(b"%d\n" % user if isinstance(user, int) else user)
         until(lambda: len(self.sessions) > before, f"the session of user {user!r} to begin")
         return client
@@ -58,9 +70,11 @@ class Maze:
     def clients(self, *users: int) -> list[Client]:
         return [self.client(user) for user in users]
 
-    def stranger(self, *, small_buffers: bool = False) -> Client:
+    def stranger(self, *, small_buffers: bool = False, tls: ssl.SSLContext | None = None) -> Client:
         """A connection to the client port that has not said who it is."""
-        client = Client(self.client_address, small_buffers=small_buffers)
+        if tls is None and self.tls:
+            tls = self.tls.client()
+        client = Client(self.client_address, small_buffers=small_buffers, tls=tls)
         self._peers.append(client)
         return client
 
@@ -162,14 +176,16 @@ class Child:
         self.source_address = (ready["source_host"], ready["source_port"])
         self.client_address = (ready["client_host"], ready["client_port"])
 
-    def source(self) -> Source:
-        source = Source(self.source_address)
+    def source(self, *, tls: ssl.SSLContext | None = None) -> Source:
+        source = Source(self.source_address, tls=tls)
         self._peers.append(source)
         return source
 
-    def client(self, user: int, *, small_buffers: bool = False) -> Client:
+    def client(
+        self, user: int, *, small_buffers: bool = False, tls: ssl.SSLContext | None = None
+    ) -> Client:
         """A client that has sent its id; for its session see ``await_logged``."""
-        client = Client(self.client_address, small_buffers=small_buffers)
+        client = Client(self.client_address, small_buffers=small_buffers, tls=tls)
         self._peers.append(client)
         client.send(b"%d\n" % user)
         return client

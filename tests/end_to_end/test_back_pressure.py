@@ -13,6 +13,8 @@ from maze.session import Session
 from .peers import Client, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers
 
+pytestmark = pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True)
+
 BUFFER = 32 * 1024
 LINE = 59  # of peers.messages
 CHUNK = 256 * 1024  # the most that is read from the source in one go

@@ -10,6 +10,8 @@ from maze.session import Session
 from .peers import Client, until
 from .running import Maze
 
+pytestmark = pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True)
+
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:

@@ -12,6 +12,8 @@ from structlog.testing import LogCapture
 from .peers import Source, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers
 
+pytestmark = pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True)
+
 
 def _await_disconnections(log: LogCapture, count: int) -> None:
     def disconnections() -> int:

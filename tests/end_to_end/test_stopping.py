@@ -12,6 +12,8 @@ import pytest
 from .peers import Client, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers
 
+pytestmark = pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True)
+
 
 def _refuses(connect: Callable[[], Client]) -> bool:
     try:

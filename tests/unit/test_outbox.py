@@ -240,3 +240,44 @@ def test_any_pushes_and_reads_give_the_bytes_that_were_pushed(pair: Pair) -> Non
     received += pair.drain()
     assert received == expected
     assert (pair.box.queued_bytes, pair.held.bytes) == (0, 0)
+
+
+class Slow:
+    """Sends in another form, and takes a few bytes of what it is given, every other time."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+        self.given: list[bytes] = []
+        self.refuses = False
+
+    def send(self, parts: Parts) -> int:
+        self.refuses = not self.refuses
+        data = b"".join(parts)
+        self.given.append(data)
+        if self.refuses:
+            raise BlockingIOError
+        self.taken += data[:5]
+        return len(data[:5])
+
+
+def test_what_is_sealed_is_sent_by_the_owner(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow()
+    monkeypatch.setattr(type(pair.box), "send_sealed", lambda _, parts: slow.send(parts))
+    pair.box.sealed = True
+    pair.push(b"1|B\n", memoryview(b"2222|B\n"))
+    pair.push(b"3|B\n")
+    pair.box.flush()
+    assert (pair.blocked, pair.box.queued_bytes) == (1, 15)
+    while not pair.box.advance():
+        pass
+    assert slow.taken == b"1|B\n2222|B\n3|B\n"
+    assert slow.given[::2] == slow.given[1::2], "what was refused comes again, and nothing else"
+    assert (pair.box.queued_bytes, pair.box.sent_bytes, pair.held.bytes) == (0, 15, 0)
+    assert pair.received() == b"", "nothing of it was sent as it is"
+
+
+def test_an_error_in_sending_what_is_sealed_goes_to_the_owner(pair: Pair) -> None:
+    pair.box.sealed = True
+    pair.push(b"1|B\n")
+    pair.box.flush()
+    assert [type(error) for error in pair.errors] == [NotImplementedError]

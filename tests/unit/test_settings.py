@@ -21,6 +21,8 @@ Write = Callable[[str], str]
 
 def two_values(option: Field[Any]) -> tuple[str, str]:
     """Two different values that the option takes: its bounds, or two of its words."""
+    if option.name.startswith("allow_"):
+        return "192.0.2.1", "10.0.0.0/8,2001:db8::/32"
     bounds: str = option.metadata["bounds"]
     if " to " in bounds:
         low, high = bounds.split(" to ")

@@ -1,0 +1,97 @@
+"""The files that TLS needs: read, checked, and made into one context for each port.
+
+Reading blocks: when the server runs, it has to happen in a thread.
+"""
+
+import ssl
+from dataclasses import dataclass
+from typing import NoReturn
+
+from maze.settings import Settings, SettingsError, flag_of
+
+Context = ssl.SSLContext | None
+"""how TLS is spoken on a port; None where it is not"""
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file that an option names."""
+
+    flag: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.flag} {self.path}"
+
+    def check_readable(self) -> None:
+        """Raise SettingsError if it is not; OpenSSL does not say which one it could not read."""
+        try:
+            with open(self.path, "rb") as stream:
+                stream.read(1)
+        except OSError as error:
+            raise SettingsError(f"{self} cannot be read: {error.strerror}") from None
+
+
+def load_contexts(settings: Settings) -> tuple[Context, Context]:
+    """The contexts of source port and client port.
+
+    Raises SettingsError if the options do not fit together, or a file will not do.
+    """
+    if settings.client_identity == "certificate" and not settings.client_tls_ca:
+        raise SettingsError(
+            "--client-identity certificate needs --client-tls-ca: "
+            "the authority of the certificates that name the users"
+        )
+    return _load("source", settings), _load("client", settings)
+
+
+def _load(port: str, settings: Settings) -> Context:
+    names = {end: f"{port}_tls_{end}" for end in ("cert", "key", "ca")}
+    files = {end: getattr(settings, name) for end, name in names.items()}
+    if not any(files.values()):
+        return None
+    for end in ("cert", "key"):
+        if not files[end]:
+            raise SettingsError(f"TLS on the {port} port needs {flag_of(names[end])}, too")
+    cert, key, ca = (_File(flag_of(names[end]), path) for end, path in files.items())
+    context = _new_context()
+    _load_certificate(context, cert, key)
+    if ca.path:
+        _load_authority(context, ca)
+    return context
+
+
+def _new_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.num_tickets = 0  # connections last; and who resumes would not show a certificate
+    return context
+
+
+def _load_certificate(context: ssl.SSLContext, cert: _File, key: _File) -> None:
+    cert.check_readable()
+    key.check_readable()
+    try:
+        context.load_cert_chain(cert.path, key.path, _refuse_to_ask)
+    except OSError as error:
+        reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        if reason == "KEY_VALUES_MISMATCH":
+            raise SettingsError(f"{key} is not the private key of {cert}") from None
+        raise SettingsError(
+            f"{cert} and {key} are not a certificate and its private key, in PEM"
+        ) from None
+
+
+def _load_authority(context: ssl.SSLContext, ca: _File) -> None:
+    ca.check_readable()
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_verify_locations(ca.path)
+    except OSError:
+        raise SettingsError(f"{ca} holds no certificate in PEM") from None
+
+
+def _refuse_to_ask() -> NoReturn:
+    """OpenSSL would ask for the password at the terminal, and wait."""
+    raise SettingsError("a private key is encrypted, and nobody is there to give the password")

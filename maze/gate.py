@@ -1,0 +1,70 @@
+"""The gate of a port: who is let in, by address, by TLS, and as which user.
+
+It must never know what a connection is for.
+"""
+
+import time
+from ipaddress import IPv6Address, ip_address
+
+from gevent.socket import socket
+
+from maze.certificates import Context
+from maze.core import parse_number
+from maze.handshake import HandshakeError, HandshakeReason, HandshakeRejects
+from maze.net import Address
+from maze.settings import Settings
+from maze.tls import TlsConnection
+from maze.units import Network
+
+Connection = socket | TlsConnection
+"""what ``recv`` and ``settimeout`` are called on, whether it is TLS or not"""
+
+
+class Gate:
+    """Lets connections in on one port, or says why not.
+
+    ``context`` may be replaced at any time; it concerns connections from then on.
+    """
+
+    def __init__(self, port: str, settings: Settings, context: Context) -> None:
+        self.context = context
+        self.rejects = HandshakeRejects(port)
+        self._ranges: tuple[Network, ...] = getattr(settings, f"allow_{port}")
+        self._timeout = settings.handshake_timeout
+        self._by_certificate = port == "client" and settings.client_identity == "certificate"
+
+    def deadline(self) -> float:
+        """When a handshake that begins now has to be over, by the monotonic clock."""
+        return time.monotonic() + self._timeout
+
+    def admit(self, sock: socket, address: Address, deadline: float) -> Connection:
+        """The connection on which to go on, TLS agreed on if the port speaks it.
+
+        Raises HandshakeError, at the deadline at the latest.
+        """
+        if not self._allows(address):
+            raise HandshakeError(HandshakeReason.ADDRESS, detail="not in the ranges let in")
+        if self.context is None:
+            return sock
+        connection = TlsConnection(sock, self.context)
+        connection.handshake(deadline)
+        return connection
+
+    def check_user(self, connection: Connection, user: int) -> None:
+        """Raise HandshakeError if the client's certificate has to name the user, and does not."""
+        if not self._by_certificate:
+            return
+        names = connection.named_users() if isinstance(connection, TlsConnection) else []
+        if user not in [parse_number(name.encode()) for name in names]:
+            raise HandshakeError(
+                HandshakeReason.OTHER_USER,
+                detail=f"says {user}, its certificate {', '.join(names) or 'nothing'}"[:200],
+            )
+
+    def _allows(self, address: Address) -> bool:
+        if not self._ranges:
+            return True
+        peer = ip_address(address[0])
+        if isinstance(peer, IPv6Address) and peer.ipv4_mapped:
+            peer = peer.ipv4_mapped
+        return any(peer in each for each in self._ranges)

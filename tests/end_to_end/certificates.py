@@ -1,0 +1,138 @@
+"""Certificates made for a test, good ones and bad ones, and the contexts of peers that use them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import NameOID
+from gevent import ssl
+
+from .peers import SERVER_NAME
+
+DAY = timedelta(days=1)
+
+
+class Certificate:
+    """A certificate with its key, as the two files that the server's options name."""
+
+    def __init__(
+        self, folder: Path, name: str, x509_: x509.Certificate, key: ec.EllipticCurvePrivateKey
+    ) -> None:
+        self.cert = str(folder / f"{name}.pem")
+        self.key = str(folder / f"{name}.key")
+        self.x509 = x509_
+        self._private_key = key
+        self.write_over(self)
+
+    def write_over(self, other: Certificate) -> None:
+        """Put a certificate into the files of this one."""
+        Path(self.cert).write_bytes(other.x509.public_bytes(Encoding.PEM))
+        Path(self.key).write_bytes(other._key_pem())
+
+    def encrypt_key(self, password: bytes) -> None:
+        Path(self.key).write_bytes(self._key_pem(password))
+
+    def _key_pem(self, password: bytes = b"") -> bytes:
+        encryption = BestAvailableEncryption(password) if password else NoEncryption()
+        return self._private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+
+
+class Authority:
+    """An authority of certificates, and the folder in which they lie."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._count = 0
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _name("an authority made for a test")
+        own = _builder(self._name, self._name, self._key).add_extension(
+            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        )
+        self.cert = str(folder / "authority.pem")
+        signed = own.sign(self._key, hashes.SHA256())
+        Path(self.cert).write_bytes(signed.public_bytes(Encoding.PEM))
+        self.server = self.issue(dns=SERVER_NAME)
+
+    def issue(
+        self, name: str = "", *uris: str, dns: str = "client.test", expired: bool = False
+    ) -> Certificate:
+        """A certificate with that common name, if any, and those URIs."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        others = [x509.DNSName(dns), *map(x509.UniformResourceIdentifier, uris)]
+        builder = _builder(_name(name), self._name, key, expired=expired).add_extension(
+            x509.SubjectAlternativeName(others), critical=False
+        )
+        self._count += 1
+        signed = builder.sign(self._key, hashes.SHA256())
+        return Certificate(self._folder, str(self._count), signed, key)
+
+    def context(
+        self, certificate: Certificate | None = None, version: ssl.TLSVersion | None = None
+    ) -> ssl.SSLContext:
+        """What a peer has to know to speak TLS with a server of this authority."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.cert)
+        if certificate:
+            context.load_cert_chain(certificate.cert, certificate.key)
+        if version:
+            context.minimum_version = context.maximum_version = version
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")  # or old versions are not even offered
+        return context
+
+
+class Wire:
+    """TLS on both ports: the server's settings, and what its peers use."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+        self._context = authority.context()
+
+    def settings(self) -> dict[str, Any]:
+        """The options of a server that speaks TLS on both ports."""
+        server = self._authority.server
+        return {
+            f"{port}_tls_{end}": getattr(server, end)
+            for port in ("source", "client")
+            for end in ("cert", "key")
+        }
+
+    def source(self) -> ssl.SSLContext:
+        return self._context
+
+    def client(self) -> ssl.SSLContext:
+        return self._context
+
+
+def _name(common_name: str) -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else []
+    return x509.Name(attributes)
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    expired: bool = False,
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - 2 * DAY)
+        .not_valid_after(now + (-DAY if expired else DAY))
+    )

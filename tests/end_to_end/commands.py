@@ -1,0 +1,86 @@
+"""Commands as peers, for what Python's own TLS cannot do.
+
+Not by gevent's subprocess: it would collect the ends of all other children, too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from gevent.os import make_nonblocking, nb_read, nb_write
+
+from .peers import patience, until
+
+
+class Command:
+    """A command that runs in the background; reading from it lets the server run."""
+
+    def __init__(self, command: Sequence[str], folder: Path | None = None) -> None:
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert self.process.stdin
+        assert self.process.stdout
+        self._stdin, self._stdout = self.process.stdin, self.process.stdout
+        for pipe in (self._stdin, self._stdout):
+            make_nonblocking(pipe.fileno())
+
+    def say(self, data: bytes) -> None:
+        with patience("the command to take what it is told"):
+            while data:
+                data = data[nb_write(self._stdin.fileno(), data) :]
+
+    def end_input(self) -> None:
+        self._stdin.close()
+
+    def expect(self, expected: bytes) -> None:
+        """What it says next is this."""
+        received = b""
+        with patience(f"{len(expected)} bytes of the command"):
+            while len(received) < len(expected) and (data := self._read(1 << 16)):
+                received += data
+        assert received == expected
+
+    def expect_end_with(self, end: bytes) -> None:
+        """Sooner or later it says this, and then nothing more."""
+        received = b""
+        with patience(f"{end[-40:]!r} of the command"):
+            while not received.endswith(end):
+                data = self._read(1 << 16)
+                assert data, f"it ended after {received!r}"
+                received = (received + data)[-2 * len(end) :]
+
+    def read_all(self) -> bytes:
+        received = b""
+        with patience("the command to end"):
+            while data := self._read(1 << 16):
+                received += data
+        return received
+
+    def status(self) -> int:
+        """The exit status, once it has ended."""
+        until(lambda: self.process.poll() is not None, "the command to end")
+        return int(self.process.returncode)
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._stdin.close()
+        self._stdout.close()
+
+    def _read(self, size: int) -> bytes:
+        return bytes(nb_read(self._stdout.fileno(), size))

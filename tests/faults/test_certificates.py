@@ -1,0 +1,132 @@
+"""Strangers on ports that speak TLS: certificates that will not do, no TLS at all, half of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from end_to_end.certificates import Authority, Certificate
+from end_to_end.peers import Client, Peer, broadcasts, joined
+from end_to_end.running import Child
+
+HALF_OPEN = 300
+
+
+@pytest.fixture(autouse=True)
+def bounded() -> Iterator[None]:
+    """No test hangs."""
+    with gevent.Timeout(60, AssertionError("the test took longer than 60 s")):
+        yield
+
+
+class Guarded:
+    """A server that wants certificates on both ports, and one client and one source that may."""
+
+    def __init__(self, authority: Authority) -> None:
+        self.authority = authority
+        files = {"cert": authority.server.cert, "key": authority.server.key, "ca": authority.cert}
+        arguments = [
+            argument
+            for port in ("source", "client")
+            for end, file in files.items()
+            for argument in (f"--{port}-tls-{end}", file)
+        ]
+        self.child = Child(
+            *("--log-level", "debug", "--client-identity", "certificate"),
+            *("--handshake-timeout", "8s"),
+            *arguments,
+        )
+
+    def serve(self) -> None:
+        """Let in those who may."""
+        self.child.ready()
+        source = self.child.source(tls=self.authority.context(self.authority.issue("source")))
+        client = self.child.client(1, tls=self.authority.context(self.authority.issue("1")))
+        self.child.await_logged("source_connected")
+        self.child.await_logged("session_opened")
+        self.source, self.client = source, client
+        self._sequence = 0
+
+    def expect_delivery(self, count: int = 1_000) -> None:
+        """Events go from the source to the client as if nothing were."""
+        lines = joined(broadcasts(self._sequence + 1, self._sequence + 1 + count))
+        self._sequence += count
+        self.source.send(lines)
+        self.client.expect(lines)
+
+    def expect_rejected(self, reason: str) -> dict[str, object]:
+        """One line of the log says so, and no traceback."""
+        self.child.await_logged("handshake_rejected")
+        (line,) = self.child.logged("handshake_rejected")
+        assert line["reason"] == reason
+        assert len(self.child.logged("session_opened")) == 1
+        return line
+
+
+@pytest.fixture
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    guarded = Guarded(Authority(tmp_path_factory.mktemp("authority")))
+    with guarded.child:
+        guarded.serve()
+        yield guarded
+        guarded.expect_delivery()
+        assert guarded.child.process.poll() is None
+        assert "Traceback" not in guarded.child.stderr()
+
+
+@pytest.mark.parametrize("port", ["client", "source"])
+@pytest.mark.parametrize("bad", ["expired", "of another authority", "none"])
+def test_a_certificate_that_will_not_do(
+    guarded: Guarded, tmp_path_factory: pytest.TempPathFactory, bad: str, port: str
+) -> None:
+    certificate: Certificate | None = None
+    if bad == "expired":
+        certificate = guarded.authority.issue("1", expired=True)
+    elif bad == "of another authority":
+        certificate = Authority(tmp_path_factory.mktemp("another")).issue("1")
+    context = guarded.authority.context(certificate)
+    stranger: Peer
+    if port == "client":
+        stranger = guarded.child.client(1, tls=context)
+    else:
+        stranger = guarded.child.source(tls=context)
+    guarded.expect_delivery()
+    stranger.expect_closed()
+    line = guarded.expect_rejected("tls_failed")
+    assert line["detail"]
+    assert port in line
+
+
+def test_a_certificate_that_names_another_user(guarded: Guarded) -> None:
+    stranger = guarded.child.client(
+        1, tls=guarded.authority.context(guarded.authority.issue("2", "maze:user:3"))
+    )
+    guarded.expect_delivery()
+    stranger.expect_closed()
+    line = guarded.expect_rejected("other_user")
+    assert line["detail"] == "says 1, its certificate 2, 3"
+
+
+def test_plain_text_on_a_port_that_speaks_tls(guarded: Guarded) -> None:
+    stranger = guarded.child.client(1)
+    stranger.expect_closed()
+    guarded.expect_rejected("plain_text")
+
+
+def test_300_half_open_handshakes(guarded: Guarded) -> None:
+    strangers = [Client(guarded.child.client_address) for _ in range(HALF_OPEN)]
+    for stranger in strangers[::3]:
+        stranger.send(b"\x16\x03\x01\x02\x00")  # a record's head, whose rest never comes
+    another = guarded.authority.context(guarded.authority.issue("2"))
+    client = guarded.child.client(2, tls=another)
+    guarded.child.await_logged("session_opened", 2)
+    guarded.expect_delivery(20_000)
+    client.expect(joined(broadcasts(1, 20_001)))
+    assert not guarded.child.logged("handshake_rejected"), "none has timed out before"
+    for stranger in strangers:
+        stranger.expect_closed()
+        stranger.close()
+    lines = guarded.child.logged("handshake_rejected")
+    assert {line["reason"] for line in lines} == {"timeout"}
+    assert len(lines) < 10, "one a second"

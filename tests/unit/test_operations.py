@@ -1,0 +1,14 @@
+"""docs/operations.md says what the code does."""
+
+import re
+from pathlib import Path
+
+from maze.handshake import HandshakeReason
+
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
+
+
+def test_every_reason_for_which_nobody_is_let_in_is_explained() -> None:
+    text = OPERATIONS.read_text(encoding="utf-8")
+    table = text.partition("<!-- reasons: begin")[2].partition("<!-- reasons: end")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(HandshakeReason)
