@@ -13,6 +13,7 @@ from gevent.socket import socket
 from maze.core import parse_number
 from maze.logs import Throttle, shown
 from maze.net import Address, current_greenlet, peer_name
+from maze.places import Places
 from maze.router import Router
 from maze.session import CloseReason, Session
 from maze.settings import Settings
@@ -48,6 +49,7 @@ class ClientPort:
     def __init__(self, settings: Settings, router: Router) -> None:
         self.settings = settings
         self.router = router
+        self.places = Places(settings)
         self.sessions: dict[Session, None] = {}
         self._handshakes: set[Greenlet[..., Any]] = set()
         self.handshake_rejects: Counter[HandshakeReason] = Counter()
@@ -69,6 +71,10 @@ class ClientPort:
             return
         finally:
             self._handshakes.discard(greenlet)
+        if not self.router.has_room_for(user):
+            self.places.refuse_for_follows(address)
+            return
+        self.places.recognise(address)
         Session(user, sock, peer, self).serve()
 
     def enter(self, session: Session) -> None:

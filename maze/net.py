@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import gevent
 from gevent import Greenlet
-from gevent.server import StreamServer
 from gevent.socket import socket as GeventSocket  # noqa: N812
+
+from maze.acceptor import Acceptor, Places
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 Handler = Callable[[GeventSocket, Address], None]
@@ -27,9 +28,18 @@ class ListenError(Exception):
 class Port:
     """A listening port, with a greenlet for each connection."""
 
-    def __init__(self, name: str, host: str, port: int, backlog: int, handle: Handler) -> None:
+    def __init__(
+        self,
+        name: str,
+        host: str,
+        port: int,
+        backlog: int,
+        handle: Handler,
+        *,
+        places: Places | None = None,
+    ) -> None:
         self._name = name
-        self._server = StreamServer((host, port), handle, backlog=backlog)
+        self._server = Acceptor(name, (host, port), handle, backlog, places=places)
 
     @property
     def address(self) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from gevent.event import Event
 
 from maze.clients import ClientPort
 from maze.core import TWIN
+from maze.limits import clients_that_fit
 from maze.net import ListenError, Port
 from maze.rejects import RejectLog
 from maze.router import Router
@@ -32,6 +33,7 @@ class MazeServer:
             settings.client_port,
             settings.backlog,
             self.clients.handle,
+            places=self.clients.places,
         )
         self._source_port = Port(
             "source",
@@ -57,6 +59,7 @@ class MazeServer:
 
     def start(self) -> None:
         """Listen on both ports, clients first. Raises ListenError."""
+        self.clients.places.max_clients = clients_that_fit(self.settings)
         self._router_greenlet.start()
         try:
             self._client_port.open()

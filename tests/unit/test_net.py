@@ -9,7 +9,14 @@ import pytest
 from gevent import socket as green
 from gevent.event import Event
 
-from maze.net import Address, ListenError, Port, current_greenlet, has_finished, peer_name
+from maze.net import (
+    Address,
+    ListenError,
+    Port,
+    current_greenlet,
+    has_finished,
+    peer_name,
+)
 
 PATIENCE = 10.0
 Pair = tuple[green.socket, green.socket]
