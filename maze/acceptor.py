@@ -1,6 +1,7 @@
-"""gevent's stream server, and what it lacks: a bound on connections, and calm.
+"""gevent's stream server, and what it lacks: bounds, calm, and an eye on peers that vanish.
 
-A connection that has no place is closed at once.
+A connection that has no place is closed at once. The system is told to probe
+a peer that is silent, so that one that vanished without a word is found out.
 
 gevent pauses after an accept that failed and tries again, longer each time,
 with a traceback on stderr for each. Here an accept that fails for want of
@@ -10,7 +11,9 @@ whoever is connected is served meanwhile. It must never know who connects.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import socket as system
 from typing import TYPE_CHECKING, Protocol
 
 import gevent
@@ -52,10 +55,12 @@ class Acceptor(StreamServer):
         handle: Handler,
         backlog: int,
         *,
+        peer_timeout: float | None = None,
         places: Places | None = None,
     ) -> None:
         super().__init__(address, handle, backlog=backlog)
         self._name = name
+        self._peer_timeout = peer_timeout
         self._places = places
         self._throttle = Throttle()
 
@@ -72,6 +77,8 @@ class Acceptor(StreamServer):
     def do_handle(self, sock: socket, address: Address) -> None:
         """Serve a connection in a greenlet of its own, if there is a place for it."""
         if self._places is None or self._places.admit(address):
+            if self._peer_timeout is not None:
+                probe_silent_peer(sock, self._peer_timeout)
             super().do_handle(sock, address)
         else:
             sock.close()
@@ -100,3 +107,23 @@ class Acceptor(StreamServer):
                 error=error.strerror,
                 **({"suppressed": suppressed} if suppressed else {}),
             )
+
+
+def probe_silent_peer(sock: socket, seconds: float) -> None:
+    """Have the system break the connection once the peer has not answered for so long.
+
+    A peer that has nothing to say is asked by keepalive probes, the first after
+    half the time. One that was sent something has to acknowledge it in time, and
+    to open its window again if it had closed it (TCP_USER_TIMEOUT in tcp(7)).
+    """
+    options = {
+        "TCP_KEEPIDLE": max(1, int(seconds / 2)),
+        "TCP_KEEPINTVL": max(1, int(seconds / 6)),
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": int(seconds * 1000),
+    }
+    with contextlib.suppress(OSError):  # it was reset meanwhile: whoever serves it will see
+        sock.setsockopt(system.SOL_SOCKET, system.SO_KEEPALIVE, 1)
+        for name, value in options.items():
+            if hasattr(system, name):  # not every system has all of them
+                sock.setsockopt(system.IPPROTO_TCP, getattr(system, name), value)

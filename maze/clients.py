@@ -131,7 +131,8 @@ class ClientPort:
         self.handshake_rejects[error.reason] += 1
         suppressed = self._throttle.admit(error.reason)
         if suppressed is not None:
-            log.warning(
+            write = log.debug if error.reason is HandshakeReason.LEFT else log.warning
+            write(
                 "handshake_rejected",
                 reason=error.reason.value,
                 client=peer,

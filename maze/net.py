@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import socket
 import struct
@@ -20,6 +21,14 @@ Handler = Callable[[GeventSocket, Address], None]
 
 _ESTABLISHED = 1  # TCP_ESTABLISHED in <netinet/tcp.h>; tcp_info starts with the state
 
+VANISHED = {
+    errno.ETIMEDOUT,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.ENETDOWN,
+}
+
 
 class ListenError(Exception):
     """A port cannot be listened on; the message says which and why."""
@@ -36,10 +45,13 @@ class Port:
         backlog: int,
         handle: Handler,
         *,
+        peer_timeout: float | None = None,
         places: Places | None = None,
     ) -> None:
         self._name = name
-        self._server = Acceptor(name, (host, port), handle, backlog, places=places)
+        self._server = Acceptor(
+            name, (host, port), handle, backlog, peer_timeout=peer_timeout, places=places
+        )
 
     @property
     def address(self) -> tuple[str, int]:
@@ -88,6 +100,11 @@ def has_finished(sock: GeventSocket) -> bool:
     except OSError:
         return True
     return bool(struct.unpack("B", state)[0] != _ESTABLISHED)
+
+
+def has_vanished(error: OSError) -> bool:
+    """Whether a connection broke because the peer, or the way to it, is not there any more."""
+    return error.errno in VANISHED
 
 
 def unacknowledged_bytes(descriptor: int) -> int:

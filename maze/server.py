@@ -17,6 +17,10 @@ from maze.source import SourcePort
 
 log = structlog.get_logger()
 
+STALL_MARGIN = 5.0
+"""A client that is there but takes nothing is the session's to close, after the stall timeout:
+the system, which would take it for one that vanished, has to be later."""
+
 
 class MazeServer:
     """A Follower Maze server; one to a process is usual, but several can live in one hub."""
@@ -33,6 +37,7 @@ class MazeServer:
             settings.client_port,
             settings.backlog,
             self.clients.handle,
+            peer_timeout=max(settings.peer_timeout, settings.stall_timeout + STALL_MARGIN),
             places=self.clients.places,
         )
         self._source_port = Port(
@@ -41,6 +46,7 @@ class MazeServer:
             settings.source_port,
             settings.backlog,
             self.source.handle,
+            peer_timeout=settings.peer_timeout,
         )
         self._router_greenlet = gevent.Greenlet(self._route)
         self._stopped = Event()

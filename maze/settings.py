@@ -65,6 +65,9 @@ class Settings:
     client_host: str = _host("127.0.0.1", "address on which user clients connect")
     client_port: int = _whole("ports", 9099, 0, 65535, "their port; 0 picks a free one")
     backlog: int = _whole("ports", 4096, 1, 65535, "connections the kernel keeps until accepted")
+    peer_timeout: float = _duration(
+        "ports", "45s", "3s", "24h", "time after which a peer that vanished without a word is gone"
+    )
 
     first_sequence: int = _whole("order", 1, 0, 2**63 - 1, "number of a stream's first event")
     reorder_limit: int = _whole(

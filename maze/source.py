@@ -9,7 +9,7 @@ from gevent.event import Event
 from gevent.socket import socket
 
 from maze.core import Decoder, ReorderBufferFullError
-from maze.net import Address, current_greenlet, has_finished, peer_name
+from maze.net import Address, current_greenlet, has_finished, has_vanished, peer_name
 from maze.rejects import RejectLog
 from maze.router import Router
 from maze.settings import Settings
@@ -123,5 +123,6 @@ def _receive(sock: socket, peer: str) -> bytes:
     try:
         return sock.recv(CHUNK_BYTES)
     except OSError as error:
-        log.warning("source_cut_off", source=peer, error=error.strerror)
+        write = log.warning if has_vanished(error) else log.debug
+        write("source_cut_off", source=peer, error=error.strerror)
         return b""

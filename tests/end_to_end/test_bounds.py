@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 
 import gevent
@@ -162,3 +164,21 @@ def test_source_is_paused_when_what_is_ready_takes_too_much_memory(start: Start)
         assert reorder.ready_bytes < 2_000_000, "a chunk more, at most"
     assert not sending.dead, "the source was not slowed"
     slow.expect(_wide(1, 30_001))
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(errno.ETIMEDOUT, "vanished"), (errno.EHOSTUNREACH, "vanished"), (errno.EPIPE, "reset")],
+)
+def test_client_that_vanished_is_told_from_one_that_reset(
+    maze: Maze, log: LogCapture, number: int, reason: str
+) -> None:
+    """The system's error, as it stands: ETIMEDOUT is a TimeoutError, and no stall."""
+    one, other = maze.clients(1, 2)
+    maze.session(1).on_error(OSError(number, os.strerror(number)))
+    one.expect_closed()
+    assert dict(maze.server.clients.sessions_closed) == {reason: 1}
+    (line,) = (entry for entry in log.entries if entry["event"] == "session_closed")
+    assert (line["log_level"], line["error"]) == ("debug", os.strerror(number))
+    maze.source().send(b"1|B\n")
+    other.expect(b"1|B\n")

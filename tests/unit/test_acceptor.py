@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket as system
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from gevent.server import StreamServer
 from structlog.testing import capture_logs
 
 from maze import acceptor, logs
-from maze.acceptor import Acceptor
+from maze.acceptor import Acceptor, probe_silent_peer
 from maze.net import Address
 
 PATIENCE = 10.0
@@ -201,3 +202,46 @@ def test_a_port_that_is_broken_is_a_fault_of_the_server_and_is_told_as_such(
         while not server.closed:
             gevent.sleep(0)
     assert "Traceback" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(system, "TCP_USER_TIMEOUT"), reason="it is Linux that has it")
+def test_a_silent_peer_is_probed_within_the_time(start: Start) -> None:
+    with connect(start()) as sock:
+        probe_silent_peer(sock, 45.0)
+        assert sock.getsockopt(system.SOL_SOCKET, system.SO_KEEPALIVE) == 1
+        idle, interval, count, user_timeout = (
+            sock.getsockopt(system.IPPROTO_TCP, getattr(system, name))
+            for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+        )
+        assert (idle, interval, count, user_timeout) == (22, 7, 3, 45_000)
+        assert idle + (count + 1) * interval < 60, "gone within a minute"
+
+
+def test_where_the_system_lacks_an_option_it_is_left_out(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TCP_KEEPIDLE", "TCP_USER_TIMEOUT"):
+        monkeypatch.delattr(system, name, raising=False)
+    with connect(start()) as sock:
+        probe_silent_peer(sock, 45.0)
+        assert sock.getsockopt(system.SOL_SOCKET, system.SO_KEEPALIVE) == 1
+
+
+def test_a_connection_that_is_gone_already_is_not_probed_and_no_error(start: Start) -> None:
+    with connect(start()) as sock:
+        sock.close()
+        probe_silent_peer(sock, 45.0)
+
+
+def test_every_connection_is_probed_if_the_port_is_told_to(start: Start) -> None:
+    served: list[int] = []
+
+    def look(sock: green.socket, _: Address) -> None:
+        served.append(sock.getsockopt(system.SOL_SOCKET, system.SO_KEEPALIVE))
+
+    for options in ({}, {"peer_timeout": 45.0}):
+        server = start(**options)
+        server.set_handle(look)
+        with connect(server) as client:
+            client.recv(1)
+    assert served == [0, 1]

@@ -252,6 +252,7 @@ def test_a_value_with_a_line_break_is_refused_in_one_line(
         ("max_clients", "0", "1000001"),
         ("max_clients_per_address", "0", "1000001"),
         ("max_handshakes", "0", "1000001"),
+        ("peer_timeout", "2s", "25h"),
         ("max_sources", "0", "101"),
         ("line_limit", "63B", "1025KiB"),
         ("handshake_timeout", "9ms", "61m"),
