@@ -34,6 +34,8 @@ EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 PAUSE_SECONDS = 0.1
 """after which it is tried again; a try costs one call of the system"""
 
+MOST_IDLE_SECONDS = 32_767  # MAX_TCP_KEEPIDLE in <net/tcp.h>
+
 
 class Places(Protocol):
     """Bounds the connections that are open at a time."""
@@ -117,7 +119,7 @@ def probe_silent_peer(sock: socket, seconds: float) -> None:
     to open its window again if it had closed it (TCP_USER_TIMEOUT in tcp(7)).
     """
     options = {
-        "TCP_KEEPIDLE": max(1, int(seconds / 2)),
+        "TCP_KEEPIDLE": min(MOST_IDLE_SECONDS, max(1, int(seconds / 2))),
         "TCP_KEEPINTVL": max(1, int(seconds / 6)),
         "TCP_KEEPCNT": 3,
         "TCP_USER_TIMEOUT": int(seconds * 1000),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket as system
 from collections.abc import Callable
 
 import gevent
@@ -164,6 +165,27 @@ def test_source_is_paused_when_what_is_ready_takes_too_much_memory(start: Start)
         assert reorder.ready_bytes < 2_000_000, "a chunk more, at most"
     assert not sending.dead, "the source was not slowed"
     slow.expect(_wide(1, 30_001))
+
+
+@pytest.mark.skipif(not hasattr(system, "TCP_USER_TIMEOUT"), reason="it is Linux that has it")
+@pytest.mark.parametrize(
+    ("settings", "of_source", "of_client"),
+    [({}, 45, 45), ({"peer_timeout": 6.0}, 6, 15), ({"stall_timeout": 60.0}, 45, 65)],
+)
+def test_connections_on_both_ports_are_probed(
+    start: Start, settings: dict[str, float], of_source: int, of_client: int
+) -> None:
+    """A client that takes nothing is not to be taken for one that vanished."""
+    maze = start(**settings)
+    maze.client(1)
+    maze.source()
+    maze.await_sources(1)
+    (source,) = maze.server.source._sources
+    for sock, seconds in ((source, of_source), (maze.session(1)._sock, of_client)):
+        assert sock.getsockopt(system.SOL_SOCKET, system.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(system.IPPROTO_TCP, system.TCP_KEEPIDLE) == seconds // 2
+        user_timeout = sock.getsockopt(system.IPPROTO_TCP, system.TCP_USER_TIMEOUT)
+        assert user_timeout == seconds * 1000
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,15 @@ def test_a_silent_peer_is_probed_within_the_time(start: Start) -> None:
         assert idle + (count + 1) * interval < 60, "gone within a minute"
 
 
+@pytest.mark.skipif(not hasattr(system, "TCP_USER_TIMEOUT"), reason="it is Linux that has it")
+@pytest.mark.parametrize("seconds", [1.0, 3.0, 24 * 3600.0 + 5])
+def test_the_system_takes_any_time_that_the_options_allow(start: Start, seconds: float) -> None:
+    with connect(start()) as sock:
+        probe_silent_peer(sock, seconds)
+        user_timeout = sock.getsockopt(system.IPPROTO_TCP, system.TCP_USER_TIMEOUT)
+        assert user_timeout == seconds * 1000
+
+
 def test_where_the_system_lacks_an_option_it_is_left_out(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
