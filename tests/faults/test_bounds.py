@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -13,11 +14,19 @@ Serve = Callable[..., Child]
 MIB = 1 << 20
 
 
-def _resident_bytes(child: Child) -> int:
+def _status(child: Child, name: str) -> int:
+    """An amount of memory, in bytes, as the system tells it."""
     status = Path(f"/proc/{child.process.pid}/status").read_text()
-    return next(
-        int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:")
-    )
+    (line,) = (line for line in status.splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
+
+
+def _resident_bytes(child: Child) -> int:
+    return _status(child, "VmRSS")
+
+
+def _peak_bytes(child: Child) -> int:
+    return _status(child, "VmHWM")
 
 
 def _descriptors(child: Child) -> int:
@@ -60,6 +69,7 @@ def test_2000_clients_too_many_are_closed_at_once_in_the_middle_of_a_stream(serv
     inboxes = [client.read_in_background() for client in child.clients(range(50))]
     lines = joined(b"%d|B\n" % number for number in range(1, 100_001))
     before = _descriptors(child)
+    begin = time.monotonic()
     sending = child.source().send_in_background(lines)
     for _ in range(40):
         surplus = [Peer(child.client_address) for _ in range(50)]
@@ -72,7 +82,7 @@ def test_2000_clients_too_many_are_closed_at_once_in_the_middle_of_a_stream(serv
         until(lambda inbox=inbox: inbox.size >= len(lines), "everything to arrive")  # type: ignore[misc]
         assert inbox.so_far() == lines
     refused = child.logged("client_refused")
-    assert len(refused) < 1 + 20, "a line a second"
+    assert len(refused) <= 1 + time.monotonic() - begin, "a line a second, at most"
     assert {line["reason"] for line in refused} == {"max_clients"}
 
 
@@ -89,14 +99,16 @@ def test_million_follows_too_many_take_no_memory_and_are_notified(serve: Serve) 
     (client,) = child.clients([3])
     inbox = client.read_in_background()
     before = _resident_bytes(child)
+    begin = time.monotonic()
     count = 1_000_000
     said = _play(child, _follows(count))
     assert said["graph_full"] == count - 1_000
-    assert _resident_bytes(child) - before < 40 * MIB
+    assert _peak_bytes(child) - before < 40 * MIB
     expected = joined(b"%d|F|%d|3\n" % (n, n + 10) for n in range(3, count + 1, 7))
     until(lambda: inbox.size == len(expected), "every follow to be notified")
     assert inbox.so_far() == expected
-    assert len(child.logged("follow_not_kept")) < 1 + 60, "a line a second"
+    lines = len(child.logged("follow_not_kept"))
+    assert lines <= 1 + time.monotonic() - begin, "a line a second, at most"
 
 
 def test_100_megabytes_behind_a_gap_take_4(serve: Serve) -> None:
@@ -114,7 +126,7 @@ def test_100_megabytes_behind_a_gap_take_4(serve: Serve) -> None:
 
     said = _play(child, blocks())
     assert said["skipped"] > count // 2
-    assert _resident_bytes(child) - before < 48 * MIB
+    assert _peak_bytes(child) - before < 40 * MIB
     until(lambda: inbox.size == joined_size(blocks()), "everything to be delivered")
 
 
