@@ -12,6 +12,7 @@ from maze.core import parse_number
 from maze.gate import Connection, Gate
 from maze.handshake import HandshakeError, HandshakeReason
 from maze.net import Address, current_greenlet, peer_name
+from maze.places import Places
 from maze.router import Router
 from maze.session import CloseReason, Session
 from maze.settings import Settings
@@ -26,6 +27,7 @@ class ClientPort:
         self.settings = settings
         self.router = router
         self.gate = gate
+        self.places = Places(settings)
         self.sessions: dict[Session, None] = {}
         self._handshakes: set[Greenlet[..., Any]] = set()
         self.handshake_rejects = gate.rejects.counts
@@ -52,6 +54,10 @@ class ClientPort:
             return
         finally:
             self._handshakes.discard(greenlet)
+        if not self.router.has_room_for(user):
+            self.places.refuse_for_follows(address)
+            return
+        self.places.recognise(address)
         if isinstance(connection, TlsConnection):
             TlsSession(user, connection, peer, self).serve()
         else:

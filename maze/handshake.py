@@ -66,7 +66,8 @@ class HandshakeRejects:
             details["received"] = shown(error.received)
         if suppressed:
             details["suppressed"] = suppressed
-        log.warning("handshake_rejected", **details)
+        write = log.debug if error.reason is HandshakeReason.LEFT else log.warning
+        write("handshake_rejected", **details)
 
     def fail(self, peer: str) -> None:
         """Count a peer that an exception, which is being handled, cost its connection."""

@@ -1,10 +1,15 @@
-"""The operating system's limits, as far as the server can raise them itself."""
+"""The operating system's limits: raised as far as the server can, and kept to."""
 
 import resource
 
 import structlog
 
+from maze.settings import Settings
+
 log = structlog.get_logger()
+
+RESERVED_DESCRIPTORS = 64
+"""for whatever is no client and no source: the ports, the event loop, the log, files"""
 
 
 def raise_descriptor_limit() -> None:
@@ -16,3 +21,21 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError) as error:
         log.warning("descriptor_limit_not_raised", limit=soft, error=str(error))
+
+
+def clients_that_fit(settings: Settings) -> int:
+    """``max-clients``, or fewer if the system allows too few descriptors; that is logged."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return settings.max_clients
+    # A source that is about to leave and its successor have a descriptor each.
+    spare = limit - RESERVED_DESCRIPTORS - 2 * settings.max_sources
+    fitting = max(1, min(settings.max_clients, spare))
+    if fitting < settings.max_clients:
+        log.warning(
+            "max_clients_lowered",
+            wanted=settings.max_clients,
+            max_clients=fitting,
+            descriptor_limit=limit,
+        )
+    return fitting

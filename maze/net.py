@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import socket
 import struct
@@ -11,13 +12,22 @@ from typing import Any, cast
 
 import gevent
 from gevent import Greenlet
-from gevent.server import StreamServer
 from gevent.socket import socket as GeventSocket  # noqa: N812
+
+from maze.acceptor import Acceptor, Places
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 Handler = Callable[[GeventSocket, Address], None]
 
 _ESTABLISHED = 1  # TCP_ESTABLISHED in <netinet/tcp.h>; tcp_info starts with the state
+
+VANISHED = {
+    errno.ETIMEDOUT,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.ENETDOWN,
+}
 
 
 class ListenError(Exception):
@@ -27,9 +37,21 @@ class ListenError(Exception):
 class Port:
     """A listening port, with a greenlet for each connection."""
 
-    def __init__(self, name: str, host: str, port: int, backlog: int, handle: Handler) -> None:
+    def __init__(
+        self,
+        name: str,
+        host: str,
+        port: int,
+        backlog: int,
+        handle: Handler,
+        *,
+        peer_timeout: float | None = None,
+        places: Places | None = None,
+    ) -> None:
         self._name = name
-        self._server = StreamServer((host, port), handle, backlog=backlog)
+        self._server = Acceptor(
+            name, (host, port), handle, backlog, peer_timeout=peer_timeout, places=places
+        )
 
     @property
     def address(self) -> tuple[str, int]:
@@ -78,6 +100,11 @@ def has_finished(sock: GeventSocket) -> bool:
     except OSError:
         return True
     return bool(struct.unpack("B", state)[0] != _ESTABLISHED)
+
+
+def has_vanished(error: OSError) -> bool:
+    """Whether a connection broke because the peer, or the way to it, is not there any more."""
+    return error.errno in VANISHED
 
 
 def unacknowledged_bytes(descriptor: int) -> int:

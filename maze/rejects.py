@@ -21,6 +21,9 @@ _reason_of = attrgetter("reason")
 QUIET = {Reason.DUPLICATE, Reason.STALE}
 """expected wherever a source repeats itself: logged at debug only"""
 
+NAMES = {Reason.SKIPPED: "numbers_skipped", Reason.GRAPH_FULL: "follow_not_kept"}
+"""of the log lines that are not about a line that was rejected"""
+
 
 class RejectLog:
     """Counts rejects; a skipped range counts as many as its numbers."""
@@ -54,4 +57,4 @@ class RejectLog:
         if suppressed:
             details["suppressed"] = suppressed
         write = log.debug if reject.reason in QUIET else log.warning
-        write("numbers_skipped" if reject.reason is Reason.SKIPPED else "line_rejected", **details)
+        write(NAMES.get(reject.reason, "line_rejected"), **details)

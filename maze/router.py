@@ -31,6 +31,9 @@ BATCH_EVENTS = 16_384
 FLUSH_SESSIONS = 1_000
 """sessions that send before anybody else may run: some 10 ms"""
 
+FROM_GRAPH = "-"
+"""logged as the source of a follow for which the graph has no room: runs do not know theirs"""
+
 GRACE_SECONDS = 0.001
 """How long a client may take to fetch what was just sent, before it counts as slow."""
 
@@ -43,9 +46,12 @@ class Router:
         self._rejects = rejects
         self._fail = fail
         self.reorder = ReorderBuffer(
-            settings.first_sequence, settings.reorder_limit, settings.gap_policy
+            settings.first_sequence,
+            settings.reorder_limit,
+            settings.gap_policy,
+            settings.reorder_bytes,
         )
-        self.fanout = Fanout(FollowGraph())
+        self.fanout = Fanout(FollowGraph(settings.max_users, settings.max_follows))
         self.routed_events = 0
         self.held = Held()
         self._sessions: dict[Session, None] = {}
@@ -89,6 +95,10 @@ class Router:
         self.reorder.reset()
 
     # For the sessions.
+
+    def has_room_for(self, user: int) -> bool:
+        """Whether the follow graph takes one more session of the user."""
+        return self.fanout.graph.has_room_for(user)
 
     def connect(self, session: Session) -> None:
         """From the next batch on the session gets its payloads."""
@@ -145,7 +155,8 @@ class Router:
         While the router waits for room it is as much as the reorder buffer takes.
         """
         limit = self._settings.reorder_limit
-        if self.reorder.ready < (limit if self._waits_for_room else min(limit, BATCH_EVENTS)):
+        fits = self.reorder.ready < (limit if self._waits_for_room else min(limit, BATCH_EVENTS))
+        if fits and self.reorder.ready_bytes < self._settings.reorder_bytes:
             self._source_may_read.set()
         else:
             self._source_may_read.clear()
@@ -188,6 +199,7 @@ class Router:
             runs, settings.client_buffer // 2, settings.total_buffer // 2
         )
         self.reorder.put_back(rest)
+        self._rejects.record(self.fanout.refused, FROM_GRAPH)
         sessions = []
         for session, payload in cast("list[tuple[Session, Payload]]", payloads):
             session.push(payload)

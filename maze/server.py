@@ -11,6 +11,7 @@ from maze.certificates import Context, load_contexts
 from maze.clients import ClientPort
 from maze.core import TWIN
 from maze.gate import Gate
+from maze.limits import clients_that_fit
 from maze.logs import FLUSH_SECONDS
 from maze.net import Address, ListenError, Port
 from maze.rejects import RejectLog
@@ -20,6 +21,10 @@ from maze.source import SourcePort
 from maze.trail import RejectTrail
 
 log = structlog.get_logger()
+
+STALL_MARGIN = 5.0
+"""A client that is there but takes nothing is the session's to close, after the stall timeout:
+the system, which would take it for one that vanished, has to be later."""
 
 
 class MazeServer:
@@ -43,6 +48,8 @@ class MazeServer:
             settings.client_port,
             settings.backlog,
             self.clients.handle,
+            peer_timeout=max(settings.peer_timeout, settings.stall_timeout + STALL_MARGIN),
+            places=self.clients.places,
         )
         self._source_port = Port(
             "source",
@@ -50,6 +57,7 @@ class MazeServer:
             settings.source_port,
             settings.backlog,
             self._serve_source,
+            peer_timeout=settings.peer_timeout,
         )
         self._router_greenlet = gevent.Greenlet(self._route)
         self._stopping = False
@@ -72,6 +80,7 @@ class MazeServer:
     def start(self) -> None:
         """Listen on both ports, clients first. Raises ListenError and TrailError."""
         settings = self.settings
+        self.clients.places.max_clients = clients_that_fit(settings)
         if settings.rejects:
             self.rejects.trail = RejectTrail(
                 settings.rejects, settings.rejects_size, settings.rejects_files

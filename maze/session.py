@@ -23,7 +23,7 @@ from gevent.event import Event
 from gevent.queue import SimpleQueue
 from gevent.socket import socket, wait_write
 
-from maze.net import current_greenlet, unacknowledged_bytes
+from maze.net import current_greenlet, has_vanished, unacknowledged_bytes
 from maze.twin import Outbox
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class CloseReason(StrEnum):
     """the client closed its connection, or its sending half"""
     RESET = "reset"
     """the connection broke"""
+    VANISHED = "vanished"
+    """the client, or the way to it, is not there any more: it does not answer"""
     STALLED = "stalled"
     """the client took nothing for the stall timeout"""
     SLOW = "slow"
@@ -57,6 +59,10 @@ class CloseReason(StrEnum):
 
 LOUD = {CloseReason.STALLED, CloseReason.SLOW, CloseReason.STOPPED}
 """the server ended the session and bytes were lost: logged as a warning"""
+
+
+class StalledError(Exception):
+    """The client took nothing for the stall timeout."""
 
 
 class Session(Outbox):
@@ -131,10 +137,11 @@ class Session(Outbox):
 
     def on_error(self, error: Exception) -> None:
         """End the session for an error, which costs this client and no other."""
-        if isinstance(error, TimeoutError):
+        if isinstance(error, StalledError):
             self.close(CloseReason.STALLED)
         elif isinstance(error, OSError):
-            self.close(CloseReason.RESET, error=error.strerror)
+            reason = CloseReason.VANISHED if has_vanished(error) else CloseReason.RESET
+            self.close(reason, error=error.strerror)
         else:
             log.error("session_failed", user=self.user, client=self.peer, exc_info=error)
             self.close(CloseReason.FAILED)
@@ -158,7 +165,7 @@ class Session(Outbox):
         self.close(CloseReason.FINISHED)
 
     def _wait_until_writable(self) -> None:
-        """Wait for room; TimeoutError if the client takes nothing for the stall timeout.
+        """Wait for room; StalledError if the client takes nothing for the stall timeout.
 
         The kernel reports room only once a third of the send buffer is free, so a client
         that takes a little all the time is known by what it has acknowledged.
@@ -175,24 +182,18 @@ class Session(Outbox):
                 checks = checks + 1 if unacknowledged == before else 0
             else:
                 return
-        raise TimeoutError
+        raise StalledError
 
     def _on_readable(self) -> None:
         """Called by the event loop when the client said something, or left."""
         if self._closed:
             return
         try:
-            self._discard()
-        except Exception as error:
-            self.on_error(error)
-
-    def _discard(self) -> None:
-        try:
             size = self._receive()
         except BlockingIOError:
             return
-        except OSError as error:
-            self.close(CloseReason.RESET, error=error.strerror)
+        except Exception as error:
+            self.on_error(error)
             return
         if size < 0:
             self.close(CloseReason.LEFT)

@@ -74,10 +74,16 @@ class Settings:
     client_host: str = _host("127.0.0.1", "address on which user clients connect")
     client_port: int = _whole("ports", 9099, 0, 65535, "their port; 0 picks a free one")
     backlog: int = _whole("ports", 4096, 1, 65535, "connections the kernel keeps until accepted")
+    peer_timeout: float = _duration(
+        "ports", "45s", "3s", "24h", "time after which a peer that vanished without a word is gone"
+    )
 
     first_sequence: int = _whole("order", 1, 0, 2**63 - 1, "number of a stream's first event")
     reorder_limit: int = _whole(
         "order", 100_000, 1, 10_000_000, "events that may wait for a missing one, or to be routed"
+    )
+    reorder_bytes: int = _size(
+        "order", "64MiB", "1MiB", "1024GiB", "memory that they may take, in all"
     )
     gap_policy: str = _choice(
         "order",
@@ -90,11 +96,27 @@ class Settings:
         "when the last source leaves: reset forgets sequence and graph, keep keeps both",
     )
 
+    max_users: int = _whole(
+        "order", 1_000_000, 1, 10**9, "users who may follow anybody; the follow graph's first bound"
+    )
+    max_follows: int = _whole(
+        "order", 10_000_000, 1, 10**11, "follows that may hold at a time; its second bound"
+    )
+
     max_sources: int = _whole(
         "sources", 1, 1, 100, "sources at a time; all of them feed the same sequence"
     )
     line_limit: int = _size("sources", "4KiB", "64B", "1MiB", "longest event line")
 
+    max_clients: int = _whole(
+        "clients", 10_000, 1, 1_000_000, "clients at a time; fewer if the system allows fewer"
+    )
+    max_clients_per_address: int = _whole(
+        "clients", 10_000, 1, 1_000_000, "of them, from one address"
+    )
+    max_handshakes: int = _whole(
+        "clients", 2_000, 1, 1_000_000, "of them, yet to send their user id"
+    )
     handshake_timeout: float = _duration(
         "clients", "5s", "10ms", "1h", "time a client has to send its user id"
     )

@@ -153,5 +153,6 @@ def _receive(connection: Connection, peer: str) -> bytes:
     try:
         return connection.recv(CHUNK_BYTES)
     except OSError as error:
-        log.warning("source_cut_off", source=peer, error=error.strerror)
+        write = log.debug if isinstance(error, ConnectionResetError) else log.warning
+        write("source_cut_off", source=peer, error=error.strerror)
         return b""

@@ -24,6 +24,7 @@ cdef inline uint32_t kind_of(const Event* event) noexcept nogil:
 cdef class Chunk:
     cdef bytes data
     cdef Event* events
+    cdef size_t room  # how many events there is memory for
 
 
 cdef class Run:

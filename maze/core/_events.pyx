@@ -7,6 +7,7 @@ the pure twin's ``decode_line``, which knows the whole grammar.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, qsort, realloc
 from libc.string cimport memchr
@@ -18,6 +19,7 @@ cdef enum:
     FAST_DIGITS = 18  # every number of so many digits is below 2 ** 63
     SPARSE = 4  # a span of so many times the events is sorted, not placed
     PINNED = 4  # a run of less than this part of the chunk gets bytes of its own
+    CHUNK_BYTES = 128  # what a chunk takes beyond its bytes and its events
 
 LETTERS = [b"", b"F", b"U", b"B", b"P", b"S"]  # of each Kind, in their order
 KINDS = {letter: kind for kind, letter in enumerate(LETTERS)}
@@ -61,6 +63,7 @@ cdef class Chunk:
 cdef Chunk new_chunk(bytes data, size_t slots):
     cdef Chunk chunk = Chunk.__new__(Chunk)
     chunk.data = data
+    chunk.room = slots
     chunk.events = <Event*>calloc(slots, sizeof(Event))
     if chunk.events == NULL:
         raise MemoryError
@@ -82,6 +85,12 @@ cdef class Run:
         if low >= high:
             raise ValueError("the run has none of these numbers")
         return new_run(self.chunk, self.slots + (low - self.first), low, high, self.void)
+
+    @property
+    def memory(self):
+        """What the run keeps from being freed: its whole chunk, which other runs may share."""
+        size = PyBytes_GET_SIZE(self.chunk.data) + self.chunk.room * sizeof(Event)
+        return <size_t><PyObject*>self.chunk, <size_t>size + CHUNK_BYTES
 
     @property
     def events(self):

@@ -19,6 +19,7 @@ from maze.core._events cimport (
 )
 from maze.core._graph cimport Draft, Drafts, FollowGraph, Recipient, User
 from maze.core._payload cimport Tape, new_payload, new_tape
+from maze.core.rejects import Reason, Reject
 
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject** data, Py_ssize_t size) except -1
@@ -41,9 +42,11 @@ cdef class Fanout:
     """Routes runs; see ``fanout.Fanout``."""
 
     cdef readonly FollowGraph graph
+    cdef readonly list refused
 
     def __init__(self, FollowGraph graph not None):
         self.graph = graph
+        self.refused = []
 
     def route(self, list runs not None, payload_bytes=sys.maxsize, batch_bytes=sys.maxsize):
         """Route the events of the runs, in order, up to a bound; see ``fanout.Fanout.route``."""
@@ -55,6 +58,7 @@ cdef class Fanout:
         batch.payload_bytes = payload_bytes
         batch.batch_bytes = batch_bytes
         batch.touched = []
+        self.refused = batch.refused = []
         for index in range(len(runs)):
             run = runs[index]
             if run.void:
@@ -78,6 +82,7 @@ cdef class Batch:
     cdef Buffer tape
     cdef size_t line_bytes, stored_bytes, payload_bytes, batch_bytes
     cdef list touched  # the recipients that got something of their own
+    cdef list refused  # the follows for which the graph has no room
 
     def __dealloc__(self):
         # After an error; payloads() leaves nothing behind.
@@ -113,8 +118,9 @@ cdef class Batch:
                 if kind == UNFOLLOW:
                     self.graph.unlink(event.sender, event.target)
                     continue
-                if kind == FOLLOW:
-                    self.graph.link(event.sender, event.target)
+                if kind == FOLLOW and not self.graph.link(event.sender, event.target):
+                    sequence = run.first + index
+                    self.refused.append(Reject(Reason.GRAPH_FULL, run.line(sequence), sequence))
                 user = self.graph.find(event.sender if kind == STATUS else event.target)
                 if user == NULL:
                     continue

@@ -34,10 +34,15 @@ cdef class Recipient:
 
 cdef class FollowGraph:
     cdef readonly dict recipients
-    cdef IdTable users
+    cdef IdTable known
     cdef uint64_t multiplier
+    cdef readonly uint64_t users  # that follow anybody
+    cdef readonly uint64_t follows
+    cdef readonly uint64_t listeners
+    cdef uint64_t max_users, max_follows
     cdef User* find(self, int64_t id) noexcept
-    cdef int link(self, int64_t follower, int64_t followed) except -1
+    cdef bint link(self, int64_t follower, int64_t followed) except -1
+    cdef bint can_hold(self, int64_t follower, int64_t followed) noexcept
     cdef int unlink(self, int64_t follower, int64_t followed) except -1
     cdef User* obtain(self, int64_t id) except NULL
     cdef void drop_if_empty(self, User* user) noexcept

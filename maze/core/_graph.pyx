@@ -7,6 +7,7 @@ status update to the same audience.
 """
 
 import secrets
+import sys
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
@@ -57,30 +58,41 @@ cdef class FollowGraph:
         self.recipients = {}
         self.multiplier = secrets.randbits(64) | 1
 
+    def __init__(self, max_users=sys.maxsize, max_follows=sys.maxsize):
+        self.max_users = max_users
+        self.max_follows = max_follows
+
     def __dealloc__(self):
         cdef size_t slot
         cdef User* user
-        if self.users.ids == NULL:
+        if self.known.ids == NULL:
             return
-        for slot in range(ids.mask_of(&self.users) + 1):
-            if self.users.ids[slot] != FREE:
-                user = <User*>self.users.values[slot]
+        for slot in range(ids.mask_of(&self.known) + 1):
+            if self.known.ids[slot] != FREE:
+                user = <User*>self.known.values[slot]
                 ids.clear(&user.following)
                 free(user.audience.items)
                 free(user.sessions.items)
                 free(user)
-        ids.clear(&self.users)
+        ids.clear(&self.known)
 
     def follow(self, follower, followed):
-        """From here on ``follower`` follows ``followed``; idempotent."""
-        self.link(follower, followed)
+        """From here on ``follower`` follows ``followed``; idempotent. False if there is no room."""
+        return self.link(follower, followed)
 
     def unfollow(self, follower, followed):
         """Undo any number of follows; nothing happens if there were none."""
         self.unlink(follower, followed)
 
+    def has_room_for(self, user):
+        """Whether the audiences have places for one more recipient of the user."""
+        cdef User* found = self.find(user)
+        if found == NULL or not found.following.count:
+            return True
+        return self.listeners + found.following.count <= self.max_follows
+
     def connect(self, Recipient recipient not None):
-        """Add a recipient; O(users it follows)."""
+        """Add a recipient, for which there has to be room; O(users it follows)."""
         cdef User* user
         cdef size_t slot
         if recipient in self.recipients:
@@ -88,6 +100,7 @@ cdef class FollowGraph:
         user = self.obtain(recipient.user)
         join(&user.sessions, &recipient.draft)
         self.recipients[recipient] = None
+        self.listeners += user.following.count
         if user.following.ids != NULL:
             for slot in range(ids.mask_of(&user.following) + 1):
                 if user.following.ids[slot] != FREE:
@@ -99,6 +112,7 @@ cdef class FollowGraph:
         del self.recipients[recipient]
         user = self.find(recipient.user)
         leave(&user.sessions, &recipient.draft)
+        self.listeners -= user.following.count
         self.leave_audiences(user, &recipient.draft)
         self.drop_if_empty(user)
 
@@ -135,11 +149,12 @@ cdef class FollowGraph:
             free(user.audience.items)
             user.audience = Drafts(NULL, 0, 0)
             self.drop_if_empty(user)
+        self.users = self.follows = self.listeners = 0
 
     cdef User* find(self, int64_t id) noexcept:
         """The user, or NULL if nothing is known of it."""
-        cdef int64_t slot = ids.slot_of(&self.users, id, self.multiplier)
-        return <User*>self.users.values[slot] if slot != NOT_FOUND else NULL
+        cdef int64_t slot = ids.slot_of(&self.known, id, self.multiplier)
+        return <User*>self.known.values[slot] if slot != NOT_FOUND else NULL
 
     cdef User* obtain(self, int64_t id) except NULL:
         """The user, as a new one if nothing is known of it."""
@@ -150,23 +165,46 @@ cdef class FollowGraph:
                 raise MemoryError
             user.id = id
             try:
-                ids.put(&self.users, id, user, True, self.multiplier)
+                ids.put(&self.known, id, user, True, self.multiplier)
             except MemoryError:
                 free(user)
                 raise
         return user
 
-    cdef int link(self, int64_t follower, int64_t followed) except -1:
-        cdef User* user = self.obtain(follower)
+    cdef bint link(self, int64_t follower, int64_t followed) except -1:
+        """Make the follow hold; false if there is no room for it."""
+        cdef User* user
         cdef User* other
         cdef size_t index
+        if (
+            self.follows >= self.max_follows
+            or self.users >= self.max_users
+            or self.listeners + <uint64_t>len(self.recipients) > self.max_follows
+        ) and not self.can_hold(follower, followed):
+            return False
+        user = self.obtain(follower)
         if ids.put(&user.following, followed, NULL, False, self.multiplier) == NOT_FOUND:
-            return 0
+            return True
+        self.follows += 1
+        self.users += user.following.count == 1
+        self.listeners += user.sessions.count
         if user.sessions.count:
             other = self.obtain(followed)
             for index in range(user.sessions.count):
                 join(&other.audience, user.sessions.items[index])
-        return 0
+        return True
+
+    cdef bint can_hold(self, int64_t follower, int64_t followed) noexcept:
+        """Whether a follow can hold in a graph that is at a bound, or may be."""
+        cdef User* user = self.find(follower)
+        cdef uint64_t recipients = 0
+        if user != NULL:
+            if ids.slot_of(&user.following, followed, self.multiplier) != NOT_FOUND:
+                return True
+            recipients = user.sessions.count
+        if self.follows >= self.max_follows or self.listeners + recipients > self.max_follows:
+            return False
+        return self.users < self.max_users or (user != NULL and user.following.count)
 
     cdef int unlink(self, int64_t follower, int64_t followed) except -1:
         cdef User* user = self.find(follower)
@@ -179,6 +217,9 @@ cdef class FollowGraph:
         if slot == NOT_FOUND:
             return 0
         ids.take(&user.following, slot, self.multiplier)
+        self.follows -= 1
+        self.users -= user.following.count == 0
+        self.listeners -= user.sessions.count
         if user.sessions.count:
             other = self.find(followed)
             for index in range(user.sessions.count):
@@ -203,19 +244,19 @@ cdef class FollowGraph:
     cdef void drop_if_empty(self, User* user) noexcept:
         if not (user.following.count or user.audience.count or user.sessions.count):
             ids.take(
-                &self.users, ids.slot_of(&self.users, user.id, self.multiplier), self.multiplier
+                &self.known, ids.slot_of(&self.known, user.id, self.multiplier), self.multiplier
             )
             free(user)
 
     def _users(self):
         """The ids of everybody of whom anything is known; for the tests."""
         cdef size_t slot
-        if self.users.ids == NULL:
+        if self.known.ids == NULL:
             return []
         return [
-            self.users.ids[slot]
-            for slot in range(ids.mask_of(&self.users) + 1)
-            if self.users.ids[slot] != FREE
+            self.known.ids[slot]
+            for slot in range(ids.mask_of(&self.known) + 1)
+            if self.known.ids[slot] != FREE
         ]
 
     def _check(self):
@@ -227,7 +268,7 @@ cdef class FollowGraph:
             for followed in self.following(recipient.user):
                 audience.setdefault(followed, set()).add(recipient)
         users = self._users()
-        assert len(users) == len(set(users)) == self.users.count
+        assert len(users) == len(set(users)) == self.known.count
         assert audience.keys() | by_user.keys() <= set(users)
         for user in users:
             assert len(self.audience(user)) == len(audience.get(user, ()))
@@ -236,6 +277,11 @@ cdef class FollowGraph:
             assert set(self.of_user(user)) == set(by_user.get(user, ()))
             assert self.following(user) or user in audience or user in by_user
             assert len(self.following(user)) == self.find(user).following.count
+        assert self.follows == sum(len(self.following(user)) for user in users)
+        assert self.listeners == sum(map(len, audience.values()))
+        assert self.users == sum(bool(self.following(user)) for user in users)
+        assert self.follows <= self.max_follows
+        assert self.users <= self.max_users
 
 
 cdef list recipients_of(const Drafts* drafts):

@@ -34,6 +34,9 @@ _WELL_FORMED = re.compile(
     rb"\r?+\n)*+"
 )
 _sequence_of = itemgetter(0)
+_line_of = itemgetter(1)
+EVENT_BYTES, LIST_BYTES = 225, 100
+"""what an event and a list of them take in memory beyond the lines, measured"""
 
 
 def parse_number(field: bytes) -> int | None:
@@ -60,9 +63,10 @@ class Run:
     its line was malformed behind a valid sequence number.
     """
 
-    __slots__ = ("end", "events", "first", "void")
+    __slots__ = ("_bytes", "end", "events", "first", "void")
 
     def __init__(self, events: list[Event], *, void: bool = False) -> None:
+        self._bytes = 0  # not counted yet
         self.events = events
         self.first = events[0][0]
         self.end = self.first + len(events)
@@ -76,6 +80,14 @@ class Run:
         if first <= self.first and end >= self.end:
             return self
         return Run(self.events[first - self.first : end - self.first], void=self.void)
+
+    @property
+    def memory(self) -> tuple[int, int]:
+        """What the run keeps from being freed: a key, shared by runs that share it, and bytes."""
+        if not self._bytes:
+            lines = sum(map(len, map(_line_of, self.events)))
+            self._bytes = lines + EVENT_BYTES * len(self.events) + LIST_BYTES
+        return id(self.events), self._bytes
 
     def line(self, sequence: int) -> bytes:
         """The bytes of one event."""

@@ -13,6 +13,7 @@ from collections import defaultdict
 from maze.core.events import BROADCAST, FOLLOW, PRIVATE, STATUS, Run
 from maze.core.graph import FollowGraph, Recipient
 from maze.core.payload import Payload, Tape
+from maze.core.rejects import Reason, Reject
 
 SLICE_BYTES = 4096
 """A slice of the tape that is shorter is copied, a longer one referred to: about here a
@@ -27,6 +28,8 @@ class Fanout:
 
     def __init__(self, graph: FollowGraph) -> None:
         self.graph = graph
+        self.refused: list[Reject] = []
+        """the follows of the batch routed last for which the graph had no room"""
 
     def route(
         self, runs: list[Run], payload_bytes: int = sys.maxsize, batch_bytes: int = sys.maxsize
@@ -36,9 +39,11 @@ class Fanout:
         Returns a payload for each recipient that gets anything, and the runs
         that are left. Routing stops behind the event with which the lines that
         concern anybody reach ``payload_bytes``, or the bytes to be stored for
-        all reach ``batch_bytes``.
+        all reach ``batch_bytes``. A follow for which the graph has no room is
+        notified all the same, for the event is valid; it is one of ``refused``.
         """
         graph = self.graph
+        self.refused = []
         broadcasts: list[bytes] = []
         tape_size = line_bytes = stored_bytes = 0
         own: defaultdict[Recipient, list[Delivery]] = defaultdict(list)
@@ -57,7 +62,7 @@ class Fanout:
                     elif kind == PRIVATE:
                         recipients = graph.of_user(target)
                     elif kind == FOLLOW:
-                        graph.follow(sender, target)
+                        self._follow(sequence, line, sender, target)
                         recipients = graph.of_user(target)
                     else:
                         graph.unfollow(sender, target)
@@ -73,6 +78,10 @@ class Fanout:
                 if line_bytes >= payload_bytes or stored_bytes >= batch_bytes:
                     return self._payloads(broadcasts, own), _behind(sequence, runs[index:])
         return self._payloads(broadcasts, own), []
+
+    def _follow(self, sequence: int, line: bytes, sender: int, target: int) -> None:
+        if not self.graph.follow(sender, target):
+            self.refused.append(Reject(Reason.GRAPH_FULL, line, sequence))
 
     def _payloads(
         self, broadcasts: list[bytes], own: dict[Recipient, list[Delivery]]

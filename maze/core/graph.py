@@ -9,9 +9,11 @@ Two indexes, not one:
     with this index, 46 s without).
 
 A connect or disconnect walks that user's own ``following``; a follow or
-unfollow touches one entry of each index.
+unfollow touches one entry of each index. What the graph may hold is bounded:
+a follow beyond a bound is refused and changes nothing.
 """
 
+import sys
 from collections.abc import Collection
 
 
@@ -25,20 +27,51 @@ class Recipient:
 
 
 class FollowGraph:
-    """The follow graph of all users, and the recipients of those who are connected."""
+    """The follow graph of all users, and the recipients of those who are connected.
 
-    def __init__(self) -> None:
+    ``max_users`` bounds the users who follow anybody, ``max_follows`` the
+    follows of all of them together, and the places in all audiences together.
+    """
+
+    def __init__(self, max_users: int = sys.maxsize, max_follows: int = sys.maxsize) -> None:
+        self._max_users = max_users
+        self._max_follows = max_follows
+        self.follows = 0
+        """how many there are, of all users together"""
+        self.listeners = 0
+        """places in all audiences together: a session has one for each whom its user follows"""
         self._following: dict[int, set[int]] = {}
         self._audience: dict[int, set[Recipient]] = {}
         self._by_user: dict[int, list[Recipient]] = {}
         self.recipients: dict[Recipient, None] = {}
         """every connected recipient, in the order of connecting"""
 
-    def follow(self, follower: int, followed: int) -> None:
-        """From here on ``follower`` follows ``followed``; idempotent, O(own recipients)."""
-        self._following.setdefault(follower, set()).add(followed)
-        if recipients := self._by_user.get(follower):
+    @property
+    def users(self) -> int:
+        """How many users follow anybody."""
+        return len(self._following)
+
+    def follow(self, follower: int, followed: int) -> bool:
+        """From here on ``follower`` follows ``followed``; idempotent, O(own recipients).
+
+        False if the graph has no room for it.
+        """
+        following = self._following.get(follower)
+        if following is not None and followed in following:
+            return True
+        recipients = self.of_user(follower)
+        if max(self.follows + 1, self.listeners + len(recipients)) > self._max_follows:
+            return False
+        if following is None:
+            if self.users >= self._max_users:
+                return False
+            following = self._following[follower] = set()
+        following.add(followed)
+        self.follows += 1
+        self.listeners += len(recipients)
+        if recipients:
             self._audience.setdefault(followed, set()).update(recipients)
+        return True
 
     def unfollow(self, follower: int, followed: int) -> None:
         """Undo any number of follows; nothing happens if there were none."""
@@ -46,17 +79,24 @@ class FollowGraph:
         if following is None or followed not in following:
             return
         following.remove(followed)
+        self.follows -= 1
         if not following:
             del self._following[follower]
         for recipient in self._by_user.get(follower, ()):
             self._leave_audience(recipient, followed)
 
+    def has_room_for(self, user: int) -> bool:
+        """Whether the audiences have places for one more recipient of the user."""
+        count = len(self._following.get(user, ()))
+        return not count or self.listeners + count <= self._max_follows
+
     def connect(self, recipient: Recipient) -> None:
-        """Add a recipient; O(users it follows)."""
+        """Add a recipient, for which there has to be room; O(users it follows)."""
         self.recipients[recipient] = None
         self._by_user.setdefault(recipient.user, []).append(recipient)
         for followed in self._following.get(recipient.user, ()):
             self._audience.setdefault(followed, set()).add(recipient)
+            self.listeners += 1
 
     def disconnect(self, recipient: Recipient) -> None:
         """Remove a recipient that was connected; O(users it follows)."""
@@ -84,10 +124,12 @@ class FollowGraph:
         """Forget who follows whom; recipients stay connected."""
         self._following.clear()
         self._audience.clear()
+        self.follows = self.listeners = 0
 
     def _leave_audience(self, recipient: Recipient, followed: int) -> None:
         audience = self._audience[followed]
         audience.remove(recipient)
+        self.listeners -= 1
         if not audience:
             del self._audience[followed]
 
@@ -103,6 +145,9 @@ class FollowGraph:
             for followed in self._following.get(recipient.user, ()):
                 audience.setdefault(followed, set()).add(recipient)
         assert audience == self._audience
+        assert self.listeners == sum(map(len, audience.values()))
         assert sum(map(len, self._by_user.values())) == len(self.recipients)
         assert all(self._by_user.values())
         assert all(self._following.values())
+        assert self.follows == sum(map(len, self._following.values())) <= self._max_follows
+        assert self.users <= self._max_users

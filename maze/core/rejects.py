@@ -1,4 +1,4 @@
-"""The closed list of reasons for which a line or a number is not routed."""
+"""The closed list of reasons for which a line or a number is not routed, or not in full."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,11 +27,13 @@ class Reason(StrEnum):
     """the number was routed, or given up, before"""
     SKIPPED = "skipped"
     """numbers that were given up: they never came"""
+    GRAPH_FULL = "graph_full"
+    """a follow for which the graph has no room: it was notified, but does not hold"""
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A line, or a range of numbers, that is not routed."""
+    """A line, or a range of numbers, that is not routed; or a follow that is not kept."""
 
     reason: Reason
     line: bytes = b""

@@ -20,12 +20,16 @@ What arrives in one chunk is ordered as a whole before the limit is applied to
 what is left waiting, so at most one chunk stands above the limit for a moment.
 """
 
+import sys
 from collections.abc import Iterator
 
 from sortedcontainers import SortedDict
 
 from maze.core.events import Run
 from maze.core.rejects import Reason, Reject
+
+RUN_BYTES = 200
+"""what the buffer needs for a run beside its chunk, measured"""
 
 
 class ReorderBufferFullError(Exception):
@@ -34,25 +38,61 @@ class ReorderBufferFullError(Exception):
     Carries the first missing number and how many events wait behind it.
     """
 
-    def __init__(self, missing: int, waiting: int) -> None:
-        super().__init__(f"sequence number {missing} is missing, {waiting} events wait behind it")
+    def __init__(self, missing: int, waiting: int, held_bytes: int) -> None:
+        super().__init__(
+            f"sequence number {missing} is missing, {waiting} events wait behind it "
+            f"in {held_bytes} bytes of memory"
+        )
         self.missing = missing
         self.waiting = waiting
+
+
+class Memory:
+    """What some runs keep from being freed; a chunk that several share counts once.
+
+    Of a run that is held the whole chunk is, even if only a part of it is
+    wanted: so many bytes are counted.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._chunks: dict[int, int] = {}
+
+    def add(self, run: Run) -> None:
+        """One more run is held."""
+        chunk, size = run.memory
+        count = self._chunks.get(chunk, 0)
+        self._chunks[chunk] = count + 1
+        self.bytes += RUN_BYTES if count else RUN_BYTES + size
+
+    def remove(self, run: Run) -> None:
+        """A run is held no longer."""
+        chunk, size = run.memory
+        count = self._chunks.pop(chunk) - 1
+        if count:
+            self._chunks[chunk] = count
+        self.bytes -= RUN_BYTES if count else RUN_BYTES + size
 
 
 class ReorderBuffer:
     """Restores the order of the sequence.
 
-    ``limit`` bounds the events that wait behind a gap. ``gap_policy`` says what
-    happens beyond it: ``skip`` gives the lowest missing numbers up, ``fail``
-    raises ReorderBufferFullError.
+    ``limit`` bounds the events that wait behind a gap, ``byte_limit`` the
+    memory that they keep. ``gap_policy`` says what happens beyond either:
+    ``skip`` gives the lowest missing numbers up, ``fail`` raises
+    ReorderBufferFullError.
     """
 
     def __init__(
-        self, first_sequence: int = 1, limit: int = 100_000, gap_policy: str = "skip"
+        self,
+        first_sequence: int = 1,
+        limit: int = 100_000,
+        gap_policy: str = "skip",
+        byte_limit: int = sys.maxsize,
     ) -> None:
         self._first_sequence = first_sequence
         self._limit = limit
+        self._byte_limit = byte_limit
         self._gap_policy = gap_policy
         self.reset()
 
@@ -66,6 +106,18 @@ class ReorderBuffer:
         """how many events can be taken"""
         self.waiting = 0
         """how many events are held behind a gap"""
+        self._ready_memory = Memory()
+        self._waiting_memory = Memory()
+
+    @property
+    def ready_bytes(self) -> int:
+        """The memory kept by what can be taken."""
+        return self._ready_memory.bytes
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The memory kept by what is held behind a gap."""
+        return self._waiting_memory.bytes
 
     @property
     def missing_sequence(self) -> int:
@@ -82,18 +134,19 @@ class ReorderBuffer:
         for piece in self._new_pieces(run, rejects):
             self._runs[piece.first] = piece
             self.waiting += len(piece)
+            self._waiting_memory.add(piece)
         self._advance()
         return rejects
 
     def enforce_limit(self) -> list[Reject]:
-        """Apply the gap policy if more events wait behind a gap than may.
+        """Apply the gap policy if more waits behind a gap than may, in events or in bytes.
 
         Raises ReorderBufferFullError if the policy is ``fail``.
         """
         rejects = []
-        while self.waiting > self._limit:
+        while self.waiting > self._limit or self.waiting_bytes > self._byte_limit:
             if self._gap_policy == "fail":
-                raise ReorderBufferFullError(self._front, self.waiting)
+                raise ReorderBufferFullError(self._front, self.waiting, self.waiting_bytes)
             rejects.append(self._skip_gap())
         return rejects
 
@@ -115,6 +168,7 @@ class ReorderBuffer:
         while self.ready and count < limit:
             run = self._runs.popitem(0)[1]
             self.ready -= len(run)
+            self._ready_memory.remove(run)
             self.next_sequence = run.end
             taken.append(run)
             count += len(run)
@@ -125,6 +179,7 @@ class ReorderBuffer:
         for run in runs:
             self._runs[run.first] = run
             self.ready += len(run)
+            self._ready_memory.add(run)
         if runs:
             self.next_sequence = runs[0].first
 
@@ -135,7 +190,7 @@ class ReorderBuffer:
             yield from self._unheld(run, cursor, held.first, rejects)
             cursor, end = max(cursor, held.first), min(run.end, held.end)
             if held.void and not run.void:
-                self._runs[held.first] = run.clip(cursor, end)
+                self._replace(held, run.clip(cursor, end))
             elif not run.void:  # a void run's line was rejected when it was decoded
                 rejects += [_repeated(run, held, sequence) for sequence in range(cursor, end)]
             cursor = end
@@ -151,6 +206,13 @@ class ReorderBuffer:
             ]
         if front < end:
             yield run.clip(front, end)
+
+    def _replace(self, held: Run, run: Run) -> None:
+        """Put a run in the place of one with the same numbers."""
+        self._runs[held.first] = run
+        memory = self._ready_memory if held.first < self._front else self._waiting_memory
+        memory.remove(held)
+        memory.add(run)
 
     def _overlapping(self, first: int, end: int) -> list[Run]:
         runs = self._runs
@@ -168,6 +230,8 @@ class ReorderBuffer:
             self._front = run.end
             self.ready += len(run)
             self.waiting -= len(run)
+            self._waiting_memory.remove(run)
+            self._ready_memory.add(run)
 
     def _skip_gap(self) -> Reject:
         first = self._front
@@ -179,6 +243,7 @@ class ReorderBuffer:
     def _check(self) -> None:
         """State what must be true at all times; for the tests."""
         cursor, ready, waiting = self.next_sequence, 0, 0
+        ready_memory, waiting_memory = Memory(), Memory()
         assert self.next_sequence <= self._front
         for first, run in self._runs.items():
             assert first == run.first >= cursor
@@ -186,10 +251,14 @@ class ReorderBuffer:
             cursor = run.end
             if run.end <= self._front:
                 ready += len(run)
+                ready_memory.add(run)
             else:
                 assert run.first > self._front
                 waiting += len(run)
+                waiting_memory.add(run)
         assert (self.ready, self.waiting) == (ready, waiting)
+        assert vars(self._ready_memory) == vars(ready_memory)
+        assert vars(self._waiting_memory) == vars(waiting_memory)
 
 
 def _repeated(run: Run, held: Run, sequence: int) -> Reject:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule
 
 from maze.core import Payload, Reject, ReorderBuffer, Run, events, fanout, graph
 
@@ -41,10 +41,12 @@ def shown(run: Run) -> tuple[object, ...]:
 class Twin:
     """One twin of everything; each method returns, as plain values, all that can be seen."""
 
-    def __init__(self, events: ModuleType, graph: ModuleType, fanout: ModuleType) -> None:
+    def __init__(
+        self, events: ModuleType, graph: ModuleType, fanout: ModuleType, bounds: tuple[int, int]
+    ) -> None:
         self.decoder = events.Decoder()
         self.reorder = ReorderBuffer(limit=20)
-        self.graph = graph.FollowGraph()
+        self.graph = graph.FollowGraph(*bounds)
         self.fanout = fanout.Fanout(self.graph)
         self.new_recipient = graph.Recipient
         self.recipients: dict[int, Any] = {}
@@ -72,7 +74,7 @@ class Twin:
             parts = [bytes(part) for part in payload.parts]
             seen.append((name, parts, payload.size, payload.own_size, payload.hold()))
             self.held.append(payload)
-        return seen, [shown(run) for run in rest]
+        return seen, [shown(run) for run in rest], self.fanout.refused
 
     def release(self, index: int) -> int:
         return self.held.pop(index).release()
@@ -95,14 +97,20 @@ class Twin:
         """The whole graph, and whether it agrees with itself."""
         self.graph._check()
         names = {recipient: name for name, recipient in self.recipients.items()}
-        return sorted(self.graph._users()), [
-            (
-                self.graph.following(user),
-                sorted(names[recipient] for recipient in self.graph.of_user(user)),
-                sorted(names[recipient] for recipient in self.graph.audience(user)),
-            )
-            for user in USERS
-        ]
+        size = self.graph.users, self.graph.follows, self.graph.listeners
+        return (
+            sorted(self.graph._users()),
+            size,
+            [
+                (
+                    self.graph.following(user),
+                    self.graph.has_room_for(user),
+                    sorted(names[recipient] for recipient in self.graph.of_user(user)),
+                    sorted(names[recipient] for recipient in self.graph.audience(user)),
+                )
+                for user in USERS
+            ],
+        )
 
 
 class Twins(RuleBasedStateMachine):
@@ -112,8 +120,16 @@ class Twins(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.twins = [Twin(events, graph, fanout), Twin(_events, _graph, _fanout)]
+        self.twins: list[Twin] = []
         self.names = 0
+
+    @initialize(bounds=st.sampled_from([(100, 100), (2, 100), (100, 3), (2, 4)]))
+    def begin(self, bounds: tuple[int, int]) -> None:
+        """The bounds on the graph: one that is never reached, and ones that are."""
+        self.twins = [
+            Twin(events, graph, fanout, bounds),
+            Twin(_events, _graph, _fanout, bounds),
+        ]
 
     def both(self, act: Callable[[Twin], object]) -> None:
         pure, compiled = map(act, self.twins)
@@ -174,9 +190,9 @@ class Twins(RuleBasedStateMachine):
         self.both(Twin.clear)
 
     def teardown(self) -> None:
-        while self.twins[0].reorder.ready:
+        while self.twins and self.twins[0].reorder.ready:
             self.both(lambda twin: twin.route(7, 1_000, 10_000))
-        while self.twins[0].held:
+        while self.twins and self.twins[0].held:
             self.both(lambda twin: twin.release(0))
 
 
@@ -225,6 +241,32 @@ def test_both_cut_the_same_runs_of_a_dense_chunk_and_of_a_sparse_one(numbers: li
     chunk = b"".join(b"%d|S|%d\n" % (number, place) for place, number in enumerate(numbers))
     pure, compiled = (list(map(shown, twin.Decoder().feed(chunk)[0])) for twin in (events, _events))
     assert pure == compiled
+
+
+# What a run keeps from being freed differs: a list of events, or a chunk.
+
+
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=200))
+def test_what_the_runs_of_a_chunk_keep_is_counted_by_both(numbers: list[int]) -> None:
+    chunk = b"".join(b"%030d|B\n" % number for number in numbers)
+    for twin, most in ((events, 400), (_events, 4 * 24 + 33 + 200)):
+        runs = twin.Decoder().feed(chunk)[0]
+        chunks = dict(run.memory for run in runs)
+        assert len(chunk) < sum(chunks.values()) < most * len(numbers) + 500
+
+
+def test_a_part_of_a_compiled_run_keeps_the_whole_chunk_and_one_of_a_pure_run_does_not() -> None:
+    chunk = b"".join(b"%d|B\n" % number for number in range(1_000))
+    (pure,), (compiled,) = (twin.Decoder().feed(chunk)[0] for twin in (events, _events))
+    assert compiled.clip(5, 6).memory == compiled.memory
+    assert compiled.memory[1] > len(chunk) + 1_000 * 24
+    assert pure.clip(5, 6).memory[1] < 500
+
+
+def test_a_small_run_that_waits_keeps_a_small_chunk() -> None:
+    chunk = b"".join(b"%d|B\n" % number for number in [*range(1_000), 2_000])
+    large, small = _events.Decoder().feed(chunk)[0]
+    assert small.memory[1] < 500 < len(chunk) < large.memory[1]
 
 
 # What the compiled twin refuses, lest it read or write what is not its own.

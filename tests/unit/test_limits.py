@@ -5,7 +5,8 @@ import resource
 import pytest
 from structlog.testing import capture_logs
 
-from maze.limits import raise_descriptor_limit
+from maze.limits import RESERVED_DESCRIPTORS, clients_that_fit, raise_descriptor_limit
+from maze.settings import Settings
 
 Limits = tuple[int, int]
 
@@ -60,3 +61,35 @@ def test_a_system_that_refuses_is_a_warning_and_no_more(
             "error": "not permitted",
         }
     ]
+
+
+def test_max_clients_is_left_alone_where_there_are_descriptors_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for limit in (500 + RESERVED_DESCRIPTORS + 2 * 3, resource.RLIM_INFINITY):
+        System(monkeypatch, limit, limit)
+        with capture_logs() as entries:
+            assert clients_that_fit(Settings(max_clients=500, max_sources=3)) == 500
+        assert entries == []
+
+
+def test_max_clients_is_lowered_to_what_the_limit_allows_and_that_is_logged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    System(monkeypatch, 565, 4096)
+    with capture_logs() as entries:
+        assert clients_that_fit(Settings(max_clients=500, max_sources=1)) == 499
+    assert entries == [
+        {
+            "event": "max_clients_lowered",
+            "log_level": "warning",
+            "wanted": 500,
+            "max_clients": 499,
+            "descriptor_limit": 565,
+        }
+    ]
+
+
+def test_one_client_is_always_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    System(monkeypatch, 20, 20)
+    assert clients_that_fit(Settings()) == 1

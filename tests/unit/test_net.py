@@ -1,5 +1,7 @@
 """What both ports need to know of sockets, on loopback sockets of the system's choice."""
 
+import errno
+import os
 import select
 import socket
 from collections.abc import Iterator
@@ -9,7 +11,15 @@ import pytest
 from gevent import socket as green
 from gevent.event import Event
 
-from maze.net import Address, ListenError, Port, current_greenlet, has_finished, peer_name
+from maze.net import (
+    Address,
+    ListenError,
+    Port,
+    current_greenlet,
+    has_finished,
+    has_vanished,
+    peer_name,
+)
 
 PATIENCE = 10.0
 Pair = tuple[green.socket, green.socket]
@@ -96,6 +106,30 @@ def test_where_the_system_does_not_tell_nobody_has_finished(
     far.close()
     green.wait_read(near.fileno(), PATIENCE)
     assert not has_finished(near)
+
+
+@pytest.mark.parametrize(
+    ("number", "vanished"),
+    [
+        (errno.ETIMEDOUT, True),
+        (errno.EHOSTUNREACH, True),
+        (errno.ENETUNREACH, True),
+        (errno.ECONNRESET, False),
+        (errno.EPIPE, False),
+    ],
+)
+def test_a_peer_that_does_not_answer_is_told_from_one_that_broke_off(
+    number: int, vanished: bool
+) -> None:
+    assert has_vanished(OSError(number, os.strerror(number))) == vanished
+
+
+def test_a_wait_of_our_own_that_was_too_long_is_no_peer_that_vanished(pair: Pair) -> None:
+    near, _ = pair
+    near.settimeout(0.001)
+    with pytest.raises(TimeoutError) as error:
+        near.recv(1)
+    assert not has_vanished(error.value)
 
 
 def test_a_port_says_which_one_the_system_has_picked() -> None:

@@ -1,12 +1,19 @@
-"""The README says what the code does: options and reasons, held against their declarations."""
+"""The documents say what the code does: options and reasons, held against their declarations."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
 from maze.core import Reason
-from maze.settings import Settings, flag_of
+from maze.places import RefusalReason
+from maze.session import CloseReason
+from maze.settings import Settings, flag_of, key_of
 
 README = Path(__file__).parents[2] / "README.md"
+OPERATIONS = README.parent / "docs" / "operations.md"
+
+NO_LIMITS = {"source_port", "client_port", "first_sequence"}
+"""options that are a number and no limit"""
 
 
 def options_table() -> str:
@@ -26,3 +33,20 @@ def test_the_options_table_is_the_declaration() -> None:
 def test_every_reason_of_a_reject_is_named() -> None:
     text = README.read_text(encoding="utf-8")
     assert [reason for reason in Reason if f"`{reason.value}`" not in text] == []
+
+
+def test_every_limit_has_a_section_for_operators_with_its_default() -> None:
+    sections = re.findall(r"^### `([a-z-]+)`, default (\S+)$", OPERATIONS.read_text("utf-8"), re.M)
+    limits = [
+        (key_of(spec.name), spec.metadata["default"])
+        for spec in fields(Settings)
+        if " to " in spec.metadata["bounds"] and spec.name not in NO_LIMITS
+    ]
+    assert sorted(sections) == sorted(limits)
+
+
+def test_operators_are_told_every_reason_for_which_a_client_is_refused_or_lost() -> None:
+    text = OPERATIONS.read_text(encoding="utf-8")
+    lost = ("stalled", "slow", "stopped", "vanished")
+    for reason in (*RefusalReason, *map(CloseReason, lost)):
+        assert f"`reason={reason.value}`" in text

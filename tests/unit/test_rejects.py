@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from maze import logs
 from maze.core import Reason, Reject
-from maze.rejects import QUIET, RejectLog
+from maze.rejects import NAMES, QUIET, RejectLog
 from maze.trail import RejectTrail
 
 
@@ -29,7 +29,7 @@ def test_a_line_is_counted_by_its_reason_and_logged_with_its_source(reason: Reas
     assert rejects.counts == {reason: 1}
     assert entries == [
         {
-            "event": "line_rejected",
+            "event": NAMES.get(reason, "line_rejected"),
             "log_level": "debug" if reason in QUIET else "warning",
             "reason": reason.value,
             "source": "192.0.2.1:7",

@@ -2,14 +2,14 @@
 
 import pytest
 
-from maze.core import Decoder, Fanout, FollowGraph, Payload, Recipient
+from maze.core import Decoder, Fanout, FollowGraph, Payload, Reason, Recipient, Reject
 
 
 class World:
     """A fan-out, and a session for each user that connects: ``7``, then ``7/2``, ``7/3``."""
 
-    def __init__(self, *users: int) -> None:
-        self.fanout = Fanout(FollowGraph())
+    def __init__(self, *users: int, **bounds: int) -> None:
+        self.fanout = Fanout(FollowGraph(**bounds))
         self.recipients: dict[str, Recipient] = {}
         for user in users:
             self.connect(user)
@@ -288,6 +288,32 @@ def test_routing_stops_behind_the_event_that_reaches_the_bound_of_all() -> None:
     payloads, rest = world.fanout.route(runs, batch_bytes=4 + 3 * 8)
     assert {bytes_of(payload) for _, payload in payloads} == {b"1|B\n2|P|9|1\n", b"1|B\n"}
     assert [(run.first, run.end) for run in rest] == [(3, 4)]
+
+
+# A graph that is full.
+
+
+def test_a_follow_for_which_there_is_no_room_is_notified_but_does_not_hold() -> None:
+    world = World(1, 2, 9, max_follows=1)
+    assert world.route("F|1|9", "F|2|9", "S|9", "F|1|9") == {"9": "1 2 4", "1": "3"}
+    assert world.fanout.refused == [Reject(Reason.GRAPH_FULL, b"2|F|2|9\n", 2)]
+
+
+def test_a_refused_follow_of_someone_who_is_not_connected_is_told_as_well() -> None:
+    world = World(1, max_users=1)
+    assert world.route("B", "F|1|9", "F|2|9", "F|3|9") == {"1": "1"}
+    assert [reject.sequence for reject in world.fanout.refused] == [3, 4]
+
+
+def test_the_refused_are_those_of_the_last_batch_up_to_where_it_ended() -> None:
+    world = World(9, max_follows=0)
+    runs, _ = Decoder().feed(b"1|F|1|9\n2|F|2|9\n3|F|3|9\n")
+    _, rest = world.fanout.route(runs, 10)
+    assert [reject.sequence for reject in world.fanout.refused] == [1, 2]
+    assert world.fanout.route(rest, 10)[1] == []
+    assert [reject.sequence for reject in world.fanout.refused] == [3]
+    world.route("B")
+    assert world.fanout.refused == []
 
 
 # How much memory is held.

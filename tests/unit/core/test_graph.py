@@ -1,5 +1,6 @@
 """The follow graph; its invariants are checked after every step."""
 
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -10,9 +11,10 @@ from maze.core import FollowGraph, Recipient
 class Graph(FollowGraph):
     """A follow graph that states its invariants after every step."""
 
-    def follow(self, follower: int, followed: int) -> None:
-        super().follow(follower, followed)
+    def follow(self, follower: int, followed: int) -> bool:
+        holds = super().follow(follower, followed)
         self._check()
+        return holds
 
     def unfollow(self, follower: int, followed: int) -> None:
         super().unfollow(follower, followed)
@@ -220,6 +222,91 @@ def test_nothing_is_kept_of_follows_undone_and_of_sessions_gone() -> None:
     graph.disconnect(one)
     assert graph._users() == []
     assert not graph.recipients
+
+
+def test_a_follow_beyond_the_bound_on_follows_is_refused_and_changes_nothing() -> None:
+    graph = Graph(max_follows=2)
+    one, _ = graph.join(1, 4)
+    assert graph.follow(1, 9)
+    assert graph.follow(2, 9)
+    for follower, followed in [(1, 8), (3, 9), (4, 9), (4, 4)]:
+        assert not graph.follow(follower, followed)
+    assert (graph.users, graph.follows) == (2, 2)
+    assert set(graph.audience(9)) == {one}
+    assert not graph.audience(8)
+    assert graph.following(3) == graph.following(4) == frozenset()
+
+
+def test_a_follow_of_one_user_too_many_is_refused() -> None:
+    graph = Graph(max_users=2)
+    graph.join(3)
+    assert graph.follow(1, 9)
+    assert graph.follow(2, 9)
+    assert not graph.follow(3, 9)
+    assert not graph.audience(9)
+    assert graph.follow(2, 8), "of those who follow somebody any number of follows is kept"
+    assert (graph.users, graph.follows) == (2, 3)
+
+
+@pytest.mark.parametrize("bound", ["max_users", "max_follows"])
+def test_a_follow_that_holds_already_holds_in_a_full_graph(bound: str) -> None:
+    graph = Graph(**{bound: 1})
+    assert graph.follow(1, 9)
+    assert graph.follow(1, 9)
+    assert not graph.follow(2, 9)
+    assert (graph.users, graph.follows) == (1, 1)
+
+
+@pytest.mark.parametrize("bound", ["max_users", "max_follows"])
+@pytest.mark.parametrize("make_room", [lambda graph: graph.unfollow(1, 9), Graph.clear])
+def test_a_graph_that_was_full_has_room_again(
+    bound: str, make_room: Callable[[Graph], None]
+) -> None:
+    graph = Graph(**{bound: 1})
+    (two,) = graph.join(2)
+    graph.follow(1, 9)
+    assert not graph.follow(2, 9)
+    make_room(graph)
+    assert (graph.users, graph.follows) == (0, 0)
+    assert graph.follow(2, 9)
+    assert set(graph.audience(9)) == {two}
+
+
+def test_places_in_audiences_are_bounded_and_counted_for_each_session() -> None:
+    graph = Graph(max_follows=5)
+    for followed in (7, 8):
+        graph.follow(1, followed)
+    assert graph.has_room_for(1)
+    phone, _ = graph.join(1, 1)
+    assert graph.listeners == 4
+    assert not graph.has_room_for(1)
+    assert graph.has_room_for(2), "who follows nobody needs no place"
+    assert not graph.follow(1, 9), "it would take two places"
+    assert graph.follow(1, 8)
+    graph.disconnect(phone)
+    assert graph.follow(1, 9)
+    assert (graph.listeners, graph.follows) == (3, 3)
+    graph.unfollow(1, 7)
+    assert graph.listeners == 2
+    assert graph.has_room_for(1)
+    graph.clear()
+    assert graph.listeners == 0
+
+
+def test_a_refused_follow_is_a_stranger_to_unfollow() -> None:
+    graph = Graph(max_follows=1)
+    graph.join(1, 2)
+    graph.follow(1, 9)
+    graph.follow(2, 9)
+    graph.unfollow(2, 9)
+    assert (graph.users, graph.follows) == (1, 1)
+
+
+def test_nothing_is_kept_of_a_user_whose_follow_was_refused() -> None:
+    graph = Graph(max_follows=1)
+    graph.follow(1, 9)
+    graph.follow(2, 9)
+    assert graph._users() == [1]
 
 
 def test_any_number_of_users_and_of_follows_is_kept_right() -> None:

@@ -19,6 +19,7 @@ def test_the_list_of_reasons_is_closed() -> None:
         "conflict",
         "stale",
         "skipped",
+        "graph_full",
     }
 
 

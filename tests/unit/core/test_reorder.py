@@ -2,10 +2,13 @@
 
 import itertools
 from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from maze.core import Decoder, Reason, Reject, ReorderBuffer, ReorderBufferFullError, Run
+from maze.core.reorder import RUN_BYTES, Memory
 
 LARGEST = 2**63 - 1
 
@@ -457,6 +460,102 @@ def test_the_limit_is_100_000_and_the_policy_skip_unless_told() -> None:
     buffer.add(run(100_002))
     assert buffer.enforce_limit() == [Reject(Reason.SKIPPED, sequence=1, count=1)]
     buffer._check()
+
+
+# The bound in bytes.
+
+
+def long_run(first: int, end: int) -> Run:
+    """A run whose lines take a thousand bytes each."""
+    lines = b"".join(b"%0998d|B\n" % number for number in range(first, end))
+    (run,), _ = Decoder().feed(lines)
+    return run
+
+
+def test_what_waits_and_what_is_ready_is_counted_in_bytes_apart() -> None:
+    buffer = filled(long_run(1, 11), long_run(12, 32))
+    assert 10_000 < buffer.ready_bytes < 20_000
+    assert 20_000 < buffer.waiting_bytes < 40_000
+    total = buffer.ready_bytes + buffer.waiting_bytes
+    buffer.add(run(11))
+    assert buffer.waiting_bytes == 0
+    assert total < buffer.ready_bytes < total + 1_000
+
+
+def test_what_was_taken_is_counted_no_longer_and_what_was_put_back_is_again() -> None:
+    buffer = filled(long_run(1, 11))
+    before = buffer.ready_bytes
+    taken = buffer.take_ready()
+    assert buffer.ready_bytes == 0
+    buffer.put_back(taken)
+    assert buffer.ready_bytes == before
+    buffer.reset()
+    assert (buffer.ready_bytes, buffer.waiting_bytes) == (0, 0)
+
+
+def test_what_was_seen_before_is_not_counted() -> None:
+    buffer = filled(long_run(2, 12), void(20))
+    before = buffer.waiting_bytes
+    buffer.add(long_run(2, 12))
+    assert buffer.waiting_bytes == before
+    buffer.add(run(20))
+    buffer.add(long_run(1, 2))
+    buffer.give_up_gaps()
+    buffer.take_ready()
+    assert (buffer.ready_bytes, buffer.waiting_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize(("first", "ready"), [(1, True), (2, False)])
+def test_an_event_in_the_place_of_a_malformed_line_is_counted_instead_of_it(
+    first: int, ready: bool
+) -> None:
+    buffer = filled(void(first))
+    buffer.add(long_run(first, first + 1))
+    assert (buffer.ready_bytes if ready else buffer.waiting_bytes) > 1_000
+
+
+def test_gaps_are_given_up_while_more_bytes_wait_than_may() -> None:
+    buffer = Buffer(byte_limit=30_000)
+    for first in (2, 13, 24):
+        buffer.add(long_run(first, first + 10))
+        rejects = buffer.enforce_limit()
+    assert rejects == [Reject(Reason.SKIPPED, sequence=1, count=1)]
+    assert buffer.waiting_bytes < 30_000
+    assert (buffer.ready, buffer.waiting) == (10, 20)
+
+
+def test_bytes_that_are_ready_are_no_reason_to_give_a_gap_up() -> None:
+    buffer = Buffer(byte_limit=30_000)
+    buffer.add(long_run(1, 101))
+    buffer.add(run(102))
+    assert buffer.enforce_limit() == []
+
+
+def test_fail_raises_beyond_the_bytes_and_says_how_many() -> None:
+    buffer = Buffer(byte_limit=10_000, gap_policy="fail")
+    buffer.add(long_run(2, 12))
+    with pytest.raises(ReorderBufferFullError) as full:
+        buffer.enforce_limit()
+    assert str(full.value) == (
+        "sequence number 1 is missing, 10 events wait behind it "
+        f"in {buffer.waiting_bytes} bytes of memory"
+    )
+
+
+def test_a_chunk_that_several_runs_keep_counts_once_and_until_the_last_has_gone() -> None:
+    memory = Memory()
+    one, other, alone = (
+        cast(Run, SimpleNamespace(memory=held)) for held in [(7, 5_000), (7, 5_000), (8, 100)]
+    )
+    memory.add(one)
+    memory.add(other)
+    memory.add(alone)
+    assert memory.bytes == 5_100 + 3 * RUN_BYTES
+    memory.remove(one)
+    assert memory.bytes == 5_100 + 2 * RUN_BYTES
+    memory.remove(other)
+    memory.remove(alone)
+    assert vars(memory) == vars(Memory())
 
 
 def test_when_the_source_has_left_every_gap_is_given_up_in_order() -> None:

@@ -1,0 +1,131 @@
+"""gevent's stream server, and what it lacks: bounds, calm, and an eye on peers that vanish.
+
+A connection that has no place is closed at once. The system is told to probe
+a peer that is silent, so that one that vanished without a word is found out.
+
+gevent pauses after an accept that failed and tries again, longer each time,
+with a traceback on stderr for each. Here an accept that fails for want of
+descriptors or memory pauses accepting for a moment, with one log line a second;
+whoever is connected is served meanwhile. It must never know who connects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket as system
+from typing import TYPE_CHECKING, Protocol
+
+import gevent
+import structlog
+from gevent.server import StreamServer
+from gevent.socket import socket
+
+from maze.logs import Throttle
+
+if TYPE_CHECKING:
+    from maze.net import Address, Handler
+
+log = structlog.get_logger()
+
+EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+"""want of descriptors, of the process or the system, or of memory: the connection stays queued"""
+
+PAUSE_SECONDS = 0.1
+"""after which it is tried again; a try costs one call of the system"""
+
+MOST_IDLE_SECONDS = 32_767  # MAX_TCP_KEEPIDLE in <net/tcp.h>
+
+
+class Places(Protocol):
+    """Bounds the connections that are open at a time."""
+
+    def admit(self, address: Address, /) -> bool:
+        """Whether the connection may stay; if so, ``leave`` follows once it is closed."""
+
+    def leave(self, address: Address, /) -> None:
+        """A connection that was admitted has been closed."""
+
+
+class Acceptor(StreamServer):
+    """Accepts the connections of one port; closes at once those that have no place."""
+
+    def __init__(
+        self,
+        name: str,
+        address: tuple[str, int],
+        handle: Handler,
+        backlog: int,
+        *,
+        peer_timeout: float | None = None,
+        places: Places | None = None,
+    ) -> None:
+        super().__init__(address, handle, backlog=backlog)
+        self._name = name
+        self._peer_timeout = peer_timeout
+        self._places = places
+        self._throttle = Throttle()
+
+    def do_read(self) -> tuple[socket, Address] | None:  # type: ignore[override]
+        """Accept one connection; None if there is none, or if it cannot be accepted now."""
+        try:
+            return super().do_read()
+        except OSError as error:
+            if self.is_fatal_error(error):
+                raise
+            self._on_accept_error(error)
+            return None
+
+    def do_handle(self, sock: socket, address: Address) -> None:
+        """Serve a connection in a greenlet of its own, if there is a place for it."""
+        if self._places is None or self._places.admit(address):
+            if self._peer_timeout is not None:
+                probe_silent_peer(sock, self._peer_timeout)
+            super().do_handle(sock, address)
+        else:
+            sock.close()
+
+    def do_close(self, sock: socket, address: Address) -> None:
+        """Close a connection that was served."""
+        super().do_close(sock, address)
+        if self._places is not None:
+            self._places.leave(address)
+
+    def _resume(self) -> None:
+        if self.started:
+            self.start_accepting()
+
+    def _on_accept_error(self, error: OSError) -> None:
+        if error.errno not in EXHAUSTED:  # it is that connection's, which is gone (accept(2))
+            log.debug("accept_failed", port=self._name, error=error.strerror)
+            return
+        self.stop_accepting()
+        gevent.spawn_later(PAUSE_SECONDS, self._resume)
+        suppressed = self._throttle.admit(self._name)
+        if suppressed is not None:
+            log.warning(
+                "accepting_paused",
+                port=self._name,
+                error=error.strerror,
+                **({"suppressed": suppressed} if suppressed else {}),
+            )
+
+
+def probe_silent_peer(sock: socket, seconds: float) -> None:
+    """Have the system break the connection once the peer has not answered for so long.
+
+    A peer that has nothing to say is asked by keepalive probes, the first after
+    half the time. One that was sent something has to acknowledge it in time, and
+    to open its window again if it had closed it (TCP_USER_TIMEOUT in tcp(7)).
+    """
+    options = {
+        "TCP_KEEPIDLE": min(MOST_IDLE_SECONDS, max(1, int(seconds / 2))),
+        "TCP_KEEPINTVL": max(1, int(seconds / 6)),
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": int(seconds * 1000),
+    }
+    with contextlib.suppress(OSError):  # it was reset meanwhile: whoever serves it will see
+        sock.setsockopt(system.SOL_SOCKET, system.SO_KEEPALIVE, 1)
+        for name, value in options.items():
+            if hasattr(system, name):  # not every system has all of them
+                sock.setsockopt(system.IPPROTO_TCP, getattr(system, name), value)

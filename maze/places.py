@@ -1,0 +1,95 @@
+"""The places for clients: how many connections the client port takes, and from whom.
+
+A connection takes a place when it is accepted, before a byte of it is read or
+a greenlet runs for it, and frees it when it is closed. Where a bound leaves no
+place the connection is closed at once, counted by the bound, and logged, at
+most once a second a bound. It must never know sessions.
+"""
+
+from collections import Counter
+from enum import StrEnum
+
+import structlog
+
+from maze.logs import Throttle
+from maze.net import Address, peer_name
+from maze.settings import Settings
+
+log = structlog.get_logger()
+
+
+class RefusalReason(StrEnum):
+    """Why a client was refused: the option whose bound was reached."""
+
+    MAX_CLIENTS = "max_clients"
+    MAX_CLIENTS_PER_ADDRESS = "max_clients_per_address"
+    MAX_HANDSHAKES = "max_handshakes"
+    MAX_FOLLOWS = "max_follows"
+    """its user follows more users than the audiences have places for"""
+
+
+class Places:
+    """Who has a place on the client port."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.max_clients = settings.max_clients
+        """lowered where the system allows fewer descriptors"""
+        self._max_per_address = settings.max_clients_per_address
+        self._max_handshakes = settings.max_handshakes
+        self._max_follows = settings.max_follows
+        self._by_host: Counter[str] = Counter()
+        self._strangers: set[Address] = set()
+        self.taken = 0
+        """connections that have a place, whether they have said who they are or not"""
+        self.refused: Counter[RefusalReason] = Counter()
+        self._throttle = Throttle()
+
+    @property
+    def handshakes(self) -> int:
+        """Connections that have not said yet who they are."""
+        return len(self._strangers)
+
+    def admit(self, address: Address) -> bool:
+        """Take a place; false, and the refusal counted, if there is none."""
+        host = address[0]
+        if self.taken >= self.max_clients:
+            return self._refuse(RefusalReason.MAX_CLIENTS, self.max_clients, address)
+        if self._by_host[host] >= self._max_per_address:
+            limit = self._max_per_address
+            return self._refuse(RefusalReason.MAX_CLIENTS_PER_ADDRESS, limit, address)
+        if self.handshakes >= self._max_handshakes:
+            return self._refuse(RefusalReason.MAX_HANDSHAKES, self._max_handshakes, address)
+        self.taken += 1
+        self._by_host[host] += 1
+        self._strangers.add(address)
+        return True
+
+    def refuse_for_follows(self, address: Address) -> None:
+        """Count a client whose user follows too many for one more session of it."""
+        self._refuse(RefusalReason.MAX_FOLLOWS, self._max_follows, address)
+
+    def recognise(self, address: Address) -> None:
+        """The client has said who it is."""
+        self._strangers.discard(address)
+
+    def leave(self, address: Address) -> None:
+        """The connection has been closed; its place is free."""
+        host = address[0]
+        self.taken -= 1
+        self._by_host[host] -= 1
+        if not self._by_host[host]:
+            del self._by_host[host]
+        self._strangers.discard(address)
+
+    def _refuse(self, reason: RefusalReason, limit: int, address: Address) -> bool:
+        self.refused[reason] += 1
+        suppressed = self._throttle.admit(reason)
+        if suppressed is not None:
+            log.warning(
+                "client_refused",
+                reason=reason.value,
+                client=peer_name(address),
+                limit=limit,
+                **({"suppressed": suppressed} if suppressed else {}),
+            )
+        return False

@@ -1,0 +1,119 @@
+"""Two network namespaces with a cable between them that can be pulled; needs no privilege.
+
+The near one is the server's, the far one its peers'. Nothing of it exists outside of the
+processes that are started here, and it goes when they do.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from types import TracebackType
+
+from end_to_end.peers import until
+
+NEAR = "10.99.0.1"
+FAR = "10.99.0.2"
+
+
+def can_be_laid() -> bool:
+    """Whether the system lets this user make namespaces and links between them."""
+    if not all(map(shutil.which, ("unshare", "nsenter", "ip"))):
+        return False
+    probe = ["ip", "link", "add", "one", "type", "veth", "peer", "name", "other"]
+    made = subprocess.run(["unshare", "-r", "-n", *probe], capture_output=True, check=False)
+    return made.returncode == 0
+
+
+class Cable:
+    """The cable, and whoever runs at its ends."""
+
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Cable:
+        try:
+            self._lay()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in reversed(self._processes):
+            process.kill()
+            process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
+
+    def near(self) -> list[str]:
+        """The command that runs another one at the near end."""
+        return _inside(self._near)
+
+    def far(self) -> list[str]:
+        """The command that runs another one at the far end."""
+        return _inside(self._far)
+
+    def talker(self, end: list[str], port: int) -> Callable[[bytes], None]:
+        """A peer that connects to a port of the server; it says what the function is given."""
+        command = [*end, sys.executable, "-c", TALK, NEAR, str(port)]
+        stdin = self._start(command, stdin=subprocess.PIPE).stdin
+        assert stdin is not None
+
+        def say(line: bytes) -> None:
+            stdin.write(line)
+            stdin.flush()
+
+        return say
+
+    def pull(self) -> None:
+        """Nothing passes any more, and nobody is told."""
+        self._ip(self._far, "link set far down")
+
+    def _lay(self) -> None:
+        ours = _namespace(os.getpid())
+        self._near = self._start(["unshare", "-r", "-n", "sleep", "1000"])
+        until(lambda: _namespace(self._near.pid) != ours, "the near namespace")
+        theirs = _namespace(self._near.pid)
+        self._far = self._start([*self.near(), "unshare", "-n", "sleep", "1000"])
+        until(lambda: _namespace(self._far.pid) not in (ours, theirs), "the far namespace")
+        self._ip(self._near, f"link add near type veth peer name far netns {self._far.pid}")
+        for end, name, address in ((self._near, "near", NEAR), (self._far, "far", FAR)):
+            self._ip(end, "link set lo up")
+            self._ip(end, f"address add {address}/24 dev {name}")
+            self._ip(end, f"link set {name} up")
+
+    def _start(
+        self, command: list[str], stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
+        self._processes.append(subprocess.Popen(command, stdin=stdin))
+        return self._processes[-1]
+
+    @staticmethod
+    def _ip(end: subprocess.Popen[bytes], arguments: str) -> None:
+        subprocess.run([*_inside(end), "ip", *arguments.split()], check=True, timeout=10)
+
+
+def _inside(process: subprocess.Popen[bytes]) -> list[str]:
+    return ["nsenter", "--preserve-credentials", "-U", "-n", "-t", str(process.pid)]
+
+
+def _namespace(process: int) -> str:
+    return os.readlink(f"/proc/{process}/ns/net")
+
+
+# ``python -c TALK HOST PORT`` connects and sends what it is told.
+TALK = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
+    for line in sys.stdin.buffer:
+        connection.sendall(line)
+"""
