@@ -34,7 +34,7 @@ class TlsSession(Session):
     def serve(self) -> None:
         """Send whatever is pushed, until the session is closed."""
         # What came together with the id is in no buffer of the kernel's, and wakes nobody.
-        gevent.get_hub().loop.run_callback(self._discard)
+        gevent.get_hub().loop.run_callback(self._on_readable)
         super().serve()
 
     def close(self, reason: CloseReason, **details: object) -> None:

@@ -114,7 +114,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "graph_disconnect": lambda: break_graph("disconnect"),
     "handshake": break_handshake,
     "writer": lambda: break_session("_write"),
-    "discard": lambda: break_session("_discard"),
+    "discard": lambda: break_session("_receive"),
     "elsewhere": break_elsewhere,
     "short_log_queue": shorten_log_queue,
     "small_files": limit_files,
