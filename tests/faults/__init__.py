@@ -1,0 +1,1 @@
+"""Faults, made for real against a server process, which serves all others as if none were."""
