@@ -9,10 +9,11 @@ import socket as system
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import blocking
 from gevent.socket import socket
 
 from maze.clients import ClientPort
@@ -124,14 +125,15 @@ class Child:
         ports: tuple[int, int] = (0, 0),
         stderr: int | None = None,
         environment: dict[str, str] | None = None,
+        program: Sequence[str] = ("blocking" if blocking.ENABLED else "maze.serve",),
     ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
-        command = [sys.executable, "-m", "maze.serve", "--log-format", "json"]
+        command = [sys.executable, "-m", *program, "--log-format", "json"]
         command += ["--source-port", str(ports[0]), "--client-port", str(ports[1])]
         self.process = subprocess.Popen(
             [*command, *arguments],
             cwd=ROOT,
-            env=_clean_environment() | (environment or {}),
+            env=_clean_environment() | {"PYTHONPATH": str(ROOT / "tests")} | (environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._log if stderr is None else stderr,
@@ -142,13 +144,16 @@ class Child:
     def __enter__(self) -> Child:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
         for peer in self._peers:
             peer.close()
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        blocked = [line["what"] for line in self.logged("hub_blocked")]
         self._log.close()
+        if blocked and not error:
+            raise blocking.HubBlockedError("; ".join(blocked))
 
     def ready(self) -> Child:
         """Wait until it listens."""
