@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import signal
+from collections import Counter
 from collections.abc import Callable
 
 import gevent
@@ -10,7 +12,7 @@ import pytest
 from end_to_end.peers import Client, broadcasts, joined, until
 from end_to_end.running import Child
 
-from .peers import Flood, together
+from .peers import Flood, NarrowClient, together
 from .process import MB, Process
 
 Serve = Callable[..., Child]
@@ -163,3 +165,29 @@ def test_thousand_sessions_of_one_user_come_and_go(serve: Serve) -> None:
         for device in devices[1::2]:
             device.reset()
     until(lambda: process.descriptors() == descriptors, "every descriptor to be freed")
+
+
+def test_stop_amid_clients_that_do_not_read_and_strangers() -> None:
+    """Whoever reads gets all up to one and the same event; the others cost the drain timeout."""
+    arguments = ["--log-level", "debug", "--drain-timeout", "1s", "--client-buffer", "64KiB"]
+    with Child(*arguments).ready() as child:
+        inboxes = [client.read_in_background() for client in child.clients(range(5))]
+        stopped = [NarrowClient(child.client_address, 100 + index) for index in range(5)]
+        strangers = [Client(child.client_address) for _ in range(50)]
+        child.await_logged("session_opened", 10)
+        source = child.source()
+        stream = joined(broadcasts(1, 300_001))
+        source.send_in_background(stream)
+        until(lambda: inboxes[0].size > 50_000, "the load to begin")
+        child.signal(signal.SIGTERM)
+        received = {inbox.all() for inbox in inboxes}
+        assert len(received) == 1
+        (data,) = received
+        assert stream.startswith(data)
+        assert data.endswith(b"\n")
+        assert child.status() == 0
+        reasons = Counter(line["reason"] for line in child.logged("session_closed"))
+        assert reasons == {"finished": len(inboxes), "stopped": len(stopped)}
+        for stranger in strangers:
+            stranger.expect_closed()
+        assert "Traceback" not in child.stderr()

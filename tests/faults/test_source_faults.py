@@ -174,6 +174,27 @@ def test_sources_that_reset_in_mid_line(serve: Serve) -> None:
     assert child.logged("session_closed") == []
 
 
+def test_source_that_is_cut_off_again_and_again_goes_on_where_it_was(serve: Serve) -> None:
+    """With ``keep``: what waits behind a gap waits for the source that brings what is missing."""
+    child = serve("--on-source-disconnect", "keep")
+    (client,) = child.clients([1])
+    lines = broadcasts(1, 1_001)
+    for cut in range(20):
+        part = lines[cut * 50 : cut * 50 + 50]
+        source = child.source()
+        # The first of this part is missing until the next source has come.
+        source.send(joined(part[1:]) + b"half a li")
+        source.reset() if cut % 2 else source.close()
+        child.await_logged("source_disconnected", 2 * cut + 1)
+        source = child.source()
+        source.send(joined(lines[max(0, cut - 1) * 50 : cut * 50]) + part[0])
+        client.expect(joined(part))
+        source.close()
+        child.await_logged("source_disconnected", 2 * cut + 2)
+    assert child.logged("numbers_skipped") == []
+    assert child.logged("session_closed") == []
+
+
 def test_200_sources_too_many_are_refused_at_once(serve: Serve) -> None:
     child = serve()
     process = Process(child.process.pid)
