@@ -29,8 +29,8 @@ LINE_LIMITS = [64, 4096]
 
 
 def pieces(stream: bytes, size: int) -> list[bytes]:
-    """The stream cut every ``size`` bytes; whole if that is 0."""
-    step = size or len(stream) or 1
+    """The stream cut every ``size`` bytes, or in 32 if that were more; whole if that is 0."""
+    step = max(size, len(stream) // 32) if size else max(1, len(stream))
     return [stream[start : start + step] for start in range(0, len(stream), step)]
 
 
