@@ -125,10 +125,10 @@ class Child:
         ports: tuple[int, int] = (0, 0),
         stderr: int | None = None,
         environment: dict[str, str] | None = None,
-        program: Sequence[str] = ("blocking" if blocking.ENABLED else "maze.serve",),
+        program: Sequence[str] = ("-m", "blocking" if blocking.ENABLED else "maze.serve"),
     ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
-        command = [sys.executable, "-m", *program, "--log-format", "json"]
+        command = [sys.executable, *program, "--log-format", "json"]
         command += ["--source-port", str(ports[0]), "--client-port", str(ports[1])]
         self.process = subprocess.Popen(
             [*command, *arguments],

@@ -50,7 +50,7 @@ class Soak:
 
     def run(self) -> None:
         """Play rounds for so long; AssertionError says what is wrong."""
-        program = ("soak.server", str(self._samples_file))
+        program = ("-m", "soak.server", str(self._samples_file))
         with Child(*SERVER, program=program) as child:
             try:
                 child.ready()
