@@ -73,6 +73,7 @@ def test_300_half_open_handshakes(serve: Serve) -> None:
     for stranger in strangers:
         stranger.expect_closed()
     until(lambda: process.descriptors() == descriptors + 1, "every descriptor to be freed")
+    child.await_logged("handshake_rejected")
     rejected = child.logged("handshake_rejected")
     assert {line["reason"] for line in rejected} == {"timeout"}
     assert 1 <= len(rejected) <= 10, "once a second is enough"
@@ -143,6 +144,7 @@ def test_client_that_closes_its_side_has_left(serve: Serve) -> None:
     leaving.expect_closed()
     child.source().send(b"1|B\n")
     other.expect(b"1|B\n")
+    child.await_logged("session_closed")
     (line,) = child.logged("session_closed")
     assert (line["user"], line["reason"], line["level"]) == (1, "left", "debug")
 
