@@ -1,14 +1,15 @@
-"""Whether the server blocks its hub: gevent's monitor thread asks, this module judges.
+"""Whether the server blocks its hub; gevent's monitor thread asks, this module judges.
 
-With ``GEVENT_MONITOR_THREAD_ENABLE=1`` gevent publishes EventLoopBlocked whenever no greenlet
-was switched for ``GEVENT_MAX_BLOCKING_TIME``. Where C code holds the interpreter's lock it
-cannot see that, as its thread does not run either; that it comes late shows it.
+With ``GEVENT_MONITOR_THREAD_ENABLE=1`` gevent's monitor counts the switches between greenlets.
+Its own report, EventLoopBlocked, is any ``GEVENT_MAX_BLOCKING_TIME`` without one. That would
+blame the server for a busy machine, and for the tests in the same hub; and it misses C code
+that holds the interpreter's lock, as meanwhile the monitor does not run either. So the monitor
+calls a function of this module, five times within the limit, which counts
 
-No fault of the server's, and not counted, is the time in which
-
-  - the machine is busy and the thread waits for a processor. What counts is the time it
-    computed and the time it slept in a system call; the kernel tells both from waiting;
-  - the test in the same hub computes. What counts is a stack with a frame of ``maze`` in it.
+  - the time in which the hub's thread computed or slept in a system call, and not that in
+    which it waited for a processor: the kernel tells one from the other;
+  - where there was no switch, or where the monitor itself was kept from running;
+  - if the stack has a frame of ``maze`` in it.
 
 A virtual machine that stands still may still look like one that computes; so CI repeats a
 test that fails of this, and only a hub that is blocked each time is an error.
@@ -23,7 +24,6 @@ import os
 import sys
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 
 import gevent
 from gevent import config
-from gevent.events import EventLoopBlocked, subscribers
 
 MAZE = str(Path(__file__).parents[1] / "maze")
 TICKS = 5
@@ -65,49 +64,49 @@ class Watch:
 
     def __init__(self, report: Callable[[str], None]) -> None:
         hub = gevent.get_hub()
+        monitor = _monitor(hub)
         self._report = report
         self._limit: float = config.max_blocking_time
         self._period = self._limit / TICKS
         self._thread = hub.thread_ident
         self._statistics = Path("/proc/thread-self").resolve() / "schedstat"
-        self._history = deque([self._now()], maxlen=TICKS + 1)
-        self._last_event = self._blocked_seconds = 0.0
-        subscribers.append(self._on_event)
-        hub.start_periodic_monitoring_thread().add_monitoring_function(self._tick, self._period)
-
-    def _on_event(self, event: Any) -> None:
-        """Called in the monitor's thread: no switch within the limit."""
-        if not isinstance(event, EventLoopBlocked):
-            return
-        now = self._now()
-        spent = now.since(self._history[0])
-        slept = max(0.0, min(spent.clock, self._limit) - spent.computed - spent.queued)
-        if now.clock - self._last_event > 1.5 * self._limit:
-            self._blocked_seconds = 0.0  # there was a switch since the last one
-        self._last_event = now.clock
-        self._blocked_seconds += min(self._limit, spent.computed + slept)
-        self._judge(self._blocked_seconds)
+        self._tracer = monitor._greenlet_tracer
+        self._switches = self._tracer.greenlet_switch_counter
+        self._before: Times | None = None
+        self._blocked_seconds = 0.0
+        monitor.add_monitoring_function(self._tick, self._period)
 
     def _tick(self, _: object) -> None:
-        """Called in the monitor's thread, many times within the limit."""
-        now = self._now()
-        spent = now.since(self._history[-1])
-        self._history.append(now)
-        late = spent.clock - self._period - spent.monitor_queued
-        self._judge(min(late, spent.computed))
-
-    def _judge(self, seconds: float) -> None:
-        if seconds < TOLERANCE * self._limit:
-            return
-        self._blocked_seconds = 0.0
+        """Called in the monitor's thread."""
         frames = _frames_of_maze(sys._current_frames().get(self._thread))
-        if frames:
-            self._report(f"for {seconds:.3f} s in {' < '.join(frames)}")
+        now, switches = self._now(), self._tracer.greenlet_switch_counter
+        spent, switched = now.since(self._before or now), switches != self._switches
+        self._before, self._switches = now, switches
+        late = max(0.0, spent.clock - self._period - spent.monitor_queued)
+        if switched or not frames:
+            # Only what kept the monitor from running can have lasted long.
+            self._blocked_seconds = min(late, spent.computed)
+        else:
+            # What the monitor overslept, nobody knows the reason of.
+            awake = spent.clock - late
+            slept = max(0.0, awake - spent.computed - spent.queued)
+            self._blocked_seconds += spent.computed + slept
+        if frames and self._blocked_seconds >= TOLERANCE * self._limit:
+            self._report(f"for {self._blocked_seconds:.3f} s in {' < '.join(frames)}")
+            self._blocked_seconds = 0.0
 
     def _now(self) -> Times:
         computed, queued, _ = self._statistics.read_text().split()
         own = Path("/proc/thread-self/schedstat").read_text().split()[1]
         return Times(time.monotonic(), *(int(each) / 1e9 for each in (computed, queued, own)))
+
+
+def _monitor(hub: Any) -> Any:
+    """The monitor of the hub. One that first looked before the hub has run has given up."""
+    gevent.sleep(0)
+    if not hub.start_periodic_monitoring_thread().should_run:
+        hub.periodic_monitoring_thread = None
+    return hub.start_periodic_monitoring_thread()
 
 
 def _frames_of_maze(frame: FrameType | None) -> list[str]:

@@ -107,9 +107,9 @@ def test_third_of_all_clients_stops_at_once(
     child.await_logged("session_opened", 30)
     pulse = Pulse(child.source(), [*readers, *stopping])
     pulse.run(0.5)  # the first, cold ones count for nothing
-    normal = pulse.run(2.0)
+    normal = pulse.run(1.5)
     pulse.stop(len(stopping))
-    troubled = pulse.run(3.0)
+    troubled = pulse.run(2.0)
     child.await_logged("session_closed", len(stopping))
     assert reasons(child, 100) == [REASONS[policy]] * 10
     assert len(child.logged("session_closed")) == 10
