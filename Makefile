@@ -1,5 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
+FUZZ = 60s
+SOAK = 10m
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +22,15 @@ demo: .venv ## start the server, play 100,000 events, check every byte
 test: .venv ## lint, types, and every test with coverage
 	@$(BIN)/tox
 
+fuzz: .venv ## fuzz decoder and handshake, each for FUZZ (60s)
+	@for target in decoder handshake; do \
+		PYTHONPATH=tests $(BIN)/python -m fuzz $$target --time $(FUZZ) || exit 1; done
+
+soak: .venv ## check every byte for SOAK (10m) while everything goes wrong, and that nothing grows
+	@PYTHONPATH=tests $(BIN)/python -m soak --time $(SOAK)
+
 clean: ## remove what the other targets made
-	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build
+	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .fuzz .soak build
 	rm -f maze/*.so maze/_*.c maze/core/*.so maze/core/_*.c
 
 .venv: .venv/built
@@ -37,4 +46,4 @@ clean: ## remove what the other targets made
 	@$(BIN)/python -c 'from maze.core import TWIN; print("the", TWIN, "core serves")'
 	@touch $@
 
-.PHONY: help run simulator simulator-test demo test clean .venv
+.PHONY: help run simulator simulator-test demo test fuzz soak clean .venv

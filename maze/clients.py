@@ -83,7 +83,7 @@ class ClientPort:
             session.finish()
         self._empty.wait(timeout)
         for session in list(self.sessions):
-            session.close(CloseReason.STOPPED)
+            session.close(CloseReason.STOPPED if session.queued_bytes else CloseReason.FINISHED)
 
     def _handshake(self, connection: Connection, deadline: float) -> int:
         """The user id the client sends; what follows it in the same segment is discarded."""

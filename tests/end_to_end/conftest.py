@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import blocking
 import gevent
 import pytest
 import structlog
@@ -43,6 +44,24 @@ def log(bounded: None) -> Iterator[LogCapture]:
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """An authority of certificates, made for these tests."""
     return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def blocked() -> list[str]:
+    """Where the server blocked the hub of the tests, if gevent's monitor is enabled."""
+    places: list[str] = []
+    if blocking.ENABLED:
+        blocking.Watch(places.append)
+    return places
+
+
+@pytest.fixture(autouse=True)
+def hub_is_free(request: pytest.FixtureRequest, blocked: list[str]) -> Iterator[None]:
+    """The test fails if the server blocks the hub, unless it is marked ``blocks_hub(reason)``."""
+    blocked.clear()
+    yield
+    if blocked and not request.node.get_closest_marker("blocks_hub"):
+        raise blocking.HubBlockedError("; ".join(blocked))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import blocking
 from gevent import ssl
 from gevent.socket import socket
 
@@ -138,7 +139,7 @@ class Child:
         ports: tuple[int, int] = (0, 0),
         stderr: int | None = None,
         environment: dict[str, str] | None = None,
-        program: Sequence[str] = ("-m", "maze.serve"),
+        program: Sequence[str] = ("-m", "blocking" if blocking.ENABLED else "maze.serve"),
     ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         command = [sys.executable, *program, "--log-format", "json"]
@@ -146,7 +147,7 @@ class Child:
         self.process = subprocess.Popen(
             [*command, *arguments],
             cwd=ROOT,
-            env=_clean_environment() | (environment or {}),
+            env=_clean_environment() | {"PYTHONPATH": str(ROOT / "tests")} | (environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._log if stderr is None else stderr,
@@ -157,13 +158,16 @@ class Child:
     def __enter__(self) -> Child:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
         for peer in self._peers:
             peer.close()
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        blocked = [line["what"] for line in self.logged("hub_blocked")]
         self._log.close()
+        if blocked and not error:
+            raise blocking.HubBlockedError("; ".join(blocked))
 
     def ready(self) -> Child:
         """Wait until it listens."""

@@ -1,0 +1,1 @@
+"""Fuzzing: bytes nobody thought of, for whatever takes bytes from outside."""

@@ -1,0 +1,150 @@
+"""What is fuzzed: each target takes any bytes, and AssertionError says what does not hold.
+
+The first bytes of an input say how the others are cut and where the limits are, so that
+the fuzzer finds those too. What is right is said by the grammar of the property tests.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
+
+from gevent.socket import socket
+from property.grammar import number, parse, split
+
+from maze.clients import ClientPort
+from maze.core import Reject, events
+from maze.gate import Gate
+from maze.handshake import HandshakeError
+from maze.settings import Settings
+
+try:
+    from maze.core import _events
+except ImportError:  # not built: there was no compiler
+    TWINS: list[ModuleType] = [events]
+else:
+    TWINS = [events, _events]
+
+LINE_LIMITS = [64, 4096]
+
+
+def pieces(stream: bytes, size: int) -> list[bytes]:
+    """The stream cut every ``size`` bytes, or in 32 if that were more; whole if that is 0."""
+    step = max(size, len(stream) // 32) if size else max(1, len(stream))
+    return [stream[start : start + step] for start in range(0, len(stream), step)]
+
+
+def decoder(data: bytes) -> None:
+    """Both twins give the same runs and rejects, which are those that the grammar gives."""
+    if len(data) < 2:
+        return
+    limit, stream = LINE_LIMITS[data[0] & 1], data[2:]
+    decoded = [_decode(twin, limit, pieces(stream, data[1])) for twin in TWINS]
+    assert decoded[0] == decoded[-1], f"the twins differ: {decoded}"
+    runs, rejects = decoded[0]
+    delivered = Counter(event for events, void in runs if not void for event in events)
+    voids = [events[0][:2] for events, void in runs if void]
+    expected, expected_voids, expected_reasons = _by_the_grammar(stream, limit)
+    assert delivered == expected, f"{delivered} is not {expected}"
+    assert Counter(voids) == Counter(expected_voids), f"{voids} is not {expected_voids}"
+    reasons = [reject.reason.value for reject in rejects]
+    assert reasons == expected_reasons, f"{reasons} is not {expected_reasons}"
+
+
+Event = tuple[int, bytes, bytes, int, int]
+Decoded = tuple[list[tuple[list[Event], bool]], list[Reject]]
+
+
+def _decode(twin: ModuleType, limit: int, chunks: list[bytes]) -> Decoded:
+    decoding = twin.Decoder(limit)
+    runs, rejects = [], []
+    for chunk in chunks:
+        some_runs, some_rejects = decoding.feed(chunk)
+        for run in some_runs:
+            assert [event[0] for event in run.events] == list(range(run.first, run.end))
+            runs.append((run.events, run.void))
+        rejects += some_rejects
+    return runs, rejects + decoding.finish()
+
+
+def _by_the_grammar(
+    stream: bytes, limit: int
+) -> tuple[Counter[Event], list[tuple[int, bytes]], list[str]]:
+    """The events, the numbers used up by malformed lines, and the reasons of all rejects."""
+    lines, half_line, fits = split(stream, limit)
+    valid: Counter[Event] = Counter()
+    voids, reasons = [], []
+    for line in lines:
+        reason, sequence, kind, users = parse(line)
+        if not reason:
+            sender, target = [*users, 0, 0][:2]
+            valid[sequence, line, kind, sender, target] += 1
+            continue
+        reasons.append(reason)
+        if reason != "bad_sequence":
+            voids.append((sequence, line))
+    if not fits:
+        reasons.append("line_too_long")
+    elif half_line:
+        reasons.append("half_line")
+    return valid, voids, reasons
+
+
+ENDINGS = [None, TimeoutError, ConnectionResetError, BlockingIOError]
+"""how a client ends that has no more to say: it leaves, waits, resets"""
+ENDING_REASONS = ["left", "timeout", "left", "timeout"]
+
+
+class Stranger:
+    """What the handshake needs of a socket."""
+
+    def __init__(self, chunks: list[bytes], ending: type[OSError] | None) -> None:
+        self.chunks = chunks
+        self.ending = ending
+
+    def settimeout(self, seconds: float) -> None:
+        assert seconds >= 0
+
+    def recv(self, size: int) -> bytes:
+        if not self.chunks:
+            if self.ending:
+                raise self.ending
+            return b""
+        chunk = self.chunks.pop(0)
+        if len(chunk) > size:
+            self.chunks.insert(0, chunk[size:])
+        return chunk[:size]
+
+
+def handshake(data: bytes) -> None:
+    """The handshake gives the user id or the reason that the grammar gives."""
+    if len(data) < 2:
+        return
+    limit, ending, stream = 19 + (data[0] >> 2), data[0] & 3, data[2:]
+    stranger = Stranger(pieces(stream, data[1]), ENDINGS[ending])
+    router: Any = SimpleNamespace()
+    settings = Settings(handshake_limit=limit)
+    gate = Gate("client", settings, None)
+    port = ClientPort(settings, router, gate)
+    result: int | str
+    try:
+        result = port._handshake(cast(socket, stranger), gate.deadline())
+    except HandshakeError as error:
+        result = error.reason.value
+    line, end, _ = stream.partition(b"\n")
+    content = line.removesuffix(b"\r")
+    expected: int | str
+    if len(content) > limit:
+        expected = "too_long"
+    elif not end:
+        expected = ENDING_REASONS[ending]
+    else:
+        user = number(content)
+        expected = user if user >= 0 else "bad_user"
+    assert result == expected, f"{result} is not {expected}"
+    assert sum(map(len, stranger.chunks)) + port.discarded_bytes <= len(stream)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"decoder": decoder, "handshake": handshake}

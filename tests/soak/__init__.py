@@ -1,0 +1,1 @@
+"""The soak: a server under all there is, for long, every delivered byte checked, nothing grows."""

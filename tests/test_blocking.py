@@ -1,0 +1,76 @@
+"""The watch for a blocked hub finds one, whatever blocks it, and leaves the tests' own code out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+PROGRAM = """
+import sys, time
+import gevent
+import blocking
+from maze.outbox import Outbox
+
+class Blocker(Outbox):
+    def advance(self):
+        exec(sys.argv[2])
+        return True
+
+blocker = Blocker(1, 0, None, None)
+found = []
+blocking.Watch(found.append)
+gevent.sleep(0.3)  # the monitor has looked at least once
+getattr(blocker, sys.argv[1])()
+gevent.sleep(0.3)
+print(*found, sep="\\n")
+"""
+
+IN_MAZE, IN_TEST = "flush", "advance"
+BLOCKING = {
+    "sleeping": "time.sleep(0.5)",
+    "computing": "end = time.thread_time() + 0.5\nwhile time.thread_time() < end: pass",
+    "holding the interpreter's lock": "sum(range(60_000_000))",
+}
+
+
+def watched(method: str, code: str) -> str:
+    """What is found when the method runs the code."""
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, method, code],
+        env=os.environ
+        | {
+            "PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent))),
+            "GEVENT_MONITOR_THREAD_ENABLE": "1",
+            "GEVENT_MAX_BLOCKING_TIME": "0.1",
+            "GEVENT_MONITOR_PRINT_BLOCKING_REPORTS": "0",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return run.stdout
+
+
+@pytest.mark.parametrize("code", BLOCKING.values(), ids=BLOCKING.keys())
+def test_server_that_blocks_the_hub_is_found(code: str) -> None:
+    assert "Outbox.flush (outbox.py" in watched(IN_MAZE, code)
+
+
+@pytest.mark.parametrize("code", BLOCKING.values(), ids=BLOCKING.keys())
+def test_what_a_test_does_in_the_same_hub_does_not_count(code: str) -> None:
+    assert watched(IN_TEST, code).strip() == ""
+
+
+def test_hub_that_waits_is_not_blocked() -> None:
+    assert watched(IN_MAZE, "gevent.sleep(0.5)").strip() == ""
+
+
+def test_short_step_is_not_too_long() -> None:
+    assert watched(IN_MAZE, "time.sleep(0.03)").strip() == ""
