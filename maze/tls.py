@@ -195,8 +195,6 @@ class TlsConnection:
             piece = self._tls.read(min(size, RECORD_BYTES))
         except ssl.SSLWantReadError:
             return b""
-        except ssl.SSLZeroReturnError:
-            piece = b""
         self._finished = not piece
         return piece
 
