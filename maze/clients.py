@@ -38,6 +38,8 @@ class ClientPort:
 
     def handle(self, sock: socket, address: Address) -> None:
         """Serve one connection; the StreamServer spawns a greenlet for it."""
+        if not self.places.greet(address):
+            return
         peer = peer_name(address)
         greenlet = current_greenlet()
         self._handshakes.add(greenlet)

@@ -1,7 +1,7 @@
 """The places for clients: how many connections the client port takes, and from whom.
 
-A connection takes a place when it is accepted, before a byte of it is read or
-a greenlet runs for it, and frees it when it is closed. Where a bound leaves no
+A connection takes a place when it is accepted, before a greenlet runs for it,
+and frees it when it is closed. Where a bound leaves no
 place the connection is closed at once, counted by the bound, and logged, at
 most once a second a bound. It must never know sessions.
 """
@@ -57,10 +57,19 @@ class Places:
         if self._by_host[host] >= self._max_per_address:
             limit = self._max_per_address
             return self._refuse(RefusalReason.MAX_CLIENTS_PER_ADDRESS, limit, address)
-        if self.handshakes >= self._max_handshakes:
-            return self._refuse(RefusalReason.MAX_HANDSHAKES, self._max_handshakes, address)
         self.taken += 1
         self._by_host[host] += 1
+        return True
+
+    def greet(self, address: Address) -> bool:
+        """Begin to wait for who it is; false, and the refusal counted, if too many are waited for.
+
+        This is for its greenlet to call, not when it is accepted: of ten thousand
+        clients that come at once, and have all said who they are, many are
+        accepted before the first greenlet runs.
+        """
+        if self.handshakes >= self._max_handshakes:
+            return self._refuse(RefusalReason.MAX_HANDSHAKES, self._max_handshakes, address)
         self._strangers.add(address)
         return True
 

@@ -25,6 +25,7 @@ cdef class Chunk:
     cdef bytes data
     cdef Event* events
     cdef size_t room  # how many events there is memory for
+    cdef uint32_t holders[2]  # runs of it that are held: not ready, ready
 
 
 cdef class Run:

@@ -89,8 +89,17 @@ cdef class Run:
     @property
     def memory(self):
         """What the run keeps from being freed: its whole chunk, which other runs may share."""
-        size = PyBytes_GET_SIZE(self.chunk.data) + self.chunk.room * sizeof(Event)
-        return <size_t><PyObject*>self.chunk, <size_t>size + CHUNK_BYTES
+        return <size_t><PyObject*>self.chunk, memory_of(self.chunk)
+
+    def hold(self, bint ready):
+        """One more run is held; see ``events.Run.hold``. A chunk that is held already is free."""
+        self.chunk.holders[ready] += 1
+        return memory_of(self.chunk) if self.chunk.holders[ready] == 1 else 0
+
+    def release(self, bint ready):
+        """The run is held no longer; see ``events.Run.release``."""
+        self.chunk.holders[ready] -= 1
+        return memory_of(self.chunk) if self.chunk.holders[ready] == 0 else 0
 
     @property
     def events(self):
@@ -113,6 +122,10 @@ cdef class Run:
             raise ValueError("the run does not have this number")
         event = self.slots + (<uint64_t>sequence - self.first)
         return self.chunk.data[event.start : event.start + size_of(event)]
+
+
+cdef inline size_t memory_of(Chunk chunk) noexcept:
+    return PyBytes_GET_SIZE(chunk.data) + chunk.room * sizeof(Event) + CHUNK_BYTES
 
 
 cdef Run new_run(Chunk chunk, const Event* events, uint64_t first, uint64_t end, bint void):

@@ -119,8 +119,7 @@ cdef class Batch:
                     self.graph.unlink(event.sender, event.target)
                     continue
                 if kind == FOLLOW and not self.graph.link(event.sender, event.target):
-                    sequence = run.first + index
-                    self.refused.append(Reject(Reason.GRAPH_FULL, run.line(sequence), sequence))
+                    self.refuse(run, run.first + index)
                 user = self.graph.find(event.sender if kind == STATUS else event.target)
                 if user == NULL:
                     continue
@@ -172,6 +171,10 @@ cdef class Batch:
         if self.tape.used - draft.mark < SLICE_BYTES:
             return self.tape.used - draft.mark
         refer(draft, self.tape.used)
+        return 0
+
+    cdef int refuse(self, Run run, uint64_t sequence) except -1:
+        self.refused.append(Reject(Reason.GRAPH_FULL, run.line(sequence), sequence))
         return 0
 
     cdef list payloads(self):

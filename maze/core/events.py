@@ -89,6 +89,17 @@ class Run:
             self._bytes = lines + EVENT_BYTES * len(self.events) + LIST_BYTES
         return id(self.events), self._bytes
 
+    def hold(self, ready: bool) -> int:
+        """One more run is held, among those that are ready or those that are not.
+
+        Returns the bytes of memory that were not held there before.
+        """
+        return self.memory[1]
+
+    def release(self, ready: bool) -> int:
+        """The run is held there no longer. Returns the bytes that are not, either."""
+        return self.memory[1]
+
     def line(self, sequence: int) -> bytes:
         """The bytes of one event."""
         return self.events[sequence - self.first][1]

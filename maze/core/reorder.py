@@ -47,33 +47,6 @@ class ReorderBufferFullError(Exception):
         self.waiting = waiting
 
 
-class Memory:
-    """What some runs keep from being freed; a chunk that several share counts once.
-
-    Of a run that is held the whole chunk is, even if only a part of it is
-    wanted: so many bytes are counted.
-    """
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._chunks: dict[int, int] = {}
-
-    def add(self, run: Run) -> None:
-        """One more run is held."""
-        chunk, size = run.memory
-        count = self._chunks.get(chunk, 0)
-        self._chunks[chunk] = count + 1
-        self.bytes += RUN_BYTES if count else RUN_BYTES + size
-
-    def remove(self, run: Run) -> None:
-        """A run is held no longer."""
-        chunk, size = run.memory
-        count = self._chunks.pop(chunk) - 1
-        if count:
-            self._chunks[chunk] = count
-        self.bytes -= RUN_BYTES if count else RUN_BYTES + size
-
-
 class ReorderBuffer:
     """Restores the order of the sequence.
 
@@ -94,11 +67,15 @@ class ReorderBuffer:
         self._limit = limit
         self._byte_limit = byte_limit
         self._gap_policy = gap_policy
+        self._front = first_sequence
+        self._runs: SortedDict[int, Run] = SortedDict()
         self.reset()
 
     def reset(self) -> None:
         """Forget everything and start again from the first number."""
-        self._runs: SortedDict[int, Run] = SortedDict()
+        for run in self._runs.values():
+            run.release(run.first < self._front)
+        self._runs.clear()
         self._front = self._first_sequence
         self.next_sequence = self._first_sequence
         """the lowest number that was not taken"""
@@ -106,18 +83,10 @@ class ReorderBuffer:
         """how many events can be taken"""
         self.waiting = 0
         """how many events are held behind a gap"""
-        self._ready_memory = Memory()
-        self._waiting_memory = Memory()
-
-    @property
-    def ready_bytes(self) -> int:
-        """The memory kept by what can be taken."""
-        return self._ready_memory.bytes
-
-    @property
-    def waiting_bytes(self) -> int:
-        """The memory kept by what is held behind a gap."""
-        return self._waiting_memory.bytes
+        self.ready_bytes = 0
+        """the memory kept by what can be taken"""
+        self.waiting_bytes = 0
+        """the memory kept by what is held behind a gap"""
 
     @property
     def missing_sequence(self) -> int:
@@ -133,8 +102,13 @@ class ReorderBuffer:
         rejects: list[Reject] = []
         for piece in self._new_pieces(run, rejects):
             self._runs[piece.first] = piece
-            self.waiting += len(piece)
-            self._waiting_memory.add(piece)
+            if piece.first == self._front:
+                self._front = piece.end
+                self.ready += len(piece)
+                self.ready_bytes += piece.hold(True) + RUN_BYTES
+            else:
+                self.waiting += len(piece)
+                self.waiting_bytes += piece.hold(False) + RUN_BYTES
         self._advance()
         return rejects
 
@@ -168,7 +142,7 @@ class ReorderBuffer:
         while self.ready and count < limit:
             run = self._runs.popitem(0)[1]
             self.ready -= len(run)
-            self._ready_memory.remove(run)
+            self.ready_bytes -= run.release(True) + RUN_BYTES
             self.next_sequence = run.end
             taken.append(run)
             count += len(run)
@@ -179,7 +153,7 @@ class ReorderBuffer:
         for run in runs:
             self._runs[run.first] = run
             self.ready += len(run)
-            self._ready_memory.add(run)
+            self.ready_bytes += run.hold(True) + RUN_BYTES
         if runs:
             self.next_sequence = runs[0].first
 
@@ -210,9 +184,10 @@ class ReorderBuffer:
     def _replace(self, held: Run, run: Run) -> None:
         """Put a run in the place of one with the same numbers."""
         self._runs[held.first] = run
-        memory = self._ready_memory if held.first < self._front else self._waiting_memory
-        memory.remove(held)
-        memory.add(run)
+        if held.first < self._front:
+            self.ready_bytes += run.hold(True) - held.release(True)
+        else:
+            self.waiting_bytes += run.hold(False) - held.release(False)
 
     def _overlapping(self, first: int, end: int) -> list[Run]:
         runs = self._runs
@@ -230,8 +205,8 @@ class ReorderBuffer:
             self._front = run.end
             self.ready += len(run)
             self.waiting -= len(run)
-            self._waiting_memory.remove(run)
-            self._ready_memory.add(run)
+            self.waiting_bytes -= run.release(False) + RUN_BYTES
+            self.ready_bytes += run.hold(True) + RUN_BYTES
 
     def _skip_gap(self) -> Reject:
         first = self._front
@@ -243,7 +218,9 @@ class ReorderBuffer:
     def _check(self) -> None:
         """State what must be true at all times; for the tests."""
         cursor, ready, waiting = self.next_sequence, 0, 0
-        ready_memory, waiting_memory = Memory(), Memory()
+        ready_chunks: dict[int, int] = {}
+        waiting_chunks: dict[int, int] = {}
+        count_ready = 0
         assert self.next_sequence <= self._front
         for first, run in self._runs.items():
             assert first == run.first >= cursor
@@ -251,14 +228,17 @@ class ReorderBuffer:
             cursor = run.end
             if run.end <= self._front:
                 ready += len(run)
-                ready_memory.add(run)
+                ready_chunks |= [run.memory]
+                count_ready += 1
             else:
                 assert run.first > self._front
                 waiting += len(run)
-                waiting_memory.add(run)
+                waiting_chunks |= [run.memory]
         assert (self.ready, self.waiting) == (ready, waiting)
-        assert vars(self._ready_memory) == vars(ready_memory)
-        assert vars(self._waiting_memory) == vars(waiting_memory)
+        held_bytes = RUN_BYTES * count_ready + sum(ready_chunks.values())
+        assert self.ready_bytes == held_bytes
+        held_bytes = RUN_BYTES * (len(self._runs) - count_ready) + sum(waiting_chunks.values())
+        assert self.waiting_bytes == held_bytes
 
 
 def _repeated(run: Run, held: Run, sequence: int) -> Reject:

@@ -67,6 +67,21 @@ def test_handshakes_beyond_the_bound_are_closed_and_sessions_do_not_count(start:
         client.expect(b"1|B\n")
 
 
+def test_clients_that_say_at_once_who_they_are_are_never_too_many_handshakes(
+    start: Start,
+) -> None:
+    """However many come before the server gets round to the first."""
+    maze = start(max_handshakes=1)
+    before = [system.create_connection(maze.client_address) for _ in range(300)]
+    for user, client in enumerate(before):  # blocking, so that the server does not run meanwhile
+        client.sendall(b"%d\n" % user)
+    maze.await_sessions(300)
+    assert dict(maze.server.clients.places.refused) == {}
+    for client in before:
+        client.close()
+    maze.await_sessions(0)
+
+
 def test_follow_beyond_the_bound_is_notified_but_does_not_hold(
     start: Start, log: LogCapture
 ) -> None:

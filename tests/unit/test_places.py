@@ -57,12 +57,13 @@ def test_an_address_has_so_many_places_and_others_are_not_concerned() -> None:
 
 def test_only_so_many_may_be_yet_to_say_who_they_are() -> None:
     taken = places(max_handshakes=1)
-    assert [taken.admit(peer(port)) for port in (1, 2)] == [True, False]
+    assert all(taken.admit(peer(port)) for port in range(1, 6))
+    assert [taken.greet(peer(port)) for port in (1, 2)] == [True, False]
     taken.recognise(peer(1))
-    assert [taken.admit(peer(port)) for port in (3, 4)] == [True, False]
+    assert [taken.greet(peer(port)) for port in (3, 4)] == [True, False]
     taken.leave(peer(3))
     assert taken.handshakes == 0
-    assert taken.admit(peer(5))
+    assert taken.greet(peer(5))
     assert taken.refused == {"max_handshakes": 2}
 
 
@@ -71,6 +72,7 @@ def test_nothing_is_kept_of_those_who_have_left() -> None:
     for number in range(10):
         address = peer(number, f"192.0.2.{number}")
         taken.admit(address)
+        taken.greet(address)
         taken.admit(peer(number, "192.0.2.100"))
         if number % 2:
             taken.recognise(address)

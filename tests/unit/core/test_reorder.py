@@ -2,13 +2,11 @@
 
 import itertools
 from collections.abc import Iterable
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
 from maze.core import Decoder, Reason, Reject, ReorderBuffer, ReorderBufferFullError, Run
-from maze.core.reorder import RUN_BYTES, Memory
+from maze.core.reorder import RUN_BYTES
 
 LARGEST = 2**63 - 1
 
@@ -543,19 +541,27 @@ def test_fail_raises_beyond_the_bytes_and_says_how_many() -> None:
 
 
 def test_a_chunk_that_several_runs_keep_counts_once_and_until_the_last_has_gone() -> None:
-    memory = Memory()
-    one, other, alone = (
-        cast(Run, SimpleNamespace(memory=held)) for held in [(7, 5_000), (7, 5_000), (8, 100)]
-    )
-    memory.add(one)
-    memory.add(other)
-    memory.add(alone)
-    assert memory.bytes == 5_100 + 3 * RUN_BYTES
-    memory.remove(one)
-    assert memory.bytes == 5_100 + 2 * RUN_BYTES
-    memory.remove(other)
-    memory.remove(alone)
-    assert vars(memory) == vars(Memory())
+    """How much a run keeps differs: in the compiled twin half of a chunk keeps all of it."""
+    lines = [b"%0998d|B\n" % number for number in (*range(2, 12), *range(22, 32))]
+    one, other = Decoder().feed(b"".join(lines))[0]
+    chunks = dict(each.memory for each in (one, other))
+    buffer = filled(one, other)
+    assert buffer.waiting_bytes == sum(chunks.values()) + 2 * RUN_BYTES
+    buffer.add(run(1))
+    assert buffer.waiting_bytes == other.memory[1] + RUN_BYTES
+    buffer.take_ready()
+    assert buffer.waiting_bytes == other.memory[1] + RUN_BYTES
+    buffer.give_up_gaps()
+    assert buffer.ready_bytes == other.memory[1] + RUN_BYTES
+
+
+def test_a_run_of_which_the_buffer_was_reset_can_be_held_again() -> None:
+    runs = run(1), run(3, 5)
+    buffer = filled(*runs)
+    buffer.reset()
+    for each in runs:
+        buffer.add(each)
+    assert buffer.ready_bytes + buffer.waiting_bytes > 0
 
 
 def test_when_the_source_has_left_every_gap_is_given_up_in_order() -> None:
