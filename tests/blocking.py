@@ -38,6 +38,7 @@ TICKS = 5
 TOLERANCE = 0.95
 """a sleep is never of exactly the length that was asked for"""
 ENABLED: bool = config.monitor_thread
+config.print_blocking_reports = False  # they are long, and many
 
 warnings.filterwarnings("ignore", "Unable to monitor memory usage")  # nobody has asked for it
 

@@ -48,7 +48,6 @@ def watched(method: str, code: str) -> str:
             "PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent))),
             "GEVENT_MONITOR_THREAD_ENABLE": "1",
             "GEVENT_MAX_BLOCKING_TIME": "0.1",
-            "GEVENT_MONITOR_PRINT_BLOCKING_REPORTS": "0",
         },
         capture_output=True,
         text=True,
