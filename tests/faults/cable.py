@@ -6,11 +6,11 @@ processes that are started here, and it goes when they do.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
 from end_to_end.peers import until
@@ -79,12 +79,10 @@ class Cable:
         self._ip(self._far, "link set far down")
 
     def _lay(self) -> None:
-        ours = _namespace(os.getpid())
         self._near = self._start(["unshare", "-r", "-n", "sleep", "1000"])
-        until(lambda: _namespace(self._near.pid) != ours, "the near namespace")
-        theirs = _namespace(self._near.pid)
+        until(lambda: _sleeps(self._near), "the near namespace")
         self._far = self._start([*self.near(), "unshare", "-n", "sleep", "1000"])
-        until(lambda: _namespace(self._far.pid) not in (ours, theirs), "the far namespace")
+        until(lambda: _sleeps(self._far), "the far namespace")
         self._ip(self._near, f"link add near type veth peer name far netns {self._far.pid}")
         for end, name, address in ((self._near, "near", NEAR), (self._far, "far", FAR)):
             self._ip(end, "link set lo up")
@@ -106,8 +104,9 @@ def _inside(process: subprocess.Popen[bytes]) -> list[str]:
     return ["nsenter", "--preserve-credentials", "-U", "-n", "-t", str(process.pid)]
 
 
-def _namespace(process: int) -> str:
-    return os.readlink(f"/proc/{process}/ns/net")
+def _sleeps(process: subprocess.Popen[bytes]) -> bool:
+    """Whether the namespace is made and its users are known: then the program has begun."""
+    return Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n"
 
 
 # ``python -c TALK HOST PORT`` connects and sends what it is told.
