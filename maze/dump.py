@@ -27,8 +27,16 @@ STACKS = 50
 """the most stacks in one dump: those where most stand"""
 FRAMES = 30
 """the most calls shown of a stack: the innermost"""
-OBJECTS = 20_000
-"""looked at before anybody else may run: some 2 ms"""
+OBJECTS = 5_000
+GREENLETS = 200
+"""looked at before everybody else may run: some 1 ms each"""
+PAUSE = 0.001
+"""A sleep of 0 would let the others take one step each; an event needs several."""
+
+Call = tuple[str, int, str] | str
+"""(file, line, function), or a remark"""
+Stack = tuple[Call, ...]
+NATIVE, MORE = "native thread", "  ..."
 
 
 class Dump:
@@ -55,16 +63,18 @@ class Dump:
         stacks = Counter(_stacks())
         log.info("dump_stacks", greenlets_and_threads=stacks.total(), stacks=len(stacks))
         for stack, count in stacks.most_common(STACKS):
-            log.info("dump_stack", count=count, stack=stack)
+            log.info("dump_stack", count=count, stack=_shown(stack))
 
 
-def _stacks() -> Iterator[str]:
+def _stacks() -> Iterator[Stack]:
     for number, frame in sys._current_frames().items():
         if number != threading.get_ident():
-            yield f"native thread\n{_shown(frame)}"
-    for one in _greenlets():
+            yield (*_stack(frame), NATIVE)
+    for count, one in enumerate(_greenlets()):
+        if count % GREENLETS == 0:
+            gevent.sleep(PAUSE)
         if one.gr_frame is not None:  # else it has ended, or not begun, or it is this one
-            yield _shown(one.gr_frame)
+            yield _stack(one.gr_frame)
 
 
 def _greenlets() -> Iterator[greenlet]:
@@ -75,16 +85,24 @@ def _greenlets() -> Iterator[greenlet]:
         del objects[-OBJECTS:]
         yield from [each for each in piece if issubclass(type(each), greenlet)]
         del piece
-        gevent.sleep(0)
+        gevent.sleep(PAUSE)
 
 
-def _shown(frame: FrameType | None) -> str:
-    """A stack, outermost call first, without the source's text, which would have to be read."""
-    calls: list[str] = []
-    while frame is not None and len(calls) < FRAMES:
+def _stack(frame: FrameType | None) -> Stack:
+    """The innermost calls, and nothing that would keep the frames."""
+    calls: list[Call] = []
+    while frame is not None:
+        if len(calls) == FRAMES:
+            calls.append(MORE)
+            break
         code = frame.f_code
-        calls.append(f"  {code.co_filename}:{frame.f_lineno} {code.co_qualname}")
+        calls.append((code.co_filename, frame.f_lineno, code.co_qualname))
         frame = frame.f_back
-    if frame is not None:
-        calls.append("  ...")
-    return "\n".join(reversed(calls))
+    return tuple(calls)
+
+
+def _shown(stack: Stack) -> str:
+    """A stack, outermost call first, without the source's text, which would have to be read."""
+    return "\n".join(
+        call if isinstance(call, str) else "  {}:{} {}".format(*call) for call in reversed(stack)
+    )
