@@ -42,6 +42,7 @@ cdef class Outbox(Recipient):
     """The queue of one recipient, and the payloads that were sent in part; see ``outbox.Outbox``."""
 
     cdef readonly Py_ssize_t queued_bytes
+    cdef readonly Py_ssize_t pushed_bytes
     cdef readonly Py_ssize_t sent_bytes
     cdef public bint writing
     cdef public bint sealed
@@ -64,6 +65,7 @@ cdef class Outbox(Recipient):
     def push(self, Payload payload not None):
         """Queue a payload."""
         self.queued_bytes += payload.size
+        self.pushed_bytes += payload.size
         self.held.bytes += payload.hold()
         self.queue.put(payload)
 

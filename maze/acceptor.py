@@ -24,7 +24,8 @@ from gevent.socket import socket
 from maze.logs import Throttle
 
 if TYPE_CHECKING:
-    from maze.net import Address, Handler
+    from maze.net import Handler
+    from maze.peer import Address
 
 log = structlog.get_logger()
 

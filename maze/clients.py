@@ -11,7 +11,8 @@ from gevent.socket import socket
 from maze.core import parse_number
 from maze.gate import Connection, Gate
 from maze.handshake import HandshakeError, HandshakeReason
-from maze.net import Address, current_greenlet, peer_name
+from maze.net import current_greenlet
+from maze.peer import Address, Peer
 from maze.places import Places
 from maze.router import Router
 from maze.session import CloseReason, Session
@@ -32,6 +33,7 @@ class ClientPort:
         self._handshakes: set[Greenlet[..., Any]] = set()
         self.handshake_rejects = gate.rejects.counts
         self.sessions_closed: Counter[CloseReason] = Counter()
+        self.sent_bytes_of_closed = 0
         self.discarded_bytes = 0
         self._empty = Event()
         self._empty.set()
@@ -40,7 +42,7 @@ class ClientPort:
         """Serve one connection; the StreamServer spawns a greenlet for it."""
         if not self.places.greet(address):
             return
-        peer = peer_name(address)
+        peer = Peer(address)
         greenlet = current_greenlet()
         self._handshakes.add(greenlet)
         try:
@@ -74,6 +76,7 @@ class ClientPort:
         """A session has ended."""
         del self.sessions[session]
         self.sessions_closed[reason] += 1
+        self.sent_bytes_of_closed += session.sent_bytes
         if not self.sessions:
             self._empty.set()
 

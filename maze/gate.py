@@ -11,7 +11,7 @@ from gevent.socket import socket
 from maze.certificates import Context
 from maze.core import parse_number
 from maze.handshake import HandshakeError, HandshakeReason, HandshakeRejects
-from maze.net import Address
+from maze.peer import Address
 from maze.settings import Settings
 from maze.tls import TlsConnection
 from maze.units import Network

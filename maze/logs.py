@@ -17,10 +17,25 @@ from typing import Any, Protocol
 
 import structlog
 
+from maze.log_lines import PROCESSORS
+
 QUEUE_LINES = 10_000
 FLUSH_SECONDS = 2.0
 SHOWN_BYTES = 80
 """how much of a line that was not understood is shown"""
+
+
+class Trace:
+    """Whether lines about single chunks, batches and payloads are wanted: only at debug.
+
+    Whoever writes them looks here first, as even a line that is thrown away costs 2 us.
+    """
+
+    def __init__(self) -> None:
+        self.is_on = False
+
+
+TRACE = Trace()
 
 
 class Stream(Protocol):
@@ -111,6 +126,7 @@ def configure(
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *PROCESSORS,
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer() if form == "json" else _render_text,
     ]
@@ -121,6 +137,7 @@ def configure(
             line = processor(None, "warning", line)
         return str(line)
 
+    TRACE.is_on = level == "debug"
     writer = LineWriter(stream or Descriptor(_standard_error()), limit, report)
     structlog.configure(
         processors=processors,
@@ -143,6 +160,7 @@ def _standard_error() -> int:
 
 def set_level(level: str) -> None:
     """From here on log every line of at least ``level``."""
+    TRACE.is_on = level == "debug"
     structlog.configure(
         **structlog.get_config()
         | {

@@ -15,8 +15,8 @@ from gevent import Greenlet
 from gevent.socket import socket as GeventSocket  # noqa: N812
 
 from maze.acceptor import Acceptor, Places
+from maze.peer import Address
 
-Address = tuple[str, int] | tuple[str, int, int, int]
 Handler = Callable[[GeventSocket, Address], None]
 
 _ESTABLISHED = 1  # TCP_ESTABLISHED in <netinet/tcp.h>; tcp_info starts with the state
@@ -80,12 +80,6 @@ class Port:
 def current_greenlet() -> Greenlet[..., Any]:
     """The greenlet that runs; every connection has one."""
     return cast("Greenlet[..., Any]", gevent.getcurrent())
-
-
-def peer_name(address: Address) -> str:
-    """``host:port``, the host in brackets if it is IPv6."""
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def has_finished(sock: GeventSocket) -> bool:

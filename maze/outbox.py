@@ -46,9 +46,10 @@ class Outbox(Recipient):
     """The queue of one recipient, and the payloads that were sent in part.
 
     ``descriptor`` is that of the client's socket, which does not block.
-    ``queued_bytes`` is what waits for this client, ``sent_bytes`` what the
-    kernel has taken for it. While ``writing`` is true, its owner sends, and
-    ``flush`` does nothing. While ``sealed`` is true, ``send_sealed`` sends.
+    ``queued_bytes`` is what waits for this client, ``pushed_bytes`` all that ever
+    came for it, ``sent_bytes`` what of that the kernel has taken. While ``writing``
+    is true, its owner sends, and ``flush`` does nothing. While ``sealed`` is true,
+    ``send_sealed`` sends.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Outbox(Recipient):
         "_in_hand",
         "_parts",
         "_queue",
+        "pushed_bytes",
         "queued_bytes",
         "sealed",
         "sent_bytes",
@@ -66,6 +68,7 @@ class Outbox(Recipient):
     def __init__(self, user: int, descriptor: int, queue: Queue, held: Held) -> None:
         super().__init__(user)
         self.queued_bytes = 0
+        self.pushed_bytes = 0
         self.sent_bytes = 0
         self.writing = False
         self.sealed = False
@@ -78,6 +81,7 @@ class Outbox(Recipient):
     def push(self, payload: Payload) -> None:
         """Queue a payload."""
         self.queued_bytes += payload.size
+        self.pushed_bytes += payload.size
         self._held.bytes += payload.hold()
         self._queue.put(payload)
 

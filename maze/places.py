@@ -12,7 +12,7 @@ from enum import StrEnum
 import structlog
 
 from maze.logs import Throttle
-from maze.net import Address, peer_name
+from maze.peer import Address, Peer
 from maze.settings import Settings
 
 log = structlog.get_logger()
@@ -97,7 +97,7 @@ class Places:
             log.warning(
                 "client_refused",
                 reason=reason.value,
-                client=peer_name(address),
+                client=Peer(address),
                 limit=limit,
                 **({"suppressed": suppressed} if suppressed else {}),
             )

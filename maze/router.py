@@ -12,18 +12,24 @@ event is behind in the same stream.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 import gevent
+import structlog
 from gevent.event import Event
 
-from maze.core import Fanout, FollowGraph, Payload, ReorderBuffer, Run
+from maze.core import Fanout, FollowGraph, Payload, Recipient, ReorderBuffer, Run
+from maze.logs import TRACE
+from maze.meter import Meter
 from maze.rejects import RejectLog
 from maze.settings import Settings
 from maze.twin import Held
 
 if TYPE_CHECKING:
     from maze.session import Session
+
+log = structlog.get_logger()
 
 BATCH_EVENTS = 16_384
 """Events routed in one go, and read ahead for it; more adds latency and saves little."""
@@ -53,6 +59,7 @@ class Router:
         )
         self.fanout = Fanout(FollowGraph(settings.max_users, settings.max_follows))
         self.routed_events = 0
+        self.meter = Meter()
         self.held = Held()
         self._sessions: dict[Session, None] = {}
         self._full: dict[Session, None] = {}
@@ -72,9 +79,15 @@ class Router:
         Raises ReorderBufferFullError if a gap did not fill and the policy is to fail.
         """
         ready = self.reorder.ready
+        received = 0
         for run in runs:
+            if not run.void:
+                received += len(run)
             self._rejects.record(self.reorder.add(run), peer)
-        self._rejects.record(self.reorder.enforce_limit(), peer)
+        try:
+            self._rejects.record(self.reorder.enforce_limit(), peer)
+        finally:
+            self.meter.arrived(received, self.reorder)
         self._announce()
         if not self._source_may_read.is_set():
             self._source_may_read.wait()
@@ -93,6 +106,7 @@ class Router:
         self._idle.wait()
         self.fanout.graph.clear()
         self.reorder.reset()
+        self.meter.forgot()
 
     # For the sessions.
 
@@ -115,6 +129,7 @@ class Router:
             self.fanout.graph.disconnect(session)
         except Exception:
             self._fail("graph")
+        self.meter.latency.left(session)
         self.has_room(session)  # it holds nothing any more
 
     def has_room(self, session: Session) -> None:
@@ -123,6 +138,8 @@ class Router:
             del self._full[session]
         if self._waits_for_room and not self._lacks_room():
             self._room.set()
+        if self.meter.latency.behind:
+            self.meter.latency.progressed(session)
 
     # For the server.
 
@@ -194,6 +211,7 @@ class Router:
         taken the batch before is never over the bound.
         """
         settings = self._settings
+        started = monotonic()
         runs = self.reorder.take_ready(BATCH_EVENTS)
         payloads, rest = self.fanout.route(
             runs, settings.client_buffer // 2, settings.total_buffer // 2
@@ -204,12 +222,18 @@ class Router:
         for session, payload in cast("list[tuple[Session, Payload]]", payloads):
             session.push(payload)
             sessions.append(session)
-        self.routed_events += _events(runs) - _events(rest)
+        events = _events(runs) - _events(rest)
+        self.routed_events += events
+        self.meter.routed(events, monotonic() - started)
+        if TRACE.is_on:
+            self._trace(runs[0].first, events, payloads)
         return sessions
 
     def _flush(self, sessions: list[Session]) -> None:
         """Have every session send what its client takes at once."""
         limit = self._settings.client_buffer
+        latency = self.meter.latency
+        ready_since = latency.due(self.reorder.next_sequence)
         for first in range(0, len(sessions), FLUSH_SESSIONS):
             if first:
                 gevent.sleep(0)  # ten thousand sends take a tenth of a second
@@ -217,6 +241,29 @@ class Router:
                 session.flush()
                 if session.queued_bytes > limit:
                     self._full[session] = None
+                if ready_since:
+                    latency.flushed(session, ready_since)
+
+    def _trace(self, first: int, events: int, payloads: list[tuple[Recipient, Payload]]) -> None:
+        """At debug: a line for the batch, and one for each session that gets something of it."""
+        batch = self.meter.batches
+        log.debug(
+            "batch_routed",
+            batch=batch,
+            first=first,
+            last=self.reorder.next_sequence - 1,
+            routed_events=events,
+            sessions=len(payloads),
+        )
+        for session, payload in cast("list[tuple[Session, Payload]]", payloads):
+            log.debug(
+                "payload_queued",
+                batch=batch,
+                user=session.user,
+                client=session.peer,
+                payload_bytes=payload.size,
+                ends_at_byte=session.pushed_bytes,
+            )
 
 
 def _events(runs: list[Run]) -> int:

@@ -9,6 +9,7 @@ import gevent
 import structlog
 
 from maze import logs
+from maze.admin import Admin
 from maze.dump import Dump
 from maze.limits import raise_descriptor_limit
 from maze.memory import tune_memory
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server = MazeServer(settings)
         reloader = Reloader(server, lambda: parse_settings(arguments))
         gevent.signal_handler(signal.SIGHUP, reloader.reload)
-        return _serve(server, writer)
+        admin = Admin(server, writer) if settings.admin_port else None
+        return _serve(server, writer, admin)
     except SettingsError as error:
         print(f"maze: {error}", file=sys.stderr)
         return 2
@@ -46,21 +48,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         writer.close()
 
 
-def _serve(server: MazeServer, writer: logs.LineWriter) -> int:
+def _serve(server: MazeServer, writer: logs.LineWriter, admin: Admin | None) -> int:
     raise_descriptor_limit()
     tune_memory()
     try:
+        if admin:
+            admin.start()
         server.start()
+        _run(server, writer)
     except (ListenError, TrailError) as error:
         print(f"maze: {error}", file=sys.stderr)
         return 1
+    finally:
+        if admin:
+            admin.stop()
+    return 1 if server.failed else 0
+
+
+def _run(server: MazeServer, writer: logs.LineWriter) -> None:
+    """From ready to stopped."""
     supervisor = Supervisor()
     _stop_on_signal(server, supervisor)
     gevent.signal_handler(signal.SIGUSR2, Dump(server, writer).write)
     supervisor.ready(_status(server))
     server.wait()
     supervisor.stopping()
-    return 1 if server.failed else 0
 
 
 def _status(server: MazeServer) -> str:

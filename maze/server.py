@@ -13,7 +13,8 @@ from maze.core import TWIN
 from maze.gate import Gate
 from maze.limits import clients_that_fit
 from maze.logs import FLUSH_SECONDS
-from maze.net import Address, ListenError, Port
+from maze.net import ListenError, Port
+from maze.peer import Address
 from maze.rejects import RejectLog
 from maze.router import Router
 from maze.settings import Settings
@@ -63,6 +64,8 @@ class MazeServer:
         self._stopping = False
         self._stopped = Event()
         self._deadline = 0.0  # of the drain
+        self.state = "starting"
+        """then ready, draining, stopped"""
         self.failed = False
         """router, decoder or graph raised an exception; whoever runs the server should exit
         with an error, so that it is started again"""
@@ -92,6 +95,7 @@ class MazeServer:
         except ListenError:
             self._close()
             raise
+        self.state = "ready"
         log.info(
             "ready",
             core=TWIN,
@@ -119,6 +123,7 @@ class MazeServer:
 
         Takes at most the drain timeout.
         """
+        self.state = "draining"
         timeout = self.settings.drain_timeout
         log.info("draining", sessions=len(self.clients.sessions), timeout_seconds=timeout)
         self._close_ports()
@@ -134,6 +139,7 @@ class MazeServer:
         if self._stopping:
             return
         self._stopping = True
+        self.state = "stopped"
         try:
             self._close()
         finally:

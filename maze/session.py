@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import gevent
@@ -24,6 +25,7 @@ from gevent.queue import SimpleQueue
 from gevent.socket import socket, wait_write
 
 from maze.net import current_greenlet, has_vanished, unacknowledged_bytes
+from maze.peer import Peer
 from maze.twin import Outbox
 
 if TYPE_CHECKING:
@@ -53,12 +55,14 @@ class CloseReason(StrEnum):
     """the server stopped, and the client had taken all it was to get"""
     STOPPED = "stopped"
     """the server stopped before the client had taken all it was to get"""
+    OPERATOR = "operator"
+    """an operator disconnected it, through the admin port"""
     FAILED = "failed"
     """by a fault of the server, whose traceback is in the log"""
 
 
-LOUD = {CloseReason.STALLED, CloseReason.SLOW, CloseReason.STOPPED}
-"""the server ended the session and bytes were lost: logged as a warning"""
+LOUD = {CloseReason.STALLED, CloseReason.SLOW, CloseReason.STOPPED, CloseReason.OPERATOR}
+"""the server ended the session and bytes may be lost: logged as a warning"""
 
 
 class StalledError(Exception):
@@ -76,12 +80,14 @@ class Session(Outbox):
         "_sock",
         "_watcher",
         "_woken",
+        "opened_at",
         "peer",
     )
 
-    def __init__(self, user: int, sock: socket, peer: str, port: ClientPort) -> None:
+    def __init__(self, user: int, sock: socket, peer: Peer, port: ClientPort) -> None:
         super().__init__(user, sock.fileno(), SimpleQueue(), port.router.held)
         self.peer = peer
+        self.opened_at = monotonic()
         self._sock = sock
         self._port = port
         self._greenlet = current_greenlet()

@@ -6,6 +6,7 @@ flag wins over the variable, the variable over the file, the file over the
 default. The layering itself is ConfigArgParse's.
 """
 
+import ipaddress
 import os
 import sys
 import tomllib
@@ -16,7 +17,18 @@ from typing import IO, Any, NoReturn
 import configargparse
 
 from maze import __version__
-from maze.units import Network, choice, duration, file, host, ranges, size, whole
+from maze.units import (
+    Network,
+    choice,
+    duration,
+    file,
+    host,
+    port_or_free,
+    ranges,
+    secret,
+    size,
+    whole,
+)
 
 GROUPS = {
     "ports": "Ports",
@@ -25,6 +37,7 @@ GROUPS = {
     "clients": "User clients",
     "access": "TLS, and who is let in",
     "life": "Life",
+    "admin": "Watching",
     "log": "Log",
 }
 
@@ -53,8 +66,8 @@ def _duration(group: str, default: str, low: str, high: str, text: str) -> Any:
     return option(group, default, duration(low, high), text, f"{low} to {high}")
 
 
-def _host(default: str, text: str) -> Any:
-    return option("ports", default, host, text, "host name or address")
+def _host(default: str, text: str, group: str = "ports") -> Any:
+    return option(group, default, host, text, "host name or address")
 
 
 def _file(text: str) -> Any:
@@ -154,6 +167,22 @@ class Settings:
         "life", "10s", "0s", "1h", "time clients have, on shutdown, to take what waits for them"
     )
 
+    admin_host: str = _host("127.0.0.1", "address of the admin port, for operators only", "admin")
+    admin_port: int = option(
+        "admin",
+        "9095",
+        port_or_free,
+        "its port; 0 turns it off, free picks a free one",
+        "0 to 65535 or free",
+    )
+    admin_token: str = option(
+        "admin",
+        "none",
+        secret(16, 256),
+        "what operators have to show; required if admin-host is not this machine alone",
+        "16 to 256 characters",
+    )
+
     log_level: str = option(
         "log",
         "info",
@@ -215,7 +244,28 @@ def parse_settings(
         log_level_variable = "LOG_LEVEL"
     parser = _parser({"log_level": log_level_variable})
     values = vars(parser.parse_args(arguments, env_vars=variables))
-    return Settings(**{spec.name: values[spec.name] for spec in fields(Settings)})
+    settings = Settings(**{spec.name: values[spec.name] for spec in fields(Settings)})
+    if fault := admin_fault(settings):
+        parser.error(fault)
+    return settings
+
+
+def admin_fault(settings: Settings) -> str | None:
+    """What is wrong with the admin port's options taken together, if anything is."""
+    if not settings.admin_port or settings.admin_token or is_loopback(settings.admin_host):
+        return None
+    return (
+        f"--admin-host {settings.admin_host} can be reached from other machines: set "
+        "MAZE_ADMIN_TOKEN to a secret of 16 characters or more, or --admin-port 0"
+    )
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a host is this machine alone; a name other than localhost is taken not to be."""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name.lower() == "localhost"
 
 
 class _TomlFile(configargparse.ConfigFileParser):  # type: ignore[misc]
@@ -273,7 +323,7 @@ def _parser(variables: Mapping[str, str]) -> _Parser:
             flag_of(spec.name),
             env_var=variables.get(spec.name, variable_of(spec.name)),
             type=_named(spec, parser),
-            default=spec.default,
+            default=meta["default"],
             metavar=_metavar(spec),
             help=f"{meta['help']} (default {meta['default']})",
         )

@@ -8,10 +8,12 @@ from gevent import Greenlet
 from gevent.event import Event
 from gevent.socket import socket
 
-from maze.core import Decoder, ReorderBufferFullError
+from maze.core import Decoder, ReorderBufferFullError, Run
 from maze.gate import Connection, Gate
 from maze.handshake import HandshakeError, HandshakeReason
-from maze.net import Address, current_greenlet, has_finished, peer_name
+from maze.logs import TRACE
+from maze.net import current_greenlet, has_finished
+from maze.peer import Address, Peer
 from maze.rejects import RejectLog
 from maze.router import Router
 from maze.settings import Settings
@@ -21,6 +23,9 @@ log = structlog.get_logger()
 
 CHUNK_BYTES = 256 * 1024
 """One recv: with a fifth of broadcasts it gives each client some 50 KB, a send's best size."""
+
+SHOWN_RUNS = 20
+"""of one chunk, in a line of the log"""
 
 
 MOST_OPENING = 100
@@ -41,15 +46,16 @@ class SourcePort:
         self._rejects = rejects
         self.gate = gate
         self._opening = 0
-        self._sources: dict[socket, str] = {}
+        self._sources: dict[socket, Peer] = {}
         self._expected = 0
         self._ending = False
         self._left = Event()
         self._greenlets: set[Greenlet[..., Any]] = set()
         self.refused = 0
+        self.received_bytes = 0
 
     @property
-    def sources(self) -> list[str]:
+    def sources(self) -> list[Peer]:
         """The peers of the connected sources."""
         return list(self._sources.values())
 
@@ -69,7 +75,7 @@ class SourcePort:
 
     def _open(self, sock: socket, address: Address) -> None:
         """Serve the connection if the gate lets it in."""
-        peer = peer_name(address)
+        peer = Peer(address)
         self._opening += 1
         try:
             if self._opening > MOST_OPENING:
@@ -88,7 +94,7 @@ class SourcePort:
             if isinstance(connection, TlsConnection):
                 connection.finish()
 
-    def _serve(self, sock: socket, connection: Connection, peer: str) -> None:
+    def _serve(self, sock: socket, connection: Connection, peer: Peer) -> None:
         if not self._admit(sock, peer):
             self.refused += 1
             log.warning("source_refused", source=peer, connected=self.sources)
@@ -111,7 +117,7 @@ class SourcePort:
         rejected = {reason.value: count for reason, count in self._rejects.counts.items()}
         return Counter({"routed_events": self._router.routed_events, **rejected})
 
-    def _admit(self, sock: socket, peer: str) -> bool:
+    def _admit(self, sock: socket, peer: Peer) -> bool:
         """Give the source a place, waiting for one that is about to be free."""
         while self._ending or len(self._sources) >= self._settings.max_sources:
             staying = [other for other in self._sources if not has_finished(other)]
@@ -126,11 +132,14 @@ class SourcePort:
         self._sources[sock] = peer
         return True
 
-    def _read(self, connection: Connection, peer: str) -> None:
+    def _read(self, connection: Connection, peer: Peer) -> None:
         """Read until the source ends, is cut off, or has to be closed."""
         decoder = Decoder(self._settings.line_limit)
         while data := _receive(connection, peer):
             runs, rejects = decoder.feed(data)
+            self.received_bytes += len(data)
+            if TRACE.is_on:
+                _trace(len(data), runs, peer)
             self._rejects.record(rejects, peer)
             try:
                 self._router.submit(runs, peer)
@@ -148,7 +157,19 @@ class SourcePort:
         self._rejects.record(decoder.finish(), peer)
 
 
-def _receive(connection: Connection, peer: str) -> bytes:
+def _trace(size: int, runs: list[Run], peer: Peer) -> None:
+    """At debug: which numbers a chunk brought."""
+    shown_runs = [f"{run.first}-{run.end - 1}" for run in runs[:SHOWN_RUNS]]
+    log.debug(
+        "chunk_received",
+        source=peer,
+        chunk_bytes=size,
+        received_events=sum(len(run) for run in runs if not run.void),
+        sequences=",".join(shown_runs) + (",..." if len(runs) > SHOWN_RUNS else ""),
+    )
+
+
+def _receive(connection: Connection, peer: Peer) -> bytes:
     """The next bytes; none at the end of the stream, however it came about."""
     try:
         return connection.recv(CHUNK_BYTES)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
+from maze.peer import Peer
 from maze.session import CloseReason, Session
 from maze.tls import TlsConnection
 
@@ -24,7 +25,7 @@ class TlsSession(Session):
 
     __slots__ = ("_flushed", "_held_bytes", "_tls")
 
-    def __init__(self, user: int, connection: TlsConnection, peer: str, port: ClientPort) -> None:
+    def __init__(self, user: int, connection: TlsConnection, peer: Peer, port: ClientPort) -> None:
         super().__init__(user, connection.sock, peer, port)
         self.sealed = True
         self._tls = connection

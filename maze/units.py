@@ -11,6 +11,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 Network = IPv4Network | IPv6Network
 
+FREE_PORT = -1
+
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _BYTES = {
     "B": 1,
@@ -82,6 +84,37 @@ def choice(*words: str) -> Callable[[str], str]:
         return word
 
     return parse
+
+
+def secret(least: int, most: int) -> Callable[[str], str]:
+    """Printable ASCII without blanks, of so many characters, or ``none``: then it is empty.
+
+    What is wrong with a secret is said without the secret.
+    """
+
+    def parse(text: str) -> str:
+        word = text.strip()
+        if word.lower() == "none":
+            return ""
+        plain = word.isascii() and word.isprintable() and " " not in word
+        if not plain or not least <= len(word) <= most:
+            raise ValueError(
+                f"the value (not shown) is no secret: {least} to {most} printable ASCII "
+                "characters without blanks, or none"
+            )
+        return word
+
+    return parse
+
+
+def port_or_free(text: str) -> int:
+    """A port, 0 for none at all, or the word ``free`` for any that is free: then it is -1."""
+    if text.strip().lower() == "free":
+        return FREE_PORT
+    try:
+        return whole(0, 65535)(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or free") from None
 
 
 def host(text: str) -> str:

@@ -25,7 +25,7 @@ log = logging.getLogger("simulator")
 
 COMMAND = (
     *(sys.executable, "-m", "maze.serve"),
-    *("--source-port", "0", "--client-port", "0", "--log-format", "json"),
+    *("--source-port", "0", "--client-port", "0", "--admin-port", "0", "--log-format", "json"),
 )
 READY_TIMEOUT = 30.0  # seconds
 STOP_TIMEOUT = 15.0  # seconds; a server that drains may take ten

@@ -14,6 +14,7 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from maze.core._events import LETTERS
 from maze.core._events cimport (
     BROADCAST, FOLLOW, PRIVATE, STATUS, UNFOLLOW, Event, Run, kind_of, size_of
 )
@@ -37,16 +38,33 @@ cdef struct Buffer:
     size_t used
     size_t room
 
+cdef struct Tally:
+    uint64_t events
+    uint64_t deliveries
+    uint64_t delivered_bytes
+
 
 cdef class Fanout:
     """Routes runs; see ``fanout.Fanout``."""
 
     cdef readonly FollowGraph graph
     cdef readonly list refused
+    cdef Tally counted[STATUS + 1]  # by Kind
 
     def __init__(self, FollowGraph graph not None):
         self.graph = graph
         self.refused = []
+
+    def tallies(self):
+        """What was routed since the start, by event type; see ``fanout.Fanout.tallies``."""
+        return {
+            LETTERS[kind]: (
+                self.counted[kind].events,
+                self.counted[kind].deliveries,
+                self.counted[kind].delivered_bytes,
+            )
+            for kind in range(FOLLOW, STATUS + 1)
+        }
 
     def route(self, list runs not None, payload_bytes=sys.maxsize, batch_bytes=sys.maxsize):
         """Route the events of the runs, in order, up to a bound; see ``fanout.Fanout.route``."""
@@ -55,6 +73,8 @@ cdef class Fanout:
         cdef Py_ssize_t index
         cdef size_t routed
         batch.graph = self.graph
+        batch.tallies = self.counted
+        batch.everybody = len(self.graph.recipients)
         batch.payload_bytes = payload_bytes
         batch.batch_bytes = batch_bytes
         batch.touched = []
@@ -79,6 +99,8 @@ cdef class Batch:
     """The state of one call of ``route``."""
 
     cdef FollowGraph graph
+    cdef Tally* tallies  # of the Fanout that calls, which outlives the batch
+    cdef uint64_t everybody
     cdef Buffer tape
     cdef size_t line_bytes, stored_bytes, payload_bytes, batch_bytes
     cdef list touched  # the recipients that got something of their own
@@ -105,15 +127,20 @@ cdef class Batch:
         cdef bint wide
         cdef User* user
         cdef Drafts* drafts
+        cdef Tally* tally
         for index in range(count):
             event = run.slots + index
             kind = kind_of(event)
             size = size_of(event)
             line = data + event.start
             wide = size <= WIDE and event.start + WIDE <= data_size
+            tally = self.tallies + kind
+            tally.events += 1
             if kind == BROADCAST:
                 append(&self.tape, line, size, wide)
                 self.stored_bytes += size
+                tally.deliveries += self.everybody
+                tally.delivered_bytes += size * self.everybody
             else:
                 if kind == UNFOLLOW:
                     self.graph.unlink(event.sender, event.target)
@@ -128,6 +155,8 @@ cdef class Batch:
                     continue
                 self.deliver(drafts, line, size, wide)
                 self.stored_bytes += size * <size_t>drafts.count
+                tally.deliveries += drafts.count
+                tally.delivered_bytes += size * <size_t>drafts.count
             self.line_bytes += size
             if self.is_full():
                 return index + 1

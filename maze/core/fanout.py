@@ -10,7 +10,7 @@ moment; its payload is slices of the tape up to there, and the event, in turn.
 import sys
 from collections import defaultdict
 
-from maze.core.events import BROADCAST, FOLLOW, PRIVATE, STATUS, Run
+from maze.core.events import BROADCAST, FIELD_COUNT, FOLLOW, PRIVATE, STATUS, Run
 from maze.core.graph import FollowGraph, Recipient
 from maze.core.payload import Payload, Tape
 from maze.core.rejects import Reason, Reject
@@ -22,6 +22,9 @@ copy begins to cost more than one part more in a vectored send (both some 0.3 us
 Delivery = tuple[int, bytes]
 """(length of the tape before the event, the event's line)"""
 
+Tally = tuple[int, int, int]
+"""(events routed, deliveries, bytes of these deliveries) of one type"""
+
 
 class Fanout:
     """Routes runs; a pure function of the ordered stream and of who is connected when."""
@@ -30,6 +33,11 @@ class Fanout:
         self.graph = graph
         self.refused: list[Reject] = []
         """the follows of the batch routed last for which the graph had no room"""
+        self._tallies = {kind: [0, 0, 0] for kind in FIELD_COUNT}
+
+    def tallies(self) -> dict[bytes, Tally]:
+        """What was routed since the start, by event type."""
+        return {kind: (counts[0], counts[1], counts[2]) for kind, counts in self._tallies.items()}
 
     def route(
         self, runs: list[Run], payload_bytes: int = sys.maxsize, batch_bytes: int = sys.maxsize
@@ -44,6 +52,8 @@ class Fanout:
         """
         graph = self.graph
         self.refused = []
+        everybody = len(graph.recipients)
+        tallies = self._tallies
         broadcasts: list[bytes] = []
         tape_size = line_bytes = stored_bytes = 0
         own: defaultdict[Recipient, list[Delivery]] = defaultdict(list)
@@ -51,11 +61,15 @@ class Fanout:
             if run.void:
                 continue
             for sequence, line, kind, sender, target in run.events:
+                tally = tallies[kind]
+                tally[0] += 1
                 if kind == BROADCAST:
                     broadcasts.append(line)
                     size = len(line)
                     tape_size += size
                     stored_bytes += size
+                    tally[1] += everybody
+                    tally[2] += size * everybody
                 else:
                     if kind == STATUS:
                         recipients = graph.audience(sender)
@@ -74,6 +88,8 @@ class Fanout:
                         own[recipient].append(delivery)
                     size = len(line)
                     stored_bytes += size * len(recipients)
+                    tally[1] += len(recipients)
+                    tally[2] += size * len(recipients)
                 line_bytes += size
                 if line_bytes >= payload_bytes or stored_bytes >= batch_bytes:
                     return self._payloads(broadcasts, own), _behind(sequence, runs[index:])

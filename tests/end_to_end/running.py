@@ -144,6 +144,7 @@ class Child:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         command = [sys.executable, *program, "--log-format", "json"]
         command += ["--source-port", str(ports[0]), "--client-port", str(ports[1])]
+        command += ["--admin-port", "0"]
         self.process = subprocess.Popen(
             [*command, *arguments],
             cwd=ROOT,

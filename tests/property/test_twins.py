@@ -74,7 +74,7 @@ class Twin:
             parts = [bytes(part) for part in payload.parts]
             seen.append((name, parts, payload.size, payload.own_size, payload.hold()))
             self.held.append(payload)
-        return seen, [shown(run) for run in rest], self.fanout.refused
+        return seen, [shown(run) for run in rest], self.fanout.refused, self.fanout.tallies()
 
     def release(self, index: int) -> int:
         return self.held.pop(index).release()

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from maze import acceptor, logs
 from maze.acceptor import Acceptor, probe_silent_peer
-from maze.net import Address
+from maze.peer import Address
 
 PATIENCE = 10.0
 Start = Callable[..., Acceptor]

@@ -12,14 +12,13 @@ from gevent import socket as green
 from gevent.event import Event
 
 from maze.net import (
-    Address,
     ListenError,
     Port,
     current_greenlet,
     has_finished,
     has_vanished,
-    peer_name,
 )
+from maze.peer import Address, peer_name
 
 PATIENCE = 10.0
 Pair = tuple[green.socket, green.socket]

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from maze import logs
-from maze.net import Address
+from maze.peer import Address
 from maze.places import Places
 from maze.settings import Settings
 

@@ -12,7 +12,7 @@ from maze.settings import Settings, flag_of, key_of
 README = Path(__file__).parents[2] / "README.md"
 OPERATIONS = README.parent / "docs" / "operations.md"
 
-NO_LIMITS = {"source_port", "client_port", "first_sequence"}
+NO_LIMITS = {"admin_port", "admin_token", "source_port", "client_port", "first_sequence"}
 """options that are a number and no limit"""
 
 

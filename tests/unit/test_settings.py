@@ -15,6 +15,12 @@ OPTIONS = fields(Settings)
 WRONG = "a b"
 """a value that no option takes"""
 
+SPECIAL = {
+    "admin_host": ("127.0.0.2", "::1"),  # others need a token
+    "admin_port": ("0", "65535"),
+    "admin_token": ("0123456789abcdef", "f" * 256),
+}
+
 each_option = pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 Write = Callable[[str], str]
 
@@ -23,6 +29,8 @@ def two_values(option: Field[Any]) -> tuple[str, str]:
     """Two different values that the option takes: its bounds, or two of its words."""
     if option.name.startswith("allow_"):
         return "192.0.2.1", "10.0.0.0/8,2001:db8::/32"
+    if option.name in SPECIAL:
+        return SPECIAL[option.name]
     bounds: str = option.metadata["bounds"]
     if " to " in bounds:
         low, high = bounds.split(" to ")
@@ -35,6 +43,11 @@ def other_value(option: Field[Any]) -> str:
     """A value that is not the default."""
     one, two = two_values(option)
     return one if option.metadata["parse"](one) != option.default else two
+
+
+def as_shown(option: Field[Any], value: str) -> str:
+    """How the complaint about a value begins: a secret is not repeated."""
+    return "the value (not shown) is n" if option.name == "admin_token" else f"{value!r} is n"
 
 
 @pytest.fixture
@@ -208,13 +221,13 @@ def test_an_empty_log_level_is_none() -> None:
 @each_option
 def test_a_wrong_flag_is_named(option: Field[Any], capsys: pytest.CaptureFixture[str]) -> None:
     line = refusal(capsys, flag_of(option.name), WRONG)
-    assert line.startswith(f"{flag_of(option.name)}: '{WRONG}' is n")
+    assert line.startswith(f"{flag_of(option.name)}: {as_shown(option, WRONG)}")
 
 
 @each_option
 def test_a_wrong_variable_is_named(option: Field[Any], capsys: pytest.CaptureFixture[str]) -> None:
     line = refusal(capsys, **{variable_of(option.name): WRONG})
-    assert line.startswith(f"{variable_of(option.name)}: '{WRONG}' is n")
+    assert line.startswith(f"{variable_of(option.name)}: {as_shown(option, WRONG)}")
 
 
 @each_option
@@ -223,14 +236,14 @@ def test_a_wrong_value_in_the_file_is_named_with_the_file(
 ) -> None:
     file = write(toml(option, WRONG))
     for line in (refusal(capsys, "--config", file), refusal(capsys, MAZE_CONFIG=file)):
-        assert line.startswith(f"{file}: {key_of(option.name)}: '{WRONG}' is n")
+        assert line.startswith(f"{file}: {key_of(option.name)}: {as_shown(option, WRONG)}")
 
 
 @each_option
 def test_an_empty_value_is_wrong(option: Field[Any], capsys: pytest.CaptureFixture[str]) -> None:
-    assert refusal(capsys, f"{flag_of(option.name)}=").startswith(f"{flag_of(option.name)}: ''")
-    name = variable_of(option.name)
-    assert refusal(capsys, **{name: ""}).startswith(f"{name}: ''")
+    flag, name = flag_of(option.name), variable_of(option.name)
+    assert refusal(capsys, f"{flag}=").startswith(f"{flag}: {as_shown(option, '')}")
+    assert refusal(capsys, **{name: ""}).startswith(f"{name}: {as_shown(option, '')}")
 
 
 @each_option
@@ -384,3 +397,31 @@ def test_the_three_names_of_an_option_follow_one_pattern(option: Field[Any]) -> 
     assert key_of(option.name) == "-".join(words)
     assert flag_of(option.name) == "--" + "-".join(words)
     assert variable_of(option.name) == "MAZE_" + "_".join(words).upper()
+
+
+# The admin port.
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "host.test", "localhost.test"])
+def test_an_admin_port_that_others_can_reach_needs_a_token(
+    host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refusal(capsys, "--admin-host", host).startswith(
+        f"--admin-host {host} can be reached from other machines: set MAZE_ADMIN_TOKEN"
+    )
+    assert read("--admin-host", host, MAZE_ADMIN_TOKEN="0123456789abcdef").admin_host == host
+    assert read("--admin-host", host, "--admin-port", "0").admin_port == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST"])
+def test_one_for_this_machine_alone_needs_none(host: str) -> None:
+    assert read("--admin-host", host).admin_token == ""
+
+
+def test_a_free_admin_port() -> None:
+    assert read("--admin-port", "free").admin_port == read("--admin-port", "FREE").admin_port == -1
+
+
+def test_a_token_that_is_too_short_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    for word in ("hunter2hunter2", "h" * 257, "hunter2 hunter2 hunter2", "hünter2hunter2hunter2"):
+        assert "unter" not in refusal(capsys, "--admin-token", word)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from maze.units import choice, duration, file, host, size, whole
+from maze.units import FREE_PORT, choice, duration, file, host, port_or_free, secret, size, whole
 
 
 @pytest.mark.parametrize(
@@ -160,3 +160,30 @@ def test_a_file_is_a_path_or_none() -> None:
 def test_a_path_has_no_blanks(text: str) -> None:
     with pytest.raises(ValueError, match="is not the path of a file"):
         file(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("none", ""), (" NONE ", ""), ("abcd", "abcd"), ("~!#$", "~!#$")]
+)
+def test_a_secret_is_a_word_or_none(text: str, value: str) -> None:
+    assert secret(4, 8)(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "abc", "abcdefghi", "ab cd", "ab\tcd", "ab\x00cd", "äbcd"])
+def test_what_is_no_secret_is_not_shown(text: str) -> None:
+    with pytest.raises(ValueError, match="4 to 8 printable ASCII") as error:
+        secret(4, 8)(text)
+    assert not text or text not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "port"), [("0", 0), ("9095", 9095), ("65535", 65535), (" Free ", FREE_PORT)]
+)
+def test_a_port_may_be_a_free_one(text: str, port: int) -> None:
+    assert port_or_free(text) == port
+
+
+@pytest.mark.parametrize("text", ["", "-1", "65536", "fre", "none"])
+def test_what_is_no_port(text: str) -> None:
+    with pytest.raises(ValueError, match="whole number from 0 to 65535, or free"):
+        port_or_free(text)

@@ -1,0 +1,271 @@
+"""The metrics, in Prometheus' text format: read from plain counters when they are asked for.
+
+Every metric is declared once, in ``collect``; ``docs/observability.md`` lists
+them, and a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from maze import __version__
+from maze.admin import reading
+from maze.admin.status import unready_because
+from maze.core import TWIN, Reason
+from maze.handshake import HandshakeReason
+from maze.log_lines import RATE_LIMIT, RECENT
+from maze.places import RefusalReason
+from maze.session import CloseReason
+
+if TYPE_CHECKING:
+    from maze.admin.monitor import Monitor
+    from maze.logs import LineWriter
+    from maze.meter import Histogram
+    from maze.server import MazeServer
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LEVELS = ("warning", "error", "critical")
+
+
+class Metrics(Collector):
+    """All metrics of one server."""
+
+    def __init__(
+        self, server: MazeServer, monitor: Monitor, writer: LineWriter | None = None
+    ) -> None:
+        self._server = server
+        self._monitor = monitor
+        self._writer = writer
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """The exposition."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, with its values as they are now."""
+        yield from self._of_server()
+        yield from self._of_events()
+        yield from self._of_sessions()
+        yield from self._of_order()
+        yield from self._of_times()
+        yield from self._of_log()
+
+    def _of_server(self) -> Iterator[Metric]:
+        server = self._server
+        yield InfoMetricFamily(
+            "maze_build",
+            "Which build serves.",
+            {"version": __version__, "core": TWIN, "python": platform.python_version()},
+        )
+        ready = unready_because(server, self._monitor) is None
+        yield _gauge("maze_ready", "1 if the server takes clients and routes, else 0.", ready)
+        yield _gauge(
+            "maze_router_stuck_seconds",
+            "For how long the router has had work and handed out nothing.",
+            self._monitor.stuck_seconds(),
+        )
+        graph = server.router.fanout.graph
+        yield _gauge("maze_graph_users", "Users who follow anybody.", graph.users)
+        yield _gauge("maze_graph_follows", "Follows, of all users together.", graph.follows)
+        yield _gauge(
+            "maze_graph_listeners",
+            "Places in all audiences: a session has one for each whom its user follows.",
+            graph.listeners,
+        )
+
+    def _of_events(self) -> Iterator[Metric]:
+        server = self._server
+        yield _counter(
+            "maze_events_received",
+            "Well-formed events that sources sent, known ones included.",
+            server.router.meter.received_events,
+        )
+        yield _counter(
+            "maze_source_received_bytes",
+            "Bytes that sources sent.",
+            server.source.received_bytes,
+        )
+        tallies = reading.tallies(server)
+        yield _counters(
+            "maze_events_routed",
+            "Events routed, to anybody or to nobody.",
+            "type",
+            {name: tally.routed for name, tally in tallies.items()},
+        )
+        yield _counters(
+            "maze_events_rejected",
+            "Lines and numbers that are not routed.",
+            "reason",
+            {reason.value: server.rejects.counts[reason] for reason in Reason},
+        )
+        yield _counters(
+            "maze_deliveries",
+            "Events handed to sessions, each session counted.",
+            "type",
+            {name: tally.deliveries for name, tally in tallies.items()},
+        )
+        yield _counters(
+            "maze_delivered_bytes",
+            "Bytes of the events handed to sessions, each session counted.",
+            "type",
+            {name: tally.delivered_bytes for name, tally in tallies.items()},
+        )
+        sources = server.source
+        yield _gauge("maze_sources", "Connected event sources.", len(sources.sources))
+        yield _counter("maze_sources_refused", "Sources that were not let in.", sources.refused)
+
+    def _of_sessions(self) -> Iterator[Metric]:
+        server, clients = self._server, self._server.clients
+        yield _gauge("maze_sessions", "Connected user clients.", len(clients.sessions))
+        yield _counter(
+            "maze_sessions_opened", "Sessions that began.", reading.sessions_opened(server)
+        )
+        yield _counters(
+            "maze_sessions_closed",
+            "Sessions that ended.",
+            "reason",
+            {reason.value: clients.sessions_closed[reason] for reason in CloseReason},
+        )
+        yield _counters(
+            "maze_clients_refused",
+            "Clients for which a bound left no place.",
+            "reason",
+            {reason.value: clients.places.refused[reason] for reason in RefusalReason},
+        )
+        yield self._handshakes()
+        yield _counter(
+            "maze_sent_bytes",
+            "Bytes that the kernel took for clients.",
+            reading.sent_bytes(server),
+        )
+        yield _counter(
+            "maze_client_discarded_bytes",
+            "Bytes that clients sent behind their user id.",
+            clients.discarded_bytes,
+        )
+        queues = reading.queues(server)
+        yield _gauge("maze_queue_bytes", "Bytes that wait for all clients.", queues.total)
+        yield _gauge(
+            "maze_queue_largest_bytes", "Bytes that wait for the slowest client.", queues.largest
+        )
+        yield _gauge(
+            "maze_queue_memory_bytes",
+            "Memory that waits for all clients; what they share counts once.",
+            queues.memory,
+        )
+        yield _gauge(
+            "maze_queue_limit_bytes",
+            "Bytes that may wait for one client (client-buffer).",
+            server.settings.client_buffer,
+        )
+
+    def _handshakes(self) -> Metric:
+        family = CounterMetricFamily(
+            "maze_handshakes_rejected", "Connections not let in.", labels=["port", "reason"]
+        )
+        for port, side in (("client", self._server.clients), ("source", self._server.source)):
+            for reason in HandshakeReason:
+                family.add_metric([port, reason.value], side.gate.rejects.counts[reason])
+        return family
+
+    def _of_order(self) -> Iterator[Metric]:
+        router = self._server.router
+        reorder = router.reorder
+        yield _gauge(
+            "maze_next_sequence", "Number of the next event to route.", reorder.next_sequence
+        )
+        yield _gauge("maze_reorder_ready_events", "Events that can be routed.", reorder.ready)
+        yield _gauge(
+            "maze_reorder_waiting_events", "Events that wait for a missing one.", reorder.waiting
+        )
+        yield _gauge(
+            "maze_reorder_limit_events",
+            "Events that may wait (reorder-limit).",
+            self._server.settings.reorder_limit,
+        )
+        yield _gauge(
+            "maze_reorder_missing_seconds",
+            "For how long events have waited for the lowest missing one.",
+            router.meter.missing_seconds(reorder),
+        )
+
+    def _of_times(self) -> Iterator[Metric]:
+        meter = self._server.router.meter
+        yield _histogram("maze_batch_events", "Events in a batch.", meter.batch_sizes)
+        yield _histogram("maze_routing_seconds", "Time to route a batch.", meter.routing_seconds)
+        yield _histogram(
+            "maze_delivery_latency_seconds",
+            "Time from when an event could be routed until the kernel has it; sampled.",
+            meter.latency.histogram,
+        )
+        yield _histogram(
+            "maze_hub_lag_seconds",
+            "How much later than asked the event loop comes back, once a second.",
+            self._monitor.hub_lag,
+        )
+
+    def _of_log(self) -> Iterator[Metric]:
+        yield _counters(
+            "maze_log_warnings",
+            "Log lines of level warning and above.",
+            "level",
+            {level: RECENT.counts[level] for level in LEVELS},
+        )
+        yield _counter(
+            "maze_log_lines_suppressed",
+            "Log lines held back because there were too many of their name.",
+            RATE_LIMIT.suppressed,
+        )
+        yield _counter(
+            "maze_log_lines_dropped",
+            "Log lines lost because nobody read them in time.",
+            self._writer.dropped if self._writer else 0,
+        )
+        trail = self._server.rejects.trail
+        yield _counter(
+            "maze_rejects_written",
+            "Rejects written to the reject file.",
+            trail.written if trail else 0,
+        )
+        yield _counter(
+            "maze_rejects_dropped",
+            "Rejects lost to the reject file.",
+            trail.dropped if trail else 0,
+        )
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for word, value in values.items():
+        family.add_metric([word], value)
+    return family
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
+    buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=histogram.total)

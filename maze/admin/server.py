@@ -1,0 +1,174 @@
+"""Listens on the admin port and keeps its clients within bounds.
+
+A few requests at a time, each within limits of size and time, one to a
+connection: whatever is sent here, the event path must not feel it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from socket import SHUT_WR
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import structlog
+from gevent import GreenletExit
+from gevent.pool import Pool
+from gevent.pywsgi import WSGIHandler, WSGIServer
+
+from maze.admin.http import Application, error_page
+from maze.admin.metrics import Metrics
+from maze.admin.monitor import Monitor
+from maze.net import ListenError
+from maze.settings import admin_fault
+from maze.units import FREE_PORT
+
+if TYPE_CHECKING:
+    from maze.logs import LineWriter
+    from maze.server import MazeServer
+
+log = structlog.get_logger()
+
+WORKERS = 16
+"""requests at a time, live pages included; others wait to be accepted"""
+HEAD_SECONDS = 10.0
+"""for a request to come in whole"""
+WRITE_SECONDS = 10.0
+"""for a client to take anything of the answer"""
+HEAD_BYTES = 16 * 1024
+LINGER_SECONDS = 1.0
+LINGER_READS = 16
+"""for what a refused client still sends"""
+BODY_BYTES = 1024
+"""no request needs a body; a small one is thrown away"""
+
+
+class Admin:
+    """The admin port of one server."""
+
+    def __init__(self, server: MazeServer, writer: LineWriter | None = None) -> None:
+        """Raises ValueError if the options are not safe together."""
+        settings = server.settings
+        if fault := admin_fault(settings):
+            raise ValueError(fault)
+        self.monitor = Monitor(server)
+        self._host = settings.admin_host
+        port = 0 if settings.admin_port == FREE_PORT else settings.admin_port
+        metrics = Metrics(server, self.monitor, writer)
+        self.application = Application(server, self.monitor, metrics)
+        self._pool = Pool(WORKERS)
+        self._wsgi = WSGIServer(
+            (self._host, port),
+            self.application,
+            spawn=self._pool,
+            log=None,
+            error_log=None,
+            handler_class=_Handler,
+            environ={"SERVER_NAME": self._host},  # else it would be looked up, and block
+        )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port; known once it is open."""
+        return self._host, int(self._wsgi.address[1])
+
+    def start(self) -> None:
+        """Listen. Raises ListenError."""
+        try:
+            self._wsgi.start()
+        except OSError as error:
+            why = str(error.strerror).partition(": (")[0]
+            raise ListenError(
+                f"cannot listen on {self._host} port {self._wsgi.address[1]}: {why}; "
+                "--admin-host and --admin-port choose another address, --admin-port 0 does without"
+            ) from None
+        self.monitor.start()
+        log.info("admin_ready", admin_host=self.address[0], admin_port=self.address[1])
+
+    def stop(self) -> None:
+        """Answer no more, and end what is being answered."""
+        self.monitor.stop()
+        self._wsgi.close()
+        self._pool.kill(block=False)
+
+
+class _RefusedError(ValueError):
+    """A request that is not even looked at; carries its answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.answer = error_page(status, message)
+
+
+class _Head:
+    """A request's headers as a file, up to a limit."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._left = HEAD_BYTES
+
+    def readline(self, size: int) -> bytes:
+        line: bytes = self._file.readline(min(size, self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise _RefusedError(431, f"the headers have more than {HEAD_BYTES} bytes")
+        return line
+
+
+_AnyHandler: Any = WSGIHandler  # its stub has some of what is overridden here wrong
+
+
+class _Handler(_AnyHandler):  # type: ignore[misc]
+    """One connection, which carries one request."""
+
+    def handle(self) -> None:
+        self.socket.settimeout(WRITE_SECONDS)
+        self._deadline = gevent.Timeout.start_new(HEAD_SECONDS)
+        try:
+            super().handle()
+        except gevent.Timeout as timeout:
+            if timeout is not self._deadline:
+                raise
+        finally:
+            self._deadline.close()
+
+    def MessageClass(self, file: Any, *_: object) -> Any:  # noqa: N802
+        return super().MessageClass(_Head(file))
+
+    def read_request(self, raw_requestline: str) -> bool:
+        is_read: bool = super().read_request(raw_requestline)
+        if self.headers.get("transfer-encoding") or (self.content_length or 0) > BODY_BYTES:
+            raise _RefusedError(413, f"the request has a body of more than {BODY_BYTES} bytes")
+        return is_read
+
+    def get_environ(self) -> Any:
+        self._deadline.cancel()  # it has come in whole
+        self.close_connection = True
+        return super().get_environ()
+
+    def finalize_headers(self) -> None:
+        self.response_headers.append((b"Connection", b"close"))
+        super().finalize_headers()
+
+    def log_error(self, msg: str, *args: object) -> None:
+        """Say nothing of bad requests but what the client is told."""
+
+    def _handle_client_error(self, ex: Exception) -> None:
+        """Answer, and take some of what is still coming, or the answer would be lost in a reset."""
+        if isinstance(ex, _RefusedError):
+            answer = ex.answer
+        else:
+            answer = error_page(400, "this is not an HTTP request as it should be")
+        with suppress(OSError):
+            self.socket.sendall(answer)
+            self.socket.shutdown(SHUT_WR)
+            self.socket.settimeout(LINGER_SECONDS)
+            for _ in range(LINGER_READS):
+                if not self.socket.recv(HEAD_BYTES):
+                    return
+
+    def handle_error(self, kind: Any, value: Any, _: Any) -> None:
+        """The client left, or takes nothing; or the server stops. Faults end in Application."""
+        self.close_connection = True
+        if not isinstance(value, OSError | GreenletExit):
+            log.error("admin_request_failed", exc_info=value)

@@ -1,0 +1,165 @@
+"""The status of a server as plain values, ready to become JSON."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import time
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from maze import __version__
+from maze.admin import reading
+from maze.core import TWIN, Reason
+from maze.handshake import HandshakeReason, HandshakeRejects
+from maze.log_lines import RECENT
+from maze.places import RefusalReason
+from maze.session import CloseReason
+from maze.settings import Settings, key_of
+
+if TYPE_CHECKING:
+    from maze.admin.monitor import Monitor
+    from maze.server import MazeServer
+
+LIMITS = (
+    *("max_clients", "max_clients_per_address", "max_handshakes", "max_users", "max_follows"),
+    *(
+        "reorder_limit",
+        "reorder_bytes",
+        "max_sources",
+        "line_limit",
+        "handshake_timeout",
+        "client_buffer",
+    ),
+    *("total_buffer", "slow_client", "stall_timeout", "drain_timeout", "gap_policy"),
+    "on_source_disconnect",
+)
+"""the options that bound something or decide what happens at a bound"""
+SLOWEST = 10
+"""clients in the status that the page gets"""
+
+
+def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
+    """Everything an operator asks first. O(sessions)."""
+    return {
+        "version": __version__,
+        "core": TWIN,
+        "python": platform.python_version(),
+        "state": server.state,
+        "is_ready": unready_because(server, monitor) is None,
+        "started_at": round(monitor.started_at, 3),
+        "uptime_seconds": round(time.time() - monitor.started_at, 3),
+        "events": _events(server),
+        "order": _order(server),
+        "sources": _sources(server),
+        "sessions": _sessions(server),
+        "queues": reading.queues(server)._asdict(),
+        "graph": {
+            "users": server.router.fanout.graph.users,
+            "follows": server.router.fanout.graph.follows,
+            "listeners": server.router.fanout.graph.listeners,
+        },
+        "rates": monitor.rates(),
+        "latency": monitor.latency(),
+        "router": {
+            "batches": server.router.meter.batches,
+            "stuck_seconds": round(monitor.stuck_seconds(), 3),
+        },
+        "hub_lag_seconds": round(monitor.last_lag, 6),
+        "process": _process(),
+        "limits": _limits(server.settings),
+    }
+
+
+def page_status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
+    """The status, and what else the page shows."""
+    return {
+        **status(server, monitor),
+        "clients": reading.clients(server, "queued", SLOWEST),
+        "warnings": list(RECENT.lines),
+        "point": monitor.points[-1] if monitor.points else None,
+    }
+
+
+def unready_because(server: MazeServer, monitor: Monitor) -> str | None:
+    """Why nobody should be sent to this server now; None if it is ready."""
+    if server.failed:
+        return "the router failed"
+    if server.state != "ready":
+        return server.state
+    stuck = monitor.stuck_seconds()
+    if stuck > server.settings.stall_timeout:
+        return f"the router has handed out nothing for {stuck:.0f} s, though events are ready"
+    return None
+
+
+def _events(server: MazeServer) -> dict[str, Any]:
+    return {
+        "received": server.router.meter.received_events,
+        "routed": server.router.routed_events,
+        "by_type": {name: tally._asdict() for name, tally in reading.tallies(server).items()},
+        "rejected": {reason.value: server.rejects.counts[reason] for reason in Reason},
+    }
+
+
+def _order(server: MazeServer) -> dict[str, Any]:
+    reorder = server.router.reorder
+    return {
+        "next_sequence": reorder.next_sequence,
+        "ready_events": reorder.ready,
+        "waiting_events": reorder.waiting,
+        "missing_sequence": reorder.missing_sequence if reorder.waiting else None,
+        "missing_seconds": round(server.router.meter.missing_seconds(reorder), 3),
+    }
+
+
+def _sources(server: MazeServer) -> dict[str, Any]:
+    return {
+        "connected": [
+            {"connection": peer.connection, "source": str(peer)} for peer in server.source.sources
+        ],
+        "refused": server.source.refused,
+        "handshakes_rejected": _handshakes(server.source.gate.rejects),
+        "received_bytes": server.source.received_bytes,
+    }
+
+
+def _sessions(server: MazeServer) -> dict[str, Any]:
+    clients = server.clients
+    return {
+        "connected": len(clients.sessions),
+        "opened": reading.sessions_opened(server),
+        "closed": {reason.value: clients.sessions_closed[reason] for reason in CloseReason},
+        "handshakes": clients.places.handshakes,
+        "handshakes_rejected": _handshakes(clients.gate.rejects),
+        "refused": {reason.value: clients.places.refused[reason] for reason in RefusalReason},
+        "sent_bytes": reading.sent_bytes(server),
+    }
+
+
+def _handshakes(rejects: HandshakeRejects) -> dict[str, int]:
+    return {reason.value: rejects.counts[reason] for reason in HandshakeReason}
+
+
+def _process() -> dict[str, Any]:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "pid": os.getpid(),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 3),
+        "memory_bytes": _resident_bytes(),
+    }
+
+
+def _resident_bytes() -> int | None:
+    """What the process holds in memory, where the system tells it as Linux does."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _limits(settings: Settings) -> dict[str, Any]:
+    known = {spec.name for spec in fields(Settings)}
+    return {key_of(name): getattr(settings, name) for name in LIMITS if name in known}

@@ -1,0 +1,106 @@
+"""A real browser for the tests of the live page, and what it has to complain about."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+PATIENCE_MS = 15_000
+
+DESKTOP = (1280, 900)
+PHONE = (390, 844)
+
+
+def executable() -> str:
+    """Where the browser is; without one the test is skipped, under CI it fails."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        why = f"no browser is installed: none of {', '.join(NAMES)} is on the path"
+        if os.environ.get("CI"):
+            pytest.fail(f"{why}; .ci/run should have installed it")
+        pytest.skip(why)
+    return found
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    """Chromium without a screen."""
+    path = executable()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Visit:
+    """One page that is looked at, and all that its console and its network say."""
+
+    def __init__(
+        self, browser: Browser, url: str, size: tuple[int, int] = DESKTOP, scheme: str = "light"
+    ) -> None:
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.url = url
+        self._context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme="dark" if scheme == "dark" else "light",
+        )
+        self.page: Page = self._context.new_page()
+        self.page.set_default_timeout(PATIENCE_MS)
+        self.page.on("console", self._note_console)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+
+    def open(self) -> Visit:
+        self.page.goto(self.url)
+        return self
+
+    def close(self) -> None:
+        self._context.close()
+
+    def text(self, name: str) -> str:
+        return self.page.inner_text(f"#{name}")
+
+    def await_text(self, name: str, part: str) -> None:
+        """Wait until an element's text has that part."""
+        self.page.wait_for_function(
+            "([id, part]) => document.getElementById(id).textContent.includes(part)",
+            arg=[name, part],
+        )
+
+    def await_exactly(self, name: str, text: str) -> None:
+        """Wait until an element's text is this."""
+        self.page.wait_for_function(
+            "([id, text]) => document.getElementById(id).textContent === text", arg=[name, text]
+        )
+
+    def await_change(self, name: str, old: str) -> str:
+        """Wait until an element's text is another."""
+        self.page.wait_for_function(
+            "([id, old]) => document.getElementById(id).textContent !== old", arg=[name, old]
+        )
+        return self.text(name)
+
+    def picture(self, name: str) -> None:
+        """Keep what it looks like, for people."""
+        SCREENSHOTS.mkdir(exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+    def _note_console(self, message: object) -> None:
+        kind, text = getattr(message, "type", ""), getattr(message, "text", "")
+        if kind in {"error", "warning"}:
+            self.complaints.append(text)

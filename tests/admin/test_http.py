@@ -1,0 +1,370 @@
+"""Who may ask what, and what is answered."""
+
+from __future__ import annotations
+
+import gzip
+
+import gevent
+import pytest
+from end_to_end.peers import until
+from structlog.testing import LogCapture
+
+from maze.admin import Admin, assets, http, server
+from maze.net import ListenError
+from maze.server import MazeServer
+from maze.settings import Settings
+
+from .conftest import Start
+from .watching import Stream, Watched, parsed, read_all, tick
+
+TOKEN = "0123456789abcdef"
+OPEN = ["/", "/page/app.js", "/page/page.css", "/page/icon.svg", "/page/charts.js"]
+CLOSED = ["/healthz", "/readyz", "/metrics", "/api/status", "/api/clients", "/api/events"]
+
+
+def test_the_hub_answers(watched: Watched) -> None:
+    answer = watched.ask("/healthz")
+    assert (answer.status, answer.json()) == (200, {"status": "ok"})
+    assert answer.headers["connection"] == "close"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_what_is_ready_and_what_is_not(watched: Watched) -> None:
+    assert watched.get("/readyz") == {"status": "ready"}
+    for state in ("starting", "draining", "stopped"):
+        watched.server.state = state
+        answer = watched.ask("/readyz")
+        assert (answer.status, answer.json()) == (503, {"status": "not ready", "because": state})
+        assert watched.ask("/healthz").status == 200
+
+
+def test_a_failed_router_is_not_ready(watched: Watched) -> None:
+    watched.server.failed = True
+    assert watched.ask("/readyz").json()["because"] == "the router failed"
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/api", "/api/", "/metrics/", "/page/", "/Healthz"])
+def test_there_is_nothing_elsewhere(watched: Watched, path: str) -> None:
+    answer = watched.ask(path)
+    assert (answer.status, answer.error) == (404, "there is nothing at this address")
+
+
+@pytest.mark.parametrize("path", ["/page/page.html", "/page/server.py", "/page/..", "/page/a.b.c"])
+def test_the_page_has_no_other_files(watched: Watched, path: str) -> None:
+    assert watched.ask(path).status == 404
+
+
+def test_nobody_climbs_out_of_the_page(watched: Watched) -> None:
+    for path in ("/page/../http.py", "/page/%2e%2e/http.py", "/page/..%2fhttp.py", "//page/app.js"):
+        assert watched.ask(path).status == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"])
+def test_reading_is_by_get(watched: Watched, method: str) -> None:
+    answer = watched.ask("/api/status", method)
+    assert answer.status == 405
+    assert answer.headers["allow"] == "get"
+
+
+def test_disconnecting_is_by_post(watched: Watched) -> None:
+    answer = watched.ask("/api/clients/1/disconnect")
+    assert (answer.status, answer.headers["allow"]) == (405, "post")
+
+
+@pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        ("sort=speed", "sort is one of queued, sent, age, newest"),
+        ("sort=", "sort is one of"),
+        ("limit=0", "limit is a whole number from 1 to 1000"),
+        ("limit=1001", "limit is"),
+        ("limit=-1", "limit is"),
+        ("limit=ten", "limit is"),
+        ("limit=%C2%B2", "limit is"),
+        ("limit=" + "9" * 5000, "limit is"),
+        ("user=1", "does not know the query 'user'; it knows limit, sort"),
+        ("limit=1&limit=2", "stands twice"),
+        ("limit", "not of the form"),
+        ("&".join(f"a{number}=1" for number in range(9)), "not of the form"),
+    ],
+)
+def test_a_bad_query_is_said_to_be_one(watched: Watched, query: str, complaint: str) -> None:
+    answer = watched.ask(f"/api/clients?{query}")
+    assert answer.status == 400
+    assert complaint in answer.error
+
+
+def test_an_address_without_a_query_takes_none(watched: Watched) -> None:
+    assert watched.ask("/api/status?pretty=1").error.endswith("it takes none")
+
+
+# A token.
+
+
+@pytest.mark.parametrize("path", [*CLOSED, "/nothing"])
+@pytest.mark.parametrize(
+    "given", [None, "", "Bearer", "Bearer 0123456789abcdeX", TOKEN, "Bearer ä"]
+)
+def test_with_a_token_nobody_reads_without_it(start: Start, path: str, given: str | None) -> None:
+    headers = {} if given is None else {"Authorization": given}
+    answer = start(admin_token=TOKEN).ask(path, **headers)
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, "bearer")
+
+
+def test_who_has_it_reads_and_disconnects(start: Start) -> None:
+    watched = start(admin_token=TOKEN)
+    client = watched.client(1)
+    number = watched.session(1).peer.connection
+    path = f"/api/clients/{number}/disconnect"
+    assert watched.ask(path, "POST").status == 401
+    assert watched.sessions
+    assert watched.ask("/metrics", Authorization=f"Bearer {TOKEN}").status == 200
+    assert watched.ask(path, "POST", Authorization=f"Bearer {TOKEN}").status == 200
+    client.expect_closed()
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_the_page_comes_without_it_and_knows_nothing(start: Start, path: str) -> None:
+    assert start(admin_token=TOKEN).ask(path).status == 200
+
+
+def test_an_admin_port_for_others_is_not_made_without_a_token() -> None:
+    settings = Settings(admin_host="0.0.0.0")
+    with pytest.raises(ValueError, match="can be reached from other machines"):
+        Admin(MazeServer(settings))
+
+
+# Pages of others.
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.test", "evil.test:9095", "localhost.evil.test", "", "[::2]"]
+)
+def test_a_name_that_somebody_pointed_here_is_refused(watched: Watched, host: str) -> None:
+    answer = watched.ask("/api/status", Host=host)
+    assert answer.status == 421
+    assert "Host" in answer.error
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:9095", "[::1]"])
+def test_this_machine_s_names_are_not(watched: Watched, host: str) -> None:
+    assert watched.ask("/api/status", Host=host).status == 200
+
+
+def test_with_a_token_any_name_will_do(start: Start) -> None:
+    answer = start(admin_token=TOKEN).ask(
+        "/healthz", Host="maze.test", Authorization=f"Bearer {TOKEN}"
+    )
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"Origin": "http://evil.test"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:1"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ],
+)
+def test_a_page_of_another_site_disconnects_nobody(
+    watched: Watched, header: dict[str, str]
+) -> None:
+    watched.client(1)
+    number = watched.session(1).peer.connection
+    answer = watched.ask(f"/api/clients/{number}/disconnect", "POST", **header)
+    assert (answer.status, answer.error) == (403, "a page of another origin may not do this")
+    assert watched.sessions
+
+
+def test_its_own_page_does(watched: Watched) -> None:
+    client = watched.client(1)
+    number = watched.session(1).peer.connection
+    host, port = watched.admin.address
+    answer = watched.ask(
+        f"/api/clients/{number}/disconnect",
+        "POST",
+        Origin=f"http://{host}:{port}",
+        Sec_Fetch_Site="same-origin",
+    )
+    assert answer.json() == {"session": number, "disconnected": True}
+    client.expect_closed()
+
+
+def test_every_answer_forbids_what_is_not_its_own(watched: Watched) -> None:
+    for path in (*OPEN, "/healthz", "/nothing"):
+        headers = watched.ask(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "access-control-allow-origin" not in headers
+
+
+# Disconnecting.
+
+
+def test_a_client_is_disconnected_logged_and_counted(watched: Watched, log: LogCapture) -> None:
+    client, other = watched.clients(1, 2)
+    session = watched.session(1)
+    number = session.peer.connection
+    assert watched.ask(f"/api/clients/{number}/disconnect", "POST").status == 200
+    client.expect_closed()
+    assert [session.user for session in watched.sessions] == [2]
+    closed = next(entry for entry in log.entries if entry["event"] == "session_closed")
+    assert (closed["reason"], closed["client"].connection) == ("operator", number)
+    assert watched.status()["sessions"]["closed"]["operator"] == 1
+    again = watched.ask(f"/api/clients/{number}/disconnect", "POST")
+    assert again.status == 404
+    assert f"no session {number}" in again.error
+    other.close()
+
+
+# Limits.
+
+
+def test_a_head_that_is_too_long_is_refused(watched: Watched) -> None:
+    answer = watched.ask("/healthz", X_Long="x" * server.HEAD_BYTES)
+    assert answer.status == 431
+    many = {f"X_{number}": "x" * 500 for number in range(90)}
+    assert watched.ask("/healthz", **many).status == 431
+    assert watched.ask("/" + "x" * 9000).status == 414
+    assert watched.ask("/healthz", X_Long="x" * 8000).status == 200
+
+
+def test_a_body_that_is_too_long_is_refused_unread(watched: Watched) -> None:
+    path = "/api/clients/1/disconnect"
+    assert watched.ask(path, "POST", Content_Length=str(server.BODY_BYTES + 1)).status == 413
+    assert watched.ask(path, "POST", Transfer_Encoding="chunked").status == 413
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}"
+    assert watched.raw(head.encode()).status == 404
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/x\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_told_so_and_nothing_is_printed(
+    watched: Watched, request_: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert watched.raw(request_).status == 400
+    assert watched.ask("/healthz").status == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_who_never_finishes_asking_is_cut_off(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.05)
+    silent, slow = watched.connect(), watched.connect()
+    slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")
+    assert read_all(silent) == read_all(slow) == b""
+    assert capfd.readouterr() == ("", "")
+
+
+def test_more_than_the_workers_wait_for_their_turn(watched: Watched) -> None:
+    idle = [watched.connect() for _ in range(server.WORKERS)]
+    asking = gevent.spawn(watched.ask, "/healthz")
+    asking.join(0.05)
+    assert not asking.ready()
+    idle[0].close()
+    assert asking.get(timeout=5).status == 200
+
+
+def test_a_fault_of_the_server_s_own_is_a_500_and_logged(
+    watched: Watched, log: LogCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "status", lambda *_: 1 / 0)
+    answer = watched.ask("/api/status")
+    assert answer.status == 500
+    assert "log says why" in answer.error
+    failed = next(entry for entry in log.entries if entry["event"] == "admin_request_failed")
+    assert failed["path"] == "/api/status"
+
+
+def test_a_taken_port_is_one_clear_error(watched: Watched) -> None:
+    port = watched.admin.address[1]
+    other = Admin(MazeServer(Settings(admin_port=port)))
+    with pytest.raises(ListenError, match=f"port {port}: Address already in use; --admin-host"):
+        other.start()
+    other.stop()
+
+
+# The stream of the live page.
+
+
+def test_a_page_gets_what_was_and_a_status_a_tick(watched: Watched) -> None:
+    tick(watched)
+    stream = Stream(watched)
+    assert "text/event-stream" in stream.head
+    name, points = stream.event()
+    assert name == "history"
+    assert len(points) == len(watched.admin.monitor.points) == 1
+    first, second = stream.event(), stream.event()
+    assert first[0] == second[0] == "status"
+    assert second[1]["uptime_seconds"] > first[1]["uptime_seconds"]
+    assert second[1]["point"]["time"] > points[0]["time"]
+
+
+def test_pages_beyond_the_limit_are_told_so_and_one_that_leaves_makes_room(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "MOST_WATCHERS", 1)
+    monkeypatch.setattr(watched.admin.monitor, "seconds_to_tick", lambda: 0.01)
+    page = Stream(watched)
+    page.event()
+    answer = watched.ask("/api/events")
+    assert (answer.status, answer.error) == (503, "1 pages are watching already")
+    page.sock.close()
+    until(lambda: not watched.admin.application.watchers, "the page that left to be noticed")
+    Stream(watched).event()
+
+
+def test_a_stream_ends_with_the_admin_port(watched: Watched) -> None:
+    stream = Stream(watched)
+    stream.event()
+    watched.admin.stop()
+    read_all(stream.sock)
+
+
+# The page's files.
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_a_file_comes_plain_packed_or_not_at_all_if_it_is_there(
+    watched: Watched, path: str
+) -> None:
+    plain = watched.ask(path)
+    packed = watched.ask(path, Accept_Encoding="gzip, br")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body != b""
+    known = watched.ask(path, If_None_Match=plain.headers["etag"])
+    assert (known.status, known.body) == (304, b"")
+    assert watched.ask(path, If_None_Match='"other"').status == 200
+
+
+def test_without_the_charting_package_the_rest_of_the_page_is_served(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "CHARTS_PACKAGE", "no_such_package_of_charts")
+    monkeypatch.setattr(assets, "_loaded", {})
+    assert watched.ask("/page/charts.js").status == 404
+    assert watched.ask("/page/app.js").status == 200
+
+
+def test_the_page_asks_nobody_else_for_anything() -> None:
+    for name in assets.FILES - {assets.CHARTS}:
+        text = (assets.PAGE / name).read_text(encoding="utf-8")
+        assert "//" not in text.replace("http://www.w3.org/2000/svg", "").replace("// ", "")
+
+
+def test_an_answer_cut_in_chunks_is_put_together() -> None:
+    assert parsed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n").body == b"ab"

@@ -1,0 +1,156 @@
+"""The log: its names are documented, and at debug an event can be followed through it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from end_to_end.running import ROOT, Child
+from gevent.socket import create_connection
+
+from maze.rejects import NAMES
+
+from .watching import Answer, parsed, read_all
+
+DOCUMENT = ROOT / "docs" / "observability.md"
+
+
+COMPUTED = {
+    "f'{part}_failed'": ["router_failed", "graph_failed", "source_failed"],
+    "NAMES.get(reject.reason, 'line_rejected')": [*NAMES.values(), "line_rejected"],
+    "event": [],  # in helpers, which are called with names
+    "alike[0]": [],
+}
+"""the names that are not written out where something is logged"""
+
+
+def logged_names(path: Path) -> Iterator[str]:
+    """The names of the events that a module logs."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        if re.fullmatch(r"log\.[a-z]+|write|_log|self\._log", ast.unparse(node.func)):
+            name = node.args[0]
+            if isinstance(name, ast.Constant):
+                yield str(name.value)
+            else:
+                yield from COMPUTED[ast.unparse(name)]
+
+
+def test_the_document_lists_every_event_of_the_log_and_no_other() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8").partition("## Log events")[2]
+    listed = set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE))
+    paths = list((ROOT / "maze").rglob("*.py"))
+    logged = {name for path in paths for name in logged_names(path)}
+    assert listed == logged | {"log_lines_dropped"}
+
+
+def test_at_debug_an_event_can_be_followed() -> None:
+    with Child("--log-level", "debug").ready() as child:
+        one, two = child.clients([1, 2])
+        source = child.source()
+        source.send(b"2|P|9|1\n1|B\n")
+        one.expect(b"1|B\n2|P|9|1\n")
+        two.expect(b"1|B\n")
+        child.await_logged("payload_queued", 2)
+        (chunk,) = child.logged("chunk_received")
+        assert (chunk["received_events"], chunk["chunk_bytes"]) == (2, 12)
+        assert chunk["sequences"] == "1-2"
+        (batch,) = child.logged("batch_routed")
+        assert batch["first"] <= 2 <= batch["last"]
+        assert (batch["routed_events"], batch["sessions"]) == (2, 2)
+        opened = {line["connection"]: line for line in child.logged("session_opened")}
+        queued = {line["user"]: line for line in child.logged("payload_queued")}
+        for user, size in [(1, 12), (2, 4)]:
+            line = queued[user]
+            assert (line["batch"], line["payload_bytes"], line["ends_at_byte"]) == (
+                batch["batch"],
+                size,
+                size,
+            )
+            assert opened[line["connection"]]["client"] == line["client"]
+            assert opened[line["connection"]]["user"] == user
+        child.signal(signal.SIGTERM)
+        assert child.status() == 0
+
+
+def test_every_line_about_a_connection_has_its_number_and_its_peer() -> None:
+    with Child("--log-level", "debug").ready() as child:
+        (client,) = child.clients([1])
+        stranger = child.client(0)
+        stranger.close()
+        source, second = child.source(), child.source()
+        second.expect_closed()
+        source.send(b"x\n2|B\n")
+        source.reset()
+        child.await_logged("source_disconnected")
+        client.expect(b"2|B\n")
+        child.signal(signal.SIGTERM)
+        assert child.status() == 0
+        lines = [json.loads(line) for line in child.stderr().splitlines()]
+    about = [line for line in lines if "client" in line or "source" in line]
+    assert {line["event"] for line in about} >= {
+        *("session_opened", "session_closed", "source_connected", "source_refused"),
+        *("line_rejected", "numbers_skipped", "source_disconnected", "payload_queued"),
+    }
+    numbers: dict[str, set[int]] = {}
+    for line in about:
+        numbers.setdefault(line.get("client") or line["source"], set()).add(line["connection"])
+    assert all(len(found) == 1 for found in numbers.values())
+    assert len(set.union(*numbers.values())) == len(numbers) == 4
+
+
+def test_without_debug_nothing_is_traced(tmp_path: Path) -> None:
+    path = tmp_path / "maze.toml"
+    path.write_text('log-level = "info"\n')
+    with Child("--config", str(path)).ready() as child:
+        (one,), source = [child.client(1)], child.source()
+        source.send(b"1|B\n2|P|9|1\n")
+        one.read_line()
+        assert not child.logged("batch_routed")
+        path.write_text('log-level = "debug"\n')
+        child.signal(signal.SIGHUP)
+        child.await_logged("reloaded")
+        source.send(b"3|P|9|1\n")
+        child.await_logged("payload_queued")
+        assert child.logged("batch_routed")[0]["first"] == 3
+
+
+def test_a_chunk_of_many_runs_is_shortened() -> None:
+    with Child("--log-level", "debug").ready() as child:
+        child.source().send(b"".join(b"%d|B\n" % (2 * number) for number in range(1, 50)))
+        child.await_logged("chunk_received")
+        sequences = child.logged("chunk_received")[0]["sequences"]
+        assert sequences.startswith("2-2,4-4,")
+        assert sequences.endswith("40-40,...")
+
+
+def test_a_process_opens_its_admin_port_says_where_and_closes_it_last() -> None:
+    with Child("--admin-port", "free", "--log-level", "debug").ready() as child:
+        (opened,) = child.logged("admin_ready")
+        address = (opened["admin_host"], opened["admin_port"])
+        assert address[0] == "127.0.0.1"
+        answer = ask(address, "/readyz")
+        assert (answer.status, answer.json()) == (200, {"status": "ready"})
+        assert b"maze_log_lines_dropped_total 0.0" in ask(address, "/metrics").body
+        child.signal(signal.SIGTERM)
+        assert child.status() == 0
+
+
+def test_a_taken_admin_port_is_one_line_and_status_1() -> None:
+    with Child("--admin-port", "free").ready() as child:
+        port = str(child.logged("admin_ready")[0]["admin_port"])
+        with Child("--admin-port", port) as second:
+            assert second.status() == 1
+            lines = second.stderr().splitlines()
+            assert lines[-1].startswith(f"maze: cannot listen on 127.0.0.1 port {port}: Address")
+
+
+def ask(address: tuple[str, int], path: str) -> Answer:
+    sock = create_connection(address)
+    sock.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+    return parsed(read_all(sock))

@@ -1,0 +1,231 @@
+"""What is exported: it parses, it is right, it is documented, and no more than that."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from end_to_end.peers import until
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from maze.admin.metrics import Metrics
+from maze.core import Reason
+from maze.handshake import HandshakeReason
+from maze.log_lines import RECENT
+from maze.logs import LineWriter
+from maze.places import RefusalReason
+from maze.session import CloseReason
+
+from .conftest import Start
+from .watching import Watched
+
+DOCS = Path(__file__).parents[2] / "docs"
+PER_PROCESS = "process_"
+"""of the client library's own collector"""
+
+
+def families(watched: Watched) -> dict[str, Metric]:
+    answer = watched.ask("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    return {family.name: family for family in text_string_to_metric_families(answer.body.decode())}
+
+
+def values(watched: Watched) -> dict[tuple[str, str], float]:
+    """Every sample's value by its name and its label's value."""
+    return {
+        (sample.name, "".join(sample.labels.values())): sample.value
+        for family in families(watched).values()
+        for sample in family.samples
+    }
+
+
+def sample_names(watched: Watched) -> set[str]:
+    return {sample.name for family in families(watched).values() for sample in family.samples}
+
+
+def test_every_family_has_help_a_type_and_a_conventional_name(watched: Watched) -> None:
+    for name, family in families(watched).items():
+        assert family.documentation, name
+        assert family.type in {"counter", "gauge", "histogram"}, name
+        assert name.startswith(("maze_", PER_PROCESS)), name
+        assert not re.search("_(ms|kb|mb|us)(_|$)", name), name
+        for sample in family.samples:
+            assert family.type != "counter" or sample.name.endswith("_total"), sample.name
+            assert not set(sample.labels) & {"user", "client", "connection", "session", "peer"}
+
+
+def test_traffic_is_counted_by_type_and_by_session(watched: Watched) -> None:
+    one, two = watched.clients(1, 2)
+    lines = [b"1|F|1|2\n", b"2|S|2\n", b"3|B\n", b"4|P|2|1\n", b"5|U|1|2\n", b"6|P|1|99\n"]
+    source = watched.source()
+    source.send(b"".join(lines) + b"nonsense\n" + b"8|B\n")
+    one.expect(lines[1] + lines[2] + lines[3])
+    two.expect(lines[0] + lines[2])
+    source.send(b"3|B\n")
+    until(lambda: watched.rejects().get("stale") == 1, "the stale line to be counted")
+    found = values(watched)
+    for kind, routed, deliveries, size in [
+        ("follow", 1, 1, len(lines[0])),
+        ("unfollow", 1, 0, 0),
+        ("broadcast", 1, 2, 2 * len(lines[2])),
+        ("private", 2, 1, len(lines[3])),
+        ("status", 1, 1, len(lines[1])),
+    ]:
+        assert found["maze_events_routed_total", kind] == routed
+        assert found["maze_deliveries_total", kind] == deliveries
+        assert found["maze_delivered_bytes_total", kind] == size
+    assert found["maze_events_received_total", ""] == 8
+    assert found["maze_source_received_bytes_total", ""] == len(b"".join(lines)) + 9 + 4 + 4
+    assert found["maze_events_rejected_total", "bad_sequence"] == 1
+    assert found["maze_events_rejected_total", "stale"] == 1
+    assert found["maze_sent_bytes_total", ""] == sum(map(len, lines[1:4] + lines[:1] + lines[2:3]))
+    assert found["maze_next_sequence", ""] == 7
+    assert found["maze_reorder_waiting_events", ""] == 1
+    assert found["maze_reorder_missing_seconds", ""] > 0
+    assert found["maze_sessions", ""] == found["maze_sessions_opened_total", ""] == 2
+    assert found["maze_sources", ""] == 1
+    assert found["maze_graph_follows", ""] == found["maze_graph_users", ""] == 0
+    assert found["maze_batch_events_sum", ""] == 6
+    assert found["maze_routing_seconds_count", ""] == found["maze_batch_events_count", ""] > 0
+    assert found["maze_delivery_latency_seconds_count", ""] > 0
+
+
+def test_sent_bytes_of_who_has_left_still_count(watched: Watched) -> None:
+    client = watched.client(1)
+    watched.source().send(b"1|B\n")
+    client.expect(b"1|B\n")
+    client.close()
+    watched.await_sessions(0)
+    found = values(watched)
+    assert found["maze_sent_bytes_total", ""] == 4
+    assert found["maze_sessions_closed_total", "left"] == 1
+    assert found["maze_sessions_opened_total", ""] == 1
+
+
+def test_every_reason_is_there_from_the_start(watched: Watched) -> None:
+    found = values(watched)
+    for name, reasons in [
+        ("maze_events_rejected_total", Reason),
+        ("maze_sessions_closed_total", CloseReason),
+        ("maze_clients_refused_total", RefusalReason),
+    ]:
+        for reason in reasons:
+            assert found[name, reason.value] == 0
+    for reason in HandshakeReason:
+        assert found["maze_handshakes_rejected_total", f"client{reason.value}"] == 0
+        assert found["maze_handshakes_rejected_total", f"source{reason.value}"] == 0
+
+
+def test_rejected_handshakes_and_refused_sources_are_counted(watched: Watched) -> None:
+    watched.stranger().send(b"nobody\n")
+    watched.source()
+    watched.await_sources(1)
+    watched.source().expect_closed()
+    until(watched.server.clients.handshake_rejects.total, "the handshake to be refused")
+    found = values(watched)
+    assert found["maze_handshakes_rejected_total", "clientbad_user"] == 1
+    assert found["maze_sources_refused_total", ""] == 1
+
+
+def test_a_server_that_is_not_ready_exports_that(watched: Watched) -> None:
+    assert values(watched)["maze_ready", ""] == 1
+    watched.server.state = "draining"
+    assert values(watched)["maze_ready", ""] == 0
+
+
+def test_lines_that_the_log_lost_are_counted(watched: Watched) -> None:
+    writer = LineWriter(open("/dev/null", "w"), limit=1)  # noqa: SIM115
+    writer.close()
+    writer.dropped = 3
+    text = Metrics(watched.server, watched.admin.monitor, writer).text().decode()
+    assert "maze_log_lines_dropped_total 3.0" in text
+
+
+def test_warnings_are_counted_by_level(watched: Watched) -> None:
+    before = values(watched)["maze_log_warnings_total", "warning"]
+    RECENT(None, "warning", {"event": "something"})
+    assert values(watched)["maze_log_warnings_total", "warning"] == before + 1
+
+
+def test_the_buckets_of_a_histogram_add_up(watched: Watched) -> None:
+    watched.source().send(b"1|B\n")
+    watched.await_routed(1)
+    buckets = [
+        sample
+        for sample in families(watched)["maze_batch_events"].samples
+        if sample.name.endswith("_bucket")
+    ]
+    assert [bucket.value for bucket in buckets] == [1] * len(buckets)
+    assert buckets[0].labels["le"] == "1"
+    assert buckets[-1].labels["le"] == "+Inf"
+
+
+# The documents.
+
+
+def test_the_document_lists_every_metric_and_no_other(watched: Watched) -> None:
+    text = (DOCS / "observability.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `(maze_[a-z_]+)`", text, re.MULTILINE))
+    exported = {
+        f"{name}_total" if family.type == "counter" else name
+        for name, family in families(watched).items()
+        if name.startswith("maze_")
+    }
+    assert listed == exported
+
+
+def test_the_document_names_every_reason() -> None:
+    text = (DOCS / "observability.md").read_text(encoding="utf-8")
+    for reasons in (Reason, HandshakeReason, RefusalReason, CloseReason):
+        assert [reason for reason in reasons if f"`{reason.value}`" not in text] == []
+
+
+def metric_names(text: str) -> set[str]:
+    return set(re.findall(r"\b((?:maze|process)_[a-z_]+)\b", text))
+
+
+def expressions_of(dashboard: Any) -> Iterator[str]:
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            yield target["expr"]
+
+
+def test_the_dashboard_asks_for_what_is_exported(watched: Watched) -> None:
+    dashboard = json.loads((DOCS / "grafana-dashboard.json").read_text(encoding="utf-8"))
+    asked = [metric_names(expression) for expression in expressions_of(dashboard)]
+    assert all(asked)
+    assert set().union(*asked) <= sample_names(watched)
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"]) >= 8
+
+
+def test_the_alerts_ask_for_what_is_exported(watched: Watched) -> None:
+    text = (DOCS / "alerts.yml").read_text(encoding="utf-8")
+    expressions = re.findall(r"^ +expr: (.+)$", text, re.MULTILINE)
+    names = [metric_names(expression) for expression in expressions]
+    assert len(names) == text.count("- alert:") >= 5
+    assert set().union(*names) - {"up"} <= sample_names(watched)
+    assert all(found or "up{" in text for found in names)
+
+
+def test_labels_in_the_documents_are_real(watched: Watched) -> None:
+    reasons = {label for _, label in values(watched) if label}
+    for name in ("grafana-dashboard.json", "alerts.yml"):
+        text = (DOCS / name).read_text(encoding="utf-8").replace('\\"', '"')
+        asked = re.findall(r'(?:reason|type|level)(?:=|=~)"([a-z_|]+)"', text)
+        assert {word for group in asked for word in group.split("|")} <= reasons
+
+
+def test_the_scrape_example_names_the_default_port(start: Start) -> None:
+    text = (DOCS / "prometheus.yml").read_text(encoding="utf-8")
+    assert "127.0.0.1:9095" in text
+    assert "alerts.yml" in text
+
+
+@pytest.mark.parametrize("name", ["grafana-dashboard.json", "prometheus.yml", "alerts.yml"])
+def test_the_documents_point_nowhere_else(name: str) -> None:
+    assert "//" not in (DOCS / name).read_text(encoding="utf-8").replace("https://grafana", "")

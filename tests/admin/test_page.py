@@ -1,0 +1,349 @@
+"""The live page, in a real browser, of a real server in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from end_to_end.peers import broadcasts, joined, messages
+from end_to_end.running import ROOT, Child
+from playwright.sync_api import Browser
+
+from .browser import PHONE, Visit, running_browser
+
+TOKEN = "0123456789abcdef"
+Open = Callable[..., Visit]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as browser:
+        yield browser
+
+
+class Site:
+    """A server and the address of its page."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        opened = child.logged("admin_ready")[0]
+        self.port = int(opened["admin_port"])
+        self.url = f"http://127.0.0.1:{self.port}/"
+
+    def status(self) -> Any:
+        with urllib.request.urlopen(f"{self.url}api/status", timeout=5) as answer:
+            return json.load(answer)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Site]]:
+    """Start a server with some options."""
+    children: list[Child] = []
+
+    def start(*arguments: str, port: str = "free", level: str = "debug") -> Site:
+        child = Child("--admin-port", port, "--log-level", level, *arguments)
+        children.append(child)
+        return Site(child.ready())
+
+    yield start
+    for child in children:
+        child.__exit__(None)
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Open]:
+    """Open a page; in the end nothing may have gone wrong in it, nor come from elsewhere."""
+    visits: list[Visit] = []
+
+    def open_page(site: Site, **how: Any) -> Visit:
+        visits.append(Visit(browser, site.url, **how))
+        return visits[-1].open()
+
+    yield open_page
+    for visit in visits:
+        visit.close()
+        assert visit.complaints == []
+        assert [url for url in visit.requests if not url.startswith(visit.url)] == []
+
+
+@pytest.fixture
+def site(serve: Callable[..., Site]) -> Site:
+    return serve()
+
+
+def simulate(site: Site, events: int, rate: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "simulator", "--total-events", str(events)]
+    command += ["--rate", str(rate), "--concurrency-level", "20", "--log-level", "error"]
+    command += ["--event-listener-port", str(site.child.source_address[1])]
+    command += ["--client-listener-port", str(site.child.client_address[1])]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def flood(site: Site, data: bytes) -> None:
+    """Send from a native thread: while the browser is waited for, no greenlet runs."""
+
+    def run() -> None:
+        with suppress(OSError), socket.create_connection(site.child.source_address) as sock:
+            sock.sendall(data)
+            sock.recv(1)  # until the server ends
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def number(text: str) -> float:
+    """A number as the page writes it."""
+    text = text.strip().replace(",", "")
+    scale = {"k": 1e3, "M": 1e6}.get(text[-1], 1)
+    return float(text.rstrip("kM")) * scale
+
+
+def test_under_the_simulator_the_page_shows_what_the_status_says(
+    serve: Callable[..., Site], visit: Open
+) -> None:
+    site = serve(level="info")
+    site.child.client(10**9)  # gets the broadcasts, and stays
+    page = visit(site)
+    dark, phone = visit(site, scheme="dark"), visit(site, size=PHONE)
+    simulator = simulate(site, 25_000, 5_000)
+    try:
+        page.page.wait_for_function(
+            "() => document.getElementById('sessions').textContent === '21'"
+            " && parseFloat(document.getElementById('deliveries-rate').textContent) > 0"
+            " && document.getElementById('latency-p99').textContent.endsWith('s')"
+        )
+        assert 0 < number(page.text("routed-rate")) < 50_000
+        assert page.text("sources") == "1 event source"
+        assert page.page.locator("#clients tbody tr").count() == 10
+        phone.page.wait_for_function(  # so that the pictures show some of it
+            "() => points.filter((point) => point.deliveries).length > 2"
+        )
+        for name, view in [("desktop-light", page), ("desktop-dark", dark), ("phone", phone)]:
+            view.picture(name)
+        assert simulator.wait(20) == 0
+    finally:
+        simulator.kill()
+        simulator.wait()
+    page.await_text("routed-total", "25,000")
+    page.await_exactly("sessions", "1")
+    status = site.status()
+    assert status["events"]["routed"] == 25_000
+    assert number(page.text("sessions")) == status["sessions"]["connected"] == 1
+    assert page.text("state") == status["state"]
+    assert page.text("about").startswith(f"version {status['version']}, {status['core']} core")
+    assert str(status["order"]["next_sequence"]) in page.text("order")
+    points = page.page.evaluate("points")
+    assert max(point["deliveries"] for point in points) > 0
+    assert page.page.locator("#events-chart canvas").count() > 0
+
+
+def test_a_client_is_disconnected_by_keyboard_alone(site: Site, visit: Open) -> None:
+    one, two = site.child.clients([1, 2])
+    page = visit(site)
+    page.await_exactly("sessions", "2")
+    row = page.page.locator("#clients tbody tr", has_text="from").filter(
+        has=page.page.get_by_role("button", name="Disconnect user 2,")
+    )
+    session = row.get_attribute("data-session")
+    row.get_by_role("button").focus()
+    page.page.keyboard.press("Enter")
+    assert f"Disconnect user 2 (connection {session}," in page.text("confirm-text")
+    page.page.keyboard.press("Enter")  # the first choice is to leave it
+    assert not page.page.locator("#confirm").is_visible()
+    assert site.status()["sessions"]["connected"] == 2
+    row.get_by_role("button").focus()
+    page.page.keyboard.press("Enter")
+    page.page.keyboard.press("Tab")
+    page.page.keyboard.press("Enter")
+    two.expect_closed()
+    page.await_exactly("sessions", "1")
+    page.page.wait_for_function("() => document.querySelectorAll('#clients tbody tr').length === 1")
+    (closed,) = site.child.logged("session_closed")
+    assert (closed["reason"], closed["connection"]) == ("operator", int(session or 0))
+    assert site.status()["sessions"]["closed"]["operator"] == 1
+    page.await_text("warnings", "session closed")
+    one.close()
+
+
+def test_rows_stay_where_they_are_under_a_pointer(site: Site, visit: Open) -> None:
+    slow = site.child.client(1, small_buffers=True)
+    site.child.await_logged("session_opened", 1)
+    site.child.clients([2])
+    page = visit(site)
+    page.await_exactly("sessions", "2")
+    first = page.page.locator("#clients tbody tr").first
+    before = first.get_attribute("data-session")
+    page.page.locator("#clients tbody tr").nth(1).hover()
+    flood(site, joined(messages(1, 100_000, 2)))
+    page.page.wait_for_function(
+        "() => [...document.querySelectorAll('#clients td.queued')]"
+        ".some((cell) => cell.textContent !== '0 B')"
+    )
+    assert first.get_attribute("data-session") == before
+    page.page.mouse.move(0, 0)
+    page.page.wait_for_function(
+        "(before) => document.querySelector('#clients tbody tr').dataset.session !== before",
+        arg=before,
+    )
+    slow.close()
+
+
+def test_without_traffic_the_page_says_so(site: Site, visit: Open) -> None:
+    page = visit(site)
+    page.await_text("notice", "No event source is connected.")
+    assert page.text("no-clients") == "No client is connected."
+    assert page.text("no-rejects") == "Nothing was rejected."
+    assert page.text("no-warnings") == "There are none."
+    assert page.text("latency-p50") == "\N{EN DASH}"
+    source = site.child.source()
+    page.await_text("notice", "No events are coming.")
+    source.send(joined(broadcasts(1, 4)))
+    page.await_text("routed-total", "3")
+    page.page.wait_for_selector("#notice", state="hidden")
+    page.picture("no-traffic")
+
+
+def test_what_is_missing_and_what_was_rejected(site: Site, visit: Open) -> None:
+    page = visit(site)
+    source = site.child.source()
+    source.send(b"1|B\n3|B\n4|B\nnonsense\n")
+    page.await_text("order", "Number 2 has been missing for")
+    assert "2 events wait behind it" in page.text("order")
+    site.child.client(1).close()
+    stranger = site.child.client(2)
+    stranger.send(b"more\n")
+    row = page.page.locator("#rejects tr[data-reason='event bad_sequence']")
+    assert row.inner_text().split() == ["event", "bad", "sequence", "1"]
+    page.await_text("warnings", "line rejected")
+    assert "line=nonsense" in page.text("warnings")
+    source.send(b"2|B\n")
+    page.await_text("order", "Nothing is missing.")
+
+
+def test_a_restart_is_told_and_survived(serve: Callable[..., Site], visit: Open) -> None:
+    site = serve()
+    site.child.source().send(joined(broadcasts(1, 10)))
+    page = visit(site)
+    page.await_text("routed-total", "9")
+    site.child.signal(signal.SIGKILL)
+    page.await_text("state", "no answer")
+    page.await_text("notice", "The server does not answer.")
+    assert page.page.locator("main.stale").count() == 1
+    page.picture("no-answer")
+    site.child.status()
+    serve(port=str(site.port))
+    page.await_text("state", "ready")
+    page.await_text("notice", "The server was started anew at")
+    assert page.text("routed-total") == "0"
+    assert page.page.locator("main.stale").count() == 0
+    refused = [text for text in page.complaints if "ERR_CONNECTION_REFUSED" not in text]
+    page.complaints[:] = [text for text in refused if "ERR_INCOMPLETE_CHUNKED" not in text]
+
+
+def test_a_server_that_drains_says_so(site: Site, visit: Open) -> None:
+    client = site.child.client(1, small_buffers=True)
+    page = visit(site)
+    page.await_exactly("sessions", "1")
+    flood(site, joined(messages(1, 200_000, 1)))
+    page.page.wait_for_function("() => document.getElementById('queued').textContent !== '0 B'")
+    site.child.signal(signal.SIGTERM)
+    page.await_text("state", "draining")
+    page.await_text("notice", "The server is stopping")
+    client.close()
+    assert site.child.status() == 0
+    page.await_text("state", "no answer")
+    page.complaints.clear()  # the browser's own words for that
+
+
+def test_a_token_is_asked_for_once(serve: Callable[..., Site], visit: Open) -> None:
+    page = visit(serve("--admin-token", TOKEN))
+    page.await_text("state", "token needed")
+    assert not page.page.locator("#main").is_visible()
+    page.page.keyboard.type("a wrong one")  # the field has the focus
+    page.page.keyboard.press("Enter")
+    page.await_text("notice", "That is not this server's admin token.")
+    page.picture("token")
+    page.page.keyboard.type(TOKEN)
+    page.page.keyboard.press("Enter")
+    page.await_text("state", "ready")
+    assert not page.page.locator("#token-form").is_visible()
+    page.page.reload()
+    page.await_text("state", "ready")
+    page.complaints[:] = [text for text in page.complaints if "401" not in text]
+    assert TOKEN not in " ".join(page.requests)
+
+
+def test_without_the_charts_everything_else_works(site: Site, browser: Browser) -> None:
+    page = Visit(browser, site.url)
+    page.page.route("**/charts.js", lambda route: route.fulfill(status=404))
+    page.open()
+    page.await_text("state", "ready")
+    assert "dygraphs is not installed" in page.text("no-charts")
+    assert page.page.locator("#no-charts").is_visible()
+    page.await_change("about", "")
+    page.close()
+    assert all("404" in complaint for complaint in page.complaints)
+
+
+def test_light_and_dark_follow_the_system_until_one_is_chosen(site: Site, visit: Open) -> None:
+    def ground(page: Visit) -> str:
+        return str(page.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    light, dark = visit(site), visit(site, scheme="dark")
+    light_ground, dark_ground = ground(light), ground(dark)
+    assert light_ground != dark_ground
+    light.page.get_by_role("button", name="Use dark colours").click()
+    assert ground(light) == dark_ground
+    light.page.reload()
+    assert ground(light) == dark_ground
+    light.page.get_by_role("button", name="Use light colours").click()
+    assert ground(light) == light_ground
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(site: Site, visit: Open, scheme: str) -> None:
+    """Contrast of at least 4.5, as WCAG asks for text of that size."""
+    page = visit(site, scheme=scheme)
+    contrasts = page.page.evaluate(
+        """() => {
+            const style = getComputedStyle(document.documentElement);
+            const ink = (name) => {
+                const canvas = document.createElement("canvas").getContext("2d");
+                canvas.fillStyle = style.getPropertyValue(name);
+                canvas.fillRect(0, 0, 1, 1);
+                const parts = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((value) => {
+                    value /= 255;
+                    return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+                });
+                return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+            };
+            const ground = ink("--panel");
+            const series = ["--first", "--second", "--third"];
+            const names = ["--text", "--quiet", ...series, "--bad", "--warn", "--good"];
+            return Object.fromEntries(names.map((name) => {
+                const [high, low] = [ink(name), ground].sort((one, two) => two - one);
+                return [name, (high + 0.05) / (low + 0.05)];
+            }));
+        }"""
+    )
+    assert {name: value for name, value in contrasts.items() if value < 4.5} == {}
+
+
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(site: Site, visit: Open) -> None:
+    site.child.clients([1, 2**63 - 1])
+    page = visit(site, size=PHONE)
+    page.await_exactly("sessions", "2")
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+    button = page.page.get_by_role("button", name="Disconnect user 1,")
+    box = button.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= PHONE[0]
+    assert box["height"] >= 32

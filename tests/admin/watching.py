@@ -1,0 +1,149 @@
+"""A server that is watched, and the plainest of HTTP clients, both in the hub of the test."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import gevent
+from end_to_end.peers import patience, until
+from end_to_end.running import Maze
+from gevent.socket import create_connection, socket
+
+from maze.admin import Admin
+from maze.units import FREE_PORT
+
+
+class Answer(NamedTuple):
+    """What came back; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        assert self.headers["content-type"] == "application/json"
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        """The one thing that a refusal says."""
+        (message,) = self.json().values()
+        return str(message)
+
+
+class Watched(Maze):
+    """A server in this process with its admin port."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"admin_port": FREE_PORT, **settings})
+        self.admin = Admin(self.server)
+        self.admin.start()
+        self.sockets: list[socket] = []
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
+        self.admin.stop()
+        super().close()
+
+    def connect(self) -> socket:
+        """A connection to the admin port that has said nothing."""
+        with patience("connecting to the admin port"):
+            self.sockets.append(create_connection(self.admin.address))
+        return self.sockets[-1]
+
+    def raw(self, request: bytes) -> Answer:
+        """What these bytes are answered with, up to the end of the connection."""
+        sock = self.connect()
+        sock.sendall(request)
+        return parsed(read_all(sock))
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        """Send a request as a client does; ``User_Agent`` is the header User-Agent."""
+        host, port = self.admin.address
+        fields = {"Host": f"{host}:{port}"} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        lines = [f"{method} {path} HTTP/1.1", *(f"{key}: {text}" for key, text in fields.items())]
+        return self.raw("\r\n".join([*lines, "", ""]).encode("latin-1"))
+
+    def get(self, path: str) -> Any:
+        """The value at a path that answers well."""
+        answer = self.ask(path)
+        assert answer.status == 200, answer
+        return answer.json()
+
+    def status(self) -> Any:
+        return self.get("/api/status")
+
+    def await_status(self, what: str, *path: str, value: Any) -> Any:
+        """Wait until the status has that value there."""
+
+        def is_there() -> bool:
+            found = self.status()
+            for step in path:
+                found = found[step]
+            return bool(found == value)
+
+        until(is_there, what)
+        return self.status()
+
+
+def read_all(sock: socket) -> bytes:
+    """Whatever comes until the other side closes."""
+    received = b""
+    with patience("the end of an answer"):
+        while data := sock.recv(1 << 16):
+            received += data
+    return received
+
+
+def parsed(answer: bytes) -> Answer:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    line, *fields = head.decode("latin-1").split("\r\n")
+    headers = dict(field.lower().split(": ", 1) for field in fields)
+    if headers.get("transfer-encoding") == "chunked":
+        body = _joined(body)
+    return Answer(int(line.split()[1]), headers, body)
+
+
+def _joined(body: bytes) -> bytes:
+    """The chunks of a body, the last of which may be cut off."""
+    data = b""
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        data += body[: int(size or b"0", 16)]
+        body = body[int(size or b"0", 16) + 2 :]
+    return data
+
+
+class Stream:
+    """The server-sent events of one page."""
+
+    def __init__(self, watched: Watched, path: str = "/api/events") -> None:
+        self.sock = watched.connect()
+        host, port = watched.admin.address
+        self.sock.sendall(f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n".encode())
+        self._received = b""
+        self.head = self._until(b"\r\n\r\n").decode()
+
+    def event(self) -> tuple[str, Any]:
+        """The next event's name and value."""
+        name, data = self._until(b"\n\n").decode().split("\n")
+        return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+    def _until(self, end: bytes) -> bytes:
+        with patience("the next event"):
+            while end not in self._received:
+                data = self.sock.recv(1 << 16)
+                assert data, "the stream has ended"
+                self._received += data
+        head, _, self._received = self._received.partition(end)
+        return head
+
+
+def tick(watched: Watched) -> None:
+    """Have the monitor look now, without waiting for its second to pass."""
+    gevent.sleep(0)
+    watched.admin.monitor.tick()
