@@ -65,6 +65,8 @@ class Acceptor(StreamServer):
         self._name = name
         self._peer_timeout = peer_timeout
         self._places = places
+        self.pauses = 0
+        """how often accepting had to pause"""
         self._throttle = Throttle()
 
     def do_read(self) -> tuple[socket, Address] | None:  # type: ignore[override]
@@ -101,6 +103,7 @@ class Acceptor(StreamServer):
             log.debug("accept_failed", port=self._name, error=error.strerror)
             return
         self.stop_accepting()
+        self.pauses += 1
         gevent.spawn_later(PAUSE_SECONDS, self._resume)
         suppressed = self._throttle.admit(self._name)
         if suppressed is not None:

@@ -40,9 +40,9 @@ class ClientPort:
 
     def handle(self, sock: socket, address: Address) -> None:
         """Serve one connection; the StreamServer spawns a greenlet for it."""
-        if not self.places.greet(address):
-            return
         peer = Peer(address)
+        if not self.places.greet(address, peer):
+            return
         greenlet = current_greenlet()
         self._handshakes.add(greenlet)
         try:
@@ -59,7 +59,7 @@ class ClientPort:
         finally:
             self._handshakes.discard(greenlet)
         if not self.router.has_room_for(user):
-            self.places.refuse_for_follows(address)
+            self.places.refuse_for_follows(peer)
             return
         self.places.recognise(address)
         if isinstance(connection, TlsConnection):

@@ -6,6 +6,7 @@ from enum import StrEnum
 import structlog
 
 from maze.logs import Throttle, shown
+from maze.peer import Peer
 
 log = structlog.get_logger()
 
@@ -53,7 +54,7 @@ class HandshakeRejects:
         self._port = port
         self._throttle = Throttle()
 
-    def record(self, error: HandshakeError, peer: str) -> None:
+    def record(self, error: HandshakeError, peer: Peer) -> None:
         """Count and log one peer that was not let in."""
         self.counts[error.reason] += 1
         suppressed = self._throttle.admit(error.reason)
@@ -69,7 +70,7 @@ class HandshakeRejects:
         write = log.debug if error.reason is HandshakeReason.LEFT else log.warning
         write("handshake_rejected", **details)
 
-    def fail(self, peer: str) -> None:
+    def fail(self, peer: Peer) -> None:
         """Count a peer that an exception, which is being handled, cost its connection."""
         self.counts[HandshakeReason.FAILED] += 1
         log.exception("handshake_failed", **{self._port: peer})

@@ -9,7 +9,7 @@ from maze.settings import Settings
 log = structlog.get_logger()
 
 RESERVED_DESCRIPTORS = 64
-"""for whatever is no client and no source: the ports, the event loop, the log, files"""
+"""for whatever is no client and no source: the ports, operators, the event loop, the log, files"""
 
 
 def raise_descriptor_limit() -> None:

@@ -25,19 +25,6 @@ SHOWN_BYTES = 80
 """how much of a line that was not understood is shown"""
 
 
-class Trace:
-    """Whether lines about single chunks, batches and payloads are wanted: only at debug.
-
-    Whoever writes them looks here first, as even a line that is thrown away costs 2 us.
-    """
-
-    def __init__(self) -> None:
-        self.is_on = False
-
-
-TRACE = Trace()
-
-
 class Stream(Protocol):
     """Where lines go."""
 
@@ -137,7 +124,6 @@ def configure(
             line = processor(None, "warning", line)
         return str(line)
 
-    TRACE.is_on = level == "debug"
     writer = LineWriter(stream or Descriptor(_standard_error()), limit, report)
     structlog.configure(
         processors=processors,
@@ -160,7 +146,6 @@ def _standard_error() -> int:
 
 def set_level(level: str) -> None:
     """From here on log every line of at least ``level``."""
-    TRACE.is_on = level == "debug"
     structlog.configure(
         **structlog.get_config()
         | {

@@ -59,6 +59,11 @@ class Port:
         host, port = cast(Address, self._server.address)[:2]
         return host, port
 
+    @property
+    def pauses(self) -> int:
+        """How often accepting had to pause, for want of descriptors or memory."""
+        return self._server.pauses
+
     def open(self) -> None:
         """Begin to accept. Raises ListenError."""
         try:

@@ -1,4 +1,4 @@
-"""Whoever is at the other end of a connection, as the log names it."""
+"""The other end of a connection: its address, and how the log names it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _connections = itertools.count(1)
 
 
 class Peer(str):
-    """A connection: ``host:port``, and the number it was given.
+    """A connection as the log names it: ``host:port``, and the number it was given.
 
     The number tells one connection from all others of this process, even where a client
     came again from the same port; every log line that names the peer shows it (``log_lines``).

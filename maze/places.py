@@ -53,15 +53,15 @@ class Places:
         """Take a place; false, and the refusal counted, if there is none."""
         host = address[0]
         if self.taken >= self.max_clients:
-            return self._refuse(RefusalReason.MAX_CLIENTS, self.max_clients, address)
+            return self._refuse(RefusalReason.MAX_CLIENTS, self.max_clients, Peer(address))
         if self._by_host[host] >= self._max_per_address:
             limit = self._max_per_address
-            return self._refuse(RefusalReason.MAX_CLIENTS_PER_ADDRESS, limit, address)
+            return self._refuse(RefusalReason.MAX_CLIENTS_PER_ADDRESS, limit, Peer(address))
         self.taken += 1
         self._by_host[host] += 1
         return True
 
-    def greet(self, address: Address) -> bool:
+    def greet(self, address: Address, peer: Peer) -> bool:
         """Begin to wait for who it is; false, and the refusal counted, if too many are waited for.
 
         This is for its greenlet to call, not when it is accepted: of ten thousand
@@ -69,13 +69,13 @@ class Places:
         accepted before the first greenlet runs.
         """
         if self.handshakes >= self._max_handshakes:
-            return self._refuse(RefusalReason.MAX_HANDSHAKES, self._max_handshakes, address)
+            return self._refuse(RefusalReason.MAX_HANDSHAKES, self._max_handshakes, peer)
         self._strangers.add(address)
         return True
 
-    def refuse_for_follows(self, address: Address) -> None:
+    def refuse_for_follows(self, peer: Peer) -> None:
         """Count a client whose user follows too many for one more session of it."""
-        self._refuse(RefusalReason.MAX_FOLLOWS, self._max_follows, address)
+        self._refuse(RefusalReason.MAX_FOLLOWS, self._max_follows, peer)
 
     def recognise(self, address: Address) -> None:
         """The client has said who it is."""
@@ -90,14 +90,14 @@ class Places:
             del self._by_host[host]
         self._strangers.discard(address)
 
-    def _refuse(self, reason: RefusalReason, limit: int, address: Address) -> bool:
+    def _refuse(self, reason: RefusalReason, limit: int, peer: Peer) -> bool:
         self.refused[reason] += 1
         suppressed = self._throttle.admit(reason)
         if suppressed is not None:
             log.warning(
                 "client_refused",
                 reason=reason.value,
-                client=Peer(address),
+                client=peer,
                 limit=limit,
                 **({"suppressed": suppressed} if suppressed else {}),
             )

@@ -51,6 +51,7 @@ class Reloader:
         settings, contexts = loaded
         self._server.use_contexts(contexts)
         logs.set_level(settings.log_level)
+        self._server.trace(settings.log_level == "debug")
         log.info("reloaded", log_level=settings.log_level)
         if ignored := self._ignored(settings):
             log.warning("options_not_reloaded", options=", ".join(ignored), until="a restart")

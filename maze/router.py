@@ -20,7 +20,6 @@ import structlog
 from gevent.event import Event
 
 from maze.core import Fanout, FollowGraph, Payload, Recipient, ReorderBuffer, Run
-from maze.logs import TRACE
 from maze.meter import Meter
 from maze.rejects import RejectLog
 from maze.settings import Settings
@@ -60,6 +59,7 @@ class Router:
         self.fanout = Fanout(FollowGraph(settings.max_users, settings.max_follows))
         self.routed_events = 0
         self.meter = Meter()
+        self.traces = settings.log_level == "debug"
         self.held = Held()
         self._sessions: dict[Session, None] = {}
         self._full: dict[Session, None] = {}
@@ -225,7 +225,7 @@ class Router:
         events = _events(runs) - _events(rest)
         self.routed_events += events
         self.meter.routed(events, monotonic() - started)
-        if TRACE.is_on:
+        if self.traces:
             self._trace(runs[0].first, events, payloads)
         return sessions
 

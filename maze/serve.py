@@ -29,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns the exit status: 0 after an orderly end, 1 if a port is taken, the
     reject file cannot be opened, or the server failed, 2 if a file of TLS's
-    will not do. Wrong settings raise
-    SystemExit with status 2.
+    will not do. Wrong settings raise SystemExit with status 2.
     """
     settings = read_settings(arguments)
     writer = logs.configure(settings.log_level, settings.log_format)
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reloader = Reloader(server, lambda: parse_settings(arguments))
         gevent.signal_handler(signal.SIGHUP, reloader.reload)
         admin = Admin(server, writer) if settings.admin_port else None
-        return _serve(server, writer, admin)
+        return _serve(server, admin, writer)
     except SettingsError as error:
         print(f"maze: {error}", file=sys.stderr)
         return 2
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         writer.close()
 
 
-def _serve(server: MazeServer, writer: logs.LineWriter, admin: Admin | None) -> int:
+def _serve(server: MazeServer, admin: Admin | None, writer: logs.LineWriter) -> int:
     raise_descriptor_limit()
     tune_memory()
     try:
@@ -66,7 +65,7 @@ def _serve(server: MazeServer, writer: logs.LineWriter, admin: Admin | None) -> 
 
 
 def _run(server: MazeServer, writer: logs.LineWriter) -> None:
-    """From ready to stopped."""
+    """Answer signals and the supervisor until the server has stopped."""
     supervisor = Supervisor()
     _stop_on_signal(server, supervisor)
     gevent.signal_handler(signal.SIGUSR2, Dump(server, writer).write)

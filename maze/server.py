@@ -80,6 +80,11 @@ class MazeServer:
         """Where clients connect; known once the server has started."""
         return self._client_port.address
 
+    @property
+    def accepting_pauses(self) -> dict[str, int]:
+        """How often each port had to pause accepting."""
+        return {"source": self._source_port.pauses, "client": self._client_port.pauses}
+
     def start(self) -> None:
         """Listen on both ports, clients first. Raises ListenError and TrailError."""
         settings = self.settings
@@ -108,6 +113,10 @@ class MazeServer:
     def use_contexts(self, contexts: tuple[Context, Context]) -> None:
         """From here on connections speak TLS with these, source port and client port."""
         self.source.gate.context, self.clients.gate.context = contexts
+
+    def trace(self, traces: bool) -> None:
+        """From here on log every chunk and batch, or none; the log's level is debug, or is not."""
+        self.router.traces = self.source.traces = traces
 
     def wait(self) -> None:
         """Wait until the server has stopped, and what it rejected is written.
@@ -164,6 +173,8 @@ class MazeServer:
         if trail is not None:
             counters |= {"rejects_written": trail.written, "rejects_dropped": trail.dropped}
         counters |= {f"rejects_{reason}": count for reason, count in self.rejects.counts.items()}
+        refused = clients.places.refused.items()
+        counters |= {f"clients_refused_{reason}": count for reason, count in refused}
         rejects = clients.handshake_rejects.items()
         counters |= {f"handshakes_{reason}": count for reason, count in rejects}
         closed = clients.sessions_closed.items()

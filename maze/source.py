@@ -11,7 +11,6 @@ from gevent.socket import socket
 from maze.core import Decoder, ReorderBufferFullError, Run
 from maze.gate import Connection, Gate
 from maze.handshake import HandshakeError, HandshakeReason
-from maze.logs import TRACE
 from maze.net import current_greenlet, has_finished
 from maze.peer import Address, Peer
 from maze.rejects import RejectLog
@@ -26,7 +25,6 @@ CHUNK_BYTES = 256 * 1024
 
 SHOWN_RUNS = 20
 """of one chunk, in a line of the log"""
-
 
 MOST_OPENING = 100
 """connections that may be in TLS's handshake at a time; each takes a descriptor"""
@@ -53,6 +51,7 @@ class SourcePort:
         self._greenlets: set[Greenlet[..., Any]] = set()
         self.refused = 0
         self.received_bytes = 0
+        self.traces = settings.log_level == "debug"
 
     @property
     def sources(self) -> list[Peer]:
@@ -138,7 +137,7 @@ class SourcePort:
         while data := _receive(connection, peer):
             runs, rejects = decoder.feed(data)
             self.received_bytes += len(data)
-            if TRACE.is_on:
+            if self.traces:
                 _trace(len(data), runs, peer)
             self._rejects.record(rejects, peer)
             try:

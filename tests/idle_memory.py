@@ -56,6 +56,7 @@ def running_server() -> Iterator[Server]:
     """A server on free ports; it is stopped at the end."""
     command = [sys.executable, "-m", "maze.serve", "--log-level", "debug", "--log-format", "json"]
     command += ["--source-port", "0", "--client-port", "0", "--drain-timeout", "0s"]
+    command += ["--admin-port", "0"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         yield Server(process)

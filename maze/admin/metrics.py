@@ -32,7 +32,6 @@ from maze.session import CloseReason
 
 if TYPE_CHECKING:
     from maze.admin.monitor import Monitor
-    from maze.logs import LineWriter
     from maze.meter import Histogram
     from maze.server import MazeServer
 
@@ -43,12 +42,9 @@ LEVELS = ("warning", "error", "critical")
 class Metrics(Collector):
     """All metrics of one server."""
 
-    def __init__(
-        self, server: MazeServer, monitor: Monitor, writer: LineWriter | None = None
-    ) -> None:
+    def __init__(self, server: MazeServer, monitor: Monitor) -> None:
         self._server = server
         self._monitor = monitor
-        self._writer = writer
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -61,6 +57,7 @@ class Metrics(Collector):
         """Every family, with its values as they are now."""
         yield from self._of_server()
         yield from self._of_events()
+        yield from self._of_ports()
         yield from self._of_sessions()
         yield from self._of_order()
         yield from self._of_times()
@@ -82,11 +79,9 @@ class Metrics(Collector):
         )
         graph = server.router.fanout.graph
         yield _gauge("maze_graph_users", "Users who follow anybody.", graph.users)
-        yield _gauge("maze_graph_follows", "Follows, of all users together.", graph.follows)
+        yield _gauge("maze_graph_follows", "Pairs of follower and followed.", graph.follows)
         yield _gauge(
-            "maze_graph_listeners",
-            "Places in all audiences: a session has one for each whom its user follows.",
-            graph.listeners,
+            "maze_graph_listeners", "Places of sessions in all audiences.", graph.listeners
         )
 
     def _of_events(self) -> Iterator[Metric]:
@@ -126,9 +121,44 @@ class Metrics(Collector):
             "type",
             {name: tally.delivered_bytes for name, tally in tallies.items()},
         )
+        trail = server.rejects.trail
+        yield _counter(
+            "maze_rejects_written",
+            "Rejects that are in the reject file.",
+            trail.written if trail else 0,
+        )
+        yield _counter(
+            "maze_rejects_dropped",
+            "Rejects that are not in the reject file, though there is one.",
+            trail.dropped if trail else 0,
+        )
+
+    def _of_ports(self) -> Iterator[Metric]:
+        server = self._server
         sources = server.source
         yield _gauge("maze_sources", "Connected event sources.", len(sources.sources))
         yield _counter("maze_sources_refused", "Sources that were not let in.", sources.refused)
+        yield _counters(
+            "maze_clients_refused",
+            "Clients for which a bound left no place.",
+            "reason",
+            {reason.value: server.clients.places.refused[reason] for reason in RefusalReason},
+        )
+        rejects = CounterMetricFamily(
+            "maze_handshakes_rejected",
+            "Connections that the gate of a port did not let in.",
+            labels=["port", "reason"],
+        )
+        for port, gate in (("source", sources.gate), ("client", server.clients.gate)):
+            for reason in HandshakeReason:
+                rejects.add_metric([port, reason.value], gate.rejects.counts[reason])
+        yield rejects
+        yield _counters(
+            "maze_accepting_pauses",
+            "Times that a port accepted nothing for a moment, for want of descriptors or memory.",
+            "port",
+            server.accepting_pauses,
+        )
 
     def _of_sessions(self) -> Iterator[Metric]:
         server, clients = self._server, self._server.clients
@@ -142,13 +172,6 @@ class Metrics(Collector):
             "reason",
             {reason.value: clients.sessions_closed[reason] for reason in CloseReason},
         )
-        yield _counters(
-            "maze_clients_refused",
-            "Clients for which a bound left no place.",
-            "reason",
-            {reason.value: clients.places.refused[reason] for reason in RefusalReason},
-        )
-        yield self._handshakes()
         yield _counter(
             "maze_sent_bytes",
             "Bytes that the kernel took for clients.",
@@ -174,15 +197,6 @@ class Metrics(Collector):
             "Bytes that may wait for one client (client-buffer).",
             server.settings.client_buffer,
         )
-
-    def _handshakes(self) -> Metric:
-        family = CounterMetricFamily(
-            "maze_handshakes_rejected", "Connections not let in.", labels=["port", "reason"]
-        )
-        for port, side in (("client", self._server.clients), ("source", self._server.source)):
-            for reason in HandshakeReason:
-                family.add_metric([port, reason.value], side.gate.rejects.counts[reason])
-        return family
 
     def _of_order(self) -> Iterator[Metric]:
         router = self._server.router
@@ -235,18 +249,7 @@ class Metrics(Collector):
         yield _counter(
             "maze_log_lines_dropped",
             "Log lines lost because nobody read them in time.",
-            self._writer.dropped if self._writer else 0,
-        )
-        trail = self._server.rejects.trail
-        yield _counter(
-            "maze_rejects_written",
-            "Rejects written to the reject file.",
-            trail.written if trail else 0,
-        )
-        yield _counter(
-            "maze_rejects_dropped",
-            "Rejects lost to the reject file.",
-            trail.dropped if trail else 0,
+            self._monitor.log_lines_dropped,
         )
 
 

@@ -18,6 +18,7 @@ from maze.admin import reading
 from maze.meter import LATENCY_SECONDS, Histogram
 
 if TYPE_CHECKING:
+    from maze.logs import LineWriter
     from maze.server import MazeServer
 
 TICK_SECONDS = 1.0
@@ -44,7 +45,7 @@ class Sample(NamedTuple):
 class Monitor:
     """The watcher of one server."""
 
-    def __init__(self, server: MazeServer) -> None:
+    def __init__(self, server: MazeServer, writer: LineWriter | None = None) -> None:
         self.started_at = time.time()
         self.hub_lag = Histogram(LAG_SECONDS)
         self.last_lag = 0.0
@@ -52,11 +53,17 @@ class Monitor:
         """what the page's charts show, a point a tick"""
         self.ticks = 0
         self._server = server
+        self._writer = writer
         self._samples: deque[Sample] = deque([self._sample()], maxlen=max(WINDOWS) + 1)
         self._batches = 0
         self._progressed_at = time.monotonic()
         self._due = 0.0
         self._greenlet = gevent.Greenlet(self._run)
+
+    @property
+    def log_lines_dropped(self) -> int:
+        """Log lines lost because nobody read them in time."""
+        return self._writer.dropped if self._writer else 0
 
     def start(self) -> None:
         """Begin to look."""

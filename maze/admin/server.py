@@ -51,10 +51,10 @@ class Admin:
         settings = server.settings
         if fault := admin_fault(settings):
             raise ValueError(fault)
-        self.monitor = Monitor(server)
+        self.monitor = Monitor(server, writer)
         self._host = settings.admin_host
         port = 0 if settings.admin_port == FREE_PORT else settings.admin_port
-        metrics = Metrics(server, self.monitor, writer)
+        metrics = Metrics(server, self.monitor)
         self.application = Application(server, self.monitor, metrics)
         self._pool = Pool(WORKERS)
         self._wsgi = WSGIServer(

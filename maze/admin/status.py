@@ -12,28 +12,22 @@ from typing import TYPE_CHECKING, Any
 from maze import __version__
 from maze.admin import reading
 from maze.core import TWIN, Reason
-from maze.handshake import HandshakeReason, HandshakeRejects
-from maze.log_lines import RECENT
+from maze.handshake import HandshakeReason
+from maze.log_lines import RATE_LIMIT, RECENT
 from maze.places import RefusalReason
 from maze.session import CloseReason
 from maze.settings import Settings, key_of
 
 if TYPE_CHECKING:
     from maze.admin.monitor import Monitor
+    from maze.gate import Gate
     from maze.server import MazeServer
 
 LIMITS = (
-    *("max_clients", "max_clients_per_address", "max_handshakes", "max_users", "max_follows"),
-    *(
-        "reorder_limit",
-        "reorder_bytes",
-        "max_sources",
-        "line_limit",
-        "handshake_timeout",
-        "client_buffer",
-    ),
-    *("total_buffer", "slow_client", "stall_timeout", "drain_timeout", "gap_policy"),
-    "on_source_disconnect",
+    *("reorder_limit", "reorder_bytes", "gap_policy", "on_source_disconnect", "max_users"),
+    *("max_follows", "max_sources", "line_limit", "max_clients", "max_clients_per_address"),
+    *("max_handshakes", "handshake_timeout", "handshake_limit", "peer_timeout", "client_buffer"),
+    *("total_buffer", "slow_client", "stall_timeout", "drain_timeout"),
 )
 """the options that bound something or decide what happens at a bound"""
 SLOWEST = 10
@@ -55,6 +49,7 @@ def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
         "sources": _sources(server),
         "sessions": _sessions(server),
         "queues": reading.queues(server)._asdict(),
+        "accepting_pauses": server.accepting_pauses,
         "graph": {
             "users": server.router.fanout.graph.users,
             "follows": server.router.fanout.graph.follows,
@@ -67,6 +62,7 @@ def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
             "stuck_seconds": round(monitor.stuck_seconds(), 3),
         },
         "hub_lag_seconds": round(monitor.last_lag, 6),
+        "log_lines": {"suppressed": RATE_LIMIT.suppressed, "dropped": monitor.log_lines_dropped},
         "process": _process(),
         "limits": _limits(server.settings),
     }
@@ -85,7 +81,7 @@ def page_status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
 def unready_because(server: MazeServer, monitor: Monitor) -> str | None:
     """Why nobody should be sent to this server now; None if it is ready."""
     if server.failed:
-        return "the router failed"
+        return "the server failed"
     if server.state != "ready":
         return server.state
     stuck = monitor.stuck_seconds()
@@ -100,7 +96,14 @@ def _events(server: MazeServer) -> dict[str, Any]:
         "routed": server.router.routed_events,
         "by_type": {name: tally._asdict() for name, tally in reading.tallies(server).items()},
         "rejected": {reason.value: server.rejects.counts[reason] for reason in Reason},
+        "reject_file": _reject_file(server),
     }
+
+
+def _reject_file(server: MazeServer) -> dict[str, int] | None:
+    """None if none is kept."""
+    trail = server.rejects.trail
+    return {"written": trail.written, "dropped": trail.dropped} if trail else None
 
 
 def _order(server: MazeServer) -> dict[str, Any]:
@@ -120,7 +123,7 @@ def _sources(server: MazeServer) -> dict[str, Any]:
             {"connection": peer.connection, "source": str(peer)} for peer in server.source.sources
         ],
         "refused": server.source.refused,
-        "handshakes_rejected": _handshakes(server.source.gate.rejects),
+        "handshakes_rejected": _handshakes(server.source.gate),
         "received_bytes": server.source.received_bytes,
     }
 
@@ -132,14 +135,14 @@ def _sessions(server: MazeServer) -> dict[str, Any]:
         "opened": reading.sessions_opened(server),
         "closed": {reason.value: clients.sessions_closed[reason] for reason in CloseReason},
         "handshakes": clients.places.handshakes,
-        "handshakes_rejected": _handshakes(clients.gate.rejects),
+        "handshakes_rejected": _handshakes(clients.gate),
         "refused": {reason.value: clients.places.refused[reason] for reason in RefusalReason},
         "sent_bytes": reading.sent_bytes(server),
     }
 
 
-def _handshakes(rejects: HandshakeRejects) -> dict[str, int]:
-    return {reason.value: rejects.counts[reason] for reason in HandshakeReason}
+def _handshakes(gate: Gate) -> dict[str, int]:
+    return {reason.value: gate.rejects.counts[reason] for reason in HandshakeReason}
 
 
 def _process() -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_what_is_ready_and_what_is_not(watched: Watched) -> None:
 
 def test_a_failed_router_is_not_ready(watched: Watched) -> None:
     watched.server.failed = True
-    assert watched.ask("/readyz").json()["because"] == "the router failed"
+    assert watched.ask("/readyz").json()["because"] == "the server failed"
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/api", "/api/", "/metrics/", "/page/", "/Healthz"])

@@ -14,18 +14,9 @@ from gevent.socket import create_connection
 
 from maze.rejects import NAMES
 
-from .watching import Answer, parsed, read_all
+from .watching import Answer, Watched, parsed, read_all
 
 DOCUMENT = ROOT / "docs" / "observability.md"
-
-
-COMPUTED = {
-    "f'{part}_failed'": ["router_failed", "graph_failed", "source_failed"],
-    "NAMES.get(reject.reason, 'line_rejected')": [*NAMES.values(), "line_rejected"],
-    "event": [],  # in helpers, which are called with names
-    "alike[0]": [],
-}
-"""the names that are not written out where something is logged"""
 
 
 def logged_names(path: Path) -> Iterator[str]:
@@ -33,12 +24,28 @@ def logged_names(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Call) or not node.args:
             continue
-        if re.fullmatch(r"log\.[a-z]+|write|_log|self\._log", ast.unparse(node.func)):
-            name = node.args[0]
+        called, name = ast.unparse(node.func), node.args[0]
+        if called in {"_log", "self._log"}:  # which log under the name they are given
             if isinstance(name, ast.Constant):
                 yield str(name.value)
-            else:
-                yield from COMPUTED[ast.unparse(name)]
+        elif called in {"self.fail", "self._fail"}:  # MazeServer.fail
+            yield f"{ast.literal_eval(name)}_failed"
+        elif re.fullmatch(r"log\.[a-z]+|write", called) and called != "log.log":
+            yield from names_in(name, path)
+
+
+def names_in(name: ast.expr, path: Path) -> Iterator[str]:
+    """The names that the first argument of a call of the log may have."""
+    text = ast.unparse(name)
+    if isinstance(name, ast.IfExp):
+        yield from names_in(name.body, path)
+        yield from names_in(name.orelse, path)
+    elif isinstance(name, ast.Call) and text.startswith("NAMES.get("):
+        yield from NAMES.values()
+        yield from names_in(name.args[1], path)
+    elif text not in {"event", "f'{part}_failed'"}:  # those are the callers' to name
+        assert isinstance(name, ast.Constant), f"{path}: a name that is not constant: {text}"
+        yield str(name.value)
 
 
 def test_the_document_lists_every_event_of_the_log_and_no_other() -> None:
@@ -104,20 +111,9 @@ def test_every_line_about_a_connection_has_its_number_and_its_peer() -> None:
     assert len(set.union(*numbers.values())) == len(numbers) == 4
 
 
-def test_without_debug_nothing_is_traced(tmp_path: Path) -> None:
-    path = tmp_path / "maze.toml"
-    path.write_text('log-level = "info"\n')
-    with Child("--config", str(path)).ready() as child:
-        (one,), source = [child.client(1)], child.source()
-        source.send(b"1|B\n2|P|9|1\n")
-        one.read_line()
-        assert not child.logged("batch_routed")
-        path.write_text('log-level = "debug"\n')
-        child.signal(signal.SIGHUP)
-        child.await_logged("reloaded")
-        source.send(b"3|P|9|1\n")
-        child.await_logged("payload_queued")
-        assert child.logged("batch_routed")[0]["first"] == 3
+def test_without_debug_nothing_is_traced(watched: Watched) -> None:
+    assert not watched.server.router.traces
+    assert not watched.server.source.traces
 
 
 def test_a_chunk_of_many_runs_is_shortened() -> None:

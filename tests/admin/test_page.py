@@ -10,7 +10,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -47,16 +47,13 @@ class Site:
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Site]]:
     """Start a server with some options."""
-    children: list[Child] = []
+    with ExitStack() as children:
 
-    def start(*arguments: str, port: str = "free", level: str = "debug") -> Site:
-        child = Child("--admin-port", port, "--log-level", level, *arguments)
-        children.append(child)
-        return Site(child.ready())
+        def start(*arguments: str, port: str = "free", level: str = "debug") -> Site:
+            child = Child("--admin-port", port, "--log-level", level, *arguments)
+            return Site(children.enter_context(child).ready())
 
-    yield start
-    for child in children:
-        child.__exit__(None)
+        yield start
 
 
 @pytest.fixture

@@ -207,5 +207,8 @@ def test_a_server_without_tls_reloads_its_log_level(tmp_path: Path) -> None:
         child.await_logged("reloaded")
         child.client(1)
         child.await_logged("session_opened")
+        child.source().send(b"1|B\n")
+        for traced in ("chunk_received", "batch_routed", "payload_queued"):
+            child.await_logged(traced)
         child.signal(signal.SIGTERM)
         assert child.status() == 0

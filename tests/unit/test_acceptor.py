@@ -132,6 +132,7 @@ def test_without_descriptors_accepting_pauses_and_goes_on_by_itself(
     with capture_logs() as entries, connect(server) as client:
         assert client.recv(5) == b"hello"
     assert accept.numbers == []
+    assert server.pauses == 3
     assert entries == [
         {
             "event": "accepting_paused",

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from maze import logs
-from maze.peer import Address
+from maze.peer import Address, Peer
 from maze.places import Places
 from maze.settings import Settings
 
@@ -22,6 +22,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def places(**bounds: Any) -> Places:
     return Places(Settings(**bounds))
+
+
+def greet(taken: Places, address: Address) -> bool:
+    return taken.greet(address, Peer(address))
 
 
 def peer(port: int, host: str = "192.0.2.1") -> Address:
@@ -58,12 +62,12 @@ def test_an_address_has_so_many_places_and_others_are_not_concerned() -> None:
 def test_only_so_many_may_be_yet_to_say_who_they_are() -> None:
     taken = places(max_handshakes=1)
     assert all(taken.admit(peer(port)) for port in range(1, 6))
-    assert [taken.greet(peer(port)) for port in (1, 2)] == [True, False]
+    assert [greet(taken, peer(port)) for port in (1, 2)] == [True, False]
     taken.recognise(peer(1))
-    assert [taken.greet(peer(port)) for port in (3, 4)] == [True, False]
+    assert [greet(taken, peer(port)) for port in (3, 4)] == [True, False]
     taken.leave(peer(3))
     assert taken.handshakes == 0
-    assert taken.greet(peer(5))
+    assert greet(taken, peer(5))
     assert taken.refused == {"max_handshakes": 2}
 
 
@@ -72,7 +76,7 @@ def test_nothing_is_kept_of_those_who_have_left() -> None:
     for number in range(10):
         address = peer(number, f"192.0.2.{number}")
         taken.admit(address)
-        taken.greet(address)
+        greet(taken, address)
         taken.admit(peer(number, "192.0.2.100"))
         if number % 2:
             taken.recognise(address)

@@ -12,8 +12,8 @@ from maze.settings import Settings, flag_of, key_of
 README = Path(__file__).parents[2] / "README.md"
 OPERATIONS = README.parent / "docs" / "operations.md"
 
-NO_LIMITS = {"admin_port", "admin_token", "source_port", "client_port", "first_sequence"}
-"""options that are a number and no limit"""
+NO_LIMITS = {"source_port", "client_port", "admin_port", "admin_token", "first_sequence"}
+"""options that are a number, or as long as a number says, and no limit"""
 
 
 def options_table() -> str:

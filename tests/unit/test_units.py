@@ -2,7 +2,17 @@
 
 import pytest
 
-from maze.units import FREE_PORT, choice, duration, file, host, port_or_free, secret, size, whole
+from maze.units import (
+    FREE_PORT,
+    choice,
+    duration,
+    file,
+    host,
+    port_or_free,
+    secret,
+    size,
+    whole,
+)
 
 
 @pytest.mark.parametrize(
