@@ -1,13 +1,12 @@
 """Fuzz one target, guided by coverage: ``PYTHONPATH=tests python -m fuzz decoder --time 60s``.
 
 New inputs are collected in ``.fuzz/TARGET``; what fails is written to ``.fuzz/TARGET-crash-*``
-and run again by ``python -m fuzz TARGET FILE``. ``--keep`` merges what was collected into the
-kept corpus, without what adds no coverage.
+and run again by ``python -m fuzz TARGET FILE``. ``--keep`` adds to the kept corpus what
+was collected and takes new ways through ``maze``.
 """
 
 import argparse
 import hashlib
-import subprocess
 import sys
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def main() -> int:
     parser.add_argument("--time", type=duration("1s", "24h"), default=60.0, help="for how long")
     parser.add_argument("--runs", type=int, default=-1, help="how many inputs at most")
     parser.add_argument("--seed", type=int, default=0, help="0 is another one in each run")
-    parser.add_argument("--keep", action="store_true", help="merge into the kept corpus")
+    parser.add_argument("--keep", action="store_true", help="add to the kept corpus")
     options = parser.parse_args()
     target = TARGETS[options.target]
     if options.file:
@@ -41,17 +40,13 @@ def main() -> int:
     collected.mkdir(parents=True, exist_ok=True)
     unpacked = _unpack(options.target)
     if options.keep:
-        return _keep(options.target, collected, unpacked)
+        return _keep(options.target, collected)
     flags = [f"-max_total_time={int(options.time)}", f"-runs={options.runs}"]
     flags += [f"-seed={options.seed}", f"-max_len={LONGEST_INPUT}", "-print_final_stats=1"]
     flags += [f"-artifact_prefix={FOLDER}/{options.target}-", "-timeout=10"]
-    _fuzz(options.target, [*flags, str(collected), str(unpacked)])
-    return 0  # not reached: libFuzzer ends the process
-
-
-def _fuzz(target: str, flags: list[str]) -> None:
-    atheris.Setup([sys.argv[0], *flags], TARGETS[target])
+    atheris.Setup([sys.argv[0], *flags, str(collected), str(unpacked)], target)
     atheris.Fuzz()
+    return 0  # not reached: libFuzzer ends the process
 
 
 def _unpack(target: str) -> Path:
@@ -63,17 +58,12 @@ def _unpack(target: str) -> Path:
     return folder
 
 
-def _keep(target: str, *folders: Path) -> int:
-    """Have libFuzzer choose what adds coverage, in a process of its own, and keep that."""
-    merged = FOLDER / f"{target}-merged"
-    merged.mkdir(exist_ok=True)
-    for old in merged.iterdir():
-        old.unlink()
-    flags = ["-merge=1", *map(str, (merged, *folders))]
-    code = f"from fuzz.__main__ import _fuzz; _fuzz({target!r}, {flags!r})"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    count = corpus.save(target, (file.read_bytes() for file in merged.iterdir()))
-    print(f"{count} inputs are kept for {target}")
+def _keep(target: str, collected: Path) -> int:
+    kept = corpus.load(target)
+    more = [file.read_bytes() for file in collected.iterdir()]
+    result = corpus.grown(TARGETS[target], kept, more)
+    corpus.save(target, result)
+    print(f"{len(result) - len(kept)} of {len(more)} inputs were added to {len(kept)} kept")
     return 0
 
 

@@ -67,3 +67,10 @@ def test_kept_inputs_find_a_defect(target: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(*DEFECTS[target])
     with pytest.raises(AssertionError):
         test_kept_inputs(target)
+
+
+def test_corpus_grows_by_what_takes_a_new_way() -> None:
+    one, two, bad = b"\0\x001|B\n", b"\0\x002|B\n", b"\0\x001|X\n"
+    kept = corpus.grown(TARGETS["decoder"], [one, two], [one, two, bad])
+    assert kept == [one, two, bad]
+    assert corpus.grown(TARGETS["decoder"], kept, [one, two, bad]) == kept
