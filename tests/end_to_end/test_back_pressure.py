@@ -8,6 +8,7 @@ import gevent
 import pytest
 from structlog.testing import LogCapture
 
+from maze import router
 from maze.session import Session
 
 from .peers import Client, broadcasts, joined, messages, until
@@ -218,8 +219,10 @@ def test_total_buffer_with_disconnect_survives_a_client_that_holds_it_all(
 
 
 def test_disconnect_spares_clients_that_read_what_a_filled_gap_lets_loose(
-    start: Callable[..., Maze],
+    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # On a busy machine a client that reads at once may not get a processor within it.
+    monkeypatch.setattr(router, "GRACE_SECONDS", 2.0)
     maze = start(slow_client="disconnect", client_buffer=64 * 1024)
     inbox = maze.client(1).read_in_background()
     lines = messages(1, 60_001, 1)
