@@ -99,7 +99,11 @@ cdef class Outbox(Recipient):
 
     def discard(self):
         """Free all that waits; returns how many bytes of it were not sent."""
-        lost_bytes = self.queued_bytes
+        cdef Py_ssize_t sent_in_hand = 0
+        if self.in_hand:
+            left = sum([len(part) for part in self.parts[self.part :]]) - self.offset
+            sent_in_hand = sum([(<Payload>payload).size for payload in self.in_hand]) - left
+        lost_bytes = self.queued_bytes - sent_in_hand
         self.parts = []
         self.part = self.offset = 0
         self.release_in_hand()

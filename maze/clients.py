@@ -37,9 +37,12 @@ class ClientPort:
         self.discarded_bytes = 0
         self._empty = Event()
         self._empty.set()
+        self._finishing = False
 
     def handle(self, sock: socket, address: Address) -> None:
         """Serve one connection; the StreamServer spawns a greenlet for it."""
+        if self._finishing:  # accepted before the port was closed, and served only now
+            return
         peer = Peer(address)
         if not self.places.greet(address, peer):
             return
@@ -82,13 +85,14 @@ class ClientPort:
 
     def finish(self, timeout: float) -> None:
         """Let every session send what it has, for at most ``timeout`` seconds, and end it."""
+        self._finishing = True
         for greenlet in list(self._handshakes):
             greenlet.kill(block=False)
         for session in list(self.sessions):
             session.finish()
         self._empty.wait(timeout)
         for session in list(self.sessions):
-            session.close(CloseReason.STOPPED if session.queued_bytes else CloseReason.FINISHED)
+            session.close(CloseReason.FINISHED if session.has_taken_all() else CloseReason.STOPPED)
 
     def _handshake(self, connection: Connection, deadline: float) -> int:
         """The user id the client sends; what follows it in the same segment is discarded."""

@@ -122,7 +122,8 @@ class Outbox(Recipient):
 
     def discard(self) -> int:
         """Free all that waits; returns how many bytes of it were not sent."""
-        lost_bytes = self.queued_bytes
+        sent_in_hand = sum(payload.size for payload in self._in_hand) - sum(map(len, self._parts))
+        lost_bytes = self.queued_bytes - sent_in_hand
         self._parts = ()
         self._release_in_hand()
         while not self._queue.empty():

@@ -12,6 +12,7 @@ event is behind in the same stream.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
@@ -78,7 +79,6 @@ class Router:
 
         Raises ReorderBufferFullError if a gap did not fill and the policy is to fail.
         """
-        ready = self.reorder.ready
         received = 0
         for run in runs:
             if not run.void:
@@ -88,11 +88,11 @@ class Router:
             self._rejects.record(self.reorder.enforce_limit(), peer)
         finally:
             self.meter.arrived(received, self.reorder)
-        self._announce()
-        if not self._source_may_read.is_set():
+            self._announce()
+        if self._source_may_read.is_set():
+            gevent.sleep(0)  # recv does not, while there is something to read
+        else:
             self._source_may_read.wait()
-        elif ready == self.reorder.ready:
-            gevent.sleep(0)  # a source that brings nothing on must not keep the others out
 
     def end_stream(self, peer: str) -> None:
         """The last source has left: route all it sent, then forget the stream.
@@ -191,10 +191,18 @@ class Router:
             self._wait_for_room(GRACE_SECONDS)
             for session in list(self._full):
                 session.close_slow()
-            while self._over_total():
-                max(self._sessions, key=lambda session: session.queued_bytes).close_slow()
+            if self._over_total():
+                self._close_fullest()
         else:
             self._wait_for_room(None)
+
+    def _close_fullest(self) -> None:
+        """Disconnect those for whom most waits, until the sum is within its bound."""
+        fullest_first = sorted(self._sessions, key=attrgetter("queued_bytes"), reverse=True)
+        for session in fullest_first:
+            if not self._over_total():
+                return
+            session.close_slow()
 
     def _wait_for_room(self, timeout: float | None) -> None:
         self._waits_for_room = True

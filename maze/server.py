@@ -152,8 +152,16 @@ class MazeServer:
         try:
             self._close()
         finally:
+            self._log_lost_events()
             log.info("stopped", routed_events=self.router.routed_events)
             self._stopped.set()
+
+    def _log_lost_events(self) -> None:
+        reorder = self.router.reorder
+        if reorder.ready or reorder.waiting:
+            log.warning(
+                "events_not_routed", ready_events=reorder.ready, waiting_events=reorder.waiting
+            )
 
     def counters(self) -> dict[str, int]:
         """Every figure there is about the server, now; counts are since the start."""
@@ -167,6 +175,9 @@ class MazeServer:
             "ready_events": router.reorder.ready,
             "waiting_events": router.reorder.waiting,
             "queued_bytes": router.held.bytes,
+            "users": router.fanout.graph.users,
+            "follows": router.fanout.graph.follows,
+            "listeners": router.fanout.graph.listeners,
             "discarded_bytes": clients.discarded_bytes,
             "sources_refused": self.source.refused,
         }
@@ -175,8 +186,9 @@ class MazeServer:
         counters |= {f"rejects_{reason}": count for reason, count in self.rejects.counts.items()}
         refused = clients.places.refused.items()
         counters |= {f"clients_refused_{reason}": count for reason, count in refused}
-        rejects = clients.handshake_rejects.items()
-        counters |= {f"handshakes_{reason}": count for reason, count in rejects}
+        for port, gate in (("clients", clients.gate), ("sources", self.source.gate)):
+            rejects = gate.rejects.counts.items()
+            counters |= {f"{port}_handshakes_{reason}": count for reason, count in rejects}
         closed = clients.sessions_closed.items()
         return counters | {f"sessions_{reason}": count for reason, count in closed}
 

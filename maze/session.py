@@ -13,7 +13,9 @@ no second greenlet.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from enum import StrEnum
+from socket import SHUT_WR
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,8 @@ log = structlog.get_logger()
 
 STALL_CHECKS = 4
 """how often within the stall timeout is asked what a client has acknowledged"""
+MOST_PAUSE = 0.05
+"""seconds between two questions whether a client has all that was sent before the end"""
 DISCARD_BYTES = 64 * 1024
 
 
@@ -114,6 +118,10 @@ class Session(Outbox):
         self._finishing = True
         self._woken.set()
 
+    def has_taken_all(self) -> bool:
+        """Whether the client's system has acknowledged all that was queued."""
+        return not self.queued_bytes and not unacknowledged_bytes(self._sock.fileno())
+
     def close(self, reason: CloseReason, **details: object) -> None:
         """End the session now, and free its queue; may be called from anywhere, and twice."""
         if self._closed:
@@ -168,7 +176,20 @@ class Session(Outbox):
                 self._wait_until_writable()
             self.writing = False
             router.has_room(self)
+        self._end()
         self.close(CloseReason.FINISHED)
+
+    def _end(self) -> None:
+        """Tell the client that no more comes, and wait until its system has all that was sent.
+
+        Closed before, what is on the way is lost if the client says anything meanwhile.
+        """
+        with suppress(OSError):  # reset already: the loop finds out
+            self._sock.shutdown(SHUT_WR)
+        pause = 0.001
+        while unacknowledged_bytes(self._sock.fileno()):
+            gevent.sleep(pause)
+            pause = min(2 * pause, MOST_PAUSE)
 
     def _wait_until_writable(self) -> None:
         """Wait for room; StalledError if the client takes nothing for the stall timeout.
@@ -202,7 +223,8 @@ class Session(Outbox):
             self.on_error(error)
             return
         if size < 0:
-            self.close(CloseReason.LEFT)
+            finished = self._finishing and self.has_taken_all()
+            self.close(CloseReason.FINISHED if finished else CloseReason.LEFT)
         else:
             self._port.discarded_bytes += size
 

@@ -4,13 +4,14 @@ from collections import Counter
 from typing import Any
 
 import structlog
-from gevent import Greenlet
+from gevent import Greenlet, GreenletExit
 from gevent.event import Event
 from gevent.socket import socket
 
 from maze.core import Decoder, ReorderBufferFullError, Run
 from maze.gate import Connection, Gate
 from maze.handshake import HandshakeError, HandshakeReason
+from maze.logs import Throttle
 from maze.net import current_greenlet, has_finished
 from maze.peer import Address, Peer
 from maze.rejects import RejectLog
@@ -44,10 +45,12 @@ class SourcePort:
         self._rejects = rejects
         self.gate = gate
         self._opening = 0
+        self._closed = False
         self._sources: dict[socket, Peer] = {}
         self._expected = 0
         self._ending = False
         self._left = Event()
+        self._throttle = Throttle()
         self._greenlets: set[Greenlet[..., Any]] = set()
         self.refused = 0
         self.received_bytes = 0
@@ -60,6 +63,8 @@ class SourcePort:
 
     def handle(self, sock: socket, address: Address) -> None:
         """Serve one connection; the StreamServer spawns a greenlet for it."""
+        if self._closed:  # accepted before the port was closed, and served only now
+            return
         greenlet = current_greenlet()
         self._greenlets.add(greenlet)
         try:
@@ -69,6 +74,7 @@ class SourcePort:
 
     def close(self) -> None:
         """Read no more from any source, and let nothing follow from that."""
+        self._closed = True
         for greenlet in list(self._greenlets):
             greenlet.kill(block=False)
 
@@ -84,6 +90,10 @@ class SourcePort:
             self.refused += 1
             self.gate.rejects.record(error, peer)
             return
+        except Exception:  # it costs this connection and no other
+            self.refused += 1
+            self.gate.rejects.fail(peer)
+            return
         finally:
             self._opening -= 1
         connection.settimeout(None)
@@ -95,8 +105,7 @@ class SourcePort:
 
     def _serve(self, sock: socket, connection: Connection, peer: Peer) -> None:
         if not self._admit(sock, peer):
-            self.refused += 1
-            log.warning("source_refused", source=peer, connected=self.sources)
+            self._refuse(peer)
             return
         log.info("source_connected", source=peer)
         before = self._totals()
@@ -110,6 +119,13 @@ class SourcePort:
             del self._sources[sock]
             self._left.set()
         log.info("source_disconnected", source=peer, **(self._totals() - before))
+
+    def _refuse(self, peer: Peer) -> None:
+        self.refused += 1
+        suppressed = self._throttle.admit("source_refused")
+        if suppressed is not None:
+            details = {"suppressed": suppressed} if suppressed else {}
+            log.warning("source_refused", source=peer, connected=self.sources, **details)
 
     def _totals(self) -> Counter[str]:
         """What was routed and what rejected since the server started."""
@@ -135,6 +151,8 @@ class SourcePort:
         """Read until the source ends, is cut off, or has to be closed."""
         decoder = Decoder(self._settings.line_limit)
         while data := _receive(connection, peer):
+            if self._closed:  # it ran on before the end of its greenlet reached it
+                raise GreenletExit
             runs, rejects = decoder.feed(data)
             self.received_bytes += len(data)
             if self.traces:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from maze.peer import Peer
-from maze.session import CloseReason, Session
+from maze.session import Session
 from maze.tls import TlsConnection
 
 if TYPE_CHECKING:
@@ -38,11 +38,9 @@ class TlsSession(Session):
         gevent.get_hub().loop.run_callback(self._on_readable)
         super().serve()
 
-    def close(self, reason: CloseReason, **details: object) -> None:
-        """End the session now, and tell the client so if the kernel takes it."""
-        if not self._closed:
-            super().close(reason, **details)
-            self._tls.finish()
+    def _end(self) -> None:
+        self._tls.finish()
+        super()._end()
 
     def flush(self) -> None:
         """Send what one send carries at once, and leave the rest to the writer.

@@ -57,15 +57,19 @@ class RejectFile(RotatingFileHandler):
     ``emit`` would leave half a line where the disk became full.
     """
 
-    stream: FileIO  # type: ignore[assignment]
+    stream: FileIO | None  # type: ignore[assignment]
 
     def _open(self) -> FileIO:  # type: ignore[override]
         return open(self.baseFilename, "ab", buffering=0, opener=_open_for_owner_and_group)
 
     def append(self, block: str) -> None:
-        """Write a block of lines. Raises OSError."""
+        """Write a block of lines. Raises OSError or ValueError."""
         if self.shouldRollover(makeLogRecord({"msg": block})):
-            self.doRollover()
+            try:
+                self.doRollover()
+            except (OSError, ValueError):
+                self.stream = None  # whatever state it is in; the next block opens it anew
+                raise
         if self.stream is None:
             self.stream = self._open()
         before = self.stream.tell() if self.stream.seekable() else None
@@ -194,9 +198,12 @@ class RejectTrail:
             block = _gap(dropped - self._told) + block
         try:
             self._file.append(block)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._failed += len(rejects)
-            why = {"error": error.strerror, "path": self._file.baseFilename}
+            why = {
+                "error": getattr(error, "strerror", None) or str(error),
+                "path": self._file.baseFilename,
+            }
             self._log("rejects_not_written", **why, dropped=self.dropped)
         else:
             self._told = dropped

@@ -35,7 +35,8 @@ cdef class Recipient:
 cdef class FollowGraph:
     cdef readonly dict recipients
     cdef IdTable known
-    cdef uint64_t multiplier
+    cdef uint64_t multiplier  # of the tables of whom a user follows
+    cdef uint64_t known_multiplier  # another one: ids come in the order of the first
     cdef readonly uint64_t users  # that follow anybody
     cdef readonly uint64_t follows
     cdef readonly uint64_t listeners

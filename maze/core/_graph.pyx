@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, realloc
 
 from maze.core cimport _idtable as ids
-from maze.core._idtable cimport FREE, NOT_FOUND
+from maze.core._idtable cimport FREE, NOT_FOUND, SPARSE
 
 
 cdef class Recipient:
@@ -40,6 +40,7 @@ cdef int join(Drafts* drafts, Draft* draft) except -1:
 
 cdef void leave(Drafts* drafts, Draft* draft) noexcept:
     """Remove a draft that is among them; the last one takes its place."""
+    cdef void* moved
     cdef size_t index = 0
     while drafts.items[index] != draft:
         index += 1
@@ -49,6 +50,11 @@ cdef void leave(Drafts* drafts, Draft* draft) noexcept:
         free(drafts.items)
         drafts.items = NULL
         drafts.room = 0
+    elif SPARSE * drafts.count < drafts.room:
+        moved = realloc(drafts.items, drafts.room // 2 * sizeof(Draft*))
+        if moved != NULL:
+            drafts.items = <Draft**>moved
+            drafts.room //= 2
 
 
 cdef class FollowGraph:
@@ -57,6 +63,7 @@ cdef class FollowGraph:
     def __cinit__(self):
         self.recipients = {}
         self.multiplier = secrets.randbits(64) | 1
+        self.known_multiplier = secrets.randbits(64) | 1
 
     def __init__(self, max_users=sys.maxsize, max_follows=sys.maxsize):
         self.max_users = max_users
@@ -143,17 +150,34 @@ cdef class FollowGraph:
         """Forget who follows whom; recipients stay connected."""
         cdef size_t slot
         cdef User* user
-        for id in self._users():  # a list, because the table changes on the way
-            user = self.find(id)
+        cdef IdTable kept = IdTable(NULL, NULL, 0, 0)  # of those who have sessions
+        if self.known.ids == NULL:
+            return
+        # Of the same size at first: in the order of its slots a smaller one would fill unevenly.
+        if not ids.resize(&kept, self.known.bits, True, self.known_multiplier):
+            raise MemoryError
+        for slot in range(ids.mask_of(&self.known) + 1):
+            if self.known.ids[slot] == FREE:
+                continue
+            user = <User*>self.known.values[slot]
             ids.clear(&user.following)
             free(user.audience.items)
             user.audience = Drafts(NULL, 0, 0)
-            self.drop_if_empty(user)
+            if user.sessions.count:
+                ids.put(&kept, user.id, user, True, self.known_multiplier)
+            else:
+                free(user)
+        ids.clear(&self.known)
+        if kept.count:
+            ids.fit(&kept, self.known_multiplier)
+            self.known = kept
+        else:
+            ids.clear(&kept)
         self.users = self.follows = self.listeners = 0
 
     cdef User* find(self, int64_t id) noexcept:
         """The user, or NULL if nothing is known of it."""
-        cdef int64_t slot = ids.slot_of(&self.known, id, self.multiplier)
+        cdef int64_t slot = ids.slot_of(&self.known, id, self.known_multiplier)
         return <User*>self.known.values[slot] if slot != NOT_FOUND else NULL
 
     cdef User* obtain(self, int64_t id) except NULL:
@@ -165,7 +189,7 @@ cdef class FollowGraph:
                 raise MemoryError
             user.id = id
             try:
-                ids.put(&self.known, id, user, True, self.multiplier)
+                ids.put(&self.known, id, user, True, self.known_multiplier)
             except MemoryError:
                 free(user)
                 raise
@@ -242,10 +266,10 @@ cdef class FollowGraph:
                     self.drop_if_empty(other)
 
     cdef void drop_if_empty(self, User* user) noexcept:
+        cdef int64_t slot
         if not (user.following.count or user.audience.count or user.sessions.count):
-            ids.take(
-                &self.known, ids.slot_of(&self.known, user.id, self.multiplier), self.multiplier
-            )
+            slot = ids.slot_of(&self.known, user.id, self.known_multiplier)
+            ids.take(&self.known, slot, self.known_multiplier)
             free(user)
 
     def _users(self):

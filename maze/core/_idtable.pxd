@@ -1,7 +1,7 @@
 """A hash table of user ids, with or without a value for each.
 
-Open addressing with linear probing, at most two thirds full; removal shifts
-back what follows, so that there are no tombstones (Knuth, The Art of Computer
+Open addressing with linear probing, from an eighth to two thirds full, so that
+ids that are gone take no memory; removal shifts back what follows, so that there are no tombstones (Knuth, The Art of Computer
 Programming, volume 3, 6.4, algorithm R). The hash is multiplication by an odd
 number that is drawn for each graph, so nobody can choose ids that collide
 (Dietzfelbinger et al., A reliable randomized algorithm for the closest-pair
@@ -15,6 +15,7 @@ cdef enum:
     FREE = -1  # ids are never negative
     NOT_FOUND = -1
     SMALLEST_BITS = 2
+    SPARSE = 8  # what has so many times the room it needs gives half of it back
 
 cdef struct IdTable:
     int64_t* ids  # NULL while the table is empty
@@ -51,7 +52,8 @@ cdef inline int64_t put(
     """Add an id; returns its slot, or NOT_FOUND if it was there before."""
     cdef size_t slot, mask
     if table.ids == NULL or 3 * (<uint64_t>table.count + 1) > 2 * (mask_of(table) + 1):
-        resize(table, valued, multiplier)
+        if not resize(table, table.bits + 1 if table.ids != NULL else SMALLEST_BITS, valued, multiplier):
+            raise MemoryError
     mask = mask_of(table)
     slot = home_of(table, id, multiplier)
     while table.ids[slot] != FREE:
@@ -83,6 +85,16 @@ cdef inline void take(IdTable* table, size_t hole, uint64_t multiplier) noexcept
                 table.values[hole] = table.values[slot]
             hole = slot
     table.ids[hole] = FREE
+    fit(table, multiplier)
+
+
+cdef inline void fit(IdTable* table, uint64_t multiplier) noexcept nogil:
+    """Give back room that the ids do not need; without memory for that the table stays as it is."""
+    cdef uint32_t bits = table.bits
+    while SPARSE * <uint64_t>table.count < <uint64_t>1 << bits and bits > SMALLEST_BITS:
+        bits -= 1
+    if bits < table.bits:
+        resize(table, bits, table.values != NULL, multiplier)
 
 
 cdef inline void clear(IdTable* table) noexcept nogil:
@@ -95,31 +107,33 @@ cdef inline void clear(IdTable* table) noexcept nogil:
     table.bits = 0
 
 
-cdef inline int resize(IdTable* table, bint valued, uint64_t multiplier) except -1:
-    """Make the table twice as large, or make its first slots."""
-    cdef IdTable larger
+cdef inline bint resize(
+    IdTable* table, uint32_t bits, bint valued, uint64_t multiplier
+) noexcept nogil:
+    """Move the table into one of 2 ** bits slots; false if there is no memory for it."""
+    cdef IdTable other
     cdef size_t slot, to, size
-    larger.count = table.count
-    larger.bits = table.bits + 1 if table.ids != NULL else SMALLEST_BITS
-    size = mask_of(&larger) + 1
-    larger.ids = <int64_t*>malloc(size * sizeof(int64_t))
-    larger.values = <void**>calloc(size, sizeof(void*)) if valued else NULL
-    if larger.ids == NULL or (valued and larger.values == NULL):
-        clear(&larger)
-        raise MemoryError
+    other.count = table.count
+    other.bits = bits
+    size = mask_of(&other) + 1
+    other.ids = <int64_t*>malloc(size * sizeof(int64_t))
+    other.values = <void**>calloc(size, sizeof(void*)) if valued else NULL
+    if other.ids == NULL or (valued and other.values == NULL):
+        clear(&other)
+        return False
     for slot in range(size):
-        larger.ids[slot] = FREE
+        other.ids[slot] = FREE
     if table.ids != NULL:
         for slot in range(mask_of(table) + 1):
             if table.ids[slot] == FREE:
                 continue
-            to = home_of(&larger, table.ids[slot], multiplier)
-            while larger.ids[to] != FREE:
+            to = home_of(&other, table.ids[slot], multiplier)
+            while other.ids[to] != FREE:
                 to = (to + 1) & (size - 1)
-            larger.ids[to] = table.ids[slot]
+            other.ids[to] = table.ids[slot]
             if valued:
-                larger.values[to] = table.values[slot]
+                other.values[to] = table.values[slot]
     free(table.ids)
     free(table.values)
-    table[0] = larger
-    return 0
+    table[0] = other
+    return True

@@ -15,6 +15,9 @@ a follow beyond a bound is refused and changes nothing.
 
 import sys
 from collections.abc import Collection
+from typing import TypeVar
+
+Member = TypeVar("Member")
 
 
 class Recipient:
@@ -82,6 +85,8 @@ class FollowGraph:
         self.follows -= 1
         if not following:
             del self._following[follower]
+        else:
+            self._following[follower] = _compact(following)
         for recipient in self._by_user.get(follower, ()):
             self._leave_audience(recipient, followed)
 
@@ -132,6 +137,8 @@ class FollowGraph:
         self.listeners -= 1
         if not audience:
             del self._audience[followed]
+        else:
+            self._audience[followed] = _compact(audience)
 
     def _users(self) -> list[int]:
         """The ids of everybody of whom anything is known; for the tests."""
@@ -151,3 +158,9 @@ class FollowGraph:
         assert all(self._following.values())
         assert self.follows == sum(map(len, self._following.values())) <= self._max_follows
         assert self.users <= self._max_users
+
+
+def _compact(members: set[Member]) -> set[Member]:
+    """The set, or a smaller copy once it is nearly empty: a set keeps the room it ever had."""
+    room = sys.getsizeof(members)
+    return set(members) if room > 2048 + 256 * len(members) else members

@@ -1,11 +1,12 @@
 """The follow graph; its invariants are checked after every step."""
 
+import sys
 from collections.abc import Callable
 from random import Random
 
 import pytest
 
-from maze.core import FollowGraph, Recipient
+from maze.core import FollowGraph, Recipient, graph
 
 
 class Graph(FollowGraph):
@@ -335,3 +336,20 @@ def test_any_number_of_users_and_of_follows_is_kept_right() -> None:
     for recipient in recipients:
         graph.disconnect(recipient)
     assert graph._users() == []
+
+
+def test_a_user_who_unfollowed_nearly_all_follows_the_rest() -> None:
+    """Both twins give memory back then; how much can be seen of the pure one alone."""
+    people = FollowGraph()
+    for followed in range(20_000):
+        people.follow(1, followed)
+    for followed in range(19_999):
+        people.unfollow(1, followed)
+    people._check()
+    assert people.following(1) == {19_999}
+    if isinstance(people, graph.FollowGraph):
+        assert sys.getsizeof(people._following[1]) < 4096
+    for followed in range(100):
+        people.follow(1, followed)
+    people._check()
+    assert people.following(1) == {*range(100), 19_999}

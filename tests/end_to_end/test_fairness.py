@@ -1,0 +1,136 @@
+"""Nobody keeps the others out: no source full of junk, no client that talks, no end of either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gevent
+import pytest
+
+from maze.core import Decoder
+from maze.session import Session
+
+from .peers import Client, broadcasts, joined, messages, until
+from .running import Maze, shrink_buffers
+
+
+def test_a_chunk_lets_others_run_whatever_it_brings(maze: Maze) -> None:
+    decoder = Decoder()
+    others: list[str] = []
+    for chunk in (b"1|B\n", b"x\n" * 1_000, b"1|B\n" * 1_000, b"2|B\n" + b"x\n" * 1_000):
+        runs, _ = decoder.feed(chunk)
+        gevent.spawn(others.append, chunk[:3].decode())
+        maze.server.router.submit(runs, "a test")
+        assert others.pop() == chunk[:3].decode()
+        assert not others
+
+
+def test_what_is_in_order_is_routed_though_the_source_is_closed_for_a_gap(
+    start: Callable[..., Maze],
+) -> None:
+    maze = start(gap_policy="fail", on_source_disconnect="keep", reorder_limit=5)
+    client = maze.client(1)
+    source = maze.source()
+    source.send(joined(broadcasts(1, 4)) + joined(broadcasts(5, 20)))
+    source.expect_closed()
+    client.expect(joined(broadcasts(1, 4)))
+
+
+def test_a_client_that_talks_gets_all_before_the_end(
+    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_buffers(monkeypatch)
+    maze = start()
+    client = maze.client(1, small_buffers=True)
+    lines = joined(messages(1, 3_001, 1))
+    maze.source().send(lines)
+    maze.await_routed(3_000)
+    draining = gevent.spawn(maze.server.drain)
+    talking = gevent.spawn(_talk, client)
+    assert client.read(len(lines)) == lines
+    client.expect_closed()
+    talking.join()
+    draining.get(timeout=5)
+    assert dict(maze.server.clients.sessions_closed) == {"finished": 1}
+
+
+def _talk(client: Client) -> None:
+    try:
+        while True:
+            client.send(b"hello")
+            gevent.sleep(0)
+    except OSError:  # the server has ended
+        pass
+
+
+def test_a_drain_tells_how_many_events_it_could_not_route(
+    start: Callable[..., Maze], log: object
+) -> None:
+    maze = start()
+    (client,) = maze.clients(1)
+    maze.source().send(b"1|B\n3|B\n4|B\n")
+    client.expect(b"1|B\n")
+    until(lambda: maze.server.router.reorder.waiting == 2, "two events to wait")
+    maze.server.drain()
+    (line,) = (line for line in log.entries if line["event"] == "events_not_routed")  # type: ignore[attr-defined]
+    assert (line["ready_events"], line["waiting_events"]) == (0, 2)
+
+
+def test_connections_that_were_accepted_before_a_drain_and_begin_after_it_are_closed(
+    maze: Maze,
+) -> None:
+    server = maze.server
+    server.drain()
+    ends = []
+    for port in (server.clients, server.source):
+        ours, theirs = gevent.socket.socketpair()
+        ends.append(ours)
+        port.handle(theirs, ("127.0.0.1", 1))
+        theirs.close()
+    assert [end.recv(1) for end in ends] == [b"", b""]
+    assert not server.clients.sessions
+    assert not server.source.sources
+
+
+def test_a_fault_in_the_gate_costs_that_source_only(
+    maze: Maze, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("provoked by a test")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(maze.server.source.gate, "admit", broken)
+        maze.source().expect_closed()
+    assert not maze.server.failed
+    assert dict(maze.server.source.gate.rejects.counts) == {"failed": 1}
+    client = maze.client(1)
+    maze.source().send(b"1|B\n")
+    client.expect(b"1|B\n")
+
+
+def test_the_fullest_are_disconnected_first_until_the_sum_is_within_its_bound(
+    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maze = start(total_buffer=1024)
+    maze.clients(1, 2, 3)
+    closed: list[int] = []
+
+    def close(session: Session) -> None:
+        closed.append(session.user)
+        session.discard()
+
+    monkeypatch.setattr(Session, "close_slow", close)
+    for user, size in ((1, 600), (2, 900), (3, 700)):
+        session = maze.session(user)
+        session.writing = True
+        _push(maze, user, size)
+    maze.server.router._close_fullest()
+    assert closed == [2, 3]
+    maze.session(1).discard()
+
+
+def _push(maze: Maze, user: int, size: int) -> None:
+    runs, _ = Decoder().feed(b"1|P|1|%0*d\n" % (size - 7, user))
+    ((session, payload),) = maze.server.router.fanout.route(runs)[0]
+    assert session is maze.session(user)
+    maze.session(user).push(payload)
