@@ -78,6 +78,7 @@ class Session(Outbox):
 
     __slots__ = (
         "_closed",
+        "_fin",
         "_finishing",
         "_greenlet",
         "_port",
@@ -98,6 +99,7 @@ class Session(Outbox):
         self._watcher = gevent.get_hub().loop.io(sock.fileno(), 1)
         self._woken = Event()
         self._finishing = False
+        self._fin = 0
         self._closed = False
 
     def serve(self) -> None:
@@ -120,7 +122,9 @@ class Session(Outbox):
 
     def has_taken_all(self) -> bool:
         """Whether the client's system has acknowledged all that was queued."""
-        return not self.queued_bytes and not unacknowledged_bytes(self._sock.fileno())
+        if self.queued_bytes:
+            return False
+        return unacknowledged_bytes(self._sock.fileno()) <= self._fin
 
     def close(self, reason: CloseReason, **details: object) -> None:
         """End the session now, and free its queue; may be called from anywhere, and twice."""
@@ -186,8 +190,9 @@ class Session(Outbox):
         """
         with suppress(OSError):  # reset already: the loop finds out
             self._sock.shutdown(SHUT_WR)
+            self._fin = 1  # the end itself is acknowledged like a byte
         pause = 0.001
-        while unacknowledged_bytes(self._sock.fileno()):
+        while not self.has_taken_all():
             gevent.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE)
 
