@@ -48,7 +48,10 @@ class Parameters:
 
 
 _FLAG_WINS = "A name in brackets is an environment variable of the same meaning; the flag wins. "
-_STATUSES = "Exit status: 0 all notifications received, 1 not, 2 the run could not take place."
+_STATUSES = (
+    "Exit status: 0 all notifications received, 1 not, 2 the run could not take place, "
+    "130 interrupted."
+)
 
 
 def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> Parameters:
