@@ -7,6 +7,7 @@ from collections.abc import Callable
 import gevent
 import pytest
 
+from maze import router
 from maze.core import Decoder
 from maze.session import Session
 
@@ -14,7 +15,10 @@ from .peers import Client, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers
 
 
-def test_a_chunk_lets_others_run_whatever_it_brings(maze: Maze) -> None:
+def test_a_source_lets_others_run_after_its_turn_whatever_it_brings(
+    maze: Maze, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router, "TURN_SECONDS", 0.0)  # every chunk takes longer
     decoder = Decoder()
     others: list[str] = []
     for chunk in (b"1|B\n", b"x\n" * 1_000, b"1|B\n" * 1_000, b"2|B\n" + b"x\n" * 1_000):
