@@ -35,8 +35,13 @@ BATCH_EVENTS = 16_384
 """Events routed in one go, and read ahead for it; more adds latency and saves little."""
 
 TURN_SECONDS = 0.005
-"""How long sources may go on, whatever they bring, before others run. To let them run after
-every chunk makes small batches of what comes in small chunks, and cost W4 a quarter."""
+"""How long sources may go on, whatever they bring, before others run: their recv does not wait
+while there is something to read. To let others run after every chunk makes small batches of
+what comes in small chunks, and cost W4 a quarter."""
+
+A_MOMENT = 1e-6
+"""Long enough for the event loop to look at every socket and signal: after sleep(0) it runs
+up to 50 other callbacks first, each of which may be a whole chunk."""
 
 FLUSH_SESSIONS = 1_000
 """sessions that send before anybody else may run: some 10 ms"""
@@ -69,7 +74,7 @@ class Router:
         self._sessions: dict[Session, None] = {}
         self._full: dict[Session, None] = {}
         self._waits_for_room = False
-        self._yielded_at = 0.0
+        self._turn_began_at = 0.0
         self._work = Event()
         self._room = Event()
         self._source_may_read = Event()
@@ -96,11 +101,9 @@ class Router:
             self._announce()
         if not self._source_may_read.is_set():
             self._source_may_read.wait()
-        elif monotonic() - self._yielded_at >= TURN_SECONDS:
-            gevent.sleep(0)  # recv does not let others run while there is something to read
-        else:
-            return
-        self._yielded_at = monotonic()
+        if monotonic() - self._turn_began_at >= TURN_SECONDS:
+            gevent.sleep(A_MOMENT)
+            self._turn_began_at = monotonic()
 
     def end_stream(self, peer: str) -> None:
         """The last source has left: route all it sent, then forget the stream.

@@ -29,6 +29,21 @@ def test_a_source_lets_others_run_after_its_turn_whatever_it_brings(
         assert not others
 
 
+def test_sockets_and_signals_are_looked_at_while_a_source_has_something_to_read(
+    maze: Maze, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router, "TURN_SECONDS", 0.0)
+    ours, theirs = gevent.socket.socketpair()
+    reading = gevent.spawn(theirs.recv, 1)
+    gevent.sleep(0)  # it waits for the socket
+    ours.send(b"x")
+    for _ in range(3):
+        maze.server.router.submit([], "a test")
+    assert reading.ready()
+    ours.close()
+    theirs.close()
+
+
 def test_what_is_in_order_is_routed_though_the_source_is_closed_for_a_gap(
     start: Callable[..., Maze],
 ) -> None:
