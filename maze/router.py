@@ -5,7 +5,8 @@ one rule: **no batch is handed out while a session, or all sessions together,
 hold more than they may.** With ``slow-client=wait`` the router waits; what is
 ready piles up to the reorder limit, then the source is not read, then TCP tells
 the source. With ``slow-client=disconnect`` the sessions that hold too much are
-disconnected and nobody waits. A source is never paused for a gap: the missing
+disconnected and nobody waits. A drain begins with the one and ends with the
+other. A source is never paused for a gap: the missing
 event is behind in the same stream.
 """
 
@@ -74,6 +75,8 @@ class Router:
         self._sessions: dict[Session, None] = {}
         self._full: dict[Session, None] = {}
         self._waits_for_room = False
+        self._waits_for_slow = settings.slow_client == "wait"
+        self.draining = False
         self._turn_began_at = 0.0
         self._work = Event()
         self._room = Event()
@@ -154,9 +157,17 @@ class Router:
 
     # For the server.
 
-    def drained(self, timeout: float) -> bool:
-        """Wait until everything ready was handed out; False if that took longer."""
-        return self._idle.wait(timeout)
+    def drain(self, timeout: float) -> None:
+        """Hand out everything ready, within the timeout in seconds.
+
+        Slow clients are waited for half of it; then they are disconnected, so that what
+        is in order reaches all others.
+        """
+        self.draining = True
+        if not self._idle.wait(timeout / 2):
+            self._waits_for_slow = False
+            self._room.set()
+            self._idle.wait(timeout / 2)
 
     def run(self) -> None:
         """The router greenlet; it never returns."""
@@ -198,14 +209,13 @@ class Router:
     def _make_room(self) -> None:
         if not self._lacks_room():
             return
-        if self._settings.slow_client == "disconnect":
-            self._wait_for_room(GRACE_SECONDS)
-            for session in list(self._full):
-                session.close_slow()
-            if self._over_total():
-                self._close_fullest()
-        else:
-            self._wait_for_room(None)
+        self._wait_for_room(None if self._waits_for_slow else GRACE_SECONDS)
+        if self._waits_for_slow:
+            return
+        for session in list(self._full):
+            session.close_slow()
+        if self._over_total():
+            self._close_fullest()
 
     def _close_fullest(self) -> None:
         """Disconnect those for whom most waits, until the sum is within its bound."""

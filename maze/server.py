@@ -138,7 +138,7 @@ class MazeServer:
         self._close_ports()
         self._deadline = time.monotonic() + timeout
         try:
-            self.router.drained(timeout)
+            self.router.drain(timeout)
             self.clients.finish(max(0.0, self._deadline - time.monotonic()))
         finally:
             self.stop()

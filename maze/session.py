@@ -165,8 +165,8 @@ class Session(Outbox):
             self.close(CloseReason.FAILED)
 
     def close_slow(self) -> None:
-        """End the session because too much waits for its client."""
-        self.close(CloseReason.SLOW)
+        """End the session because too much waits for its client, and nobody waits for it."""
+        self.close(CloseReason.STOPPED if self._port.router.draining else CloseReason.SLOW)
 
     def _write(self) -> None:
         """Send what the kernel did not take at once, until the session is to finish."""

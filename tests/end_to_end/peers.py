@@ -18,7 +18,7 @@ Address = tuple[str, int]
 SERVER_NAME = "maze.test"
 """whom a server's certificate has to name"""
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """seconds any single wait may take; on an idle machine none takes more than one"""
 
 SMALL_BUFFER = 128 * 1024

@@ -15,7 +15,7 @@ from typing import Self
 
 from brute_force import Model
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """seconds after which a socket or a thread here gives up"""
 
 Tamper = Callable[[int, int, bytes], bytes | None]

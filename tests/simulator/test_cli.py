@@ -20,7 +20,7 @@ from simulator.workload import Workload
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--total-events", 60, "--concurrency-level", 3, "--number-of-users", 5)
-PATIENCE = 20.0
+PATIENCE = 30.0
 """seconds after which a child that should have spoken or ended has not"""
 
 

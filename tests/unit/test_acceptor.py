@@ -17,7 +17,7 @@ from maze import acceptor, logs
 from maze.acceptor import Acceptor, probe_silent_peer
 from maze.peer import Address
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 Start = Callable[..., Acceptor]
 
 

@@ -15,7 +15,7 @@ import structlog
 from maze import logs
 from maze.logs import Descriptor, LineWriter, Throttle, configure, shown
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """seconds after which something that should have happened has not"""
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z"

@@ -20,7 +20,7 @@ from maze.net import (
 )
 from maze.peer import Address, peer_name
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 Pair = tuple[green.socket, green.socket]
 
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from maze.supervisor import Supervisor
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 @pytest.fixture

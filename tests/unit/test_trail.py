@@ -19,7 +19,7 @@ from maze import trail
 from maze.core import Reason, Reject
 from maze.trail import RejectTrail, TrailError
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 MIB = 1 << 20
 
 
