@@ -151,15 +151,9 @@ class SourcePort:
         """Read until the source ends, is cut off, or has to be closed."""
         decoder = Decoder(self._settings.line_limit)
         while data := _receive(connection, peer):
-            if self._closed:  # it ran on before the end of its greenlet reached it
-                raise GreenletExit
-            runs, rejects = decoder.feed(data)
             self.received_bytes += len(data)
-            if self.traces:
-                _trace(len(data), runs, peer)
-            self._rejects.record(rejects, peer)
             try:
-                self._router.submit(runs, peer)
+                self._take(decoder, data, peer)
             except ReorderBufferFullError as error:
                 log.error("source_closed", source=peer, reason="gap", error=str(error))
                 return
@@ -172,6 +166,20 @@ class SourcePort:
                 )
                 return
         self._rejects.record(decoder.finish(), peer)
+
+    def _take(self, decoder: Decoder, data: bytes, peer: Peer) -> None:
+        """Decode a chunk and submit its runs; in steps, if it has many rejects."""
+        while True:
+            if self._closed:  # it ran on before the end of its greenlet reached it
+                raise GreenletExit
+            runs, rejects = decoder.feed(data)
+            if self.traces:
+                _trace(len(data), runs, peer)
+            self._rejects.record(rejects, peer)
+            self._router.submit(runs, peer)
+            if not decoder.unread:
+                return
+            data = b""
 
 
 def _trace(size: int, runs: list[Run], peer: Peer) -> None:

@@ -35,6 +35,9 @@ from gevent import config
 MAZE = str(Path(__file__).parents[1] / "maze")
 TICKS = 5
 """within the limit"""
+SWITCH_SECONDS = 0.0005
+"""how long the monitor waits for the interpreter's lock before it asks for it. A hub that lets it
+go and takes it again more often, as it does when it polls, never notices who waits for it."""
 TOLERANCE = 0.95
 """a sleep is never of exactly the length that was asked for"""
 ENABLED: bool = config.monitor_thread
@@ -75,6 +78,7 @@ class Watch:
         self._switches = self._tracer.greenlet_switch_counter
         self._before: Times | None = None
         self._blocked_seconds = 0.0
+        sys.setswitchinterval(SWITCH_SECONDS)
         monitor.add_monitoring_function(self._tick, self._period)
 
     def _tick(self, _: object) -> None:

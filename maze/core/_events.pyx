@@ -142,36 +142,41 @@ cdef class Decoder:
     """One source's bytes in, runs and rejects out; see ``events.Decoder``."""
 
     cdef Py_ssize_t line_limit
-    cdef bytes half_line
+    cdef Py_ssize_t most_rejects
+    cdef bytes left
     cdef readonly bint overflowed
+    cdef readonly bint unread
 
-    def __init__(self, line_limit=4096):
+    def __init__(self, line_limit=4096, most_rejects=pure.MOST_REJECTS):
         self.line_limit = line_limit
-        self.half_line = b""
+        self.most_rejects = most_rejects
+        self.left = b""
 
     def feed(self, bytes data):
         """Decode what one ``recv`` gave."""
-        cdef Py_ssize_t cut
+        cdef Py_ssize_t end
         cdef list runs
         cdef list rejects = []
         if self.overflowed:
             return [], rejects
-        if self.half_line:
-            data = self.half_line + data
+        if self.left:
+            data = self.left + data
         if len(data) >= 1 << 29:
             raise ValueError("feed at most 512 MiB at a time")
-        cut = data.rfind(b"\n") + 1
-        self.half_line = data[cut:]
-        runs = self.decode(data, cut, rejects)
-        if not self.overflowed and len(pure.content_of(self.half_line)) > self.line_limit:
-            rejects.append(self.overflow(self.half_line))
+        end = data.rfind(b"\n") + 1
+        self.left = data[end:]
+        self.unread = False
+        runs = self.decode(data, end, rejects)
+        if not self.overflowed and not self.unread:
+            if len(pure.content_of(self.left)) > self.line_limit:
+                rejects.append(self.overflow(self.left))
         return runs, rejects
 
     def finish(self):
-        """The source has no more to say: what is left is a half line."""
-        if not self.half_line or self.overflowed:
+        """The source has no more to say: what is left, if nothing is unread, is a half line."""
+        if not self.left or self.overflowed:
             return []
-        half_line, self.half_line = self.half_line, b""
+        half_line, self.left = self.left, b""
         return [Reject(Reason.HALF_LINE, half_line)]
 
     cdef list decode(self, bytes data, Py_ssize_t cut, list rejects):
@@ -188,6 +193,10 @@ cdef class Decoder:
                 scratch.count -= 1
                 behind = <const uint8_t*>memchr(at, b"\n", end - at) + 1
                 if not self.decode_odd(data, at - begin, behind - begin, voids, rejects):
+                    break
+                if len(rejects) == self.most_rejects and behind < end:
+                    self.left = data[behind - begin :]
+                    self.unread = True
                     break
             at = behind
         return runs_of(data) + voids
@@ -218,7 +227,7 @@ cdef class Decoder:
 
     cdef object overflow(self, bytes line):
         self.overflowed = True
-        self.half_line = b""
+        self.left = b""
         return Reject(Reason.LINE_TOO_LONG, line)
 
 

@@ -35,6 +35,8 @@ _WELL_FORMED = re.compile(
 )
 _sequence_of = itemgetter(0)
 _line_of = itemgetter(1)
+MOST_REJECTS = 1_000
+"""of one ``feed``; 256 KiB can be 262,144 malformed lines, half a second's work"""
 EVENT_BYTES, LIST_BYTES = 225, 100
 """what an event and a list of them take in memory beyond the lines, measured"""
 
@@ -111,42 +113,60 @@ class Decoder:
     ``line_limit`` is a security limit: the longest line accepted, in bytes
     without its terminator; it must be at least 64 (a well-formed line with no
     needless zeros is shorter). Once a line is longer, ``overflowed`` is true
-    and whatever follows is ignored.
+    and whatever follows is ignored. ``most_rejects`` bounds the time that one
+    ``feed`` takes.
     """
 
-    def __init__(self, line_limit: int = 4096) -> None:
+    def __init__(self, line_limit: int = 4096, most_rejects: int = MOST_REJECTS) -> None:
         self._line_limit = line_limit
-        self._half_line = b""
+        self._most_rejects = most_rejects
+        self._left = b""
         self.overflowed = False
+        self.unread = False
+        """whole lines are left that were not decoded: the next feed does, be it of nothing"""
 
     def feed(self, data: bytes) -> tuple[list[Run], list[Reject]]:
-        """Decode what one ``recv`` gave. Runs come sorted by their first number."""
+        """Decode what one ``recv`` gave. Runs come sorted by their first number.
+
+        With ``most_rejects`` rejects it stops; what is left is ``unread``.
+        """
         if self.overflowed:
             return [], []
-        data = self._half_line + data
-        cut = data.rfind(b"\n") + 1
-        chunk, self._half_line = data[:cut], data[cut:]
+        data = self._left + data
+        end = data.rfind(b"\n") + 1
+        chunk, self._left = data[:end], data[end:]
+        self.unread = False
         rejects: list[Reject] = []
         if _WELL_FORMED.fullmatch(chunk):
             runs = _runs_of(_split(chunk))
         else:
             runs, rejects = self._decode_odd(chunk)
-        if not self.overflowed and len(content_of(self._half_line)) > self._line_limit:
-            rejects.append(self._overflow(self._half_line))
+        if not self.overflowed and not self.unread:
+            self._check_half_line(rejects)
         return runs, rejects
 
     def finish(self) -> list[Reject]:
-        """The source has no more to say: what is left is a half line."""
-        if not self._half_line or self.overflowed:
+        """The source has no more to say: what is left, if nothing is unread, is a half line."""
+        if not self._left or self.overflowed:
             return []
-        half_line, self._half_line = self._half_line, b""
+        half_line, self._left = self._left, b""
         return [Reject(Reason.HALF_LINE, half_line)]
+
+    def _check_half_line(self, rejects: list[Reject]) -> None:
+        if len(content_of(self._left)) > self._line_limit:
+            rejects.append(self._overflow(self._left))
 
     def _decode_odd(self, chunk: bytes) -> tuple[list[Run], list[Reject]]:
         events: list[Event] = []
         voids: list[Run] = []
         rejects: list[Reject] = []
+        read = 0
         for line in _lines(chunk):
+            if len(rejects) == self._most_rejects:
+                self._left = chunk[read:] + self._left
+                self.unread = True
+                break
+            read += len(line)
             if len(content_of(line)) > self._line_limit:
                 rejects.append(self._overflow(line))
                 break
@@ -161,13 +181,15 @@ class Decoder:
 
     def _overflow(self, line: bytes) -> Reject:
         self.overflowed = True
-        self._half_line = b""
+        self._left = b""
         return Reject(Reason.LINE_TOO_LONG, line)
 
 
 def _lines(chunk: bytes) -> Iterator[bytes]:
-    for content in chunk.split(b"\n")[:-1]:
-        yield content + b"\n"
+    start = 0
+    while end := chunk.find(b"\n", start) + 1:
+        yield chunk[start:end]
+        start = end
 
 
 def _split(chunk: bytes) -> list[Event]:

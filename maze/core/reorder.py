@@ -32,6 +32,10 @@ RUN_BYTES = 200
 """what the buffer needs for a run beside its chunk, measured"""
 
 
+STEP_GAPS = 1_000
+"""gaps given up in one go: some 5 ms"""
+
+
 class ReorderBufferFullError(Exception):
     """A gap did not fill and the policy is to fail.
 
@@ -115,19 +119,23 @@ class ReorderBuffer:
     def enforce_limit(self) -> list[Reject]:
         """Apply the gap policy if more waits behind a gap than may, in events or in bytes.
 
-        Raises ReorderBufferFullError if the policy is ``fail``.
+        A step of it: to be called until nothing comes. Raises ReorderBufferFullError
+        if the policy is ``fail``.
         """
-        rejects = []
-        while self.waiting > self._limit or self.waiting_bytes > self._byte_limit:
+        rejects: list[Reject] = []
+        while self._over_limit() and len(rejects) < STEP_GAPS:
             if self._gap_policy == "fail":
                 raise ReorderBufferFullError(self._front, self.waiting, self.waiting_bytes)
             rejects.append(self._skip_gap())
         return rejects
 
     def give_up_gaps(self) -> list[Reject]:
-        """Make everything that is held ready; the rejects are the missing numbers."""
-        rejects = []
-        while self.waiting:
+        """Make what is held ready; the rejects are the missing numbers.
+
+        A step of it: to be called until nothing comes.
+        """
+        rejects: list[Reject] = []
+        while self.waiting and len(rejects) < STEP_GAPS:
             rejects.append(self._skip_gap())
         return rejects
 
@@ -156,6 +164,9 @@ class ReorderBuffer:
             self.ready_bytes += run.hold(True) + RUN_BYTES
         if runs:
             self.next_sequence = runs[0].first
+
+    def _over_limit(self) -> bool:
+        return self.waiting > self._limit or self.waiting_bytes > self._byte_limit
 
     def _new_pieces(self, run: Run, rejects: list[Reject]) -> Iterator[Run]:
         """The parts of a run that have to be held; its other numbers go to ``rejects``."""

@@ -8,10 +8,10 @@ import gevent
 import pytest
 
 from maze import router
-from maze.core import Decoder
+from maze.core import Decoder, reorder
 from maze.session import Session
 
-from .peers import Client, broadcasts, joined, messages, until
+from .peers import PATIENCE, Client, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers
 
 
@@ -27,6 +27,60 @@ def test_a_source_lets_others_run_after_its_turn_whatever_it_brings(
         maze.server.router.submit(runs, "a test")
         assert others.pop() == chunk[:3].decode()
         assert not others
+
+
+def test_others_run_between_the_runs_and_between_the_gaps_of_one_chunk(
+    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(router, "STEP_RUNS", 1)
+    monkeypatch.setattr(reorder, "STEP_GAPS", 1)
+    maze = start(reorder_limit=2)
+    waiting: list[tuple[int, int]] = []
+
+    def look() -> None:
+        buffer = maze.server.router.reorder
+        while buffer.missing_sequence < 9:
+            waiting.append((buffer.missing_sequence, buffer.waiting))
+            gevent.sleep(0)
+
+    looking = gevent.spawn(look)
+    runs, _ = Decoder().feed(b"2|B\n4|B\n6|B\n8|B\n10|B\n12|B\n")
+    maze.server.router.submit(runs, "a test")
+    looking.join(PATIENCE)
+    seen = list(dict.fromkeys(waiting))
+    assert seen == [(1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (3, 5), (5, 4), (7, 3)]
+
+
+ODD_CHUNKS = {
+    "line feeds": b"\n" * 262_144,
+    "junk": b"x\n" * 131_072,
+    "malformed": joined(b"%d|X\n" % number for number in range(2, 40_000)),
+    "duplicates": b"9|B\n" * 65_536,
+    "isolated": joined(b"%d|B\n" % number for number in range(2, 70_000, 2)),
+}
+
+
+@pytest.mark.parametrize("chunk", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
+def test_one_chunk_of_the_oddest_lines_is_taken_and_the_stream_goes_on(
+    maze: Maze, chunk: bytes
+) -> None:
+    """How long it holds the event loop is for the run under a watch to see."""
+    client, source = maze.client(1), maze.source()
+    source.send(chunk)
+    source.send(b"1|B\n1000000|P|7|1\n")
+    source.half_close()
+    valid = [] if b"B" not in chunk else sorted({*chunk.splitlines(True)}, key=_number)
+    client.expect(joined([b"1|B\n", *valid, b"1000000|P|7|1\n"]))
+    source.expect_closed()
+    rejects = maze.rejects()
+    rejects.pop("skipped", None)
+    lines = chunk.count(b"\n")
+    assert sum(rejects.values()) == lines - len(valid)
+
+
+def _number(line: bytes) -> int:
+    return int(line.partition(b"|")[0])
 
 
 def test_sockets_and_signals_are_looked_at_while_a_source_has_something_to_read(

@@ -28,6 +28,8 @@ else:
     TWINS = [events, _events]
 
 LINE_LIMITS = [64, 4096]
+MOST_REJECTS = 3
+"""of one feed; few, so that the steps of the decoder are looked at, too"""
 
 
 def pieces(stream: bytes, size: int) -> list[bytes]:
@@ -58,14 +60,17 @@ Decoded = tuple[list[tuple[list[Event], bool]], list[Reject]]
 
 
 def _decode(twin: ModuleType, limit: int, chunks: list[bytes]) -> Decoded:
-    decoding = twin.Decoder(limit)
+    decoding = twin.Decoder(limit, MOST_REJECTS)
     runs, rejects = [], []
     for chunk in chunks:
-        some_runs, some_rejects = decoding.feed(chunk)
-        for run in some_runs:
-            assert [event[0] for event in run.events] == list(range(run.first, run.end))
-            runs.append((run.events, run.void))
-        rejects += some_rejects
+        data = chunk
+        while data or decoding.unread:
+            some_runs, some_rejects = decoding.feed(data)
+            for run in some_runs:
+                assert [event[0] for event in run.events] == list(range(run.first, run.end))
+                runs.append((run.events, run.void))
+            rejects += some_rejects
+            data = b""
     return runs, rejects + decoding.finish()
 
 

@@ -20,19 +20,28 @@ any_bytes = st.one_of(st.binary(max_size=200), protocol_bytes, streams())
 class Decoded:
     """What a decoder makes of a stream in pieces."""
 
-    def __init__(self, pieces: list[bytes], line_limit: int = 4096) -> None:
-        self.decoder = Decoder(line_limit)
+    def __init__(
+        self, pieces: list[bytes], line_limit: int = 4096, most_rejects: int = 1_000
+    ) -> None:
+        self.decoder = Decoder(line_limit, most_rejects)
+        self.most_rejects = most_rejects
         self.events: list[Event] = []
         self.voids: list[Event] = []
         self.rejects: list[Reject] = []
         for piece in pieces:
-            runs, rejects = self.decoder.feed(piece)
-            self.rejects += rejects
-            for run in runs:
-                assert (run.first, run.end) == (run.events[0][0], run.first + len(run))
-                assert [event[0] for event in run.events] == list(range(run.first, run.end))
-                (self.voids if run.void else self.events).extend(run.events)
+            self.feed(piece)
+            while self.decoder.unread:
+                self.feed(b"")
         self.rejects += self.decoder.finish()
+
+    def feed(self, data: bytes) -> None:
+        runs, rejects = self.decoder.feed(data)
+        assert len(rejects) <= self.most_rejects + 1  # the half line at the end may be too long
+        self.rejects += rejects
+        for run in runs:
+            assert (run.first, run.end) == (run.events[0][0], run.first + len(run))
+            assert [event[0] for event in run.events] == list(range(run.first, run.end))
+            (self.voids if run.void else self.events).extend(run.events)
 
     @property
     def reasons(self) -> list[Reason]:
@@ -54,6 +63,18 @@ def test_nor_does_it_with_a_line_that_is_too_long(stream: bytes, data: st.DataOb
     whole = Decoded([stream], LINE_LIMIT)
     parts = Decoded(data.draw(chunks(stream)), LINE_LIMIT)
     assert Counter(parts.events) == Counter(whole.events)
+    assert parts.reasons == whole.reasons
+    assert parts.decoder.overflowed == whole.decoder.overflowed
+
+
+@given(stream=any_bytes, data=st.data(), most_rejects=st.integers(1, 5))
+def test_nor_does_it_on_the_steps_in_which_rejects_come(
+    stream: bytes, data: st.DataObject, most_rejects: int
+) -> None:
+    whole = Decoded([stream], LINE_LIMIT)
+    parts = Decoded(data.draw(chunks(stream)), LINE_LIMIT, most_rejects)
+    assert Counter(parts.events) == Counter(whole.events)
+    assert Counter(parts.voids) == Counter(whole.voids)
     assert parts.reasons == whole.reasons
     assert parts.decoder.overflowed == whole.decoder.overflowed
 

@@ -212,17 +212,21 @@ TestTwins.settings = settings(stateful_step_count=30)
     ),
     line_limit=st.sampled_from([LINE_LIMIT, 4096]),
     ends=st.lists(st.sampled_from([b"\n", b"\r\n", b"\r\r\n", b""]), min_size=1),
+    most_rejects=st.sampled_from([1, 2, 5, 1_000]),
 )
-def test_both_decode_anything_alike(lines: list[bytes], line_limit: int, ends: list[bytes]) -> None:
+def test_both_decode_anything_alike(
+    lines: list[bytes], line_limit: int, ends: list[bytes], most_rejects: int
+) -> None:
     stream = b"".join(line + ends[index % len(ends)] for index, line in enumerate(lines))
-    decoders = [events.Decoder(line_limit), _events.Decoder(line_limit)]
-    pure, compiled = (
-        ([shown(run) for run in runs], rejects)
-        for runs, rejects in (decoder.feed(stream) for decoder in decoders)
-    )
-    assert pure == compiled
-    assert decoders[0].overflowed == decoders[1].overflowed
-    assert decoders[0].finish() == decoders[1].finish()
+    pure, compiled = (twin.Decoder(line_limit, most_rejects) for twin in (events, _events))
+    data = stream
+    while data or pure.unread:
+        (runs, rejects), (same_runs, same_rejects) = pure.feed(data), compiled.feed(data)
+        assert list(map(shown, runs)) == list(map(shown, same_runs))
+        assert rejects == same_rejects
+        assert (pure.overflowed, pure.unread) == (compiled.overflowed, compiled.unread)
+        data = b""
+    assert pure.finish() == compiled.finish()
 
 
 @given(
