@@ -104,7 +104,9 @@ class ReorderBuffer:
         events that were seen before.
         """
         rejects: list[Reject] = []
-        for piece in self._new_pieces(run, rejects):
+        # Not to cut what is new anyhow halves the time where every event comes by itself.
+        pieces = (run,) if self._is_new(run) else self._new_pieces(run, rejects)
+        for piece in pieces:
             self._runs[piece.first] = piece
             if piece.first == self._front:
                 self._front = piece.end
@@ -167,6 +169,16 @@ class ReorderBuffer:
 
     def _over_limit(self) -> bool:
         return self.waiting > self._limit or self.waiting_bytes > self._byte_limit
+
+    def _is_new(self, run: Run) -> bool:
+        """Whether none of its numbers was seen before."""
+        if run.first < self._front:
+            return False
+        runs = self._runs
+        behind = runs.bisect_left(run.first)
+        if behind < len(runs) and runs.peekitem(behind)[0] < run.end:
+            return False
+        return not behind or bool(runs.peekitem(behind - 1)[1].end <= run.first)
 
     def _new_pieces(self, run: Run, rejects: list[Reject]) -> Iterator[Run]:
         """The parts of a run that have to be held; its other numbers go to ``rejects``."""
