@@ -105,14 +105,9 @@ class Acceptor(StreamServer):
         self.stop_accepting()
         self.pauses += 1
         gevent.spawn_later(PAUSE_SECONDS, self._resume)
-        suppressed = self._throttle.admit(self._name)
-        if suppressed is not None:
-            log.warning(
-                "accepting_paused",
-                port=self._name,
-                error=error.strerror,
-                **({"suppressed": suppressed} if suppressed else {}),
-            )
+        held_back = self._throttle.admit(self._name)
+        if held_back is not None:
+            log.warning("accepting_paused", port=self._name, error=error.strerror, **held_back)
 
 
 def probe_silent_peer(sock: socket, seconds: float) -> None:

@@ -57,18 +57,16 @@ class HandshakeRejects:
     def record(self, error: HandshakeError, peer: Peer) -> None:
         """Count and log one peer that was not let in."""
         self.counts[error.reason] += 1
-        suppressed = self._throttle.admit(error.reason)
-        if suppressed is None:
+        held_back = self._throttle.admit(error.reason)
+        if held_back is None:
             return
         details: dict[str, object] = {"reason": error.reason.value, self._port: peer}
         if error.detail:
             details["detail"] = error.detail
         else:
             details["received"] = shown(error.received)
-        if suppressed:
-            details["suppressed"] = suppressed
         write = log.debug if error.reason is HandshakeReason.LEFT else log.warning
-        write("handshake_rejected", **details)
+        write("handshake_rejected", **details, **held_back)
 
     def fail(self, peer: Peer) -> None:
         """Count a peer that an exception, which is being handled, cost its connection."""

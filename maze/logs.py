@@ -184,8 +184,9 @@ class Throttle:
         self._next: dict[str, float] = {}
         self._suppressed: dict[str, int] = {}
 
-    def admit(self, name: str, count: int = 1) -> int | None:
-        """How many lines of that name were held back since the last, or None to hold this one.
+    def admit(self, name: str, count: int = 1) -> dict[str, int] | None:
+        """What the line has to tell of those of its name that were held back since the last, or
+        None to hold this one back, too.
 
         Of ``count`` lines at once it is the first that may get through.
         """
@@ -196,4 +197,6 @@ class Throttle:
             self._next[name] = now + self._interval
         if held := count - 1 if admitted else before + count:
             self._suppressed[name] = held
-        return before if admitted else None
+        if not admitted:
+            return None
+        return {"suppressed": before} if before else {}

@@ -92,13 +92,9 @@ class Places:
 
     def _refuse(self, reason: RefusalReason, limit: int, peer: Peer) -> bool:
         self.refused[reason] += 1
-        suppressed = self._throttle.admit(reason)
-        if suppressed is not None:
+        held_back = self._throttle.admit(reason)
+        if held_back is not None:
             log.warning(
-                "client_refused",
-                reason=reason.value,
-                client=peer,
-                limit=limit,
-                **({"suppressed": suppressed} if suppressed else {}),
+                "client_refused", reason=reason.value, client=peer, limit=limit, **held_back
             )
         return False

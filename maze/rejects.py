@@ -42,19 +42,17 @@ class RejectLog:
         for reason, group in groupby(rejects, _reason_of):
             alike = list(group)
             self.counts[reason] += sum([reject.count for reject in alike])
-            suppressed = self._throttle.admit(reason, len(alike))
-            if suppressed is not None:
-                self._log(alike[0], peer, suppressed)
+            held_back = self._throttle.admit(reason, len(alike))
+            if held_back is not None:
+                self._log(alike[0], peer, held_back)
 
     @staticmethod
-    def _log(reject: Reject, peer: str, suppressed: int) -> None:
+    def _log(reject: Reject, peer: str, held_back: dict[str, int]) -> None:
         details: dict[str, object] = {"reason": reject.reason.value, "source": peer}
         if reject.reason is Reason.SKIPPED:
             assert reject.sequence is not None
             details |= {"first": reject.sequence, "last": reject.sequence + reject.count - 1}
         else:
             details["line"] = shown(reject.line)
-        if suppressed:
-            details["suppressed"] = suppressed
         write = log.debug if reject.reason in QUIET else log.warning
-        write(NAMES.get(reject.reason, "line_rejected"), **details)
+        write(NAMES.get(reject.reason, "line_rejected"), **details, **held_back)

@@ -122,10 +122,9 @@ class SourcePort:
 
     def _refuse(self, peer: Peer) -> None:
         self.refused += 1
-        suppressed = self._throttle.admit("source_refused")
-        if suppressed is not None:
-            details = {"suppressed": suppressed} if suppressed else {}
-            log.warning("source_refused", source=peer, connected=self.sources, **details)
+        held_back = self._throttle.admit("source_refused")
+        if held_back is not None:
+            log.warning("source_refused", source=peer, connected=self.sources, **held_back)
 
     def _totals(self) -> Counter[str]:
         """What was routed and what rejected since the server started."""

@@ -211,8 +211,9 @@ class RejectTrail:
         self._out_rejects += len(rejects)
 
     def _log(self, event: str, **details: object) -> None:
-        if self._throttle.admit(event) is not None:
-            log.warning(event, **details)
+        held_back = self._throttle.admit(event)
+        if held_back is not None:
+            log.warning(event, **details, **held_back)
 
 
 def _bytes(rejects: Sequence[Reject]) -> int:

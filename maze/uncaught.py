@@ -48,7 +48,6 @@ def _exception_ignored(failure: "sys.UnraisableHookArgs") -> None:
 
 
 def _log(event: str, context: object, exception: object) -> None:
-    suppressed = _throttle.admit(event)
-    if suppressed is not None:
-        details = {"suppressed": suppressed} if suppressed else {}
-        log.error(event, context=repr(context), exc_info=exception, **details)
+    held_back = _throttle.admit(event)
+    if held_back is not None:
+        log.error(event, context=repr(context), exc_info=exception, **held_back)

@@ -17,6 +17,23 @@ log = logging.getLogger("simulator")
 _SCRATCH = bytearray(64 * 1024)
 
 
+class EndedError(Exception):
+    """The connection has ended; the message says how."""
+
+
+def receive(connection: socket.socket, target: bytearray | memoryview) -> int:
+    """Take what is there, perhaps nothing; returns the bytes. Raises EndedError."""
+    try:
+        size = connection.recv_into(target)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        raise EndedError(f"reset by the server ({error.strerror})") from None
+    if not size:
+        raise EndedError("closed by the server")
+    return size
+
+
 class Evidence(NamedTuple):
     """What is known of a client that did not receive exactly what was expected."""
 
@@ -76,14 +93,11 @@ class Client:
         kept = self._kept
         target = self._buffer[self._filled : self._due] if kept is None else _SCRATCH
         try:
-            size = self.connection.recv_into(target)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            self._closed(f"reset by the server ({error.strerror})")
+            size = receive(self.connection, target)
+        except EndedError as ended:
+            self._closed(str(ended))
             return 0
         if not size:
-            self._closed("closed by the server")
             return 0
         if self._log_lines:
             for line in bytes(target[:size]).splitlines(keepends=True):

@@ -12,6 +12,7 @@ from random import Random
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple
 
+from simulator.client import EndedError, receive
 from simulator.oracle import Expectation
 
 log = logging.getLogger("simulator")
@@ -101,14 +102,11 @@ class Session:
             room = min(room, self._turns_at - self.received)
         target = memoryview(_SCRATCH)[:room]
         try:
-            size = self.connection.recv_into(target)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            self._closed(f"reset by the server ({error.strerror})")
+            size = receive(self.connection, target)
+        except EndedError as ended:
+            self._closed(str(ended))
             return 0
         if not size:
-            self._closed("closed by the server")
             return 0
         self.spool.write(target[:size])
         self._tail = (self._tail + bytes(target[max(0, size - _TAIL) : size]))[-_TAIL:]

@@ -37,6 +37,16 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LEVELS = ("warning", "error", "critical")
+BY_TYPE = (
+    ("maze_events_routed", "Events routed, to anybody or to nobody.", "routed"),
+    ("maze_deliveries", "Events handed to sessions, each session counted.", "deliveries"),
+    (
+        "maze_delivered_bytes",
+        "Bytes of the events handed to sessions, each session counted.",
+        "delivered_bytes",
+    ),
+)
+"""name, text, and which figure of ``reading.Tally`` it is"""
 
 
 class Metrics(Collector):
@@ -97,29 +107,14 @@ class Metrics(Collector):
             server.source.received_bytes,
         )
         tallies = reading.tallies(server)
-        yield _counters(
-            "maze_events_routed",
-            "Events routed, to anybody or to nobody.",
-            "type",
-            {name: tally.routed for name, tally in tallies.items()},
-        )
+        for name, text, figure in BY_TYPE:
+            values = {kind: getattr(tally, figure) for kind, tally in tallies.items()}
+            yield _counters(name, text, "type", values)
         yield _counters(
             "maze_events_rejected",
             "Lines and numbers that are not routed.",
             "reason",
             {reason.value: server.rejects.counts[reason] for reason in Reason},
-        )
-        yield _counters(
-            "maze_deliveries",
-            "Events handed to sessions, each session counted.",
-            "type",
-            {name: tally.deliveries for name, tally in tallies.items()},
-        )
-        yield _counters(
-            "maze_delivered_bytes",
-            "Bytes of the events handed to sessions, each session counted.",
-            "type",
-            {name: tally.delivered_bytes for name, tally in tallies.items()},
         )
         trail = server.rejects.trail
         yield _counter(

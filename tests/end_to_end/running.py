@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,19 @@ class Child:
         clients = [self.client(user) for user in users]
         self.await_logged("session_opened", opened + len(clients))
         return clients
+
+    def await_first_broadcast(self, client: Client, source: Source, first: int = 1) -> None:
+        """Send broadcasts until the client gets one: its session has begun, whatever the log says.
+
+        Their numbers are ``first`` and those after it, a thousand at most.
+        """
+        client.sock.settimeout(0.01)
+        for sequence in range(first, first + 1_000):
+            source.send(b"%d|B\n" % sequence)
+            with suppress(TimeoutError):
+                assert client.sock.recv(1)
+                return
+        raise AssertionError("no session has begun")
 
     def stderr(self) -> str:
         return os.pread(self._log.fileno(), 1 << 24, 0).decode()

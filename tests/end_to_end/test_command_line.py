@@ -232,15 +232,6 @@ def test_reader_of_stderr_that_left_does_not_stop_delivery() -> None:
         reader.close()
         source = child.source()
         source.send(b"nonsense\n")
-        client = child.client(1)
-        sequence, received = 0, b""
-        client.sock.settimeout(0.01)
-        while not received:  # until the session has begun
-            sequence += 1
-            source.send(b"%d|B\n" % sequence)
-            try:
-                received = client.sock.recv(4)
-            except TimeoutError:
-                assert sequence < 900
+        child.await_first_broadcast(child.client(1), source)
         child.signal(signal.SIGTERM)
         assert child.status() == 0

@@ -126,14 +126,6 @@ def test_log_that_cannot_be_written_stops_nothing(tmp_path: Path, stderr: str) -
             child.source_address, child.client_address = [("127.0.0.1", port) for port in ports]
             client, source = child.client(1), child.source()
             source.send(b"junk\n" + joined(messages(1, 1_001, 2)))
-            sequence, received = 1_000, b""
-            client.sock.settimeout(0.01)
-            while not received:  # until the session has begun
-                sequence += 1
-                source.send(b"%d|B\n" % sequence)
-                try:
-                    received = client.sock.recv(6)
-                except TimeoutError:
-                    assert sequence < 2_000
+            child.await_first_broadcast(client, source, 1_001)
             child.signal(signal.SIGTERM)
             assert child.status() == 0

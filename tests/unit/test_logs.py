@@ -378,12 +378,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def test_one_line_a_second_gets_through(clock: SimpleNamespace) -> None:
     throttle = Throttle()
-    assert throttle.admit("a") == 0
+    assert throttle.admit("a") == {}
     assert throttle.admit("a") is None
     clock.now += 0.999
     assert throttle.admit("a") is None
     clock.now += 0.001
-    assert throttle.admit("a") == 2
+    assert throttle.admit("a") == {"suppressed": 2}
     assert throttle.admit("a") is None
 
 
@@ -392,37 +392,37 @@ def test_what_was_held_back_is_told_once(clock: SimpleNamespace) -> None:
     throttle.admit("a")
     throttle.admit("a")
     clock.now += 1
-    assert throttle.admit("a") == 1
+    assert throttle.admit("a") == {"suppressed": 1}
     clock.now += 1
-    assert throttle.admit("a") == 0
+    assert throttle.admit("a") == {}
 
 
 def test_the_second_is_counted_from_the_last_line_that_got_through(clock: SimpleNamespace) -> None:
     throttle = Throttle()
     throttle.admit("a")
     clock.now += 1.5
-    assert throttle.admit("a") == 0
+    assert throttle.admit("a") == {}
     clock.now += 0.9
     assert throttle.admit("a") is None
     clock.now += 0.1
-    assert throttle.admit("a") == 1
+    assert throttle.admit("a") == {"suppressed": 1}
 
 
 def test_of_many_at_once_the_first_gets_through_and_the_others_are_told(
     clock: SimpleNamespace,
 ) -> None:
     throttle = Throttle()
-    assert throttle.admit("a", 5) == 0
+    assert throttle.admit("a", 5) == {}
     assert throttle.admit("a", 2) is None
     clock.now += 1
-    assert throttle.admit("a") == 6
+    assert throttle.admit("a") == {"suppressed": 6}
     clock.now += 1
-    assert throttle.admit("a") == 0
+    assert throttle.admit("a") == {}
 
 
 def test_names_do_not_hold_each_other_back(clock: SimpleNamespace) -> None:
     throttle = Throttle()
-    assert [throttle.admit(name) for name in ("a", "b", "a", "b", "c")] == [0, 0, None, None, 0]
+    assert [throttle.admit(name) for name in ("a", "b", "a", "b", "c")] == [{}, {}, None, None, {}]
 
 
 def test_the_interval_can_be_another(clock: SimpleNamespace) -> None:
@@ -431,4 +431,4 @@ def test_the_interval_can_be_another(clock: SimpleNamespace) -> None:
     clock.now += 59
     assert throttle.admit("a") is None
     clock.now += 1
-    assert throttle.admit("a") == 1
+    assert throttle.admit("a") == {"suppressed": 1}
