@@ -6,7 +6,8 @@ a peer that is silent, so that one that vanished without a word is found out.
 gevent pauses after an accept that failed and tries again, longer each time,
 with a traceback on stderr for each. Here an accept that fails for want of
 descriptors or memory pauses accepting for a moment, with one log line a second;
-whoever is connected is served meanwhile. It must never know who connects.
+whoever is connected is served meanwhile. One that fails because the port itself
+is broken is a failure of the server. It must never know who connects.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from gevent.socket import socket
 from maze.logs import Throttle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from maze.net import Handler
     from maze.peer import Address
 
@@ -58,11 +61,13 @@ class Acceptor(StreamServer):
         handle: Handler,
         backlog: int,
         *,
+        fail: Callable[..., None],
         peer_timeout: float | None = None,
         places: Places | None = None,
     ) -> None:
         super().__init__(address, handle, backlog=backlog)
         self._name = name
+        self._fail = fail
         self._peer_timeout = peer_timeout
         self._places = places
         self.pauses = 0
@@ -75,8 +80,10 @@ class Acceptor(StreamServer):
             return super().do_read()
         except OSError as error:
             if self.is_fatal_error(error):
-                raise
-            self._on_accept_error(error)
+                self.stop_accepting()
+                self._fail("port", port=self._name)
+            else:
+                self._on_accept_error(error)
             return None
 
     def do_handle(self, sock: socket, address: Address) -> None:

@@ -5,6 +5,7 @@ import resource
 import structlog
 
 from maze.settings import Settings
+from maze.source import MOST_OPENING
 
 log = structlog.get_logger()
 
@@ -30,6 +31,8 @@ def clients_that_fit(settings: Settings) -> int:
         return settings.max_clients
     # A source that is about to leave and its successor have a descriptor each.
     spare = limit - RESERVED_DESCRIPTORS - 2 * settings.max_sources
+    if settings.source_tls_cert:
+        spare -= MOST_OPENING
     fitting = max(1, min(settings.max_clients, spare))
     if fitting < settings.max_clients:
         log.warning(

@@ -45,12 +45,19 @@ class Port:
         backlog: int,
         handle: Handler,
         *,
+        fail: Callable[..., None],
         peer_timeout: float | None = None,
         places: Places | None = None,
     ) -> None:
         self._name = name
         self._server = Acceptor(
-            name, (host, port), handle, backlog, peer_timeout=peer_timeout, places=places
+            name,
+            (host, port),
+            handle,
+            backlog,
+            fail=fail,
+            peer_timeout=peer_timeout,
+            places=places,
         )
 
     @property

@@ -49,6 +49,7 @@ class MazeServer:
             settings.client_port,
             settings.backlog,
             self.clients.handle,
+            fail=self.fail,
             peer_timeout=max(settings.peer_timeout, settings.stall_timeout + STALL_MARGIN),
             places=self.clients.places,
         )
@@ -58,6 +59,7 @@ class MazeServer:
             settings.source_port,
             settings.backlog,
             self._serve_source,
+            fail=self.fail,
             peer_timeout=settings.peer_timeout,
         )
         self._router_greenlet = gevent.Greenlet(self._route)
@@ -67,8 +69,8 @@ class MazeServer:
         self.state = "starting"
         """then ready, draining, stopped"""
         self.failed = False
-        """router, decoder or graph raised an exception; whoever runs the server should exit
-        with an error, so that it is started again"""
+        """router, decoder or graph raised an exception, or a port broke; whoever runs the server
+        should exit with an error, so that it is started again"""
 
     @property
     def source_address(self) -> tuple[str, int]:
@@ -192,7 +194,7 @@ class MazeServer:
         closed = clients.sessions_closed.items()
         return counters | {f"sessions_{reason}": count for reason, count in closed}
 
-    def fail(self, part: str) -> None:
+    def fail(self, part: str, **details: object) -> None:
         """Stop for the exception being handled: what was routed since may be wrong for anybody.
 
         May be called from anywhere, the event loop included.
@@ -200,7 +202,7 @@ class MazeServer:
         if self.failed:
             return
         self.failed = True
-        log.critical(f"{part}_failed", exc_info=True)
+        log.critical(f"{part}_failed", exc_info=True, **details)
         gevent.spawn(self.stop)
 
     def _close(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import gc
+import os
 import resource
 import sys
 import threading
@@ -11,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+from gevent.server import StreamServer
 
 from maze import clients, logs, router, serve, source
 from maze.core import Decoder, Fanout, FollowGraph, parse_number
@@ -79,6 +82,20 @@ def break_session(name: str) -> None:
     setattr(Session, name, broken)
 
 
+def break_port() -> None:
+    """The third connection to a port finds it broken."""
+    original = StreamServer.do_read
+
+    def broken(self: Any) -> Any:
+        accepted = original(self)
+        self.accepted = getattr(self, "accepted", 0) + bool(accepted)
+        if self.accepted == 3:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return accepted
+
+    StreamServer.do_read = broken  # type: ignore[method-assign]
+
+
 def break_elsewhere() -> None:
     """Nobody catches what a greenlet, a native thread and a destructor raise."""
 
@@ -115,6 +132,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "handshake": break_handshake,
     "writer": lambda: break_session("_write"),
     "discard": lambda: break_session("_receive"),
+    "port": break_port,
     "elsewhere": break_elsewhere,
     "short_log_queue": shorten_log_queue,
     "small_files": limit_files,

@@ -20,6 +20,7 @@ FATAL = {
     "router": "router_failed",
     "graph_connect": "graph_failed",
     "graph_disconnect": "graph_failed",
+    "port": "port_failed",
 }
 
 
@@ -31,7 +32,7 @@ def broken(fault: str, *arguments: str, stderr: int | None = None) -> Child:
 
 def provoke(child: Child, fault: str) -> None:
     """Make one of the fatal faults happen."""
-    if fault == "graph_connect":
+    if fault in {"graph_connect", "port"}:
         child.client(UNLUCKY)
     elif fault == "graph_disconnect":
         child.clients([UNLUCKY])[0].close()
@@ -40,7 +41,9 @@ def provoke(child: Child, fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", FATAL)
-def test_exception_in_router_decoder_or_graph_ends_the_process_with_status_1(fault: str) -> None:
+def test_exception_in_router_decoder_graph_or_port_ends_the_process_with_status_1(
+    fault: str,
+) -> None:
     with broken(fault).ready() as child:
         clients = child.clients([1, 2])
         begin = time.monotonic()
@@ -52,7 +55,7 @@ def test_exception_in_router_decoder_or_graph_ends_the_process_with_status_1(fau
         (line,) = child.logged(FATAL[fault])
         assert line["level"] == "critical"
         assert line["exception"].startswith("Traceback (most recent call last):\n")
-        assert line["exception"].rstrip().endswith("Provoked")
+        assert line["exception"].rstrip().endswith(("Provoked", "Bad file descriptor"))
         assert child.logged("stopped")
 
 

@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from maze.limits import RESERVED_DESCRIPTORS, clients_that_fit, raise_descriptor_limit
 from maze.settings import Settings
+from maze.source import MOST_OPENING
 
 Limits = tuple[int, int]
 
@@ -88,6 +89,14 @@ def test_max_clients_is_lowered_to_what_the_limit_allows_and_that_is_logged(
             "descriptor_limit": 565,
         }
     ]
+
+
+def test_tls_on_the_source_port_keeps_descriptors_for_handshakes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    System(monkeypatch, 565, 4096)
+    settings = Settings(max_clients=500, max_sources=1, source_tls_cert="cert.pem")
+    assert clients_that_fit(settings) == 499 - MOST_OPENING
 
 
 def test_one_client_is_always_let_in(monkeypatch: pytest.MonkeyPatch) -> None:

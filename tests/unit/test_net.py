@@ -24,6 +24,10 @@ PATIENCE = 30.0
 Pair = tuple[green.socket, green.socket]
 
 
+def never(part: str, **details: object) -> None:
+    raise AssertionError(f"{part} failed: {details}")
+
+
 def ignore(_: green.socket, __: Address) -> None:
     """Serve nobody."""
 
@@ -132,7 +136,7 @@ def test_a_wait_of_our_own_that_was_too_long_is_no_peer_that_vanished(pair: Pair
 
 
 def test_a_port_says_which_one_the_system_has_picked() -> None:
-    port = Port("source", "127.0.0.1", 0, 5, ignore)
+    port = Port("source", "127.0.0.1", 0, 5, ignore, fail=never)
     port.open()
     host, number = port.address
     assert host == "127.0.0.1"
@@ -149,7 +153,7 @@ def test_a_port_has_a_greenlet_for_each_connection() -> None:
         if len(seen) == 2:
             both.set()
 
-    port = Port("source", "127.0.0.1", 0, 5, handle)
+    port = Port("source", "127.0.0.1", 0, 5, handle, fail=never)
     port.open()
     with green.create_connection(port.address) as one, green.create_connection(port.address) as two:
         assert both.wait(PATIENCE)
@@ -162,7 +166,7 @@ def test_a_port_has_a_greenlet_for_each_connection() -> None:
 
 
 def test_a_port_that_is_closed_accepts_no_more() -> None:
-    port = Port("source", "127.0.0.1", 0, 5, ignore)
+    port = Port("source", "127.0.0.1", 0, 5, ignore, fail=never)
     port.open()
     address = port.address
     port.close()
@@ -173,7 +177,7 @@ def test_a_port_that_is_closed_accepts_no_more() -> None:
 def test_a_port_that_is_taken_says_which_and_what_to_do() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        port = Port("client", "127.0.0.1", number, 5, ignore)
+        port = Port("client", "127.0.0.1", number, 5, ignore, fail=never)
         with pytest.raises(ListenError) as error:
             port.open()
     message = str(error.value)
