@@ -126,7 +126,8 @@ class Router:
             self._share_time()
         self._announce()
         self._idle.wait()
-        self.fanout.graph.clear()
+        remains = self.fanout.graph.clear()
+        gevent.get_hub().threadpool.apply(remains.free)
         self.reorder.reset()
         self.meter.forgot()
 

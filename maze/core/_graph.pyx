@@ -57,6 +57,35 @@ cdef void leave(Drafts* drafts, Draft* draft) noexcept:
             drafts.room //= 2
 
 
+cdef void free_users(IdTable* known) noexcept nogil:
+    cdef size_t slot
+    cdef User* user
+    if known.ids == NULL:
+        return
+    for slot in range(ids.mask_of(known) + 1):
+        if known.ids[slot] != FREE:
+            user = <User*>known.values[slot]
+            ids.clear(&user.following)
+            free(user.audience.items)
+            free(user.sessions.items)
+            free(user)
+    ids.clear(known)
+
+
+cdef class Remains:
+    """What a graph has forgotten; see ``graph.Remains``."""
+
+    cdef IdTable known
+
+    def __dealloc__(self):
+        free_users(&self.known)
+
+    def free(self):
+        """Free it; in a thread other threads run meanwhile."""
+        with nogil:
+            free_users(&self.known)
+
+
 cdef class FollowGraph:
     """Who follows whom, and the connected recipients; see ``graph.FollowGraph``."""
 
@@ -70,18 +99,7 @@ cdef class FollowGraph:
         self.max_follows = max_follows
 
     def __dealloc__(self):
-        cdef size_t slot
-        cdef User* user
-        if self.known.ids == NULL:
-            return
-        for slot in range(ids.mask_of(&self.known) + 1):
-            if self.known.ids[slot] != FREE:
-                user = <User*>self.known.values[slot]
-                ids.clear(&user.following)
-                free(user.audience.items)
-                free(user.sessions.items)
-                free(user)
-        ids.clear(&self.known)
+        free_users(&self.known)
 
     def follow(self, follower, followed):
         """From here on ``follower`` follows ``followed``; idempotent. False if there is no room."""
@@ -147,33 +165,31 @@ cdef class FollowGraph:
         )
 
     def clear(self):
-        """Forget who follows whom; recipients stay connected."""
-        cdef size_t slot
-        cdef User* user
+        """Forget who follows whom; see ``graph.FollowGraph.clear``."""
+        cdef Remains remains = Remains.__new__(Remains)
         cdef IdTable kept = IdTable(NULL, NULL, 0, 0)  # of those who have sessions
-        if self.known.ids == NULL:
-            return
-        # Of the same size at first: in the order of its slots a smaller one would fill unevenly.
-        if not ids.resize(&kept, self.known.bits, True, self.known_multiplier):
+        cdef uint64_t multiplier = self.known_multiplier
+        cdef Recipient recipient
+        cdef int64_t slot
+        cdef User* user
+        if self.recipients and not ids.reserve(&kept, len(self.recipients), multiplier):
             raise MemoryError
-        for slot in range(ids.mask_of(&self.known) + 1):
-            if self.known.ids[slot] == FREE:
+        for recipient in self.recipients:
+            slot = ids.slot_of(&self.known, recipient.user, multiplier)
+            if slot == NOT_FOUND:  # it came along with another session of the user
                 continue
             user = <User*>self.known.values[slot]
+            ids.put(&kept, user.id, user, True, multiplier)
+            ids.take(&self.known, slot, multiplier)
             ids.clear(&user.following)
             free(user.audience.items)
             user.audience = Drafts(NULL, 0, 0)
-            if user.sessions.count:
-                ids.put(&kept, user.id, user, True, self.known_multiplier)
-            else:
-                free(user)
-        ids.clear(&self.known)
         if kept.count:
-            ids.fit(&kept, self.known_multiplier)
-            self.known = kept
-        else:
-            ids.clear(&kept)
+            ids.fit(&kept, multiplier)
+        remains.known = self.known
+        self.known = kept
         self.users = self.follows = self.listeners = 0
+        return remains
 
     cdef User* find(self, int64_t id) noexcept:
         """The user, or NULL if nothing is known of it."""

@@ -88,6 +88,14 @@ cdef inline void take(IdTable* table, size_t hole, uint64_t multiplier) noexcept
     fit(table, multiplier)
 
 
+cdef inline bint reserve(IdTable* table, uint64_t count, uint64_t multiplier) noexcept nogil:
+    """Make room in an empty table for so many ids, each with a value; false without memory."""
+    cdef uint32_t bits = SMALLEST_BITS
+    while 3 * (count + 1) > <uint64_t>2 << bits:
+        bits += 1
+    return resize(table, bits, True, multiplier)
+
+
 cdef inline void fit(IdTable* table, uint64_t multiplier) noexcept nogil:
     """Give back room that the ids do not need; without memory for that the table stays as it is."""
     cdef uint32_t bits = table.bits

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from maze.core import FollowGraph, Recipient, graph
+from maze.core.graph import Remains
 
 
 class Graph(FollowGraph):
@@ -29,9 +30,10 @@ class Graph(FollowGraph):
         super().disconnect(recipient)
         self._check()
 
-    def clear(self) -> None:
-        super().clear()
+    def clear(self) -> Remains:
+        remains = super().clear()
         self._check()
+        return remains
 
     def join(self, *users: int) -> list[Recipient]:
         """Connect a session of each user."""
@@ -205,6 +207,33 @@ def test_clear_forgets_who_follows_whom_and_recipients_stay_connected() -> None:
     graph.clear()
     graph.disconnect(one)
     assert list(graph.recipients) == [two]
+
+
+def test_what_was_forgotten_is_freed_apart_and_only_once() -> None:
+    graph = Graph()
+    (one,) = graph.join(1)
+    for follower in range(100):
+        graph.follow(follower, 100 - follower)
+    remains = graph.clear()
+    graph.follow(1, 2)
+    for _ in range(2):
+        remains.free()
+        assert graph.following(1) == {2}
+        assert list(graph.audience(2)) == [one]
+    assert graph.clear() is not remains
+
+
+@pytest.mark.parametrize("sessions", [[], [7], [7, 7], [7, 8, 7, 9], list(range(300))])
+def test_a_graph_that_was_cleared_has_the_users_who_have_sessions(sessions: list[int]) -> None:
+    graph = Graph()
+    recipients = graph.join(*sessions)
+    for follower in range(0, 600, 2):
+        graph.follow(follower, follower + 1)
+    graph.clear()
+    assert sorted(graph._users()) == sorted(set(sessions))
+    for recipient in recipients:
+        graph.disconnect(recipient)
+    assert graph._users() == []
 
 
 def test_what_was_asked_for_does_not_change_with_the_graph() -> None:
