@@ -5,8 +5,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-import gevent
-import structlog
+try:
+    import gevent
+    import structlog
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"maze: {missing.name} is not installed for {sys.executable}: use the environment that "
+        "`make .venv` makes (.venv/bin/python), or pip install -r requirements.txt"
+    )
 
 from maze import logs
 from maze.admin import Admin

@@ -4,7 +4,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
+try:
+    from rich.console import Console
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"simulator: {missing.name} is not installed for {sys.executable}: use the environment "
+        "that `make .venv` makes (.venv/bin/python), or pip install -r requirements.txt"
+    )
 
 from simulator.bench import bench
 from simulator.document import STDOUT, check_writable, document, write_json, write_text

@@ -9,13 +9,31 @@ import select
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import termios
 from typing import Any
 
 import pytest
 
 from .peers import PATIENCE, broadcasts, joined
-from .running import Child
+from .running import ROOT, Child
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "missing"),
+    [("maze.serve", "maze", "gevent"), ("simulator", "simulator", "rich")],
+)
+def test_outside_the_environment_one_line_says_what_is_missing(
+    module: str, name: str, missing: str
+) -> None:
+    command = [sys.executable, "-S", "-m", module]  # without site-packages
+    run = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert run.returncode == 1
+    (line,) = run.stderr.splitlines()
+    assert line.startswith(f"{name}: {missing} is not installed for {sys.executable}: use ")
 
 
 def test_process_serves_and_logs_its_ports() -> None:
