@@ -188,6 +188,8 @@ class MazeServer:
         counters |= {f"rejects_{reason}": count for reason, count in self.rejects.counts.items()}
         refused = clients.places.refused.items()
         counters |= {f"clients_refused_{reason}": count for reason, count in refused}
+        left = self.source.closed.items()
+        counters |= {f"sources_{reason}": count for reason, count in left}
         for port, gate in (("clients", clients.gate), ("sources", self.source.gate)):
             rejects = gate.rejects.counts.items()
             counters |= {f"{port}_handshakes_{reason}": count for reason, count in rejects}

@@ -1,6 +1,7 @@
 """The source port: a greenlet per source, chunks in, runs into the reorder buffer."""
 
 from collections import Counter
+from enum import StrEnum
 from typing import Any
 
 import structlog
@@ -12,7 +13,7 @@ from maze.core import Decoder, ReorderBufferFullError, Run
 from maze.gate import Connection, Gate
 from maze.handshake import HandshakeError, HandshakeReason
 from maze.logs import Throttle
-from maze.net import current_greenlet, has_finished
+from maze.net import current_greenlet, has_finished, has_vanished
 from maze.peer import Address, Peer
 from maze.rejects import RejectLog
 from maze.router import Router
@@ -29,6 +30,23 @@ SHOWN_RUNS = 20
 
 MOST_OPENING = 100
 """connections that may be in TLS's handshake at a time; each takes a descriptor"""
+
+
+class SourceCloseReason(StrEnum):
+    """Why a source's connection ended."""
+
+    LEFT = "left"
+    """it had no more to send"""
+    RESET = "reset"
+    """the connection broke"""
+    VANISHED = "vanished"
+    """the source, or the way to it, is not there any more: it does not answer"""
+    GAP = "gap"
+    """a gap did not fill, and the policy is to fail"""
+    LINE_TOO_LONG = "line_too_long"
+    """one of its lines was longer than the limit"""
+    STOPPED = "stopped"
+    """the server stopped"""
 
 
 class SourcePort:
@@ -53,6 +71,7 @@ class SourcePort:
         self._throttle = Throttle()
         self._greenlets: set[Greenlet[..., Any]] = set()
         self.refused = 0
+        self.closed: Counter[SourceCloseReason] = Counter()
         self.received_bytes = 0
         self.traces = settings.log_level == "debug"
 
@@ -109,8 +128,9 @@ class SourcePort:
             return
         log.info("source_connected", source=peer)
         before = self._totals()
+        reason = SourceCloseReason.STOPPED
         try:
-            self._read(connection, peer)
+            reason = self._read(connection, peer)
             if len(self._sources) == 1:
                 self._ending = True
                 self._router.end_stream(peer)
@@ -118,7 +138,9 @@ class SourcePort:
             self._ending = False
             del self._sources[sock]
             self._left.set()
-        log.info("source_disconnected", source=peer, **(self._totals() - before))
+            self.closed[reason] += 1
+        routed_and_rejected = self._totals() - before
+        log.info("source_disconnected", source=peer, reason=reason.value, **routed_and_rejected)
 
     def _refuse(self, peer: Peer) -> None:
         self.refused += 1
@@ -146,25 +168,28 @@ class SourcePort:
         self._sources[sock] = peer
         return True
 
-    def _read(self, connection: Connection, peer: Peer) -> None:
-        """Read until the source ends, is cut off, or has to be closed."""
+    def _read(self, connection: Connection, peer: Peer) -> SourceCloseReason:
+        """Read until the source ends, is cut off, or has to be closed; which of them it was."""
         decoder = Decoder(self._settings.line_limit)
-        while data := _receive(connection, peer):
+        while True:
+            try:
+                data = connection.recv(CHUNK_BYTES)
+            except OSError as error:
+                reason = _cut_off(error, peer)
+                break
+            if not data:
+                reason = SourceCloseReason.LEFT
+                break
             self.received_bytes += len(data)
             try:
                 self._take(decoder, data, peer)
             except ReorderBufferFullError as error:
-                log.error("source_closed", source=peer, reason="gap", error=str(error))
-                return
+                return _close(SourceCloseReason.GAP, peer, error=str(error))
             if decoder.overflowed:
-                log.error(
-                    "source_closed",
-                    source=peer,
-                    reason="line_too_long",
-                    limit_bytes=self._settings.line_limit,
-                )
-                return
+                limit = self._settings.line_limit
+                return _close(SourceCloseReason.LINE_TOO_LONG, peer, limit_bytes=limit)
         self._rejects.record(decoder.finish(), peer)
+        return reason
 
     def _take(self, decoder: Decoder, data: bytes, peer: Peer) -> None:
         """Decode a chunk and submit its runs; in steps, if it has many rejects."""
@@ -193,11 +218,12 @@ def _trace(size: int, runs: list[Run], peer: Peer) -> None:
     )
 
 
-def _receive(connection: Connection, peer: Peer) -> bytes:
-    """The next bytes; none at the end of the stream, however it came about."""
-    try:
-        return connection.recv(CHUNK_BYTES)
-    except OSError as error:
-        write = log.debug if isinstance(error, ConnectionResetError) else log.warning
-        write("source_cut_off", source=peer, error=error.strerror)
-        return b""
+def _cut_off(error: OSError, peer: Peer) -> SourceCloseReason:
+    write = log.debug if isinstance(error, ConnectionResetError) else log.warning
+    write("source_cut_off", source=peer, error=error.strerror)
+    return SourceCloseReason.VANISHED if has_vanished(error) else SourceCloseReason.RESET
+
+
+def _close(reason: SourceCloseReason, peer: Peer, **why: object) -> SourceCloseReason:
+    log.error("source_closed", source=peer, reason=reason.value, **why)
+    return reason

@@ -29,6 +29,7 @@ from maze.handshake import HandshakeReason
 from maze.log_lines import RATE_LIMIT, RECENT
 from maze.places import RefusalReason
 from maze.session import CloseReason
+from maze.source import SourceCloseReason
 
 if TYPE_CHECKING:
     from maze.admin.monitor import Monitor
@@ -133,6 +134,12 @@ class Metrics(Collector):
         sources = server.source
         yield _gauge("maze_sources", "Connected event sources.", len(sources.sources))
         yield _counter("maze_sources_refused", "Sources that were not let in.", sources.refused)
+        yield _counters(
+            "maze_sources_closed",
+            "Sources that have left, or were closed.",
+            "reason",
+            {reason.value: sources.closed[reason] for reason in SourceCloseReason},
+        )
         yield _counters(
             "maze_clients_refused",
             "Clients for which a bound left no place.",

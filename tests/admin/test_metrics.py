@@ -22,6 +22,7 @@ from maze.log_lines import RECENT
 from maze.logs import LineWriter
 from maze.places import RefusalReason
 from maze.session import CloseReason
+from maze.source import SourceCloseReason
 from maze.units import ranges as parse_ranges
 
 from .conftest import Start
@@ -116,6 +117,7 @@ def test_every_reason_is_there_from_the_start(watched: Watched) -> None:
         ("maze_events_rejected_total", Reason),
         ("maze_sessions_closed_total", CloseReason),
         ("maze_clients_refused_total", RefusalReason),
+        ("maze_sources_closed_total", SourceCloseReason),
     ]:
         for reason in reasons:
             assert found[name, reason.value] == 0

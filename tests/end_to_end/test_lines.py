@@ -203,6 +203,7 @@ def test_line_beyond_the_limit_closes_its_source_and_leaves_clients(
     assert maze.rejects() == {"line_too_long": 1}
     (line,) = (entry for entry in log.entries if entry["event"] == "source_closed")
     assert line["reason"] == "line_too_long"
+    assert dict(maze.server.source.closed) == {"line_too_long": 1}
     maze.source().send(b"1|P|9|1\n")
     client.expect_nothing_before(b"1|P|9|1\n")
 

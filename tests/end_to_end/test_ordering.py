@@ -190,6 +190,7 @@ def test_gap_closes_the_source_if_the_policy_is_to_fail(
     source.expect_closed()
     _expect_closed_for(log, "gap")
     maze.await_sources(0)
+    assert dict(maze.server.source.closed) == {"gap": 1}
     _expect_fresh_stream(maze, client, b"1|B\n" + joined(broadcasts(3, 14)))
 
 

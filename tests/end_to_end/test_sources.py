@@ -38,18 +38,23 @@ def test_the_log_says_what_became_of_what_each_source_sent(maze: Maze, log: LogC
     for turn, stream in enumerate((b"1|B\n1|B\nx\n3|B\n4|", b"1|B\n"), start=1):
         source = maze.source()
         source.send(stream)
-        source.close()
+        source.half_close()
         _await_disconnections(log, turn)
     first, second = (entry for entry in log.entries if entry["event"] == "source_disconnected")
     about = {"event", "log_level", "source"}
     assert {key: first[key] for key in first.keys() - about} == {
+        "reason": "left",
         "routed_events": 2,
         "duplicate": 1,
         "bad_sequence": 1,
         "skipped": 1,
         "half_line": 1,
     }
-    assert {key: second[key] for key in second.keys() - about} == {"routed_events": 1}
+    assert {key: second[key] for key in second.keys() - about} == {
+        "reason": "left",
+        "routed_events": 1,
+    }
+    assert dict(maze.server.source.closed) == {"left": 2}
 
 
 def test_reset_forgets_the_graph_and_keeps_the_clients(maze: Maze, log: LogCapture) -> None:

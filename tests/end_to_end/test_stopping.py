@@ -62,6 +62,7 @@ def test_drain_ends_handshakes_and_sources(maze: Maze) -> None:
     maze.server.drain()
     stranger.expect_closed()
     source.expect_closed()
+    assert dict(maze.server.source.closed) == {"stopped": 1}
 
 
 def test_drain_routes_what_waits_for_a_slow_client(

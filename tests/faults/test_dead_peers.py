@@ -66,7 +66,8 @@ def test_peers_behind_a_cable_that_was_pulled_are_gone_in_time_and_others_served
     assert line["source"].startswith(FAR)
     assert (line["level"], line["error"]) == ("warning", "Connection timed out")
     source(b"4|B\n")
-    assert len(child.logged("source_disconnected")) == 1
+    (line,) = child.logged("source_disconnected")
+    assert line["reason"] == "vanished"
 
 
 @pytest.mark.parametrize("said", [b"", b"12", b"12\n", b"12\nmore"])

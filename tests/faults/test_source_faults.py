@@ -171,6 +171,7 @@ def test_sources_that_reset_in_mid_line(serve: Serve) -> None:
         child.await_logged("source_disconnected", number)
     until(lambda: process.descriptors() == descriptors, "every descriptor to be freed")
     assert len(child.logged("source_cut_off")) == 50
+    assert {line["reason"] for line in child.logged("source_disconnected")} == {"reset"}
     assert child.logged("session_closed") == []
 
 
