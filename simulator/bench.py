@@ -84,7 +84,7 @@ class Plan:
     server_options: tuple[str, ...]
     json: str | None
     markdown: str | None
-    picture: str | None
+    pictures: dict[str, str]  # by form
     compare: str | None
 
 
@@ -92,7 +92,7 @@ def bench(argv: Sequence[str], server_command: Sequence[str] = COMMAND) -> int:
     """Runs what is asked for, shows and writes the results; returns the exit status."""
     plan = _plan(argv)
     check_installed("bench", "numpy", "matplotlib")
-    for path in (plan.json, plan.markdown, plan.picture):
+    for path in (plan.json, plan.markdown, *plan.pictures.values()):
         if path is not None:
             check_writable(path)
     before = None if plan.compare is None else _load(plan.compare)
@@ -201,6 +201,7 @@ def _plan(argv: Sequence[str]) -> Plan:
     add("--json", metavar="FILE", help="write everything measured, also for --compare")
     add("--markdown", metavar="FILE", help="write the table")
     add("--png", metavar="FILE", help="write a picture")
+    add("--svg", metavar="FILE", help="write it as SVG, which is text")
     add("--compare", metavar="BEFORE.json", help="show ratios to what an earlier --json wrote")
     given = parser.parse_args(argv)
     names = tuple(given.workloads.upper().split(","))
@@ -212,7 +213,7 @@ def _plan(argv: Sequence[str]) -> Plan:
         given.server_options,
         given.json,
         given.markdown,
-        given.png,
+        {form: path for form in ("png", "svg") if (path := vars(given)[form]) is not None},
         given.compare,
     )
 
@@ -250,8 +251,8 @@ def _show(
         write_json(results, plan.json)
     if plan.markdown is not None:
         write_text("\n".join(lines) + "\n", plan.markdown)
-    if plan.picture is not None:
+    for form, path in plan.pictures.items():
         try:
-            bench_output.picture(results, before, plan.picture)
+            bench_output.picture(results, before, path, form)
         except OSError as error:
-            raise OutputError(f"cannot write {plan.picture}: {error.strerror}") from error
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error

@@ -46,8 +46,11 @@ def markdown(results: Results, before: Results | None) -> list[str]:
     return [rows[0], f"|{rule}|", *rows[1:]]
 
 
-def picture(results: Results, before: Results | None, path: str) -> None:
-    """A bar for each workload and figure, with a dot for each run; raises OSError."""
+def picture(results: Results, before: Results | None, path: str, form: str) -> None:
+    """A bar for each workload and figure, with a dot for each run, as png or svg.
+
+    Raises OSError.
+    """
     entries = results["workloads"]
     drawn = [
         column
@@ -55,7 +58,10 @@ def picture(results: Results, before: Results | None, path: str) -> None:
         if any(entry["median"][column[0]] is not None for entry in entries.values())
     ]
     rows = -(-len(drawn) // 2)
-    with rc_context({"font.size": 10, "text.color": _INK, "axes.labelcolor": _INK}):
+    with (
+        rc_context({"font.size": 10, "text.color": _INK, "axes.labelcolor": _INK}),
+        rc_context({"svg.fonttype": "none"}),  # text stays text
+    ):
         figure = Figure(figsize=(11, 0.8 + rows * 3), layout="constrained", facecolor="white")
         panels = figure.subplots(rows, 2, squeeze=False).flatten()
         for axes, column in zip(panels, drawn, strict=False):
@@ -67,7 +73,9 @@ def picture(results: Results, before: Results | None, path: str) -> None:
                 *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2
             )
         figure.suptitle(_caption(results), fontsize=10, color=_INK)
-        figure.savefig(path, format="png", dpi=120)
+        # Without its date, which only an SVG has, a picture changes with the results alone.
+        metadata = {"Date": None} if form == "svg" else {}
+        figure.savefig(path, format=form, dpi=120, metadata=metadata)
 
 
 def _cell(

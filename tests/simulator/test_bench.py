@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from test_server_process import command
@@ -88,9 +89,11 @@ def test_a_short_benchmark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(bench, "WORKLOADS", SMALL)
-    out, table, picture = (tmp_path / name for name in ("out.json", "table.md", "picture.png"))
+    names = ("out.json", "table.md", "picture.png", "picture.svg")
+    out, table, picture, drawing = (tmp_path / name for name in names)
     arguments = ["bench", "--runs", "2", "--json", str(out), "--markdown", str(table)]
-    assert simulator.main([*arguments, "--png", str(picture)], command("behaves", 3)) == 0
+    arguments += ["--png", str(picture), "--svg", str(drawing)]
+    assert simulator.main(arguments, command("behaves", 3)) == 0
     assert "W6 run 2 of 2: " in capsys.readouterr().out
     data = json.loads(out.read_text())
     assert [len(entry["runs"]) for entry in data["workloads"].values()] == [2, 2]
@@ -100,6 +103,7 @@ def test_a_short_benchmark(
         assert (entry["median"]["latency_p99"] is not None) == (name == "W6")
     assert len(table.read_text().splitlines()) == 4
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "W6" in "".join(ElementTree.parse(drawing).getroot().itertext())
 
     again = ["bench", "--workloads", "w1", "--runs", "1", "--compare", str(out)]
     assert simulator.main([*again, "--png", str(picture)], command("behaves", 3)) == 0
@@ -168,8 +172,8 @@ def test_a_picture_of_figures_that_are_far_apart(tmp_path: Path) -> None:
     sizes = []
     for before in (None, data):
         path = tmp_path / "picture.png"
-        picture(data, before, str(path))
+        picture(data, before, str(path), "png")
         sizes.append(path.stat().st_size)
     assert sizes[1] > sizes[0] > 10_000
     with pytest.raises(OSError, match="No such file"):
-        picture(data, None, str(tmp_path / "nowhere" / "picture.png"))
+        picture(data, None, str(tmp_path / "nowhere" / "picture.png"), "png")
