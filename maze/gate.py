@@ -56,9 +56,10 @@ class Gate:
             return
         names = connection.named_users() if isinstance(connection, TlsConnection) else []
         if user not in [parse_number(name.encode()) for name in names]:
+            named = dict.fromkeys(names)  # two names may be the same
             raise HandshakeError(
                 HandshakeReason.OTHER_USER,
-                detail=f"says {user}, its certificate {', '.join(names) or 'nothing'}"[:200],
+                detail=f"says {user}, its certificate {', '.join(named) or 'nothing'}"[:200],
             )
 
     def _allows(self, address: Address) -> bool:

@@ -166,8 +166,11 @@ def _render_text(_: object, __: str, event: structlog.typing.EventDict) -> str:
 
 def _quoted(value: object) -> str:
     text = str(value)
-    plain = text.isprintable() and not any(character in " \"'=" for character in text)
-    return text if text and plain else repr(text)
+    if not text.isprintable():
+        return repr(text)
+    if text and not any(character in " \"'=" for character in text):
+        return text
+    return repr(text).replace("\\\\", "\\")  # what is printable may be escaped already
 
 
 def shown(line: bytes) -> str:

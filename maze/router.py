@@ -169,13 +169,14 @@ class Router:
     def drain(self, timeout: float) -> None:
         """Hand out everything ready, within the timeout in seconds.
 
-        Slow clients are waited for half of it; then they are disconnected, so that what
-        is in order reaches all others.
+        Slow clients that hold others up are waited for half of it; then they are
+        disconnected, so that what is in order reaches the others.
         """
         self.draining = True
         if not self._idle.wait(timeout / 2):
-            self._waits_for_slow = False
-            self._room.set()
+            if len(self._full) < len(self._sessions):
+                self._waits_for_slow = False
+                self._room.set()
             self._idle.wait(timeout / 2)
 
     def run(self) -> None:

@@ -22,7 +22,7 @@ from maze.memory import tune_memory
 from maze.net import ListenError
 from maze.reload import Reloader
 from maze.server import MazeServer
-from maze.settings import SettingsError, parse_settings, read_settings
+from maze.settings import SettingsError, parse_settings, read_settings, unknown_variables
 from maze.supervisor import Supervisor
 from maze.trail import TrailError
 from maze.uncaught import log_uncaught
@@ -37,37 +37,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reject file cannot be opened, or the server failed, 2 if a file of TLS's
     will not do. Wrong settings raise SystemExit with status 2.
     """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it drains: no traceback
     settings = read_settings(arguments)
     writer = logs.configure(settings.log_level, settings.log_format)
     log_uncaught()
+    for name in unknown_variables(os.environ):
+        log.warning("variable_unknown", variable=name)
     try:
         server = MazeServer(settings)
         reloader = Reloader(server, lambda: parse_settings(arguments))
         gevent.signal_handler(signal.SIGHUP, reloader.reload)
-        admin = Admin(server, writer) if settings.admin_port else None
-        return _serve(server, admin, writer)
-    except SettingsError as error:
+        _serve(server, Admin(server, writer) if settings.admin_port else None, writer)
+    except (SettingsError, ListenError, TrailError) as error:
+        writer.close()  # so that this line is the last, and a line of its own
         print(f"maze: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, SettingsError) else 1
     finally:
         writer.close()
+    return 1 if server.failed else 0
 
 
-def _serve(server: MazeServer, admin: Admin | None, writer: logs.LineWriter) -> int:
+def _serve(server: MazeServer, admin: Admin | None, writer: logs.LineWriter) -> None:
     raise_descriptor_limit()
     tune_memory()
     try:
         if admin:
             admin.start()
         server.start()
+        if admin:
+            admin.announce()
         _run(server, writer)
-    except (ListenError, TrailError) as error:
-        print(f"maze: {error}", file=sys.stderr)
-        return 1
     finally:
         if admin:
             admin.stop()
-    return 1 if server.failed else 0
 
 
 def _run(server: MazeServer, writer: logs.LineWriter) -> None:

@@ -8,6 +8,7 @@ default. The layering itself is ConfigArgParse's.
 
 import ipaddress
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -42,40 +43,56 @@ GROUPS = {
 }
 
 
-def option(group: str, default: str, parse: Callable[[str], Any], text: str, bounds: str) -> Any:
-    """Declare one option; the default is written as a person would write it."""
-    metadata = {"group": group, "default": default, "parse": parse, "help": text, "bounds": bounds}
-    return field(default=parse(default), metadata=metadata)
+def option(
+    group: str, default: str, parse: Callable[[str], Any], text: str, *, bounds: str, value: str
+) -> Any:
+    """Declare one option; the default is written as a person would write it.
+
+    ``value`` stands for the option's value in the help.
+    """
+    metadata = {"group": group, "default": default, "parse": parse, "help": text}
+    return field(default=parse(default), metadata=metadata | {"bounds": bounds, "value": value})
 
 
 def _choice(group: str, words: str, text: str) -> Any:
     """An option that is one of a few words, the first of which is the default."""
     names = words.split()
-    return option(group, names[0], choice(*names), text, ", ".join(names))
+    return option(
+        group, names[0], choice(*names), text, bounds=", ".join(names), value="|".join(names)
+    )
 
 
 def _whole(group: str, default: int, low: int, high: int, text: str) -> Any:
-    return option(group, str(default), whole(low, high), text, f"{low} to {high}")
+    return option(group, str(default), whole(low, high), text, bounds=f"{low} to {high}", value="N")
 
 
 def _size(group: str, default: str, low: str, high: str, text: str) -> Any:
-    return option(group, default, size(low, high), text, f"{low} to {high}")
+    return option(group, default, size(low, high), text, bounds=f"{low} to {high}", value="SIZE")
 
 
 def _duration(group: str, default: str, low: str, high: str, text: str) -> Any:
-    return option(group, default, duration(low, high), text, f"{low} to {high}")
+    return option(
+        group, default, duration(low, high), text, bounds=f"{low} to {high}", value="TIME"
+    )
 
 
 def _host(default: str, text: str, group: str = "ports") -> Any:
-    return option(group, default, host, text, "host name or address")
+    return option(group, default, host, text, bounds="host name or address", value="HOST")
 
 
 def _file(text: str) -> Any:
-    return option("access", "none", file, text, "path of a file")
+    return option("access", "none", file, text, bounds="path of a file", value="FILE")
 
 
 def _ranges(text: str) -> Any:
-    return option("access", "any", ranges, text, "any or ranges with commas between them")
+    return option(
+        "access",
+        "any",
+        ranges,
+        text,
+        bounds="any or ranges with commas between them",
+        value="RANGES",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,14 +190,16 @@ class Settings:
         "9095",
         port_or_free,
         "its port; 0 turns it off, free picks a free one",
-        "0 to 65535 or free",
+        bounds="0 to 65535 or free",
+        value="PORT",
     )
     admin_token: str = option(
         "admin",
         "none",
         secret(16, 256),
         "what operators have to show; required if admin-host is not this machine alone",
-        "16 to 256 characters",
+        bounds="16 to 256 characters",
+        value="TOKEN",
     )
 
     log_level: str = option(
@@ -188,11 +207,17 @@ class Settings:
         "info",
         choice("debug", "info", "warning", "error"),
         "least severe line that is logged; also read from LOG_LEVEL",
-        "debug, info, warning, error",
+        bounds="debug, info, warning, error",
+        value="debug|info|warning|error",
     )
     log_format: str = _choice("log", "text json", "form of a log line")
     rejects: str | None = option(
-        "log", "none", file, "file for all that is not routed, as lines of JSON", "path of a file"
+        "log",
+        "none",
+        file,
+        "file for all that is not routed, as lines of JSON",
+        bounds="path of a file",
+        value="FILE",
     )
     rejects_size: int = _size(
         "log", "64MiB", "1MiB", "1024GiB", "size at which that file is renamed and begun anew"
@@ -250,6 +275,12 @@ def parse_settings(
     return settings
 
 
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """The variables that look like those of options, and are not."""
+    known = {variable_of(spec.name) for spec in fields(Settings)} | {"MAZE_CONFIG", "MAZE_PURE"}
+    return sorted(name for name in environment if name.startswith("MAZE_") and name not in known)
+
+
 def admin_fault(settings: Settings) -> str | None:
     """What is wrong with the admin port's options taken together, if anything is."""
     if not settings.admin_port or settings.admin_token or is_loopback(settings.admin_host):
@@ -276,13 +307,15 @@ class _TomlFile(configargparse.ConfigFileParser):  # type: ignore[misc]
             table = tomllib.loads(stream.read())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise configargparse.ConfigFileParserException(
-                f"{stream.name}: not a TOML file: {error}"
+                f"{stream.name}: not a TOML file: {error}; words, times and sizes stand in "
+                'quotes, as in peer-timeout = "45s"'
             ) from None
         known = {key_of(spec.name) for spec in fields(Settings)}
         for key, value in table.items():
             if key not in known:
                 raise configargparse.ConfigFileParserException(
-                    f"{stream.name}: there is no option {key!r}; see --help for those there are"
+                    f"{stream.name}: there is no option {key!r}; see --help for those there are, "
+                    "which stand in no section"
                 )
             if not isinstance(value, str | int) or isinstance(value, bool):
                 raise configargparse.ConfigFileParserException(
@@ -292,10 +325,19 @@ class _TomlFile(configargparse.ConfigFileParser):  # type: ignore[misc]
         return {key: str(value) for key, value in table.items()}
 
 
+_UNREADABLE = re.compile(r"Unable to open config file: (.*)\. Error: \[Errno \d+\] (.*): '.*'")
+"""the parser's own words for it"""
+
+
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
     def error(self, message: str) -> NoReturn:
         """One clear line."""
-        raise SettingsError(" ".join(message.split()))
+        line = " ".join(message.split())
+        if unreadable := _UNREADABLE.fullmatch(line):
+            line = "--config (or MAZE_CONFIG): cannot read {}: {}".format(*unreadable.groups())
+        elif line.startswith("unrecognized arguments: "):
+            line += "; see --help for those there are"
+        raise SettingsError(line)
 
 
 def _parser(variables: Mapping[str, str]) -> _Parser:
@@ -324,8 +366,8 @@ def _parser(variables: Mapping[str, str]) -> _Parser:
             env_var=variables.get(spec.name, variable_of(spec.name)),
             type=_named(spec, parser),
             default=meta["default"],
-            metavar=_metavar(spec),
-            help=f"{meta['help']} (default {meta['default']})",
+            metavar=meta["value"],
+            help=_help(spec),
         )
     return parser
 
@@ -351,6 +393,7 @@ def _origin(name: str, parser: _Parser) -> str:
     return flag_of(name)
 
 
-def _metavar(spec: Field[Any]) -> str:
-    bounds: str = spec.metadata["bounds"]
-    return bounds.replace(", ", "|") if "," in bounds else spec.name.rsplit("_", 1)[-1].upper()
+def _help(spec: Field[Any]) -> str:
+    meta = spec.metadata
+    bounds = f"{meta['bounds']}; " if " to " in meta["bounds"] else ""
+    return f"{meta['help']} ({bounds}default {meta['default']})"

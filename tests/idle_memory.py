@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SPARE_FILES = 64
+SPARE_FILES = 80
 WARMING = 100
 """clients that connect before memory is measured: the first ones pay for what all share"""
 
@@ -48,15 +48,18 @@ class Server:
             record: dict[str, str] = json.loads(line)
             if record["event"] == event:
                 return record
+            if record["level"] == "warning":
+                raise SystemExit(f"the server warned: {line}")
         raise SystemExit(f"the server ended before it logged {event}")
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
-    """A server on free ports; it is stopped at the end."""
+def running_server(clients: int) -> Iterator[Server]:
+    """A server on free ports for so many clients; it is stopped at the end."""
     command = [sys.executable, "-m", "maze.serve", "--log-level", "debug", "--log-format", "json"]
     command += ["--source-port", "0", "--client-port", "0", "--drain-timeout", "0s"]
-    command += ["--admin-port", "0"]
+    command += ["--admin-port", "0", "--max-clients", str(clients)]
+    command += ["--max-clients-per-address", str(clients)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         yield Server(process)
@@ -67,7 +70,7 @@ def running_server() -> Iterator[Server]:
 
 def bytes_per_client(clients: int) -> float:
     """Resident bytes that each of so many idle clients adds."""
-    with running_server() as server, ExitStack() as stack:
+    with running_server(WARMING + clients) as server, ExitStack() as stack:
         server.connect(stack, range(WARMING))
         before = server.resident_bytes()
         server.connect(stack, range(WARMING, WARMING + clients))

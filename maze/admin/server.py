@@ -83,6 +83,9 @@ class Admin:
                 "--admin-host and --admin-port choose another address, --admin-port 0 does without"
             ) from None
         self.monitor.start()
+
+    def announce(self) -> None:
+        """Tell the log where it is."""
         log.info("admin_ready", admin_host=self.address[0], admin_port=self.address[1])
 
     def stop(self) -> None:

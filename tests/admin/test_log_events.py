@@ -142,8 +142,8 @@ def test_a_taken_admin_port_is_one_line_and_status_1() -> None:
         port = str(child.logged("admin_ready")[0]["admin_port"])
         with Child("--admin-port", port) as second:
             assert second.status() == 1
-            lines = second.stderr().splitlines()
-            assert lines[-1].startswith(f"maze: cannot listen on 127.0.0.1 port {port}: Address")
+            (line,) = second.stderr().splitlines()
+            assert line.startswith(f"maze: cannot listen on 127.0.0.1 port {port}: Address")
 
 
 def ask(address: tuple[str, int], path: str) -> Answer:

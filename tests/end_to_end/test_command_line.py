@@ -73,6 +73,27 @@ def test_info_level_is_the_default() -> None:
         assert not child.logged("session_opened")
 
 
+def test_variable_that_is_no_options_is_told() -> None:
+    environment = {"MAZE_SOURCE_PRT": "7000", "MAZE_PURE": ""}
+    with Child(environment=environment).ready() as child:
+        (line,) = child.logged("variable_unknown")
+        assert (line["level"], line["variable"]) == ("warning", "MAZE_SOURCE_PRT")
+
+
+INTERRUPTED = """
+import os, signal
+from maze import serve
+serve.read_settings = lambda _: os.kill(os.getpid(), signal.SIGINT)
+serve.main()
+"""
+
+
+def test_interrupt_before_the_server_listens_is_no_traceback() -> None:
+    command = [sys.executable, "-c", INTERRUPTED]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False)
+    assert (run.returncode, run.stderr) == (-signal.SIGINT, b"")
+
+
 def test_option_of_the_environment_is_used() -> None:
     environment = {"MAZE_FIRST_SEQUENCE": "5", "MAZE_LOG_LEVEL": "debug"}
     with Child(environment=environment).ready() as child:
@@ -82,11 +103,12 @@ def test_option_of_the_environment_is_used() -> None:
 
 
 @pytest.mark.parametrize("port", ["source", "client"])
-def test_address_in_use_is_one_clear_line_and_status_1(port: str) -> None:
+@pytest.mark.parametrize("admin", ["0", "free"])
+def test_address_in_use_is_one_clear_line_and_status_1(port: str, admin: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
         ports = (number, 0) if port == "source" else (0, number)
-        with Child(ports=ports) as child:
+        with Child("--admin-port", admin, ports=ports) as child:
             assert child.status() == 1
             (line,) = child.stderr().splitlines()
             assert f"port {number}" in line

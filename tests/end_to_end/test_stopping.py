@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import gevent
 import pytest
 
+from maze.session import Session
+
 from .peers import Client, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers
 
@@ -110,6 +112,23 @@ def test_client_that_does_not_read_costs_others_nothing_of_a_drain_but_time(
     assert dict(maze.server.clients.sessions_closed) == {"finished": 1, "stopped": 1}
     assert not maze.sessions
     assert not maze.server.failed
+
+
+def test_client_that_is_slow_has_all_of_the_drain_where_nobody_waits_for_it(
+    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_buffers(monkeypatch)
+    maze = start(client_buffer=32 * 1024, reorder_limit=2_000, drain_timeout=0.4)
+    client = maze.client(1, small_buffers=True)
+    maze.source(small_buffers=True).send_in_background(joined(broadcasts(1, 300_001)))
+    until(lambda: maze.server.router.reorder.ready >= 2_000, "events to pile up")
+    until(lambda: maze.session(1).queued_bytes > 32 * 1024, "the client to be full")
+    given_up: list[Session] = []
+    monkeypatch.setattr(Session, "close_slow", given_up.append)
+    maze.server.drain()
+    assert given_up == []
+    assert dict(maze.server.clients.sessions_closed) == {"stopped": 1}
+    client.read_until_closed()
 
 
 def test_stop_ends_everything_at_once(maze: Maze) -> None:

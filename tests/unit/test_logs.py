@@ -175,6 +175,7 @@ def test_a_line_of_text_is_time_level_event_and_values() -> None:
         ("line\u2028break", r"value='line\u2028break'"),
         ("\x1b[31m", r"value='\x1b[31m'"),
         ("\x00", r"value='\x00'"),
+        ("a\\n b", "value='a\\n b'"),
         (["a", "b"], "value=\"['a', 'b']\""),
     ],
 )
