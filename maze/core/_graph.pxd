@@ -17,6 +17,7 @@ cdef struct Draft:
 
 cdef struct Drafts:
     Draft** items
+    IdTable* places  # of each draft, by its address; NULL while there are few
     uint32_t count
     uint32_t room
 

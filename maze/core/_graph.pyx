@@ -2,8 +2,8 @@
 
 Nobody is kept who follows nobody, is followed by nobody connected, and has no
 session. An audience is an array, because that is what a status update walks;
-whoever leaves is looked for from its start, which costs less than to send one
-status update to the same audience.
+where it is long, a table tells where in it each session stands, so that one can
+leave without a search.
 """
 
 import secrets
@@ -25,8 +25,13 @@ cdef class Recipient:
         self.draft.recipient = <PyObject*>self
 
 
-cdef int join(Drafts* drafts, Draft* draft) except -1:
+cdef enum:
+    MANY = 64  # drafts, from which on a search costs more than a table
+
+
+cdef int join(Drafts* drafts, Draft* draft, uint64_t multiplier) except -1:
     cdef void* moved
+    cdef size_t index
     if drafts.count == drafts.room:
         moved = realloc(drafts.items, (2 * drafts.room + 1) * sizeof(Draft*))
         if moved == NULL:
@@ -35,17 +40,57 @@ cdef int join(Drafts* drafts, Draft* draft) except -1:
         drafts.room = 2 * drafts.room + 1
     drafts.items[drafts.count] = draft
     drafts.count += 1
+    if drafts.places != NULL:
+        note_place(drafts, drafts.count - 1, multiplier)
+    elif drafts.count >= MANY:
+        drafts.places = <IdTable*>calloc(1, sizeof(IdTable))
+        for index in range(drafts.count):
+            note_place(drafts, index, multiplier)
     return 0
 
 
-cdef void leave(Drafts* drafts, Draft* draft) noexcept:
+cdef void note_place(Drafts* drafts, size_t index, uint64_t multiplier) noexcept:
+    """Note where a draft stands; without memory for that there is no table."""
+    if drafts.places != NULL:
+        try:
+            ids.put(drafts.places, <int64_t>drafts.items[index], <void*>index, True, multiplier)
+        except MemoryError:
+            forget_places(drafts)
+
+
+cdef void forget_places(Drafts* drafts) noexcept nogil:
+    if drafts.places != NULL:
+        ids.clear(drafts.places)
+        free(drafts.places)
+        drafts.places = NULL
+
+
+cdef void free_drafts(Drafts* drafts) noexcept nogil:
+    forget_places(drafts)
+    free(drafts.items)
+    drafts.items = NULL
+    drafts.count = drafts.room = 0
+
+
+cdef void leave(Drafts* drafts, Draft* draft, uint64_t multiplier) noexcept:
     """Remove a draft that is among them; the last one takes its place."""
     cdef void* moved
     cdef size_t index = 0
-    while drafts.items[index] != draft:
-        index += 1
+    cdef int64_t slot
+    if drafts.places != NULL:
+        slot = ids.slot_of(drafts.places, <int64_t>draft, multiplier)
+        index = <size_t>drafts.places.values[slot]
+        ids.take(drafts.places, slot, multiplier)
+    else:
+        while drafts.items[index] != draft:
+            index += 1
     drafts.count -= 1
     drafts.items[index] = drafts.items[drafts.count]
+    if drafts.places != NULL and index != drafts.count:
+        slot = ids.slot_of(drafts.places, <int64_t>drafts.items[index], multiplier)
+        drafts.places.values[slot] = <void*>index
+    if 2 * drafts.count < MANY:
+        forget_places(drafts)
     if not drafts.count:
         free(drafts.items)
         drafts.items = NULL
@@ -66,8 +111,8 @@ cdef void free_users(IdTable* known) noexcept nogil:
         if known.ids[slot] != FREE:
             user = <User*>known.values[slot]
             ids.clear(&user.following)
-            free(user.audience.items)
-            free(user.sessions.items)
+            free_drafts(&user.audience)
+            free_drafts(&user.sessions)
             free(user)
     ids.clear(known)
 
@@ -119,24 +164,26 @@ cdef class FollowGraph:
     def connect(self, Recipient recipient not None):
         """Add a recipient, for which there has to be room; O(users it follows)."""
         cdef User* user
+        cdef User* other
         cdef size_t slot
         if recipient in self.recipients:
             raise ValueError("the recipient is connected already")
         user = self.obtain(recipient.user)
-        join(&user.sessions, &recipient.draft)
+        join(&user.sessions, &recipient.draft, self.multiplier)
         self.recipients[recipient] = None
         self.listeners += user.following.count
         if user.following.ids != NULL:
             for slot in range(ids.mask_of(&user.following) + 1):
                 if user.following.ids[slot] != FREE:
-                    join(&self.obtain(user.following.ids[slot]).audience, &recipient.draft)
+                    other = self.obtain(user.following.ids[slot])
+                    join(&other.audience, &recipient.draft, self.multiplier)
 
     def disconnect(self, Recipient recipient not None):
         """Remove a recipient that was connected; O(audiences it is in)."""
         cdef User* user
         del self.recipients[recipient]
         user = self.find(recipient.user)
-        leave(&user.sessions, &recipient.draft)
+        leave(&user.sessions, &recipient.draft, self.multiplier)
         self.listeners -= user.following.count
         self.leave_audiences(user, &recipient.draft)
         self.drop_if_empty(user)
@@ -182,8 +229,7 @@ cdef class FollowGraph:
             ids.put(&kept, user.id, user, True, multiplier)
             ids.take(&self.known, slot, multiplier)
             ids.clear(&user.following)
-            free(user.audience.items)
-            user.audience = Drafts(NULL, 0, 0)
+            free_drafts(&user.audience)
         if kept.count:
             ids.fit(&kept, multiplier)
         remains.known = self.known
@@ -223,15 +269,16 @@ cdef class FollowGraph:
         ) and not self.can_hold(follower, followed):
             return False
         user = self.obtain(follower)
+        if user.sessions.count:
+            other = self.obtain(followed)  # before anything is changed: there may be no memory
         if ids.put(&user.following, followed, NULL, False, self.multiplier) == NOT_FOUND:
             return True
         self.follows += 1
         self.users += user.following.count == 1
         self.listeners += user.sessions.count
         if user.sessions.count:
-            other = self.obtain(followed)
             for index in range(user.sessions.count):
-                join(&other.audience, user.sessions.items[index])
+                join(&other.audience, user.sessions.items[index], self.multiplier)
         return True
 
     cdef bint can_hold(self, int64_t follower, int64_t followed) noexcept:
@@ -263,7 +310,7 @@ cdef class FollowGraph:
         if user.sessions.count:
             other = self.find(followed)
             for index in range(user.sessions.count):
-                leave(&other.audience, user.sessions.items[index])
+                leave(&other.audience, user.sessions.items[index], self.multiplier)
             if other != user:
                 self.drop_if_empty(other)
         self.drop_if_empty(user)
@@ -277,7 +324,7 @@ cdef class FollowGraph:
         for slot in range(ids.mask_of(&user.following) + 1):
             if user.following.ids[slot] != FREE:
                 other = self.find(user.following.ids[slot])
-                leave(&other.audience, draft)
+                leave(&other.audience, draft, self.multiplier)
                 if other != user:
                     self.drop_if_empty(other)
 
@@ -317,11 +364,26 @@ cdef class FollowGraph:
             assert set(self.of_user(user)) == set(by_user.get(user, ()))
             assert self.following(user) or user in audience or user in by_user
             assert len(self.following(user)) == self.find(user).following.count
+            check_places(&self.find(user).audience, self.multiplier)
+            check_places(&self.find(user).sessions, self.multiplier)
         assert self.follows == sum(len(self.following(user)) for user in users)
         assert self.listeners == sum(map(len, audience.values()))
         assert self.users == sum(bool(self.following(user)) for user in users)
         assert self.follows <= self.max_follows
         assert self.users <= self.max_users
+
+
+cdef int check_places(const Drafts* drafts, uint64_t multiplier) except -1:
+    cdef int64_t slot
+    cdef size_t index
+    assert (drafts.places != NULL) >= (drafts.count >= MANY)
+    if drafts.places != NULL:
+        assert drafts.places.count == drafts.count
+        for index in range(drafts.count):
+            slot = ids.slot_of(drafts.places, <int64_t>drafts.items[index], multiplier)
+            assert slot != NOT_FOUND
+            assert <size_t>drafts.places.values[slot] == index
+    return 0
 
 
 cdef list recipients_of(const Drafts* drafts):

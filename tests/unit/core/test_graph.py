@@ -382,3 +382,21 @@ def test_a_user_who_unfollowed_nearly_all_follows_the_rest() -> None:
         people.follow(1, followed)
     people._check()
     assert people.following(1) == {*range(100), 19_999}
+
+
+@pytest.mark.parametrize("users", [[7] * 200, list(range(200)), [1, 2] * 100])
+def test_large_audiences_can_be_joined_and_left_in_any_order(users: list[int]) -> None:
+    random = Random(9)
+    graph = Graph()
+    for user in set(users):
+        for followed in (1_000, 1_001, user):
+            FollowGraph.follow(graph, user, followed)
+    connected = graph.join(*users)
+    for _ in range(300):
+        if connected and random.random() < 0.6:
+            graph.disconnect(connected.pop(random.randrange(len(connected))))
+        else:
+            connected += graph.join(random.choice(users))
+        assert set(graph.audience(1_000)) == set(graph.audience(1_001)) == set(connected)
+    while connected:
+        graph.disconnect(connected.pop())
