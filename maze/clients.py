@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from typing import Any
 
+import gevent
 from gevent import Greenlet
 from gevent.event import Event
 from gevent.socket import socket
@@ -19,6 +20,9 @@ from maze.session import CloseReason, Session
 from maze.settings import Settings
 from maze.tls import TlsConnection
 from maze.tls_session import TlsSession
+
+CLOSED_AT_ONCE = 20
+"""sessions closed before others run; one in a thousand audiences takes 0.2 ms"""
 
 
 class ClientPort:
@@ -61,6 +65,8 @@ class ClientPort:
             return
         finally:
             self._handshakes.discard(greenlet)
+        if self._finishing:  # it ran on before the end of its greenlet reached it
+            return
         if not self.router.has_room_for(user):
             self.places.refuse_for_follows(peer)
             return
@@ -91,8 +97,10 @@ class ClientPort:
         for session in list(self.sessions):
             session.finish()
         self._empty.wait(timeout)
-        for session in list(self.sessions):
+        for count, session in enumerate(list(self.sessions), start=1):
             session.close(CloseReason.FINISHED if session.has_taken_all() else CloseReason.STOPPED)
+            if not count % CLOSED_AT_ONCE:
+                gevent.sleep(0)
 
     def _handshake(self, connection: Connection, deadline: float) -> int:
         """The user id the client sends; what follows it in the same segment is discarded."""

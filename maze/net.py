@@ -19,6 +19,10 @@ from maze.peer import Address
 
 Handler = Callable[[GeventSocket, Address], None]
 
+A_MOMENT = 1e-6
+"""Long enough for the event loop to look at every socket and signal: after sleep(0) it runs
+up to 50 other callbacks first, each of which may be a whole chunk."""
+
 _ESTABLISHED = 1  # TCP_ESTABLISHED in <netinet/tcp.h>; tcp_info starts with the state
 
 VANISHED = {

@@ -3,10 +3,8 @@
 It is recorded only where a reject file is kept; see ``trail``.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import groupby
-from operator import attrgetter
 
 import structlog
 
@@ -15,8 +13,6 @@ from maze.logs import Throttle, shown
 from maze.trail import RejectTrail
 
 log = structlog.get_logger()
-
-_reason_of = attrgetter("reason")
 
 QUIET = {Reason.DUPLICATE, Reason.STALE}
 """expected wherever a source repeats itself: logged at debug only"""
@@ -39,8 +35,10 @@ class RejectLog:
             return
         if self.trail is not None:
             self.trail.add(rejects, peer)
-        for reason, group in groupby(rejects, _reason_of):
-            alike = list(group)
+        by_reason: defaultdict[Reason, list[Reject]] = defaultdict(list)
+        for reject in rejects:
+            by_reason[reject.reason].append(reject)
+        for reason, alike in by_reason.items():
             self.counts[reason] += sum([reject.count for reject in alike])
             held_back = self._throttle.admit(reason, len(alike))
             if held_back is not None:

@@ -5,9 +5,8 @@ one rule: **no batch is handed out while a session, or all sessions together,
 hold more than they may.** With ``slow-client=wait`` the router waits; what is
 ready piles up to the reorder limit, then the source is not read, then TCP tells
 the source. With ``slow-client=disconnect`` the sessions that hold too much are
-disconnected and nobody waits. A drain begins with the one and ends with the
-other. A source is never paused for a gap: the missing
-event is behind in the same stream.
+disconnected and nobody waits. A drain waits for those who take something. A
+source is never paused for a gap: the missing event is behind in the same stream.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from gevent.event import Event
 
 from maze.core import Fanout, FollowGraph, Payload, Recipient, ReorderBuffer, Run
 from maze.meter import Meter
+from maze.net import A_MOMENT
 from maze.rejects import RejectLog
 from maze.settings import Settings
 from maze.twin import Held
@@ -40,15 +40,23 @@ TURN_SECONDS = 0.005
 not wait while there is something to read. To let others run after every chunk makes small
 batches of what comes in small chunks, and cost W4 a quarter."""
 
-A_MOMENT = 1e-6
-"""Long enough for the event loop to look at every socket and signal: after sleep(0) it runs
-up to 50 other callbacks first, each of which may be a whole chunk."""
-
 STEP_RUNS = 1_000
 """put in order before others may run: some 5 ms. Of 256 KiB of isolated events are 37,000."""
 
-FLUSH_SESSIONS = 1_000
-"""sessions that send before anybody else may run: some 10 ms"""
+STEP_EVENTS = 2_000
+"""of a run that repeats others, put in order in one go: some 5 ms"""
+
+FEWEST_EVENTS = 64
+"""of which a batch is cut, where less was routed than was taken"""
+
+BATCH_BYTES = 16 * 1024 * 1024
+"""stored for one batch at most: to copy more takes a tenth of a second"""
+
+FLUSH_SESSIONS = 50
+"""sessions that send before the time is looked at; a send of 50 KB takes 0.1 ms"""
+
+DRAIN_STEPS = 16
+"""in so many parts of a drain's timeout it is asked who took anything"""
 
 FROM_GRAPH = "-"
 """logged as the source of a follow for which the graph has no room: runs do not know theirs"""
@@ -78,7 +86,7 @@ class Router:
         self._sessions: dict[Session, None] = {}
         self._full: dict[Session, None] = {}
         self._waits_for_room = False
-        self._waits_for_slow = settings.slow_client == "wait"
+        self._batch_events = BATCH_EVENTS
         self.draining = False
         self._turn_began_at = 0.0
         self._work = Event()
@@ -103,7 +111,10 @@ class Router:
                 for run in runs[first : first + STEP_RUNS]:
                     if not run.void:
                         received += len(run)
-                    self._rejects.record(self.reorder.add(run), peer)
+                    if len(run) > STEP_EVENTS and not self.reorder.is_new(run):
+                        self._add_in_steps(run, peer)
+                    else:
+                        self._rejects.record(self.reorder.add(run), peer)
             while rejects := self.reorder.enforce_limit():
                 self._rejects.record(rejects, peer)
                 self._share_time()
@@ -113,6 +124,13 @@ class Router:
         if not self._source_may_read.is_set():
             self._source_may_read.wait()
         self._share_time()
+
+    def _add_in_steps(self, run: Run, peer: str) -> None:
+        """Put a long run in order of which numbers were seen before; each of them is a reject."""
+        for first in range(run.first, run.end, STEP_EVENTS):
+            piece = run.clip(first, min(first + STEP_EVENTS, run.end))
+            self._rejects.record(self.reorder.add(piece), peer)
+            self._share_time()
 
     def end_stream(self, peer: str) -> None:
         """The last source has left: route all it sent, then forget the stream.
@@ -169,15 +187,26 @@ class Router:
     def drain(self, timeout: float) -> None:
         """Hand out everything ready, within the timeout in seconds.
 
-        Slow clients that hold others up are waited for half of it; then they are
-        disconnected, so that what is in order reaches the others.
+        Clients that hold others up are waited for half of it, whatever they do; then those
+        who take nothing are disconnected, so that what is in order reaches the others.
         """
         self.draining = True
-        if not self._idle.wait(timeout / 2):
-            if len(self._full) < len(self._sessions):
-                self._waits_for_slow = False
-                self._room.set()
-            self._idle.wait(timeout / 2)
+        deadline = monotonic() + timeout
+        if self._idle.wait(timeout / 2):
+            return
+        while (left := deadline - monotonic()) > 0:
+            sent = {session: session.sent_bytes for session in self._sessions}
+            if self._idle.wait(min(left, timeout / DRAIN_STEPS)):
+                return
+            for session in self._in_the_way():
+                if session.sent_bytes == sent.get(session):
+                    session.close_slow()
+
+    def _in_the_way(self) -> list[Session]:
+        """The sessions that the router waits for, and others with it."""
+        if self._over_total():
+            return [session for session in self._sessions if session.queued_bytes]
+        return list(self._full) if len(self._full) < len(self._sessions) else []
 
     def run(self) -> None:
         """The router greenlet; it never returns."""
@@ -186,11 +215,17 @@ class Router:
             self._work.clear()
             while self.reorder.ready:
                 self._make_room()
-                self._flush(self._hand_out())
+                self._deliver()  # whose frame ends with it: this one would keep sessions alive
                 self._pace_source()
                 if not self._share_time():
                     gevent.sleep(0)  # let the sources read, and the writers send
             self._idle.set()
+
+    def _deliver(self) -> None:
+        """Route one batch, and send it."""
+        sessions = self._hand_out()
+        self._share_time()
+        self._flush(sessions)
 
     def _share_time(self) -> bool:
         """Have sockets and signals looked at, if they were not for a turn; whether they were."""
@@ -229,9 +264,10 @@ class Router:
     def _make_room(self) -> None:
         if not self._lacks_room():
             return
-        self._wait_for_room(None if self._waits_for_slow else GRACE_SECONDS)
-        if self._waits_for_slow:
+        if self._settings.slow_client == "wait":
+            self._wait_for_room(None)
             return
+        self._wait_for_room(GRACE_SECONDS)
         for session in list(self._full):
             session.close_slow()
         if self._over_total():
@@ -261,9 +297,9 @@ class Router:
         """
         settings = self._settings
         started = monotonic()
-        runs = self.reorder.take_ready(BATCH_EVENTS)
+        runs = self.reorder.take_ready(self._batch_events)
         payloads, rest = self.fanout.route(
-            runs, settings.client_buffer // 2, settings.total_buffer // 2
+            runs, settings.client_buffer // 2, min(settings.total_buffer // 2, BATCH_BYTES)
         )
         self.reorder.put_back(rest)
         self._rejects.record(self.fanout.refused, FROM_GRAPH)
@@ -272,6 +308,9 @@ class Router:
             session.push(payload)
             sessions.append(session)
         events = _events(runs) - _events(rest)
+        # What is put back was taken in vain, which counts where each event is a run.
+        wanted = 2 * max(events, FEWEST_EVENTS)
+        self._batch_events = wanted if rest else min(2 * self._batch_events, BATCH_EVENTS)
         self.routed_events += events
         self.meter.routed(events, monotonic() - started)
         if self.traces:
@@ -285,7 +324,7 @@ class Router:
         ready_since = latency.due(self.reorder.next_sequence)
         for first in range(0, len(sessions), FLUSH_SESSIONS):
             if first:
-                gevent.sleep(0)  # ten thousand sends take a tenth of a second
+                self._share_time()  # ten thousand sends take a tenth of a second
             for session in sessions[first : first + FLUSH_SESSIONS]:
                 session.flush()
                 if session.queued_bytes > limit:

@@ -111,7 +111,7 @@ class Session(Outbox):
             self._watcher.start(self._on_readable)
             self._write()
         except GreenletExit:
-            pass  # closed from elsewhere; let out, it would keep this frame alive
+            self.close(CloseReason.STOPPED)  # is nothing if it was closed from elsewhere
         except Exception as error:
             self.on_error(error)
 

@@ -16,9 +16,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import gevent
+from gevent.lock import Semaphore
 from gevent.socket import socket
 
 from maze.handshake import HandshakeError, HandshakeReason
+from maze.net import A_MOMENT
 from maze.outbox import MOST_PARTS, SEND_BYTES, behind
 
 RECORD_BYTES = 16 * 1024
@@ -26,6 +29,9 @@ RECORD_BYTES = 16 * 1024
 shrinks, so it is never given more than a record at a time."""
 MOST_UNSENT_BYTES = SEND_BYTES + 64 * 1024
 """a send, and what may wait behind it for a peer that makes TLS answer and does not read"""
+_COMPUTING = Semaphore()
+"""Held by the handshake that computes, a millisecond's work: of a hundred that can go on, each
+waits until the event loop has looked at all sockets, and not they for a hundred."""
 HANDSHAKE = 0x16
 """the first byte of every TLS connection: a record of the handshake (RFC 8446, 5.1)"""
 
@@ -149,13 +155,15 @@ class TlsConnection:
     def _agree(self, deadline: float) -> bool:
         """Go on as far as what came allows; True once both sides agree."""
         agreed = True
-        try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            agreed = False
-        except ssl.SSLError as error:
-            self._send_answers()  # the alert that tells the peer why
-            raise HandshakeError(HandshakeReason.TLS_FAILED, detail=_why(error)) from None
+        with _COMPUTING:
+            gevent.sleep(A_MOMENT)
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                agreed = False
+            except ssl.SSLError as error:
+                self._send_answers()  # the alert that tells the peer why
+                raise HandshakeError(HandshakeReason.TLS_FAILED, detail=_why(error)) from None
         try:
             self.sock.settimeout(max(0.0, deadline - time.monotonic()))
             self.sock.sendall(self._outgoing.read())

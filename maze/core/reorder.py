@@ -105,7 +105,7 @@ class ReorderBuffer:
         """
         rejects: list[Reject] = []
         # Not to cut what is new anyhow halves the time where every event comes by itself.
-        pieces = (run,) if self._is_new(run) else self._new_pieces(run, rejects)
+        pieces = (run,) if self.is_new(run) else self._new_pieces(run, rejects)
         for piece in pieces:
             self._runs[piece.first] = piece
             if piece.first == self._front:
@@ -117,6 +117,16 @@ class ReorderBuffer:
                 self.waiting_bytes += piece.hold(False) + RUN_BYTES
         self._advance()
         return rejects
+
+    def is_new(self, run: Run) -> bool:
+        """Whether none of its numbers was seen before."""
+        if run.first < self._front:
+            return False
+        runs = self._runs
+        behind = runs.bisect_left(run.first)
+        if behind < len(runs) and runs.peekitem(behind)[0] < run.end:
+            return False
+        return not behind or bool(runs.peekitem(behind - 1)[1].end <= run.first)
 
     def enforce_limit(self) -> list[Reject]:
         """Apply the gap policy if more waits behind a gap than may, in events or in bytes.
@@ -170,16 +180,6 @@ class ReorderBuffer:
     def _over_limit(self) -> bool:
         return self.waiting > self._limit or self.waiting_bytes > self._byte_limit
 
-    def _is_new(self, run: Run) -> bool:
-        """Whether none of its numbers was seen before."""
-        if run.first < self._front:
-            return False
-        runs = self._runs
-        behind = runs.bisect_left(run.first)
-        if behind < len(runs) and runs.peekitem(behind)[0] < run.end:
-            return False
-        return not behind or bool(runs.peekitem(behind - 1)[1].end <= run.first)
-
     def _new_pieces(self, run: Run, rejects: list[Reject]) -> Iterator[Run]:
         """The parts of a run that have to be held; its other numbers go to ``rejects``."""
         cursor = run.first
@@ -223,13 +223,18 @@ class ReorderBuffer:
         return [runs[key] for key in runs.irange(start, end, inclusive=(True, False))]
 
     def _advance(self) -> None:
-        runs = self._runs
-        while (run := runs.get(self._front)) is not None:
-            self._front = run.end
-            self.ready += len(run)
-            self.waiting -= len(run)
-            self.waiting_bytes -= run.release(False) + RUN_BYTES
-            self.ready_bytes += run.hold(True) + RUN_BYTES
+        # A hundred thousand runs may be waiting for one number: in as few steps as there can be.
+        get = self._runs.get
+        start = front = self._front
+        waiting_bytes, ready_bytes = self.waiting_bytes, self.ready_bytes
+        while (run := get(front)) is not None:
+            front = run.end
+            waiting_bytes -= run.release(False) + RUN_BYTES
+            ready_bytes += run.hold(True) + RUN_BYTES
+        self._front = front
+        self.ready += front - start
+        self.waiting -= front - start
+        self.waiting_bytes, self.ready_bytes = waiting_bytes, ready_bytes
 
     def _skip_gap(self) -> Reject:
         first = self._front
