@@ -36,7 +36,7 @@ JSON = "application/json"
 MOST_CLIENTS = 1_000
 """in one answer"""
 MOST_WATCHERS = 8
-"""live pages at a time; each holds one of the workers"""
+"""live pages at a time; each holds a connection for as long as it likes"""
 
 SECURITY_HEADERS = (
     (

@@ -1,22 +1,25 @@
 """Listens on the admin port and keeps its clients within bounds.
 
-A few requests at a time, each within limits of size and time, one to a
-connection: whatever is sent here, the event path must not feel it.
+A few connections at a time, each within limits of size and time, with one
+request each: whatever is sent here, the event path must not feel it. Whoever
+comes beyond the bound is let in, and the oldest connection has to go. A request
+takes milliseconds, so the oldest is one that only holds its place, and a health
+check need never wait for it.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from socket import SHUT_WR
+from socket import MSG_PEEK, SHUT_WR
 from typing import TYPE_CHECKING, Any
 
 import gevent
 import structlog
-from gevent import GreenletExit
+from gevent import Greenlet, GreenletExit
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
-from maze.admin.http import Application, error_page
+from maze.admin.http import MOST_WATCHERS, Application, error_page
 from maze.admin.metrics import Metrics
 from maze.admin.monitor import Monitor
 from maze.net import ListenError
@@ -29,8 +32,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-WORKERS = 16
-"""requests at a time, live pages included; others wait to be accepted"""
+CONNECTIONS = 24
+"""at a time, besides the live pages, which Application bounds; their descriptors are
+among those that maze.limits reserves"""
+ROOM = 8
+"""for connections that have just come or were just told to go"""
 HEAD_SECONDS = 10.0
 """for a request to come in whole"""
 WRITE_SECONDS = 10.0
@@ -56,8 +62,8 @@ class Admin:
         port = 0 if settings.admin_port == FREE_PORT else settings.admin_port
         metrics = Metrics(server, self.monitor)
         self.application = Application(server, self.monitor, metrics)
-        self._pool = Pool(WORKERS)
-        self._wsgi = WSGIServer(
+        self._pool = Pool(CONNECTIONS + MOST_WATCHERS + ROOM)
+        self._wsgi = _Server(
             (self._host, port),
             self.application,
             spawn=self._pool,
@@ -92,6 +98,32 @@ class Admin:
         self._pool.kill(block=False)
 
 
+class _EvictedError(GreenletExit):
+    """This connection is the oldest, and one too many."""
+
+
+class _Server(WSGIServer):
+    """Knows its connections, oldest first, but for the live pages."""
+
+    max_accept = ROOM
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._connections: dict[Greenlet[..., Any], None] = {}
+
+    def enter(self, connection: Greenlet[..., Any]) -> None:
+        """Count a new connection, and close the oldest if this is one too many."""
+        self._connections[connection] = None
+        if len(self._connections) > CONNECTIONS:
+            oldest = next(iter(self._connections))
+            self.leave(oldest)
+            oldest.kill(_EvictedError, block=False)
+
+    def leave(self, connection: Greenlet[..., Any]) -> None:
+        """Count it no more: it has ended, or become a live page."""
+        self._connections.pop(connection, None)
+
+
 class _RefusedError(ValueError):
     """A request that is not even looked at; carries its answer."""
 
@@ -122,6 +154,8 @@ class _Handler(_AnyHandler):  # type: ignore[misc]
     """One connection, which carries one request."""
 
     def handle(self) -> None:
+        connection = gevent.getcurrent()
+        self.server.enter(connection)
         self.socket.settimeout(WRITE_SECONDS)
         self._deadline = gevent.Timeout.start_new(HEAD_SECONDS)
         try:
@@ -131,6 +165,21 @@ class _Handler(_AnyHandler):  # type: ignore[misc]
                 raise
         finally:
             self._deadline.close()
+            self.server.leave(connection)
+
+    def handle_one_request(self) -> Any:
+        has_begun = False
+        try:
+            has_begun = bool(self.socket.recv(1, MSG_PEEK))
+            return super().handle_one_request() if has_begun else None
+        except OSError:
+            return None
+        except _EvictedError:
+            if has_begun:  # else a browser could take it for the answer to what it asks next
+                self.socket.settimeout(0)  # it has to go at once
+                message = f"more than {CONNECTIONS} connections, of which this was the oldest"
+                self._handle_client_error(_RefusedError(503, message))
+            return None
 
     def MessageClass(self, file: Any, *_: object) -> Any:  # noqa: N802
         return super().MessageClass(_Head(file))
@@ -147,6 +196,8 @@ class _Handler(_AnyHandler):  # type: ignore[misc]
         return super().get_environ()
 
     def finalize_headers(self) -> None:
+        if not isinstance(self.result, list):
+            self.server.leave(gevent.getcurrent())  # a live page may stay
         self.response_headers.append((b"Connection", b"close"))
         super().finalize_headers()
 
@@ -162,7 +213,8 @@ class _Handler(_AnyHandler):  # type: ignore[misc]
         with suppress(OSError):
             self.socket.sendall(answer)
             self.socket.shutdown(SHUT_WR)
-            self.socket.settimeout(LINGER_SECONDS)
+            if self.socket.gettimeout() != 0:
+                self.socket.settimeout(LINGER_SECONDS)
             for _ in range(LINGER_READS):
                 if not self.socket.recv(HEAD_BYTES):
                     return

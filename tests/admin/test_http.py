@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gzip
 
-import gevent
 import pytest
 from end_to_end.peers import until
 from structlog.testing import LogCapture
 
-from maze.admin import Admin, assets, http, server
+from maze.admin import Admin, assets, http
 from maze.net import ListenError
 from maze.server import MazeServer
 from maze.settings import Settings
@@ -221,62 +220,7 @@ def test_a_client_is_disconnected_logged_and_counted(watched: Watched, log: LogC
     other.close()
 
 
-# Limits.
-
-
-def test_a_head_that_is_too_long_is_refused(watched: Watched) -> None:
-    answer = watched.ask("/healthz", X_Long="x" * server.HEAD_BYTES)
-    assert answer.status == 431
-    many = {f"X_{number}": "x" * 500 for number in range(90)}
-    assert watched.ask("/healthz", **many).status == 431
-    assert watched.ask("/" + "x" * 9000).status == 414
-    assert watched.ask("/healthz", X_Long="x" * 8000).status == 200
-
-
-def test_a_body_that_is_too_long_is_refused_unread(watched: Watched) -> None:
-    path = "/api/clients/1/disconnect"
-    assert watched.ask(path, "POST", Content_Length=str(server.BODY_BYTES + 1)).status == 413
-    assert watched.ask(path, "POST", Transfer_Encoding="chunked").status == 413
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}"
-    assert watched.raw(head.encode()).status == 404
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        b"\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"GET / HTTP/x\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-    ],
-)
-def test_what_is_no_request_is_told_so_and_nothing_is_printed(
-    watched: Watched, request_: bytes, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert watched.raw(request_).status == 400
-    assert watched.ask("/healthz").status == 200
-    assert capfd.readouterr() == ("", "")
-
-
-def test_who_never_finishes_asking_is_cut_off(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.05)
-    silent, slow = watched.connect(), watched.connect()
-    slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")
-    assert read_all(silent) == read_all(slow) == b""
-    assert capfd.readouterr() == ("", "")
-
-
-def test_more_than_the_workers_wait_for_their_turn(watched: Watched) -> None:
-    idle = [watched.connect() for _ in range(server.WORKERS)]
-    asking = gevent.spawn(watched.ask, "/healthz")
-    asking.join(0.05)
-    assert not asking.ready()
-    idle[0].close()
-    assert asking.get(timeout=5).status == 200
+# Faults.
 
 
 def test_a_fault_of_the_server_s_own_is_a_500_and_logged(
