@@ -292,12 +292,12 @@ def _error(code: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -
     return Response(body, status=code, headers=(("Cache-Control", "no-store"), *headers))
 
 
-def error_page(code: int, message: str) -> bytes:
+def error_page(code: int, message: str, *, has_body: bool = True) -> bytes:
     """The bytes of a whole answer, for what does not get as far as here."""
     body = json.dumps({"error": message}).encode() + b"\n"
     line = f"HTTP/1.1 {code} {HTTPStatus(code).phrase}"
     head = f"{line}\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
-    return head.encode() + b"Connection: close\r\n\r\n" + body
+    return head.encode() + b"Connection: close\r\n\r\n" + (body if has_body else b"")
 
 
 def _event(name: str, value: object) -> bytes:

@@ -41,12 +41,16 @@ HEAD_SECONDS = 10.0
 """for a request to come in whole"""
 WRITE_SECONDS = 10.0
 """for a client to take anything of the answer"""
+LINE_BYTES = 8000
+"""of the method and the address"""
+HEADERS = 64
 HEAD_BYTES = 16 * 1024
+"""of all headers"""
+BODY_BYTES = 1024
+"""no request needs a body; a small one is thrown away"""
 LINGER_SECONDS = 1.0
 LINGER_READS = 16
 """for what a refused client still sends"""
-BODY_BYTES = 1024
-"""no request needs a body; a small one is thrown away"""
 
 
 class Admin:
@@ -125,25 +129,29 @@ class _Server(WSGIServer):
 
 
 class _RefusedError(ValueError):
-    """A request that is not even looked at; carries its answer."""
+    """A request that does not get as far as Application."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
-        self.answer = error_page(status, message)
+        self.status = status
 
 
 class _Head:
-    """A request's headers as a file, up to a limit."""
+    """A request's headers as a file, up to the limits."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
         self._left = HEAD_BYTES
+        self._lines = 0
 
     def readline(self, size: int) -> bytes:
         line: bytes = self._file.readline(min(size, self._left + 1))
         self._left -= len(line)
         if self._left < 0:
             raise _RefusedError(431, f"the headers have more than {HEAD_BYTES} bytes")
+        self._lines += 1
+        if self._lines > HEADERS + 1:  # an empty line ends them
+            raise _RefusedError(431, f"there are more than {HEADERS} headers")
         return line
 
 
@@ -153,16 +161,14 @@ _AnyHandler: Any = WSGIHandler  # its stub has some of what is overridden here w
 class _Handler(_AnyHandler):  # type: ignore[misc]
     """One connection, which carries one request."""
 
+    content_length: int | None
+
     def handle(self) -> None:
         connection = gevent.getcurrent()
         self.server.enter(connection)
-        self.socket.settimeout(WRITE_SECONDS)
         self._deadline = gevent.Timeout.start_new(HEAD_SECONDS)
         try:
             super().handle()
-        except gevent.Timeout as timeout:
-            if timeout is not self._deadline:
-                raise
         finally:
             self._deadline.close()
             self.server.leave(connection)
@@ -174,24 +180,44 @@ class _Handler(_AnyHandler):  # type: ignore[misc]
             return super().handle_one_request() if has_begun else None
         except OSError:
             return None
+        except _RefusedError as error:
+            return self._refuse(error)
         except _EvictedError:
-            if has_begun:  # else a browser could take it for the answer to what it asks next
-                self.socket.settimeout(0)  # it has to go at once
-                message = f"more than {CONNECTIONS} connections, of which this was the oldest"
-                self._handle_client_error(_RefusedError(503, message))
-            return None
+            self.socket.settimeout(0)  # it has to go at once
+            message = f"more than {CONNECTIONS} connections, of which this was the oldest"
+            refusal = _RefusedError(503, message)
+        except gevent.Timeout as timeout:
+            if timeout is not self._deadline:
+                raise
+            message = f"the request did not come whole within {HEAD_SECONDS:g} s"
+            refusal = _RefusedError(408, message)
+        # A browser that connects ahead of need would take it for the answer to its first request.
+        return self._refuse(refusal) if has_begun else None
+
+    def read_requestline(self) -> str:
+        line: str = super().read_requestline()
+        if len(line) > LINE_BYTES:
+            message = f"the request's first line is over {LINE_BYTES} bytes long"
+            raise _RefusedError(414, message)
+        return line
 
     def MessageClass(self, file: Any, *_: object) -> Any:  # noqa: N802
         return super().MessageClass(_Head(file))
 
     def read_request(self, raw_requestline: str) -> bool:
         is_read: bool = super().read_request(raw_requestline)
-        if self.headers.get("transfer-encoding") or (self.content_length or 0) > BODY_BYTES:
+        if self.headers.get("transfer-encoding"):
+            message = "a body needs a Content-Length and may not come in chunks; none is needed"
+            raise _RefusedError(411, message)
+        if (self.content_length or 0) > BODY_BYTES:
             raise _RefusedError(413, f"the request has a body of more than {BODY_BYTES} bytes")
+        self.rfile.read(self.content_length or 0)
+        self.content_length = None  # else pywsgi would read it again, and without the deadline
         return is_read
 
     def get_environ(self) -> Any:
         self._deadline.cancel()  # it has come in whole
+        self.socket.settimeout(WRITE_SECONDS)
         self.close_connection = True
         return super().get_environ()
 
@@ -205,16 +231,17 @@ class _Handler(_AnyHandler):  # type: ignore[misc]
         """Say nothing of bad requests but what the client is told."""
 
     def _handle_client_error(self, ex: Exception) -> None:
+        if not isinstance(ex, _RefusedError):
+            ex = _RefusedError(400, "this is not an HTTP request as it should be")
+        self._refuse(ex)
+
+    def _refuse(self, refusal: _RefusedError) -> None:
         """Answer, and take some of what is still coming, or the answer would be lost in a reset."""
-        if isinstance(ex, _RefusedError):
-            answer = ex.answer
-        else:
-            answer = error_page(400, "this is not an HTTP request as it should be")
-        with suppress(OSError):
+        self._deadline.cancel()
+        answer = error_page(refusal.status, str(refusal), has_body=self.command != "HEAD")
+        with suppress(OSError), gevent.Timeout(LINGER_SECONDS, TimeoutError):
             self.socket.sendall(answer)
             self.socket.shutdown(SHUT_WR)
-            if self.socket.gettimeout() != 0:
-                self.socket.settimeout(LINGER_SECONDS)
             for _ in range(LINGER_READS):
                 if not self.socket.recv(HEAD_BYTES):
                     return
