@@ -58,11 +58,42 @@ def test_nobody_climbs_out_of_the_page(watched: Watched) -> None:
         assert watched.ask(path).status == 404
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"])
-def test_reading_is_by_get(watched: Watched, method: str) -> None:
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+def test_reading_is_by_get_or_head(watched: Watched, method: str) -> None:
     answer = watched.ask("/api/status", method)
     assert answer.status == 405
-    assert answer.headers["allow"] == "get"
+    assert answer.headers["allow"] == "get, head"
+    assert answer.error == "this address takes GET, HEAD only"
+
+
+@pytest.mark.parametrize("path", [*OPEN, *CLOSED[:-1], "/nothing", "/api/clients?limit=0"])
+def test_head_is_answered_as_get_without_the_body(watched: Watched, path: str) -> None:
+    whole, head = watched.ask(path), watched.ask(path, "HEAD")
+    assert (head.status, head.body) == (whole.status, b"")
+    assert head.headers.keys() == whole.headers.keys()
+    for name in head.headers.keys() - {"date", "content-length"}:
+        assert head.headers[name] == whole.headers[name]
+    length = int(head.headers["content-length"])
+    assert length > 0
+    if path not in ("/metrics", "/api/status"):  # their numbers grow
+        assert length == len(whole.body)
+
+
+def test_an_endless_stream_has_no_head_of_its_own(watched: Watched) -> None:
+    answer = watched.ask("/api/events", "HEAD")
+    assert (answer.status, answer.headers["allow"], answer.body) == (405, "get", b"")
+    assert not watched.admin.application.watchers
+
+
+def test_with_a_token_head_needs_it_too(start: Start) -> None:
+    assert start(admin_token=TOKEN).ask("/healthz", "HEAD").status == 401
+
+
+def test_what_the_browser_has_already_has_no_length(watched: Watched) -> None:
+    tag = watched.ask("/").headers["etag"]
+    answer = watched.ask("/", "HEAD", If_None_Match=tag)
+    assert answer.status == 304
+    assert "content-length" not in answer.headers
 
 
 def test_disconnecting_is_by_post(watched: Watched) -> None:
@@ -93,8 +124,17 @@ def test_a_bad_query_is_said_to_be_one(watched: Watched, query: str, complaint: 
     assert complaint in answer.error
 
 
-def test_an_address_without_a_query_takes_none(watched: Watched) -> None:
-    assert watched.ask("/api/status?pretty=1").error.endswith("it takes none")
+@pytest.mark.parametrize("path", ["/api/status", "/api/events"])
+def test_an_address_without_a_query_takes_none(watched: Watched, path: str) -> None:
+    answer = watched.ask(f"{path}?pretty=1")
+    assert answer.status == 400
+    assert answer.error.endswith("it takes none")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", *OPEN])
+def test_probes_and_browsers_may_add_what_they_like(watched: Watched, path: str) -> None:
+    for query in ("x=1", "x", "&", "x=1&x=2", "%ff", ""):
+        assert watched.ask(f"{path}?{query}").status == 200
 
 
 # A token.
@@ -202,6 +242,17 @@ def test_every_answer_forbids_what_is_not_its_own(watched: Watched) -> None:
 
 
 # Disconnecting.
+
+
+def test_a_session_has_one_address(watched: Watched) -> None:
+    client = watched.client(1)
+    number = watched.session(1).peer.connection
+    for other in (f"0{number}", f"+{number}", f"{number}.0", "0", "-1", "", "1" * 19, "\xb2"):
+        answer = watched.ask(f"/api/clients/{other}/disconnect", "POST")
+        assert (answer.status, answer.error) == (404, "there is nothing at this address")
+    assert watched.sessions
+    assert watched.ask(f"/api/clients/{number}/disconnect", "POST").status == 200
+    client.expect_closed()
 
 
 def test_a_client_is_disconnected_logged_and_counted(watched: Watched, log: LogCapture) -> None:
