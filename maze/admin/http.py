@@ -36,7 +36,7 @@ JSON = "application/json"
 MOST_CLIENTS = 1_000
 """in one answer"""
 MOST_WATCHERS = 8
-"""live pages at a time; each holds one of the workers"""
+"""live pages at a time; each holds a connection for as long as it likes"""
 
 SECURITY_HEADERS = (
     (
@@ -84,11 +84,11 @@ class Route:
     """One address."""
 
     pattern: re.Pattern[str]
-    method: str
+    methods: tuple[str, ...]
     answer: Callable[[Request], Response]
-    options: frozenset[str] = frozenset()
-    """the names its query may have"""
-    is_open: bool = False
+    options: frozenset[str] | None
+    """the names its query may have; None if nobody looks at it"""
+    is_open: bool
     """needs no token: the page itself, which has nothing to tell until it has one"""
 
 
@@ -102,15 +102,19 @@ class Application:
         self.watchers = 0
         """live pages that are being told"""
         self._routes = [
-            _route("/healthz", self._health),
-            _route("/readyz", self._readiness),
-            _route("/metrics", self._exposition),
+            # Probes, scrapers and browsers add to an address what they need for themselves.
+            _route("/healthz", self._health, options=None),
+            _route("/readyz", self._readiness, options=None),
+            _route("/metrics", self._exposition, options=None),
+            _route("/", self._page, options=None, is_open=True),
+            _route("/page/([a-z.]+)", self._asset, options=None, is_open=True),
+            # Who asks for these would take a misspelt option for one that works.
             _route("/api/status", self._status),
             _route("/api/clients", self._clients, options=("sort", "limit")),
-            _route("/api/clients/([0-9]{1,18})/disconnect", self._disconnect, method="POST"),
-            _route("/api/events", self._events),
-            _route("/", self._page, is_open=True),
-            _route("/page/([a-z.]+)", self._asset, is_open=True),
+            _route(
+                "/api/clients/([1-9][0-9]{0,17})/disconnect", self._disconnect, methods=("POST",)
+            ),
+            _route("/api/events", self._events, methods=("GET",)),
         ]
 
     def __call__(
@@ -118,12 +122,14 @@ class Application:
     ) -> Iterable[bytes]:
         """Answer one request."""
         response = self._answer(environ)
-        phrase = HTTPStatus(response.status).phrase
-        start_response(
-            f"{response.status} {phrase}",
-            [("Content-Type", response.kind), *response.headers, *SECURITY_HEADERS],
-        )
-        return [response.body] if isinstance(response.body, bytes) else response.body
+        body = response.body
+        headers = [("Content-Type", response.kind), *response.headers, *SECURITY_HEADERS]
+        if isinstance(body, bytes) and response.status != HTTPStatus.NOT_MODIFIED:
+            headers.append(("Content-Length", str(len(body))))
+        start_response(f"{response.status} {HTTPStatus(response.status).phrase}", headers)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return []
+        return [body] if isinstance(body, bytes) else body
 
     def _answer(self, environ: dict[str, Any]) -> Response:
         try:
@@ -143,14 +149,14 @@ class Application:
         if not fitting:
             raise HttpError(404, "there is nothing at this address")
         for route in fitting:
-            if route.method == method:
+            if method in route.methods:
                 if method == "POST":
                     _check_origin(environ)
                 match = route.pattern.fullmatch(path)
                 assert match is not None
                 query = _query(environ["QUERY_STRING"], route.options)
                 return route.answer(Request(environ, match.groups(), query))
-        allowed = ", ".join(route.method for route in fitting)
+        allowed = ", ".join(method for route in fitting for method in route.methods)
         raise HttpError(405, f"this address takes {allowed} only", ("Allow", allowed))
 
     def _check_host(self, environ: dict[str, Any]) -> None:
@@ -253,14 +259,17 @@ class Application:
 def _route(
     path: str,
     answer: Callable[[Request], Response],
-    method: str = "GET",
-    options: Iterable[str] = (),
+    methods: tuple[str, ...] = ("GET", "HEAD"),
+    options: Iterable[str] | None = (),
     is_open: bool = False,
 ) -> Route:
-    return Route(re.compile(path), method, answer, frozenset(options), is_open)
+    names = None if options is None else frozenset(options)
+    return Route(re.compile(path), methods, answer, names, is_open)
 
 
-def _query(text: str, names: frozenset[str]) -> dict[str, str]:
+def _query(text: str, names: frozenset[str] | None) -> dict[str, str]:
+    if names is None:
+        return {}
     try:
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=8)
     except ValueError:
@@ -292,12 +301,12 @@ def _error(code: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -
     return Response(body, status=code, headers=(("Cache-Control", "no-store"), *headers))
 
 
-def error_page(code: int, message: str) -> bytes:
+def error_page(code: int, message: str, *, has_body: bool = True) -> bytes:
     """The bytes of a whole answer, for what does not get as far as here."""
     body = json.dumps({"error": message}).encode() + b"\n"
     line = f"HTTP/1.1 {code} {HTTPStatus(code).phrase}"
     head = f"{line}\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
-    return head.encode() + b"Connection: close\r\n\r\n" + body
+    return head.encode() + b"Connection: close\r\n\r\n" + (body if has_body else b"")
 
 
 def _event(name: str, value: object) -> bytes:

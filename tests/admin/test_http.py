@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import inspect
+import re
+from pathlib import Path
 
-import gevent
 import pytest
 from end_to_end.peers import until
 from structlog.testing import LogCapture
@@ -59,11 +61,42 @@ def test_nobody_climbs_out_of_the_page(watched: Watched) -> None:
         assert watched.ask(path).status == 404
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"])
-def test_reading_is_by_get(watched: Watched, method: str) -> None:
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+def test_reading_is_by_get_or_head(watched: Watched, method: str) -> None:
     answer = watched.ask("/api/status", method)
     assert answer.status == 405
-    assert answer.headers["allow"] == "get"
+    assert answer.headers["allow"] == "get, head"
+    assert answer.error == "this address takes GET, HEAD only"
+
+
+@pytest.mark.parametrize("path", [*OPEN, *CLOSED[:-1], "/nothing", "/api/clients?limit=0"])
+def test_head_is_answered_as_get_without_the_body(watched: Watched, path: str) -> None:
+    whole, head = watched.ask(path), watched.ask(path, "HEAD")
+    assert (head.status, head.body) == (whole.status, b"")
+    assert head.headers.keys() == whole.headers.keys()
+    for name in head.headers.keys() - {"date", "content-length"}:
+        assert head.headers[name] == whole.headers[name]
+    length = int(head.headers["content-length"])
+    assert length > 0
+    if path not in ("/metrics", "/api/status"):  # their numbers grow
+        assert length == len(whole.body)
+
+
+def test_an_endless_stream_has_no_head_of_its_own(watched: Watched) -> None:
+    answer = watched.ask("/api/events", "HEAD")
+    assert (answer.status, answer.headers["allow"], answer.body) == (405, "get", b"")
+    assert not watched.admin.application.watchers
+
+
+def test_with_a_token_head_needs_it_too(start: Start) -> None:
+    assert start(admin_token=TOKEN).ask("/healthz", "HEAD").status == 401
+
+
+def test_what_the_browser_has_already_has_no_length(watched: Watched) -> None:
+    tag = watched.ask("/").headers["etag"]
+    answer = watched.ask("/", "HEAD", If_None_Match=tag)
+    assert answer.status == 304
+    assert "content-length" not in answer.headers
 
 
 def test_disconnecting_is_by_post(watched: Watched) -> None:
@@ -94,8 +127,17 @@ def test_a_bad_query_is_said_to_be_one(watched: Watched, query: str, complaint: 
     assert complaint in answer.error
 
 
-def test_an_address_without_a_query_takes_none(watched: Watched) -> None:
-    assert watched.ask("/api/status?pretty=1").error.endswith("it takes none")
+@pytest.mark.parametrize("path", ["/api/status", "/api/events"])
+def test_an_address_without_a_query_takes_none(watched: Watched, path: str) -> None:
+    answer = watched.ask(f"{path}?pretty=1")
+    assert answer.status == 400
+    assert answer.error.endswith("it takes none")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", *OPEN])
+def test_probes_and_browsers_may_add_what_they_like(watched: Watched, path: str) -> None:
+    for query in ("x=1", "x", "&", "x=1&x=2", "%ff", ""):
+        assert watched.ask(f"{path}?{query}").status == 200
 
 
 # A token.
@@ -205,6 +247,17 @@ def test_every_answer_forbids_what_is_not_its_own(watched: Watched) -> None:
 # Disconnecting.
 
 
+def test_a_session_has_one_address(watched: Watched) -> None:
+    client = watched.client(1)
+    number = watched.session(1).peer.connection
+    for other in (f"0{number}", f"+{number}", f"{number}.0", "0", "-1", "", "1" * 19, "\xb2"):
+        answer = watched.ask(f"/api/clients/{other}/disconnect", "POST")
+        assert (answer.status, answer.error) == (404, "there is nothing at this address")
+    assert watched.sessions
+    assert watched.ask(f"/api/clients/{number}/disconnect", "POST").status == 200
+    client.expect_closed()
+
+
 def test_a_client_is_disconnected_logged_and_counted(watched: Watched, log: LogCapture) -> None:
     client, other = watched.clients(1, 2)
     session = watched.session(1)
@@ -221,62 +274,16 @@ def test_a_client_is_disconnected_logged_and_counted(watched: Watched, log: LogC
     other.close()
 
 
-# Limits.
+# Faults.
 
 
-def test_a_head_that_is_too_long_is_refused(watched: Watched) -> None:
-    answer = watched.ask("/healthz", X_Long="x" * server.HEAD_BYTES)
-    assert answer.status == 431
-    many = {f"X_{number}": "x" * 500 for number in range(90)}
-    assert watched.ask("/healthz", **many).status == 431
-    assert watched.ask("/" + "x" * 9000).status == 414
-    assert watched.ask("/healthz", X_Long="x" * 8000).status == 200
-
-
-def test_a_body_that_is_too_long_is_refused_unread(watched: Watched) -> None:
-    path = "/api/clients/1/disconnect"
-    assert watched.ask(path, "POST", Content_Length=str(server.BODY_BYTES + 1)).status == 413
-    assert watched.ask(path, "POST", Transfer_Encoding="chunked").status == 413
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}"
-    assert watched.raw(head.encode()).status == 404
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        b"\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"GET / HTTP/x\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-    ],
-)
-def test_what_is_no_request_is_told_so_and_nothing_is_printed(
-    watched: Watched, request_: bytes, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert watched.raw(request_).status == 400
-    assert watched.ask("/healthz").status == 200
-    assert capfd.readouterr() == ("", "")
-
-
-def test_who_never_finishes_asking_is_cut_off(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.05)
-    silent, slow = watched.connect(), watched.connect()
-    slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")
-    assert read_all(silent) == read_all(slow) == b""
-    assert capfd.readouterr() == ("", "")
-
-
-def test_more_than_the_workers_wait_for_their_turn(watched: Watched) -> None:
-    idle = [watched.connect() for _ in range(server.WORKERS)]
-    asking = gevent.spawn(watched.ask, "/healthz")
-    asking.join(0.05)
-    assert not asking.ready()
-    idle[0].close()
-    assert asking.get(timeout=5).status == 200
+def test_the_manual_lists_every_status_of_an_error() -> None:
+    code = "".join(inspect.getsource(module) for module in (http, server))
+    used = set(re.findall(r"(?:HttpError|_RefusedError|_error|_json)\([^()]*?\b([45]\d\d)\b", code))
+    manual = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (sentence,) = re.findall(r"What cannot be answered is .*?\. ", manual)
+    assert set(re.findall(r"\b[45]\d\d\b", sentence)) == used
+    assert {"400", "408", "500", "503"} < used
 
 
 def test_a_fault_of_the_server_s_own_is_a_500_and_logged(
