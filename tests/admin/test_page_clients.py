@@ -94,6 +94,7 @@ def test_rows_of_those_who_left_do_not_pile_up_under_a_pointer(site: Site, visit
     page = visit(site)
     clients = site.child.clients(range(100, 110))
     page.await_exactly("sessions", "10")
+    page.page.locator("#clients tbody tr").first.hover()  # so that it is scrolled to
     box = page.page.locator("#clients tbody").bounding_box()
     assert box is not None
     rows = page.page.locator("#clients tbody tr")
