@@ -26,7 +26,8 @@ KINDS = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-FILES = {"index.html", "app.js", "page.css", "icon.svg", CHARTS}
+SCRIPTS = ("values.js", "graphs.js", "clients.js", "app.js")
+FILES = {"index.html", *SCRIPTS, "page.css", "icon.svg", CHARTS}
 
 
 @dataclass(frozen=True)

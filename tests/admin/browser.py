@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from end_to_end.running import Child
 from playwright.sync_api import Browser, Page, sync_playwright
 
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
@@ -50,7 +54,12 @@ class Visit:
     """One page that is looked at, and all that its console and its network say."""
 
     def __init__(
-        self, browser: Browser, url: str, size: tuple[int, int] = DESKTOP, scheme: str = "light"
+        self,
+        browser: Browser,
+        url: str,
+        size: tuple[int, int] = DESKTOP,
+        scheme: str = "light",
+        zone: str = "UTC",
     ) -> None:
         self.complaints: list[str] = []
         self.requests: list[str] = []
@@ -58,9 +67,10 @@ class Visit:
         self._context = browser.new_context(
             viewport={"width": size[0], "height": size[1]},
             color_scheme="dark" if scheme == "dark" else "light",
+            timezone_id=zone,
         )
+        self._context.set_default_timeout(PATIENCE_MS)
         self.page: Page = self._context.new_page()
-        self.page.set_default_timeout(PATIENCE_MS)
         self.page.on("console", self._note_console)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
@@ -71,6 +81,12 @@ class Visit:
 
     def close(self) -> None:
         self._context.close()
+
+    def tab(self) -> Page:
+        """One more tab of the same browser with the same page."""
+        tab = self._context.new_page()
+        tab.goto(self.url)
+        return tab
 
     def text(self, name: str) -> str:
         return self.page.inner_text(f"#{name}")
@@ -95,6 +111,13 @@ class Visit:
         )
         return self.text(name)
 
+    def await_statuses(self, count: int) -> None:
+        """Wait until so many more were shown, one a second."""
+        self.page.wait_for_function(
+            "([end, count]) => lastStatus.uptime_seconds > end + count - 0.5",
+            arg=[self.page.evaluate("lastStatus.uptime_seconds"), count],
+        )
+
     def picture(self, name: str) -> None:
         """Keep what it looks like, for people."""
         SCREENSHOTS.mkdir(exist_ok=True)
@@ -104,3 +127,60 @@ class Visit:
         kind, text = getattr(message, "type", ""), getattr(message, "text", "")
         if kind in {"error", "warning"}:
             self.complaints.append(text)
+
+
+class Site:
+    """A server and the address of its page."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        opened = child.logged("admin_ready")[0]
+        self.port = int(opened["admin_port"])
+        self.url = f"http://127.0.0.1:{self.port}/"
+
+    def status(self) -> Any:
+        with urllib.request.urlopen(f"{self.url}api/status", timeout=5) as answer:
+            return json.load(answer)
+
+
+Serve = Callable[..., Site]
+Open = Callable[..., Visit]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start a server with some options."""
+    with ExitStack() as children:
+
+        def start(*arguments: str, port: str = "free", level: str = "debug") -> Site:
+            child = Child("--admin-port", port, "--log-level", level, *arguments)
+            return Site(children.enter_context(child).ready())
+
+        yield start
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Open]:
+    """Open a page; in the end nothing may have gone wrong in it, nor come from elsewhere."""
+    visits: list[Visit] = []
+
+    def open_page(site: Site, **how: Any) -> Visit:
+        visits.append(Visit(browser, site.url, **how))
+        return visits[-1].open()
+
+    yield open_page
+    for visit in visits:
+        visit.close()
+        assert visit.complaints == []
+        assert [url for url in visit.requests if not url.startswith(visit.url)] == []
+
+
+@pytest.fixture
+def site(serve: Serve) -> Site:
+    return serve()

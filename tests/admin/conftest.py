@@ -9,9 +9,10 @@ import pytest
 from end_to_end.conftest import bounded, log
 from structlog.testing import LogCapture
 
+from .browser import browser, serve, site, visit
 from .watching import Watched
 
-__all__ = ["bounded", "log"]
+__all__ = ["bounded", "browser", "log", "serve", "site", "visit"]
 
 Start = Callable[..., Watched]
 

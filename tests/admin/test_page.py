@@ -2,79 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from typing import Any
+from contextlib import suppress
 
 import pytest
 from end_to_end.peers import broadcasts, joined, messages
-from end_to_end.running import ROOT, Child
+from end_to_end.running import ROOT
 from playwright.sync_api import Browser
 
-from .browser import PHONE, Visit, running_browser
+from .browser import PHONE, Open, Serve, Site, Visit
 
 TOKEN = "0123456789abcdef"
-Open = Callable[..., Visit]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
-
-
-class Site:
-    """A server and the address of its page."""
-
-    def __init__(self, child: Child) -> None:
-        self.child = child
-        opened = child.logged("admin_ready")[0]
-        self.port = int(opened["admin_port"])
-        self.url = f"http://127.0.0.1:{self.port}/"
-
-    def status(self) -> Any:
-        with urllib.request.urlopen(f"{self.url}api/status", timeout=5) as answer:
-            return json.load(answer)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Site]]:
-    """Start a server with some options."""
-    with ExitStack() as children:
-
-        def start(*arguments: str, port: str = "free", level: str = "debug") -> Site:
-            child = Child("--admin-port", port, "--log-level", level, *arguments)
-            return Site(children.enter_context(child).ready())
-
-        yield start
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Open]:
-    """Open a page; in the end nothing may have gone wrong in it, nor come from elsewhere."""
-    visits: list[Visit] = []
-
-    def open_page(site: Site, **how: Any) -> Visit:
-        visits.append(Visit(browser, site.url, **how))
-        return visits[-1].open()
-
-    yield open_page
-    for visit in visits:
-        visit.close()
-        assert visit.complaints == []
-        assert [url for url in visit.requests if not url.startswith(visit.url)] == []
-
-
-@pytest.fixture
-def site(serve: Callable[..., Site]) -> Site:
-    return serve()
 
 
 def simulate(site: Site, events: int, rate: int) -> subprocess.Popen[bytes]:
@@ -103,9 +46,7 @@ def number(text: str) -> float:
     return float(text.rstrip("kM")) * scale
 
 
-def test_under_the_simulator_the_page_shows_what_the_status_says(
-    serve: Callable[..., Site], visit: Open
-) -> None:
+def test_under_the_simulator_the_page_shows_what_the_status_says(serve: Serve, visit: Open) -> None:
     site = serve(level="info")
     site.child.client(10**9)  # gets the broadcasts, and stays
     page = visit(site)
@@ -161,6 +102,8 @@ def test_a_client_is_disconnected_by_keyboard_alone(site: Site, visit: Open) -> 
     page.page.keyboard.press("Tab")
     page.page.keyboard.press("Enter")
     two.expect_closed()
+    page.await_exactly("spoken", f"User 2 (connection {session}) was disconnected.")
+    assert page.page.evaluate("document.activeElement.id") == "clients-title"
     page.await_exactly("sessions", "1")
     page.page.wait_for_function("() => document.querySelectorAll('#clients tbody tr').length === 1")
     (closed,) = site.child.logged("session_closed")
@@ -180,12 +123,15 @@ def test_rows_stay_where_they_are_under_a_pointer(site: Site, visit: Open) -> No
     before = first.get_attribute("data-session")
     page.page.locator("#clients tbody tr").nth(1).hover()
     flood(site, joined(messages(1, 100_000, 2)))
-    page.page.wait_for_function(
-        "() => [...document.querySelectorAll('#clients td.queued')]"
-        ".some((cell) => cell.textContent !== '0 B')"
-    )
+    queued = page.page.locator("#clients td.queued")
+    spot = page.page.locator("#clients tbody tr").nth(1).bounding_box()
+    assert spot is not None
+    for step in itertools.count():
+        page.page.mouse.move(spot["x"] + 50 + step % 50, spot["y"] + 10)
+        if queued.all_inner_texts() != ["0 B", "0 B"]:
+            break
     assert first.get_attribute("data-session") == before
-    page.page.mouse.move(0, 0)
+    # A pointer that only rests there, or a finger that was there, does not hold them for good.
     page.page.wait_for_function(
         "(before) => document.querySelector('#clients tbody tr').dataset.session !== before",
         arg=before,
@@ -225,7 +171,7 @@ def test_what_is_missing_and_what_was_rejected(site: Site, visit: Open) -> None:
     page.await_text("order", "Nothing is missing.")
 
 
-def test_a_restart_is_told_and_survived(serve: Callable[..., Site], visit: Open) -> None:
+def test_a_restart_is_told_and_survived(serve: Serve, visit: Open) -> None:
     site = serve()
     site.child.source().send(joined(broadcasts(1, 10)))
     page = visit(site)
@@ -260,11 +206,11 @@ def test_a_server_that_drains_says_so(site: Site, visit: Open) -> None:
     page.complaints.clear()  # the browser's own words for that
 
 
-def test_a_token_is_asked_for_once(serve: Callable[..., Site], visit: Open) -> None:
+def test_a_token_is_asked_for_once(serve: Serve, visit: Open) -> None:
     page = visit(serve("--admin-token", TOKEN))
     page.await_text("state", "token needed")
     assert not page.page.locator("#main").is_visible()
-    page.page.keyboard.type("a wrong one")  # the field has the focus
+    page.page.keyboard.type("a-wrong-one")  # the field has the focus
     page.page.keyboard.press("Enter")
     page.await_text("notice", "That is not this server's admin token.")
     page.picture("token")
@@ -324,13 +270,14 @@ def test_text_stands_out_from_its_ground(site: Site, visit: Open, scheme: str) -
             };
             const ground = ink("--panel");
             const series = ["--first", "--second", "--third"];
-            const names = ["--text", "--quiet", ...series, "--bad", "--warn", "--good"];
+            const names = ["--edge", "--text", "--quiet", ...series, "--bad", "--warn", "--good"];
             return Object.fromEntries(names.map((name) => {
                 const [high, low] = [ink(name), ground].sort((one, two) => two - one);
                 return [name, (high + 0.05) / (low + 0.05)];
             }));
         }"""
     )
+    assert contrasts.pop("--edge") >= 3  # as it asks for what surrounds a button
     assert {name: value for name, value in contrasts.items() if value < 4.5} == {}
 
 
