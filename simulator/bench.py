@@ -181,10 +181,8 @@ def summary(runs: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
 
 def _cpu(result: Result) -> float | None:
     """Of the play alone, without the server's start, if it was seen."""
-    seen = [s.cpu_seconds for s in result.timeline if s.cpu_seconds is not None]
-    if len(seen) < 2:
-        return None
-    return (seen[-1] - seen[0]) / max(1, result.figures.events) * 1e6
+    seconds = result.figures.cpu_seconds
+    return None if seconds is None else seconds / max(1, result.figures.events) * 1e6
 
 
 def _plan(argv: Sequence[str]) -> Plan:

@@ -6,7 +6,7 @@ challenge's original simulator, with their names and meaning; an empty variable 
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from simulator import options as read
 from simulator.errors import ParameterError
@@ -45,6 +45,8 @@ class Parameters:
     server_options: tuple[str, ...] = ()
     json: str | None = None
     report: str | None = None
+    # As they were given, for who wants to run it again; what they mean is above.
+    arguments: tuple[str, ...] = field(default=(), compare=False)
 
 
 _FLAG_WINS = "A name in brackets is an environment variable of the same meaning; the flag wins. "
@@ -54,7 +56,7 @@ _STATUSES = (
 )
 
 
-def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> Parameters:
+def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Parameters:
     """The parameters of a run from the command line and the environment.
 
     Raises ParameterError with one line for a value that makes no sense; `--help` exits.
@@ -71,7 +73,7 @@ def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> Paramet
     _declare_stream(declarations)
     _declare_run(declarations)
     given = parser.parse_args(argv)
-    return _checked(given, _workload(given))
+    return replace(_checked(given, _workload(given)), arguments=tuple(argv))
 
 
 def parse_record(
