@@ -36,4 +36,7 @@ def check_installed(what: str, *packages: str) -> None:
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         names = " and ".join(missing)
-        raise SimulatorError(f"{what} needs {names}: pip install {' '.join(missing)}")
+        raise SimulatorError(
+            f"{what} needs {names}: pip install 'follower-maze[measuring]', "
+            "or in a checkout pip install -r requirements.txt"
+        )

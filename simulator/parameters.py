@@ -14,6 +14,7 @@ from simulator.faults import Faults
 from simulator.options import LOG_LEVELS, Declarations, Parser, whole
 from simulator.workload import MAX_USERS, Workload
 
+_WHERE = ("--host", "--event-listener-port", "--client-listener-port")
 _MAX_PORT = 65535
 _MAX_SOURCES = 16
 _USERS_PER_CLIENT = 10
@@ -296,6 +297,7 @@ def _checked(given: argparse.Namespace, workload: Workload) -> Parameters:
             "--latency needs --rate: at full speed it would only measure how much is under way"
         )
     _check_faults(given, workload)
+    _check_server(given)
     return Parameters(
         workload=workload,
         host=given.host,
@@ -335,8 +337,17 @@ def _check_faults(given: argparse.Namespace, workload: Workload) -> None:
             "--latency goes with neither --gaps nor --sources: when an event could have been "
             "delivered is then not known"
         )
+
+
+def _check_server(given: argparse.Namespace) -> None:
     if given.server_options and not given.serve:
         raise ParameterError("--server-options needs --serve: they are for the server it starts")
+    # Variables may be set for other runs: only what was asked for in so many words is refused.
+    elsewhere = [flag for flag in read.flags_of(given) if flag in _WHERE]
+    if given.serve and elsewhere:
+        raise ParameterError(
+            f"--serve does not go with {elsewhere[0]}: it starts a server of its own, on free ports"
+        )
 
 
 def _server_options(given: argparse.Namespace, sources: int) -> tuple[str, ...]:
