@@ -135,7 +135,9 @@ def _judge(parameters: Parameters, play: Play) -> Verdict:
         log.info("looking for the first fault of each client that failed")
         failing = [failures[user] for user in workload.connected if user in failures]
         faults = diagnose(workload, failing[:SHOWN_FAULTS])
-    return Verdict(len(failures), faults, play.source_lost)
+    # Where all was received, the server closed when it had read all.
+    lost = play.source_lost or (play.source_cut_off if failures else None)
+    return Verdict(len(failures), faults, lost)
 
 
 def _delivered(workload: Workload, play: Play) -> list[tuple[int, int]]:
