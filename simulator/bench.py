@@ -7,12 +7,13 @@ each time, so that no run leaves anything to the next.
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from simulator.bench_output import markdown
 from simulator.document import check_writable, write_json, write_text
 from simulator.errors import OutputError, ParameterError, check_installed
 from simulator.options import Parser, whole, words
@@ -180,10 +181,8 @@ def summary(runs: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
 
 def _cpu(result: Result) -> float | None:
     """Of the play alone, without the server's start, if it was seen."""
-    seen = [s.cpu_seconds for s in result.timeline if s.cpu_seconds is not None]
-    if len(seen) < 2:
-        return None
-    return (seen[-1] - seen[0]) / max(1, result.figures.events) * 1e6
+    seconds = result.figures.cpu_seconds
+    return None if seconds is None else seconds / max(1, result.figures.events) * 1e6
 
 
 def _plan(argv: Sequence[str]) -> Plan:
@@ -242,9 +241,7 @@ def _check_medians(medians: Mapping[str, float | None]) -> None:
 def _show(
     plan: Plan, results: dict[str, Any], before: dict[str, Any] | None, report: Report
 ) -> None:
-    from simulator import bench_output  # noqa: PLC0415, drawing takes most of a second to load
-
-    lines: Iterable[str] = bench_output.markdown(results, before)
+    lines = markdown(results, before)
     for line in lines:
         report.verdict(line)
     if plan.json is not None:
@@ -252,7 +249,9 @@ def _show(
     if plan.markdown is not None:
         write_text("\n".join(lines) + "\n", plan.markdown)
     for form, path in plan.pictures.items():
+        from simulator.bench_picture import picture  # noqa: PLC0415, takes most of a second to load
+
         try:
-            bench_output.picture(results, before, path, form)
+            picture(results, before, path, form)
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error

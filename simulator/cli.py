@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 try:
     from rich.console import Console
@@ -29,7 +30,8 @@ _IMPOSSIBLE, _INTERRUPTED = 2, 130
 
 def main(argv: Sequence[str] | None = None, server_command: Sequence[str] = COMMAND) -> int:
     """Runs the simulator; returns the exit status. `server_command` is what --serve starts."""
-    command, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
+    argv = sys.argv[1:] if argv is None else argv
+    command, *rest = [*argv, ""]
     try:
         if command == "record":
             return _record(rest[:-1])
@@ -62,7 +64,8 @@ def _record(argv: Sequence[str]) -> int:
 def _replay(argv: Sequence[str], server_command: Sequence[str]) -> int:
     path, given = parse_replay(argv, os.environ)
     workload, prepared = load(path)
-    return _reported(with_workload(given, workload), server_command, prepared).status
+    parameters = replace(with_workload(given, workload), arguments=("replay", *argv))
+    return _reported(parameters, server_command, prepared).status
 
 
 def _reported(

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,22 @@ def document(result: Result) -> dict[str, Any]:
     """The result in JSON's types."""
     return {
         "format": FORMAT,
+        "started": result.started.isoformat(timespec="seconds"),
+        "version": version(),
         "parameters": _parameters(result.parameters),
         "verdict": _verdict(result.verdict),
         "figures": _figures(result.figures),
         "timeline": [dataclasses.asdict(sample) for sample in result.timeline],
         "latency": None if result.latency is None else _latency(result.latency),
     }
+
+
+def version() -> str | None:
+    """Of what is installed, since there is nothing else to ask; None in a checkout."""
+    try:
+        return metadata.version("follower-maze")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def write_json(data: object, path: str) -> None:

@@ -1,7 +1,7 @@
 """The reasons for which a run cannot take place at all.
 
-They end the simulator with status 2 and their text on one line. What a server does wrong once a
-run has begun is never an exception: it is a verdict.
+They end the simulator with status 2 and their text on one line. What a server does wrong once it
+takes part in a run is never an exception: it is a verdict.
 """
 
 from importlib.util import find_spec
@@ -17,6 +17,10 @@ class ParameterError(SimulatorError):
 
 class ConnectError(SimulatorError):
     """No server answers where one was looked for, or this machine cannot open the connections."""
+
+
+class RefusedError(SimulatorError):
+    """The server let nobody in, so that there was no run."""
 
 
 class ServerProcessError(SimulatorError):
@@ -36,4 +40,7 @@ def check_installed(what: str, *packages: str) -> None:
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         names = " and ".join(missing)
-        raise SimulatorError(f"{what} needs {names}: pip install {' '.join(missing)}")
+        raise SimulatorError(
+            f"{what} needs {names}: pip install 'follower-maze[measuring]', "
+            "or in a checkout pip install -r requirements.txt"
+        )

@@ -7,9 +7,17 @@ from collections.abc import Iterable
 from html import escape
 
 from simulator import charts
-from simulator.document import document
+from simulator.document import version
 from simulator.results import Result
-from simulator.words import figure_rows, latency_rows, verdict_lines
+from simulator.words import (
+    command_line,
+    figure_rows,
+    latency_rows,
+    parameter_rows,
+    verdict_lines,
+)
+
+_LONG = 20  # characters of a value; a shorter one is never broken, least of all before its unit
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -47,18 +55,28 @@ section, .verdict {{
 .verdict.passed strong {{ color: var(--good); }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere; margin: .5rem 0 0; }}
 svg {{ display: block; width: 100%; height: auto; }}
+.narrow {{ display: none; max-width: 30rem; }}
+@media (max-width: 40rem) {{
+  .wide {{ display: none; }}
+  .narrow {{ display: block; }}
+}}
 svg text {{ font-family: system-ui, sans-serif !important; }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
 th, td {{ text-align: left; padding: .3rem .5rem; border-top: 1px solid var(--grid); }}
 th {{ font-weight: 400; color: var(--soft); }}
-td {{ text-align: right; overflow-wrap: anywhere; }}
+td {{ text-align: right; white-space: nowrap; }}
+td.long {{ white-space: normal; overflow-wrap: anywhere; }}
+.command {{ margin: -.5rem 0 1rem; color: var(--soft); font-size: .875rem; }}
 .columns {{
-  display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr));
+  display: grid; gap: 1rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr));
 }}
 </style>
 </head>
 <body>
 <h1>{title}</h1>
+<p>{occasion}</p>
+<pre class="command">{command}</pre>
 {verdict}
 {sections}
 </body>
@@ -71,7 +89,19 @@ def page(result: Result) -> str:
     workload = result.parameters.workload
     title = f"Follower Maze: {workload.events:,} events, {workload.clients:,} clients"
     sections = [*_charts(result), _tables(result)]
-    return _PAGE.format(title=title, verdict=_verdict(result), sections="\n".join(sections))
+    return _PAGE.format(
+        title=title,
+        occasion=_occasion(result),
+        command=escape(command_line(result.parameters)),
+        verdict=_verdict(result),
+        sections="\n".join(sections),
+    )
+
+
+def _occasion(result: Result) -> str:
+    number = version()
+    made_by = f", Follower Maze {escape(number)}" if number else ""
+    return f"{result.started:%Y-%m-%d %H:%M:%S} UTC{made_by}"
 
 
 def _verdict(result: Result) -> str:
@@ -96,7 +126,8 @@ def _charts(result: Result) -> Iterable[str]:
         yield _section(
             "Latency",
             "From when an event and all before it had been handed to the kernel to its arrival, "
-            f"for {result.latency.deliveries:,} deliveries to {result.latency.clients:,} clients.",
+            f"for {result.latency.deliveries:,} deliveries to {result.latency.clients:,} clients. "
+            "The buckets are logarithmic: twenty for a factor of ten.",
             charts.latency_histogram(result.latency),
             _table(latency_rows(result.latency)),
         )
@@ -110,10 +141,7 @@ def _charts(result: Result) -> Iterable[str]:
 
 
 def _tables(result: Result) -> str:
-    parameters = [
-        (name.replace("_", " "), _value(value))
-        for name, value in document(result)["parameters"].items()
-    ]
+    parameters = parameter_rows(result.parameters)
     figures = _section("Figures", "", _table(figure_rows(result.figures)))
     return f'<div class="columns">{figures}{_section("Parameters", "", _table(parameters))}</div>'
 
@@ -124,19 +152,9 @@ def _section(title: str, text: str, *parts: str) -> str:
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:
-    cells = (
-        f"<tr><th scope=row>{escape(name)}</th><td>{escape(value)}</td></tr>"
-        for name, value in rows
-    )
+    cells = (f"<tr><th scope=row>{escape(name)}</th>{_cell(value)}</tr>" for name, value in rows)
     return f"<table>{''.join(cells)}</table>"
 
 
-def _value(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_value, value))
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "not given"}[value]
-    if isinstance(value, float):
-        return f"{value:,g}"
-    # A port of four digits is no amount.
-    return f"{value:,}" if isinstance(value, int) and value > 65_535 else str(value)
+def _cell(value: str) -> str:
+    return f"<td{' class=long' if len(value) > _LONG else ''}>{escape(value)}</td>"

@@ -6,8 +6,8 @@ Must never know which parameters there are. The values are read by functions of 
 
 import argparse
 import shlex
-from collections.abc import Callable, Mapping
-from typing import ClassVar, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
 
 from simulator.errors import ParameterError
 from simulator.workload import LETTERS
@@ -16,15 +16,31 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class Parser(argparse.ArgumentParser):
-    """Gives its errors as ParameterError, and names the variable beside the flag."""
-
-    variables: ClassVar[dict[str, str]] = {}
+    """Gives its errors as ParameterError."""
 
     def error(self, message: str) -> NoReturn:
         """Raises ParameterError instead of ending the process."""
-        for flag, variable in self.variables.items():
-            message = message.replace(f"argument {flag}:", f"{flag} [{variable}]:")
         raise ParameterError(f"{message.removeprefix('argument ')} (see --help)")
+
+
+class _Noted(argparse.Action):
+    """Stores the value, and in `flags` that it came from the command line."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.flags = [*getattr(namespace, "flags", ()), self.option_strings[0]]
+
+
+class _Variable(str):
+    """A value from the environment, until argparse has it read."""
+
+    __slots__ = ()
 
 
 class Declarations:
@@ -52,16 +68,42 @@ class Declarations:
         shown = text if default is None else f"{text} (default {default})"
         if variable:
             shown += f" [{variable}]"
-            default = self._environment.get(variable) or default
-            self._parser.variables[flag] = variable
+            value = self._environment.get(variable)
+            default = _Variable(value) if value else default
+            read = _naming(variable, flag, read)
         # argparse reads a default that is text as if it had been given: `read` checks all three.
         self._group.add_argument(
-            flag, type=read, default=default, metavar=unit, help=shown.replace("%", "%%")
+            flag,
+            type=read,
+            default=default,
+            metavar=unit,
+            help=shown.replace("%", "%%"),
+            action=_Noted,
         )
 
     def switch(self, flag: str, text: str) -> None:
         """A parameter that is either given or not."""
         self._group.add_argument(flag, action="store_true", help=text)
+
+
+def flags_of(given: argparse.Namespace) -> Sequence[str]:
+    """Those with a value that were on the command line; neither defaults nor variables."""
+    flags: Sequence[str] = getattr(given, "flags", ())
+    return flags
+
+
+def _naming(variable: str, flag: str, read: Callable[[str], object]) -> Callable[[str], object]:
+    """Reads the same; if a value of the variable makes no sense, the variable is named for it."""
+
+    def read_either(text: str) -> object:
+        try:
+            return read(text)
+        except argparse.ArgumentTypeError as error:
+            if isinstance(text, _Variable):
+                raise ParameterError(f"{variable}: {error} (the variable of {flag})") from None
+            raise
+
+    return read_either
 
 
 def integer(text: str) -> int:

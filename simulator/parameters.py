@@ -6,7 +6,7 @@ challenge's original simulator, with their names and meaning; an empty variable 
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from simulator import options as read
 from simulator.errors import ParameterError
@@ -14,6 +14,7 @@ from simulator.faults import Faults
 from simulator.options import LOG_LEVELS, Declarations, Parser, whole
 from simulator.workload import MAX_USERS, Workload
 
+_WHERE = ("--host", "--event-listener-port", "--client-listener-port")
 _MAX_PORT = 65535
 _MAX_SOURCES = 16
 _USERS_PER_CLIENT = 10
@@ -45,6 +46,8 @@ class Parameters:
     server_options: tuple[str, ...] = ()
     json: str | None = None
     report: str | None = None
+    # As they were given, for who wants to run it again; what they mean is above.
+    arguments: tuple[str, ...] = field(default=(), compare=False)
 
 
 _FLAG_WINS = "A name in brackets is an environment variable of the same meaning; the flag wins. "
@@ -54,7 +57,7 @@ _STATUSES = (
 )
 
 
-def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> Parameters:
+def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Parameters:
     """The parameters of a run from the command line and the environment.
 
     Raises ParameterError with one line for a value that makes no sense; `--help` exits.
@@ -71,7 +74,7 @@ def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> Paramet
     _declare_stream(declarations)
     _declare_run(declarations)
     given = parser.parse_args(argv)
-    return _checked(given, _workload(given))
+    return replace(_checked(given, _workload(given)), arguments=tuple(argv))
 
 
 def parse_record(
@@ -294,6 +297,7 @@ def _checked(given: argparse.Namespace, workload: Workload) -> Parameters:
             "--latency needs --rate: at full speed it would only measure how much is under way"
         )
     _check_faults(given, workload)
+    _check_server(given)
     return Parameters(
         workload=workload,
         host=given.host,
@@ -333,8 +337,17 @@ def _check_faults(given: argparse.Namespace, workload: Workload) -> None:
             "--latency goes with neither --gaps nor --sources: when an event could have been "
             "delivered is then not known"
         )
+
+
+def _check_server(given: argparse.Namespace) -> None:
     if given.server_options and not given.serve:
         raise ParameterError("--server-options needs --serve: they are for the server it starts")
+    # Variables may be set for other runs: only what was asked for in so many words is refused.
+    elsewhere = [flag for flag in read.flags_of(given) if flag in _WHERE]
+    if given.serve and elsewhere:
+        raise ParameterError(
+            f"--serve does not go with {elsewhere[0]}: it starts a server of its own, on free ports"
+        )
 
 
 def _server_options(given: argparse.Namespace, sources: int) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from simulator.connecting import Address, connect_client, connect_source
 from simulator.errors import ConnectError
 from simulator.marks import Marks
 from simulator.oracle import Expectation, Prepared
+from simulator.refusal import check_clients, check_sources
 from simulator.session import RETURN, STALL, Habit, Session
 from simulator.source import WRITE_BYTES, Source
 
@@ -67,6 +68,7 @@ class Play:
         self.clients: list[Client] = []
         self.sessions: list[Session] = []
         self.source_lost: str | None = None
+        self.source_cut_off: str | None = None
         self.received = 0
         self.sent_events = 0
         self.seconds = 0.0
@@ -86,7 +88,10 @@ class Play:
     def run(
         self, users: Sequence[int], connections: Sequence[socket.socket], prepared: Prepared
     ) -> None:
-        """Sends all, receives all, and stays for the linger time; how it went is in the fields."""
+        """Sends all, receives all, and stays for the linger time; how it went is in the fields.
+
+        Raises ConnectError or RefusedError if the server lets nobody in.
+        """
         for user, connection, expected in zip(
             users, connections, prepared.expectations, strict=True
         ):
@@ -95,6 +100,7 @@ class Play:
         self._open = len(everybody)
         self._waiting = {client for client in everybody if not client.finished}
         self._wait_for_handshakes(connections)
+        check_clients(connections, self._address)
         with ExitStack() as stack:
             self._selector = stack.enter_context(selectors.DefaultSelector())
             self._lazy = stack.enter_context(selectors.DefaultSelector())
@@ -116,7 +122,10 @@ class Play:
             for client in everybody:
                 self._selector_of(client).register(client.connection, selectors.EVENT_READ, client)
             self._exchange()
+            cuts = [source.cut_off for source in self._sources]
+            check_sources(cuts, self.received, self._address)
             self.source_lost = next((s.lost for s in self._sources if s.lost), None)
+            self.source_cut_off = next(filter(None, cuts), None)
             self.behind = max(source.behind for source in self._sources)
             self._linger()
 
@@ -278,5 +287,5 @@ class Play:
 
     def _patience(self) -> float:
         timeout = self._timing.timeout
-        lost = any(source.lost for source in self._sources)
-        return min(timeout, LOST_SOURCE_PATIENCE) if lost else timeout
+        cut_off = any(source.cut_off for source in self._sources)
+        return min(timeout, LOST_SOURCE_PATIENCE) if cut_off else timeout

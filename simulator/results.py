@@ -4,6 +4,7 @@ Must never know how any of it is shown.
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from simulator.diagnosis import Fault
 from simulator.parameters import Parameters
@@ -36,7 +37,8 @@ class Figures:
     bytes: int
     seconds: float
     prepared_in: float
-    usage: Usage | None
+    usage: Usage | None  # of the server's whole life
+    cpu_seconds: float | None = None  # of the server, in the play alone
 
     @property
     def events_per_second(self) -> float:
@@ -76,3 +78,4 @@ class Result:
     latency: Latency | None
     delivered: list[tuple[int, int]]  # user and deliveries, in the order of connecting
     timeline: list[Sample]
+    started: datetime  # UTC

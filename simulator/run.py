@@ -1,9 +1,11 @@
 """Owns the course of a run: connect, prepare, play, judge, measure."""
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 
 from simulator.connecting import Address, connect_clients
 from simulator.diagnosis import diagnose
@@ -35,14 +37,15 @@ def run(
 
     What is `prepared` already, for the same workload, is not prepared again.
     """
+    started = datetime.now(UTC)
     workload = parameters.workload
     server: ServerProcess | None = None
     with ExitStack() as stack:
-        address = Address(parameters.host, parameters.source_port, parameters.client_port)
         if parameters.serve:
             command = [*server_command, *parameters.server_options]
             server = stack.enter_context(ServerProcess(command))
-            address = Address("127.0.0.1", server.source_port, server.client_port)
+            parameters = _served_by(server, parameters)
+        address = Address(parameters.host, parameters.source_port, parameters.client_port)
         conduct = _conduct(parameters)
         stalling = {user for user, habit in conduct.habits.items() if habit.kind == STALL}
         # Connected before the stream is prepared: that no server is there shows at once.
@@ -59,10 +62,11 @@ def run(
     return Result(
         parameters,
         _judge(parameters, play),
-        _figures(play, prepared_in, server.usage if server else None),
+        _figures(play, prepared_in, server.usage if server else None, timeline.cpu_seconds),
         _latency(workload, prepared.feeds[0], play) if parameters.latency else None,
         _delivered(parameters.workload, play),
         timeline.samples,
+        started,
     )
 
 
@@ -75,6 +79,16 @@ def sample(users: Sequence[int], size: int) -> frozenset[int]:
     """At most so many of the users, spread evenly over the order of connecting."""
     size = min(size, len(users))
     return frozenset(users[place * len(users) // size] for place in range(size))
+
+
+def _served_by(server: ServerProcess, parameters: Parameters) -> Parameters:
+    """With where that server is: the ports are free ones."""
+    return dataclasses.replace(
+        parameters,
+        host="127.0.0.1",
+        source_port=server.source_port,
+        client_port=server.client_port,
+    )
 
 
 def _timing(parameters: Parameters) -> Timing:
@@ -121,7 +135,9 @@ def _judge(parameters: Parameters, play: Play) -> Verdict:
         log.info("looking for the first fault of each client that failed")
         failing = [failures[user] for user in workload.connected if user in failures]
         faults = diagnose(workload, failing[:SHOWN_FAULTS])
-    return Verdict(len(failures), faults, play.source_lost)
+    # Where all was received, the server closed when it had read all.
+    lost = play.source_lost or (play.source_cut_off if failures else None)
+    return Verdict(len(failures), faults, lost)
 
 
 def _delivered(workload: Workload, play: Play) -> list[tuple[int, int]]:
@@ -132,9 +148,18 @@ def _delivered(workload: Workload, play: Play) -> list[tuple[int, int]]:
     return list(delivered.items())
 
 
-def _figures(play: Play, prepared_in: float, usage: Usage | None) -> Figures:
-    deliveries = sum(client.delivered for client in play.everybody)
-    return Figures(play.sent_events, deliveries, play.received, play.seconds, prepared_in, usage)
+def _figures(
+    play: Play, prepared_in: float, usage: Usage | None, cpu_seconds: float | None
+) -> Figures:
+    return Figures(
+        events=play.sent_events,
+        deliveries=sum(client.delivered for client in play.everybody),
+        bytes=play.received,
+        seconds=play.seconds,
+        prepared_in=prepared_in,
+        usage=usage,
+        cpu_seconds=cpu_seconds,
+    )
 
 
 def _latency(workload: Workload, chunks: Sequence[Chunk], play: Play) -> Latency | None:

@@ -5,6 +5,7 @@ piece of at most two milliseconds' events has a time at which it is due.
 """
 
 import logging
+import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,8 @@ class Source:
         self._cut = cut
         self._marks = marks
         self._left = False
+        self._closed = False  # by the server
+        self._cut_off: str | None = None
         self._rate = rate
         self._log_lines = lines
         self._pieces = iter(chunks) if rate is None else _split(chunks, rate)
@@ -51,6 +54,17 @@ class Source:
     def done(self) -> bool:
         """Nothing more can be sent, or need be."""
         return self.lost is not None or self.sent_bytes == self.total_bytes
+
+    @property
+    def cut_off(self) -> str | None:
+        """The words for it if the server closed without having read all, as far as is known.
+
+        What was sent is not yet read: that the server closed on it may only show some time after.
+        """
+        if self._closed and not self._left and self.lost is None and self._cut_off is None:
+            number = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._cut_off = self._words(os.strerror(number)) if number else None
+        return self.lost or self._cut_off
 
     @property
     def sent_events(self) -> int:
@@ -122,14 +136,20 @@ class Source:
         return False
 
     def _lose(self, reason: str | None) -> None:
-        if self.done:
-            return
+        self._closed = True
+        words = self._words(reason)
+        log.debug("%s", words)
+        if not self.done:
+            self.lost = words
+        elif reason and not self._left:
+            self._cut_off = words
+
+    def _words(self, reason: str | None) -> str:
         why = f" ({reason})" if reason else ""
-        self.lost = (
+        return (
             f"the server closed the source's connection after "
             f"{self.sent_bytes:,} of {self.total_bytes:,} bytes{why}"
         )
-        log.debug("%s", self.lost)
 
 
 def _split(chunks: Sequence[Chunk], rate: float) -> Iterator[Chunk]:

@@ -56,6 +56,12 @@ class Timeline:
             del self.samples[1::2]
             self._interval *= 2
 
+    @property
+    def cpu_seconds(self) -> float | None:
+        """What the server took from the first sample to the last, if it was seen."""
+        seen = [sample.cpu_seconds for sample in self.samples if sample.cpu_seconds is not None]
+        return seen[-1] - seen[0] if len(seen) > 1 else None
+
     def _server(self) -> tuple[float | None, int | None]:
         if self._process is None:
             return None, None

@@ -36,6 +36,7 @@ class Server:
         *,
         last: int | None = None,
         source_bytes: int | None = None,
+        chunk: int = 65536,
         reset: bool = False,
         close_at_handshake: bool = False,
         stay: bool = False,
@@ -45,6 +46,7 @@ class Server:
         self._tamper = tamper
         self._last = last  # after this event everybody is disconnected; None: all may stay
         self._source_bytes = source_bytes  # after so many the source's connection is closed
+        self._chunk = chunk  # bytes read from the source at a time, at most
         self._reset = reset  # close with RST instead of FIN
         self._close_at_handshake = close_at_handshake
         # The clients stay connected until the simulator goes, whatever became of the source.
@@ -55,6 +57,7 @@ class Server:
         self.source_port: int = self._source_listener.getsockname()[1]
         self.client_port: int = self._client_listener.getsockname()[1]
         self.sessions: dict[int, socket.socket] = {}
+        self.handshakes_done = threading.Event()
         self._nth: Counter[int] = Counter()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -85,6 +88,7 @@ class Server:
         with contextlib.suppress(OSError), self._source_listener, self._client_listener:
             for _ in range(self._clients):
                 self._accept_client()
+            self.handshakes_done.set()
             if self._doors_closed:
                 self._client_listener.close()
             source, _ = self._source_listener.accept()
@@ -117,7 +121,7 @@ class Server:
         taken = 0
         rest = b""
         while self._source_bytes is None or taken < self._source_bytes:
-            data = source.recv(65536)
+            data = source.recv(self._chunk)
             taken += len(data)
             if not data:
                 return

@@ -10,7 +10,7 @@ from test_server_process import command
 
 import simulator
 from simulator import bench
-from simulator.bench_output import markdown, picture
+from simulator.bench_output import markdown
 from simulator.parameters import parse
 
 SMALL = {
@@ -72,11 +72,17 @@ def test_what_failed_is_marked_and_what_is_not_there_left_out() -> None:
     entry = data["workloads"]["W1"]
     entry["passed"] = False
     entry["runs"][0]["latency_p50"] = entry["median"]["latency_p50"] = None
-    *_, row = markdown(data, {"workloads": {}})
+    *_, row = markdown(data, None)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[0] == "W1 all **FAILED**"
     assert cells[2] == "100"
     assert cells[6] == ""
+
+
+def test_a_workload_that_was_not_measured_before_is_marked() -> None:
+    data = results(100)
+    assert "W1 all (new) |" in markdown(data, {"workloads": {}})[2]
+    assert "(new)" not in markdown(data, None)[2]
 
 
 def test_every_workload_can_be_played() -> None:
@@ -158,22 +164,3 @@ def test_the_documented_workloads_are_those_there_are() -> None:
         f"| {name} | `{workload.flags}` | {workload.stresses} |"
         for name, workload in bench.WORKLOADS.items()
     ]
-
-
-def test_a_picture_of_figures_that_are_far_apart(tmp_path: Path) -> None:
-    data = results(1_000_000)
-    slow = data["workloads"]["W6"] = json.loads(json.dumps(data["workloads"]["W1"]))
-    for figures_there in (slow["median"], *slow["runs"]):
-        figures_there["events_per_second"] = 9_000
-        figures_there["latency_p99"] = None
-    for entry in data["workloads"].values():
-        for figures_there in (entry["median"], *entry["runs"]):
-            figures_there["latency_p50"] = None
-    sizes = []
-    for before in (None, data):
-        path = tmp_path / "picture.png"
-        picture(data, before, str(path), "png")
-        sizes.append(path.stat().st_size)
-    assert sizes[1] > sizes[0] > 10_000
-    with pytest.raises(OSError, match="No such file"):
-        picture(data, None, str(tmp_path / "nowhere" / "picture.png"), "png")

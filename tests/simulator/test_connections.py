@@ -2,10 +2,12 @@
 
 import logging
 import resource
+import select
 import socket
 from collections.abc import Iterator
 
 import pytest
+from servers import PATIENCE
 
 from simulator.client import Client
 from simulator.connecting import Address, connect_clients
@@ -130,6 +132,65 @@ def test_the_source_notices_that_it_was_closed(pair: Pair, by: str) -> None:
     assert source.lost.startswith("the server closed the source's connection after 0 of 4 bytes")
     assert source.done
     assert not source.read()
+
+
+@pytest.fixture
+def tcp_pair() -> Iterator[Pair]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    ours.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def closed(pair: Pair) -> Source:
+    """Everything was sent, some of it before the other end closes, some after."""
+    ours, theirs = pair
+    source = Source(ours, [Chunk(b"1|B\n", 1), Chunk(b"2|B\n", 1)], rate=None)
+    source.write()
+    assert theirs.recv(4) == b"1|B\n"
+    theirs.close()
+    source.write()
+    return source
+
+
+def wait_for_the_end(source: Source) -> None:
+    select.select([source.connection], [], [], PATIENCE)
+    assert not source.read()
+
+
+def test_the_source_notices_that_not_all_was_read(tcp_pair: Pair) -> None:
+    source = closed(tcp_pair)
+    assert source.done
+    wait_for_the_end(source)
+    assert source.cut_off is not None
+    assert source.cut_off.startswith(
+        "the server closed the source's connection after 8 of 8 bytes ("
+    )
+    assert source.cut_off is not None  # though the kernel tells it once
+    assert source.lost is None
+
+
+def test_a_source_of_which_all_was_read_is_not_cut_off(tcp_pair: Pair) -> None:
+    ours, theirs = tcp_pair
+    source = Source(ours, [Chunk(b"1|B\n", 1)], rate=None)
+    source.write()
+    assert theirs.recv(4) == b"1|B\n"
+    assert source.cut_off is None
+    theirs.close()
+    wait_for_the_end(source)
+    assert source.cut_off is None
+
+
+def test_a_source_that_left_is_not_cut_off(tcp_pair: Pair) -> None:
+    source = Source(tcp_pair[0], [Chunk(b"1|B\n", 1)], rate=None)
+    source.write()
+    source.leave()
+    select.select([tcp_pair[1]], [], [], PATIENCE)
+    tcp_pair[1].close()  # with bytes unread
+    wait_for_the_end(source)
+    assert source.cut_off is None
 
 
 def test_the_source_logs_its_lines(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:

@@ -105,4 +105,6 @@ def test_a_package_that_is_missing_is_known_before_the_run(
 ) -> None:
     monkeypatch.setattr(errors, "find_spec", lambda _: None)
     assert simulator.main(arguments) == 2
-    assert f"simulator: {what}: pip install" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"simulator: {what}: pip install 'follower-maze[measuring]', or ")
+    assert "requirements.txt" in line

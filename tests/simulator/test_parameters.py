@@ -57,10 +57,11 @@ def test_all_variables_and_all_flags_mean_the_same() -> None:
 
 
 def test_our_own_flags() -> None:
-    flags = "--host ::1 --mix 1,2,0,.5,3 --rate 2.5 --crlf --settle 0 --linger 7 --serve"
+    flags = "--host ::1 --mix 1,2,0,.5,3 --rate 2.5 --crlf --settle 0 --linger 7"
     given = parse(flags.split(), {})
     assert (given.host, given.rate, given.settle, given.linger) == ("::1", 2.5, 0.0, 0.007)
-    assert given.serve
+    assert not given.serve
+    assert parse(["--serve"], {}).serve
     assert (given.workload.mix, given.workload.crlf) == ((1, 2, 0, 0.5, 3), True)
 
 
@@ -83,7 +84,7 @@ def test_warn_is_warning() -> None:
 @pytest.mark.parametrize(
     ("flags", "part"),
     [
-        ("--total-events x", "--total-events [totalEvents]: 'x' is not a whole number"),
+        ("--total-events x", "--total-events: 'x' is not a whole number (see --help)"),
         ("--total-events 0", "0 is not at least 1"),
         ("--event-listener-port 65536", "65536 is not from 1 to 65535"),
         ("--number-of-users 4294967296", "is not from 1 to 4294967295"),
@@ -109,8 +110,24 @@ def test_what_makes_no_sense_is_one_clear_line(flags: str, part: str) -> None:
 
 
 def test_a_wrong_variable_is_named() -> None:
-    with pytest.raises(ParameterError, match=r"--random-seed \[randomSeed\]: 'many' is not"):
+    with pytest.raises(ParameterError, match=r"^randomSeed: 'many' is not a whole number \(the"):
         parse([], {"randomSeed": "many"})
+    with pytest.raises(ParameterError, match=r"^eventListenerPort: 0 is not from 1 to 65535 \("):
+        parse(["--total-events", "5"], {"eventListenerPort": "0"})
+    with pytest.raises(ParameterError, match=r"^--random-seed: 'few' is not"):
+        parse(["--random-seed", "few"], {"randomSeed": "many"})
+
+
+@pytest.mark.parametrize(
+    "flag", ["--host", "--event-listener-port", "--client-listener-port", "--event-listener"]
+)
+def test_a_server_of_our_own_is_not_elsewhere(flag: str) -> None:
+    with pytest.raises(ParameterError, match=r"--serve does not go with --\w+(-listener-port)?: "):
+        parse([flag, "9090", "--serve"], {})
+
+
+def test_variables_of_other_runs_do_not_keep_it_from_starting() -> None:
+    assert parse(["--serve"], {"eventListenerPort": "9090"}).serve
 
 
 def test_help_names_every_variable(capsys: pytest.CaptureFixture[str]) -> None:

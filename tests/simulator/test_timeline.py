@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from simulator.timeline import FIRST_INTERVAL, MAX_SAMPLES, Timeline
 
 
@@ -34,6 +36,15 @@ def test_a_long_run_has_no_more_samples_than_a_short_one() -> None:
     seconds = [sample.seconds for sample in timeline.samples]
     assert seconds == sorted(seconds)
     assert seconds[0] == 0.0
+
+
+def test_what_the_server_took_is_that_of_the_play_alone(tmp_path: Path) -> None:
+    timeline = Timeline(7, tmp_path)
+    assert timeline.cpu_seconds is None
+    for seconds, ticks in enumerate((300, 350, 420)):
+        process(tmp_path, (ticks, 0), 512)
+        timeline.take(float(seconds), 0, 0)
+    assert timeline.cpu_seconds == pytest.approx(120 / os.sysconf("SC_CLK_TCK"))
 
 
 def test_the_server_is_seen(tmp_path: Path) -> None:

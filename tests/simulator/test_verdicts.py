@@ -1,5 +1,6 @@
 """The verdict on servers: one that is correct, and one for each way of being wrong."""
 
+import re
 from functools import lru_cache
 
 import pytest
@@ -168,9 +169,9 @@ def test_a_client_closed_early(arguments: Arguments, nth: int, reset: bool) -> N
     assert fault.fate == f"connection closed by the server after {sent:,} bytes"
 
 
-def test_clients_closed_at_the_handshake() -> None:
+def test_clients_closed_at_their_first_event() -> None:
     case = Case(NEAR, 1)
-    verdict, output = judged(Server(case.clients, close_at_handshake=True), NEAR)
+    verdict, output = judged(Server(case.clients, lambda *_: None), NEAR)
     assert verdict.status == 1
     assert [fault.user for fault in verdict.faults] == list(case.streams)
     for fault, lines in zip(verdict.faults, case.streams.values(), strict=True):
@@ -225,20 +226,6 @@ def test_much_garbage_is_not_kept() -> None:
     assert (fault.kind, fault.received) == (ALTERED, junk)
 
 
-@pytest.mark.parametrize("reset", [False, True])
-def test_a_refused_source(reset: bool) -> None:
-    case = Case(NEAR, 1)
-    server = Server(case.clients, source_bytes=0, reset=reset)
-    # Paced, so that the connection is closed before all is in the kernel's buffers.
-    verdict, output = judged(server, (*NEAR, "--rate", 100, "--timeout", 200))
-    assert verdict.status == 1
-    assert verdict.source_lost is not None
-    assert verdict.source_lost.startswith("the server closed the source's connection after")
-    assert verdict.source_lost in output
-    for fault, lines in zip(verdict.faults, case.streams.values(), strict=True):
-        assert facts(fault) == (MISSING, 1, lines[0], None)
-
-
 def test_a_source_closed_in_the_middle() -> None:
     case = Case(FAR, 1)
     verdict, _ = judged(Server(2, source_bytes=70_000), (*FAR, "--rate", 20_000, "--timeout", 200))
@@ -249,6 +236,24 @@ def test_a_source_closed_in_the_middle() -> None:
         lines = case.streams[fault.user]
         assert facts(fault) == (MISSING, fault.position, lines[fault.position - 1], None)
         assert fault.position > 1000
+
+
+def test_a_source_closed_when_all_was_in_the_kernel() -> None:
+    arguments = (
+        *("--total-events", 20, "--concurrency-level", 4, "--number-of-users", 8),
+        *("--mix", "0,0,1,0,0", "--max-event-source-batch-size", 1),
+    )
+    # Closed with bytes unread, and after some events for each client.
+    server = Server(4, source_bytes=60, chunk=60)
+    verdict, output = judged(server, (*arguments, "--timeout", 60_000))
+    assert (verdict.status, verdict.failing) == (1, 4)
+    assert verdict.source_lost is not None
+    assert re.fullmatch(
+        r"the server closed the source's connection after ([\d,]+) of \1 bytes \(.+\)",
+        verdict.source_lost,
+    )
+    assert output.count(verdict.source_lost) == 1
+    assert all(fault.position > 1 for fault in verdict.faults)
 
 
 def test_only_ten_clients_are_listed() -> None:
