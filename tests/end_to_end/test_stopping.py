@@ -58,9 +58,12 @@ def test_drain_leaves_what_is_behind_a_gap(maze: Maze) -> None:
     assert maze.rejects() == {}
 
 
-def test_drain_ends_handshakes_and_sources(maze: Maze) -> None:
+def test_drain_ends_handshakes_and_sources(start: Callable[..., Maze]) -> None:
+    # Nothing but the drain ends the handshake of who says nothing.
+    maze = start(handshake_timeout=3600)
     stranger, source = maze.stranger(), maze.source()
     maze.await_sources(1)
+    until(lambda: maze.server.clients._handshakes, "the stranger's handshake to begin")
     maze.server.drain()
     stranger.expect_closed()
     source.expect_closed()
@@ -98,17 +101,29 @@ def test_client_that_does_not_read_costs_others_nothing_of_a_drain_but_time(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink_buffers(monkeypatch)
-    maze = start(client_buffer=32 * 1024, reorder_limit=20_000, drain_timeout=4.0)
+    maze = start(client_buffer=32 * 1024, reorder_limit=20_000, drain_timeout=4)
     maze.client(1, small_buffers=True)
     fast = maze.client(2).read_in_background()
     # Far more than may wait for one client: it is full again and again, and reads all the time.
+    # And more than the kernel may yet take for the first client: of its buffers the last part
+    # is filled by timers, so a client that seems full may get on without reading.
     lines = [b"%0100d|B\n" % number for number in range(1, 100_001)]
     maze.source(small_buffers=True).send_in_background(joined(lines))
     until(lambda: maze.session(1).queued_bytes > 32 * 1024, "the first client to be full")
     until(lambda: maze.server.router.reorder.ready >= 19_000, "events to pile up")
+    given_up: list[float] = []
+    close_slow = Session.close_slow
+
+    def spy(session: Session) -> None:
+        given_up.append(time.monotonic() - begin)
+        close_slow(session)
+
+    monkeypatch.setattr(Session, "close_slow", spy)
     begin = time.monotonic()
     maze.server.drain()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 4.5
+    # Half of the timeout is for the client; a busy machine may be late by almost another half.
+    assert 2 <= given_up[0] < 3.9
     assert fast.all() == joined(lines[: maze.server.router.reorder.missing_sequence - 1])
     assert dict(maze.server.clients.sessions_closed) == {"finished": 1, "stopped": 1}
     assert not maze.sessions

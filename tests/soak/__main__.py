@@ -1,7 +1,7 @@
 """Soak a server: ``PYTHONPATH=tests python -m soak --time 10m``; status 1 if anything is wrong.
 
-What it leaves is in the folder ``.soak``: ``soak.svg``, the samples, the server's log, and
-``round.txt``, what the source of the last round sends.
+What it leaves is in the folder ``.soak``: ``soak.svg``, the samples, when sessions began and
+ended, the server's log, and ``round.txt``, what the source of the last round sends.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Soak:
         self._seconds = seconds
         self._seed = seed
         self._samples_file = folder / "samples.jsonl"
-        self._samples_file.unlink(missing_ok=True)
+        self._sessions_file = folder / "sessions.txt"
+        for file in (self._samples_file, self._sessions_file):
+            file.unlink(missing_ok=True)
 
     def run(self) -> None:
         """Play rounds for so long; AssertionError says what is wrong."""
@@ -54,7 +56,8 @@ class Soak:
         with Child(*SERVER, program=program) as child:
             try:
                 child.ready()
-                rounds = Rounds(child.source_address, child.client_address, self._seed, self.counts)
+                addresses = child.source_address, child.client_address
+                rounds = Rounds(*addresses, self._sessions_file, self._seed, self.counts)
                 self._play(rounds)
                 child.signal(signal.SIGTERM)
                 assert child.status() == 0, f"the exit status is {child.status()}"

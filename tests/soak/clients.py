@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import gevent
-from end_to_end.peers import Address, Client
+from end_to_end.peers import Address, Client, until
 from faults.peers import NarrowClient
 
 from .stream import USERS, Stream
+
+SURELY_FULL_BYTES = 200_000
+"""more than the server and both kernels hold for a client that does not read"""
 
 
 class Checked:
@@ -64,22 +68,39 @@ class Checked:
 
 
 class Visitors:
-    """Clients that come, stay for a while and leave in every way there is."""
+    """Clients that come, stay for a while and leave in every way there is.
 
-    def __init__(self, address: Address, pick: random.Random, stream: Stream) -> None:
+    ``sessions`` is the file in which the server tells when sessions begin and end.
+    """
+
+    def __init__(
+        self, address: Address, sessions: Path, pick: random.Random, stream: Stream
+    ) -> None:
         self.arrived = 0
         self.lines = 0
         self._address = address
+        self._sessions = sessions
+        self._sessions_at = sessions.stat().st_size  # what is before is of other rounds
+        self._sent_bytes = 0
+        self._outside = 0
         self._pick = pick
         self._stream = stream
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 
-    def send_in(self) -> None:
-        """One more comes."""
+    def send_in(self, sent_bytes: int) -> None:
+        """One more comes, when so much of the stream is sent.
+
+        Returns once they are in, if they count on what is sent next: who came behind the
+        last line would wait for it in vain.
+        """
+        self._sent_bytes = sent_bytes
         habits: list[Callable[[], None]] = [self._leave, self._reset, self._half_close]
         habits += [self._stay, self._stall, self._say_nothing, self._say_nonsense, self._talk]
         self.arrived += 1
-        self._greenlets.append(gevent.spawn(self._pick.choice(habits)))
+        habit = self._pick.choice(habits)
+        self._outside = int(habit in (self._stay, self._stall))
+        self._greenlets.append(gevent.spawn(habit))
+        until(lambda: not self._outside or self._greenlets[-1].ready(), "a visitor to be let in")
 
     def all_gone(self, seconds: float) -> None:
         """Wait until the last has left; raises what any of them found wrong."""
@@ -95,9 +116,22 @@ class Visitors:
         visitor.begin(self._stream, None)
         return visitor
 
+    def _come_in(self, visitor: Checked) -> None:
+        """Wait for the session to begin."""
+        until(lambda: self._was_told(visitor, "begins"), f"user {visitor.user}'s session to begin")
+        self._outside = 0
+
+    def _was_told(self, visitor: Checked, what: str) -> bool:
+        """Whether the server has told this of the visitor's session."""
+        port = visitor.client.sock.getsockname()[1]
+        with self._sessions.open() as file:
+            file.seek(self._sessions_at)
+            return f"{port} {what}\n" in file.readlines()
+
     def _read_for_a_while(self, visitor: Checked) -> None:
         with gevent.Timeout(self._pick.uniform(0.0, 1.5), False):  # type: ignore[arg-type]
             visitor.read_on()
+        assert not visitor.ended, f"user {visitor.user} was disconnected"
         self.lines += visitor.lines
 
     def _leave(self) -> None:
@@ -120,6 +154,7 @@ class Visitors:
     def _stay(self) -> None:
         """Stay until the round's last line."""
         visitor = self._enter()
+        self._come_in(visitor)
         while not visitor.has_all():
             assert visitor.read(), f"user {visitor.user} was disconnected"
         self.lines += visitor.lines
@@ -128,9 +163,14 @@ class Visitors:
     def _stall(self) -> None:
         """Read a little, then nothing until the server has had enough, or all is over."""
         visitor = self._enter(narrow=True)
+        self._come_in(visitor)
+        wide_bytes = self._stream.wide_bytes if self._sent_bytes <= self._stream.wide_at else 0
         with gevent.Timeout(1.0, False):  # type: ignore[arg-type]
             visitor.read(500)
-        gevent.sleep(3.0)
+        if wide_bytes > SURELY_FULL_BYTES:
+            until(lambda: self._was_told(visitor, "stalled"), "who does not read to be cut off")
+        else:
+            gevent.sleep(3.0)
         with gevent.Timeout(0.5, False):  # type: ignore[arg-type]
             visitor.read_on()
         self.lines += visitor.lines

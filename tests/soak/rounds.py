@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 
 import gevent
 from end_to_end.peers import Address, Client, Source, until
@@ -25,7 +26,10 @@ CHUNK_BYTES = 4_000
 class Rounds:
     """Plays rounds against a server; everything but time follows from the seed."""
 
-    def __init__(self, source: Address, clients: Address, seed: int, counts: Counter[str]) -> None:
+    def __init__(
+        self, source: Address, clients: Address, sessions: Path, seed: int, counts: Counter[str]
+    ) -> None:
+        self._sessions = sessions
         self._counts = counts
         self._source_address = source
         self._client_address = clients
@@ -45,7 +49,7 @@ class Rounds:
         """One round. AssertionError says what went wrong."""
         for client in self._staying:
             client.begin(stream, 0)
-        visitors = Visitors(self._client_address, self._pick, stream)
+        visitors = Visitors(self._client_address, self._sessions, self._pick, stream)
         source = Source(self._source_address)
         self._send(source, stream, visitors)
         if self._ending == "reset":
@@ -77,7 +81,7 @@ class Rounds:
         arrivals = Counter(self._pick.choices(chunks, k=VISITORS))
         for start in chunks:
             for _ in range(arrivals[start]):
-                visitors.send_in()
+                visitors.send_in(start)
             if self._pick.random() < 0.02:
                 self._intrude()
             source.send(stream.sent[start : start + CHUNK_BYTES])

@@ -1,7 +1,8 @@
 """The server of the soak: the one there is, which also writes down what it holds.
 
 ``python -m soak.server FILE [the server's arguments]`` appends a line of JSON to the file
-five times a second.
+five times a second. To ``sessions.txt`` beside it goes a line whenever a session begins or
+ends: the client's port, and ``begins`` or the reason.
 """
 
 import gc
@@ -16,19 +17,36 @@ from greenlet import greenlet
 
 from maze import serve
 from maze.server import MazeServer
+from maze.session import CloseReason, Session
 
 PERIOD = 0.2
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class SampledServer(MazeServer):
-    """A server with a greenlet beside it that counts."""
+    """A server with a greenlet beside it that counts, and that tells of its sessions."""
 
     file = Path()
 
     def start(self) -> None:
         super().start()
         gevent.spawn(self._sample)
+        self._tell_of_sessions()
+
+    def _tell_of_sessions(self) -> None:
+        sessions = self.file.with_name("sessions.txt").open("a")
+        enter, leave = self.clients.enter, self.clients.leave
+
+        def tell_and_enter(session: Session) -> None:
+            enter(session)
+            # What follows does not wait: whatever is routed after this, the session gets.
+            print(session.peer.rpartition(":")[2], "begins", file=sessions, flush=True)
+
+        def tell_and_leave(session: Session, reason: CloseReason) -> None:
+            leave(session, reason)
+            print(session.peer.rpartition(":")[2], reason.value, file=sessions, flush=True)
+
+        vars(self.clients).update(enter=tell_and_enter, leave=tell_and_leave)
 
     def _sample(self) -> None:
         begin = time.monotonic()

@@ -46,6 +46,9 @@ class Stream:
         self.sent = b"".join(self._disorder([self._line(number) for number in numbers]))
         self.sent += self.marker
         self.expected = self._by_the_model()
+        self.wide_at = self.sent.find(b"%0*d" % (WIDE_BYTES // 2, 0))
+        """where in ``sent`` the wide lines begin"""
+        self.wide_bytes = WIDE_BYTES * len(set(numbers) & set(self._wide))
 
     def _line(self, number: int) -> bytes:
         pick = self._pick
