@@ -28,6 +28,7 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef enum:
     SEND_BYTES = 48 * 1024  # as in outbox
     MOST_PARTS = 512
+    PAYLOAD_BYTES = 240
     BLOCKED = -1
     FAILED = -(1 << 30)  # an exception is raised; no error has such a number
 
@@ -42,6 +43,7 @@ cdef class Outbox(Recipient):
     """The queue of one recipient, and the payloads that were sent in part; see ``outbox.Outbox``."""
 
     cdef readonly Py_ssize_t queued_bytes
+    cdef readonly Py_ssize_t held_bytes
     cdef readonly Py_ssize_t pushed_bytes
     cdef readonly Py_ssize_t sent_bytes
     cdef public bint writing
@@ -65,8 +67,9 @@ cdef class Outbox(Recipient):
     def push(self, Payload payload not None):
         """Queue a payload."""
         self.queued_bytes += payload.size
+        self.held_bytes += payload.size + PAYLOAD_BYTES
         self.pushed_bytes += payload.size
-        self.held.bytes += payload.hold()
+        self.held.bytes += payload.hold() + PAYLOAD_BYTES
         self.queue.put(payload)
 
     def flush(self):
@@ -211,7 +214,8 @@ cdef class Outbox(Recipient):
 
     cdef int release(self, Payload payload) except -1:
         self.queued_bytes -= payload.size
-        self.held.bytes -= payload.release()
+        self.held_bytes -= payload.size + PAYLOAD_BYTES
+        self.held.bytes -= payload.release() + PAYLOAD_BYTES
         return 0
 
     cdef int release_in_hand(self) except -1:

@@ -20,6 +20,10 @@ MOST_PARTS = 512
 """in one vectored send; the system takes 1024 (IOV_MAX)"""
 
 
+PAYLOAD_BYTES = 240
+"""what a queued payload takes beside its bytes, measured; of thin traffic it is the larger part"""
+
+
 class Queue(Protocol):
     """What is needed of a queue of gevent's."""
 
@@ -46,8 +50,9 @@ class Outbox(Recipient):
     """The queue of one recipient, and the payloads that were sent in part.
 
     ``descriptor`` is that of the client's socket, which does not block.
-    ``queued_bytes`` is what waits for this client, ``pushed_bytes`` all that ever
-    came for it, ``sent_bytes`` what of that the kernel has taken. While ``writing``
+    ``queued_bytes`` is what waits for this client, ``held_bytes`` the memory that
+    takes, were it not shared, ``pushed_bytes`` all that ever came for it,
+    ``sent_bytes`` what of that the kernel has taken. While ``writing``
     is true, its owner sends, and ``flush`` does nothing. While ``sealed`` is true,
     ``send_sealed`` sends.
     """
@@ -58,6 +63,7 @@ class Outbox(Recipient):
         "_in_hand",
         "_parts",
         "_queue",
+        "held_bytes",
         "pushed_bytes",
         "queued_bytes",
         "sealed",
@@ -68,6 +74,7 @@ class Outbox(Recipient):
     def __init__(self, user: int, descriptor: int, queue: Queue, held: Held) -> None:
         super().__init__(user)
         self.queued_bytes = 0
+        self.held_bytes = 0
         self.pushed_bytes = 0
         self.sent_bytes = 0
         self.writing = False
@@ -81,8 +88,9 @@ class Outbox(Recipient):
     def push(self, payload: Payload) -> None:
         """Queue a payload."""
         self.queued_bytes += payload.size
+        self.held_bytes += payload.size + PAYLOAD_BYTES
         self.pushed_bytes += payload.size
-        self._held.bytes += payload.hold()
+        self._held.bytes += payload.hold() + PAYLOAD_BYTES
         self._queue.put(payload)
 
     def flush(self) -> None:
@@ -159,7 +167,8 @@ class Outbox(Recipient):
 
     def _release(self, payload: Payload) -> None:
         self.queued_bytes -= payload.size
-        self._held.bytes -= payload.release()
+        self.held_bytes -= payload.size + PAYLOAD_BYTES
+        self._held.bytes -= payload.release() + PAYLOAD_BYTES
 
     def _release_in_hand(self) -> None:
         for payload in self._in_hand:

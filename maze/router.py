@@ -175,7 +175,7 @@ class Router:
 
     def has_room(self, session: Session) -> None:
         """The session has sent something, or ended."""
-        if session in self._full and session.queued_bytes <= self._settings.client_buffer:
+        if session in self._full and session.held_bytes <= self._settings.client_buffer:
             del self._full[session]
         if self._waits_for_room and not self._lacks_room():
             self._room.set()
@@ -275,7 +275,7 @@ class Router:
 
     def _close_fullest(self) -> None:
         """Disconnect those for whom most waits, until the sum is within its bound."""
-        fullest_first = sorted(self._sessions, key=attrgetter("queued_bytes"), reverse=True)
+        fullest_first = sorted(self._sessions, key=attrgetter("held_bytes"), reverse=True)
         for session in fullest_first:
             if not self._over_total():
                 return
@@ -327,7 +327,7 @@ class Router:
                 self._share_time()  # ten thousand sends take a tenth of a second
             for session in sessions[first : first + FLUSH_SESSIONS]:
                 session.flush()
-                if session.queued_bytes > limit:
+                if session.held_bytes > limit:
                     self._full[session] = None
                 if ready_since:
                     latency.flushed(session, ready_since)

@@ -207,12 +207,12 @@ def test_source_replaced_while_clients_are_slow_is_not_refused(
     # waits for the router, then one that is not read at all.
     number = 1
     session = maze.session(1)
-    while session.queued_bytes <= 1024:
+    while session.held_bytes <= 1024:
         old.send(joined(messages(number, number + 100, 1)))
         number += 100
         routed = number - 1
         until(
-            lambda: session.queued_bytes > 1024 or maze.server.router.routed_events == routed,  # noqa: B023
+            lambda: session.held_bytes > 1024 or maze.server.router.routed_events == routed,  # noqa: B023
             "the batch to be handed out",
         )
         gevent.sleep(0)

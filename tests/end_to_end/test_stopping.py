@@ -109,7 +109,7 @@ def test_client_that_does_not_read_costs_others_nothing_of_a_drain_but_time(
     # is filled by timers, so a client that seems full may get on without reading.
     lines = [b"%0100d|B\n" % number for number in range(1, 100_001)]
     maze.source(small_buffers=True).send_in_background(joined(lines))
-    until(lambda: maze.session(1).queued_bytes > 32 * 1024, "the first client to be full")
+    until(lambda: maze.session(1).held_bytes > 32 * 1024, "the first client to be full")
     until(lambda: maze.server.router.reorder.ready >= 19_000, "events to pile up")
     given_up: list[float] = []
     close_slow = Session.close_slow
@@ -138,7 +138,7 @@ def test_client_that_is_slow_has_all_of_the_drain_where_nobody_waits_for_it(
     client = maze.client(1, small_buffers=True)
     maze.source(small_buffers=True).send_in_background(joined(broadcasts(1, 300_001)))
     until(lambda: maze.server.router.reorder.ready >= 2_000, "events to pile up")
-    until(lambda: maze.session(1).queued_bytes > 32 * 1024, "the client to be full")
+    until(lambda: maze.session(1).held_bytes > 32 * 1024, "the client to be full")
     given_up: list[Session] = []
     monkeypatch.setattr(Session, "close_slow", given_up.append)
     maze.server.drain()

@@ -126,10 +126,10 @@ def test_what_is_encrypted_and_waits_is_counted_as_held(
     stream = joined(messages(1, 20_001, 1))
     maze.source().send_in_background(stream)
     session = maze.session(1)
-    until(lambda: session.queued_bytes > 32 * 1024, "the queue to be full")
+    until(lambda: session.held_bytes > 32 * 1024, "the queue to be full")
     waiting = session._tls.unsent_bytes  # type: ignore[attr-defined]
     assert 0 < waiting <= maze_tls.MOST_UNSENT_BYTES
-    assert maze.server.router.held.bytes == session.queued_bytes + waiting
+    assert maze.server.router.held.bytes == session.held_bytes + waiting
     client.expect(stream)
     until(lambda: not maze.server.router.held.bytes, "all to be freed")
 

@@ -13,6 +13,7 @@ from gevent.queue import SimpleQueue
 
 from maze import outbox as pure_outbox
 from maze.core import Recipient, payload
+from maze.outbox import PAYLOAD_BYTES
 from maze.twin import Outbox
 
 TWINS: list[tuple[ModuleType, ModuleType]] = [(pure_outbox, payload)]
@@ -101,7 +102,8 @@ def lines(count: int, seed: int = 1) -> list[bytes]:
 def test_what_is_pushed_waits_until_it_is_flushed(pair: Pair) -> None:
     pair.push(b"1|B\n", b"2|B\n")
     assert pair.received() == b""
-    assert (pair.box.queued_bytes, pair.held.bytes) == (8, 8)
+    held = 8 + PAYLOAD_BYTES  # both are parts of one
+    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.held.bytes) == (8, held, held)
     pair.box.flush()
     assert pair.received() == b"1|B\n2|B\n"
     assert (pair.box.queued_bytes, pair.box.sent_bytes, pair.held.bytes) == (0, 8, 0)
@@ -123,7 +125,7 @@ def test_payloads_that_wait_leave_in_their_order_and_whole(pair: Pair) -> None:
         expected += line + b"-%d--" % number
     assert pair.drain() == expected
     assert pair.box.sent_bytes == len(expected)
-    assert (pair.box.queued_bytes, pair.held.bytes) == (0, 0)
+    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.held.bytes) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_a_payload_that_the_kernel_takes_bit_by_bit(pair: Pair, parts: Parts) ->
         assert pair.box.writing
         assert pair.box.queued_bytes == len(expected), "a payload is held until all is sent"
     assert pair.drain() == expected
-    assert (pair.box.queued_bytes, pair.held.bytes) == (0, 0)
+    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.held.bytes) == (0, 0, 0)
 
 
 def test_flush_does_nothing_while_the_owner_writes(pair: Pair) -> None:
@@ -164,7 +166,9 @@ def test_shared_memory_is_counted_once(pair: Pair) -> None:
     shared = pair.payload(tape, tape=tape, own=0)
     pair.box.push(shared)
     pair.box.push(shared)
-    assert (pair.box.queued_bytes, pair.held.bytes) == (10_000, 5_000)
+    own = 2 * PAYLOAD_BYTES
+    assert pair.box.queued_bytes == 10_000
+    assert (pair.box.held_bytes, pair.held.bytes) == (10_000 + own, 5_000 + own)
     assert pair.drain() == tape * 2
     assert pair.held.bytes == 0
 
@@ -177,7 +181,7 @@ def test_discard_frees_what_is_queued_and_what_was_sent_in_part(pair: Pair) -> N
     sent_bytes = pair.box.sent_bytes
     assert sent_bytes
     assert pair.box.discard() == 1_000_010 - sent_bytes
-    assert (pair.box.queued_bytes, pair.held.bytes) == (0, 0)
+    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.held.bytes) == (0, 0, 0)
     assert pair.queue.empty()
     pair.box.writing = False
     before = pair.received()
@@ -241,7 +245,7 @@ def test_any_pushes_and_reads_give_the_bytes_that_were_pushed(pair: Pair) -> Non
             pair.box.writing = not pair.box.advance()
     received += pair.drain()
     assert received == expected
-    assert (pair.box.queued_bytes, pair.held.bytes) == (0, 0)
+    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.held.bytes) == (0, 0, 0)
 
 
 class Slow:
