@@ -134,6 +134,7 @@ class Site:
 
     def __init__(self, child: Child) -> None:
         self.child = child
+        child.await_logged("admin_ready")
         opened = child.logged("admin_ready")[0]
         self.port = int(opened["admin_port"])
         self.url = f"http://127.0.0.1:{self.port}/"

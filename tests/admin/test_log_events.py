@@ -127,6 +127,7 @@ def test_a_chunk_of_many_runs_is_shortened() -> None:
 
 def test_a_process_opens_its_admin_port_says_where_and_closes_it_last() -> None:
     with Child("--admin-port", "free", "--log-level", "debug").ready() as child:
+        child.await_logged("admin_ready")
         (opened,) = child.logged("admin_ready")
         address = (opened["admin_host"], opened["admin_port"])
         assert address[0] == "127.0.0.1"
@@ -139,6 +140,7 @@ def test_a_process_opens_its_admin_port_says_where_and_closes_it_last() -> None:
 
 def test_a_taken_admin_port_is_one_line_and_status_1() -> None:
     with Child("--admin-port", "free").ready() as child:
+        child.await_logged("admin_ready")
         port = str(child.logged("admin_ready")[0]["admin_port"])
         with Child("--admin-port", port) as second:
             assert second.status() == 1
