@@ -24,10 +24,20 @@ class Blocker(Outbox):
 
 blocker = Blocker(1, 0, None, None)
 found = []
-blocking.Watch(found.append)
-gevent.sleep(0.3)  # the monitor has looked at least once
+watch = blocking.Watch(found.append)
+
+def wait_for_looks(count):
+    deadline = time.monotonic() + 10
+    while count:
+        before = watch._before
+        while watch._before is before:
+            assert time.monotonic() < deadline, "the monitor does not look"
+            gevent.sleep(0.001)
+        count -= 1
+
+wait_for_looks(1)
 getattr(blocker, sys.argv[1])()
-gevent.sleep(0.3)
+wait_for_looks(2)  # one may have begun while the hub was blocked
 print(*found, sep="\\n")
 """
 
