@@ -145,9 +145,9 @@ class Router:
         self._announce()
         self._idle.wait()
         remains = self.fanout.graph.clear()
-        gevent.get_hub().threadpool.apply(remains.free)
         self.reorder.reset()
         self.meter.forgot()
+        gevent.get_hub().threadpool.apply(remains.free)  # waits, so it comes last
 
     # For the sessions.
 
