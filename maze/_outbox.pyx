@@ -39,6 +39,25 @@ cdef class Held:
     cdef public Py_ssize_t bytes
 
 
+def push_all(list payloads not None):
+    """Queue each recipient's payload; returns the recipients, which have to be outboxes."""
+    cdef list outboxes = []
+    for outbox, payload in payloads:
+        (<Outbox?>outbox).take_in(payload)
+        outboxes.append(outbox)
+    return outboxes
+
+
+def flush_all(list outboxes not None, Py_ssize_t limit):
+    """Flush them; returns those that still hold more than the limit, in bytes."""
+    cdef list full = []
+    for outbox in outboxes:
+        (<Outbox?>outbox).send_now()
+        if (<Outbox>outbox).held_bytes > limit:
+            full.append(outbox)
+    return full
+
+
 cdef class Outbox(Recipient):
     """The queue of one recipient, and the payloads that were sent in part; see ``outbox.Outbox``."""
 
@@ -51,8 +70,9 @@ cdef class Outbox(Recipient):
     cdef int descriptor
     cdef object queue
     cdef Held held
+    cdef Py_ssize_t queued  # payloads in the queue, which need not be asked then
     cdef list in_hand
-    cdef list parts  # of what is in hand
+    cdef list parts  # of what is in hand, None if nothing is
     cdef Py_ssize_t part  # the first that was not sent whole
     cdef Py_ssize_t offset  # how much of it was sent
 
@@ -62,26 +82,34 @@ cdef class Outbox(Recipient):
         self.queue = queue
         self.held = held
         self.in_hand = []
-        self.parts = []
 
     def push(self, Payload payload not None):
         """Queue a payload."""
+        self.take_in(payload)
+
+    cdef int take_in(self, Payload payload) except -1:
         self.queued_bytes += payload.size
         self.held_bytes += payload.size + PAYLOAD_BYTES
         self.pushed_bytes += payload.size
         self.held.bytes += payload.hold() + PAYLOAD_BYTES
         self.queue.put(payload)
+        self.queued += 1
+        return 0
 
     def flush(self):
         """Send what the kernel takes at once; then ``on_blocked`` if that was not all."""
+        self.send_now()
+
+    cdef int send_now(self) except -1:
         if self.writing:
-            return
+            return 0
         try:
             if not self.send_all():
                 self.writing = True
                 self.on_blocked()
         except Exception as error:
             self.on_error(error)
+        return 0
 
     def advance(self):
         """Send until nothing waits, or until the kernel takes no more: then it is False."""
@@ -90,8 +118,8 @@ cdef class Outbox(Recipient):
     cdef bint send_all(self) except -1:
         cdef Py_ssize_t sent
         while True:
-            if not self.parts:
-                if self.queue.empty():
+            if self.parts is None:
+                if not self.queued:
                     return True
                 self.gather()
             sent = self.send_parts()
@@ -103,15 +131,15 @@ cdef class Outbox(Recipient):
     def discard(self):
         """Free all that waits; returns how many bytes of it were not sent."""
         cdef Py_ssize_t sent_in_hand = 0
-        if self.in_hand:
+        if self.parts is not None:
             left = sum([len(part) for part in self.parts[self.part :]]) - self.offset
             sent_in_hand = sum([(<Payload>payload).size for payload in self.in_hand]) - left
         lost_bytes = self.queued_bytes - sent_in_hand
-        self.parts = []
+        self.parts = None
         self.part = self.offset = 0
         self.release_in_hand()
-        while not self.queue.empty():
-            self.release(self.queue.get())
+        while self.queued:
+            self.release(self.take())
         return lost_bytes
 
     def send_sealed(self, parts, /):
@@ -126,12 +154,17 @@ cdef class Outbox(Recipient):
         """The connection is broken."""
         raise NotImplementedError
 
+    cdef Payload take(self):
+        payload = self.queue.get()
+        self.queued -= 1
+        return payload
+
     cdef int gather(self) except -1:
         """Take payloads in hand, as much as one send should carry."""
         cdef Payload payload
         cdef Py_ssize_t size = 0
-        while size < SEND_BYTES and (not size or not self.queue.empty()):
-            payload = self.queue.get()
+        while size < SEND_BYTES and self.queued:
+            payload = self.take()
             self.in_hand.append(payload)
             size += payload.size
         if len(self.in_hand) == 1:
@@ -208,7 +241,7 @@ cdef class Outbox(Recipient):
             sent -= left
             self.part += 1
             self.offset = 0
-        self.parts = []
+        self.parts = None
         self.part = 0
         return self.release_in_hand()
 

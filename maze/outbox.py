@@ -8,8 +8,8 @@ whoever owns the outbox is told to come back. It must never know greenlets.
 """
 
 import os
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol, cast
 
 from maze.core import Payload, Recipient
 
@@ -174,6 +174,25 @@ class Outbox(Recipient):
         for payload in self._in_hand:
             self._release(payload)
         self._in_hand.clear()
+
+
+def push_all(payloads: Iterable[tuple[Recipient, Payload]]) -> list[Outbox]:
+    """Queue each recipient's payload; returns the recipients, which have to be outboxes."""
+    outboxes = []
+    for recipient, payload in cast("Iterable[tuple[Outbox, Payload]]", payloads):
+        recipient.push(payload)
+        outboxes.append(recipient)
+    return outboxes
+
+
+def flush_all(outboxes: Iterable[Outbox], limit: int) -> list[Outbox]:
+    """Flush them; returns those that still hold more than the limit, in bytes."""
+    full = []
+    for outbox in outboxes:
+        outbox.flush()
+        if outbox.held_bytes > limit:
+            full.append(outbox)
+    return full
 
 
 def behind(sent: int, parts: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:

@@ -25,7 +25,7 @@ from maze.meter import Meter
 from maze.net import A_MOMENT
 from maze.rejects import RejectLog
 from maze.settings import Settings
-from maze.twin import Held
+from maze.twin import Held, flush_all, push_all
 
 if TYPE_CHECKING:
     from maze.session import Session
@@ -108,13 +108,9 @@ class Router:
             for first in range(0, len(runs), STEP_RUNS):
                 if first:
                     self._share_time()
-                for run in runs[first : first + STEP_RUNS]:
-                    if not run.void:
-                        received += len(run)
-                    if len(run) > STEP_EVENTS and not self.reorder.is_new(run):
-                        self._add_in_steps(run, peer)
-                    else:
-                        self._rejects.record(self.reorder.add(run), peer)
+                step = runs[first : first + STEP_RUNS]
+                received += _events(step)
+                self._add(step, peer)
             while rejects := self.reorder.enforce_limit():
                 self._rejects.record(rejects, peer)
                 self._share_time()
@@ -124,6 +120,17 @@ class Router:
         if not self._source_may_read.is_set():
             self._source_may_read.wait()
         self._share_time()
+
+    def _add(self, runs: Sequence[Run], peer: str) -> None:
+        """Put runs in order, one by one if any is long."""
+        if max(map(len, runs)) <= STEP_EVENTS:
+            self._rejects.record(self.reorder.add(*runs), peer)
+            return
+        for run in runs:
+            if len(run) <= STEP_EVENTS or self.reorder.is_new(run):
+                self._rejects.record(self.reorder.add(run), peer)
+            else:
+                self._add_in_steps(run, peer)
 
     def _add_in_steps(self, run: Run, peer: str) -> None:
         """Put a long run in order of which numbers were seen before; each of them is a reject."""
@@ -303,10 +310,7 @@ class Router:
         )
         self.reorder.put_back(rest)
         self._rejects.record(self.fanout.refused, FROM_GRAPH)
-        sessions = []
-        for session, payload in cast("list[tuple[Session, Payload]]", payloads):
-            session.push(payload)
-            sessions.append(session)
+        sessions = cast("list[Session]", push_all(payloads))
         events = _events(runs) - _events(rest)
         # What is put back was taken in vain, which counts where each event is a run.
         wanted = 2 * max(events, FEWEST_EVENTS)
@@ -322,15 +326,15 @@ class Router:
         limit = self._settings.client_buffer
         latency = self.meter.latency
         ready_since = latency.due(self.reorder.next_sequence)
-        for first in range(0, len(sessions), FLUSH_SESSIONS):
+        together = 1 if ready_since else FLUSH_SESSIONS  # of a sample each has its own time
+        for first in range(0, len(sessions), together):
             if first:
                 self._share_time()  # ten thousand sends take a tenth of a second
-            for session in sessions[first : first + FLUSH_SESSIONS]:
-                session.flush()
-                if session.held_bytes > limit:
-                    self._full[session] = None
-                if ready_since:
-                    latency.flushed(session, ready_since)
+            some = sessions[first : first + together]
+            for session in cast("list[Session]", flush_all(some, limit)):
+                self._full[session] = None
+            if ready_since:
+                latency.flushed(some[0], ready_since)
 
     def _trace(self, first: int, events: int, payloads: list[tuple[Recipient, Payload]]) -> None:
         """At debug: a line for the batch, and one for each session that gets something of it."""
@@ -354,5 +358,5 @@ class Router:
             )
 
 
-def _events(runs: list[Run]) -> int:
+def _events(runs: Sequence[Run]) -> int:
     return sum(len(run) for run in runs if not run.void)

@@ -4,10 +4,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from maze.core import TWIN
-from maze.outbox import Held, Outbox
+from maze.outbox import Held, Outbox, flush_all, push_all
 
 if not TYPE_CHECKING and TWIN == "compiled":
     with suppress(ImportError):  # an older build has the core alone
-        from maze._outbox import Held, Outbox
+        from maze._outbox import Held, Outbox, flush_all, push_all
 
-__all__ = ["Held", "Outbox"]
+__all__ = ["Held", "Outbox", "flush_all", "push_all"]

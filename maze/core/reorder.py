@@ -35,6 +35,10 @@ RUN_BYTES = 200
 STEP_GAPS = 1_000
 """gaps given up in one go: some 5 ms"""
 
+SHORT = 4
+"""events of a run up to which it is short: to look for each number at which a short one
+could begin takes a quarter of the time of a search (measured where every event comes by itself)"""
+
 
 class ReorderBufferFullError(Exception):
     """A gap did not fill and the policy is to fail.
@@ -91,42 +95,46 @@ class ReorderBuffer:
         """the memory kept by what can be taken"""
         self.waiting_bytes = 0
         """the memory kept by what is held behind a gap"""
+        self._long_runs = 0  # held, that are not short
 
     @property
     def missing_sequence(self) -> int:
         """The lowest number that has not come."""
         return self._front
 
-    def add(self, run: Run) -> list[Reject]:
-        """Take a run; the rejects are those of its numbers that were seen before.
+    def add(self, *runs: Run) -> list[Reject]:
+        """Take runs; the rejects are those of their numbers that were seen before.
 
-        Cost: O(log n) in the number of runs held, and O(m) in the number of
-        events that were seen before.
+        Cost: O(log n) for each, in the number of runs held, and O(m) in the
+        number of events that were seen before.
         """
         rejects: list[Reject] = []
-        # Not to cut what is new anyhow halves the time where every event comes by itself.
-        pieces = (run,) if self.is_new(run) else self._new_pieces(run, rejects)
-        for piece in pieces:
-            self._runs[piece.first] = piece
-            if piece.first == self._front:
-                self._front = piece.end
-                self.ready += len(piece)
-                self.ready_bytes += piece.hold(True) + RUN_BYTES
+        for run in runs:
+            # Not to cut what is new anyhow halves the time where every event comes by itself.
+            if self.is_new(run):
+                self._hold(run)
             else:
-                self.waiting += len(piece)
-                self.waiting_bytes += piece.hold(False) + RUN_BYTES
+                for piece in self._new_pieces(run, rejects):
+                    self._hold(piece)
         self._advance()
         return rejects
 
     def is_new(self, run: Run) -> bool:
         """Whether none of its numbers was seen before."""
-        if run.first < self._front:
+        first, end = run.first, run.end
+        if first < self._front:
             return False
         runs = self._runs
-        behind = runs.bisect_left(run.first)
-        if behind < len(runs) and runs.peekitem(behind)[0] < run.end:
+        if end - first <= SHORT and not self._long_runs:
+            for number in range(first - SHORT + 1, end):
+                held = runs.get(number)
+                if held is not None and held.end > first:
+                    return False
+            return True
+        behind = runs.bisect_left(first)
+        if behind < len(runs) and runs.peekitem(behind)[0] < end:
             return False
-        return not behind or bool(runs.peekitem(behind - 1)[1].end <= run.first)
+        return not behind or bool(runs.peekitem(behind - 1)[1].end <= first)
 
     def enforce_limit(self) -> list[Reject]:
         """Apply the gap policy if more waits behind a gap than may, in events or in bytes.
@@ -158,15 +166,31 @@ class ReorderBuffer:
         events.
         """
         taken: list[Run] = []
-        count = 0
-        while self.ready and count < limit:
-            run = self._runs.popitem(0)[1]
-            self.ready -= len(run)
-            self.ready_bytes -= run.release(True) + RUN_BYTES
-            self.next_sequence = run.end
+        count, available = 0, min(limit, self.ready)
+        for run in self._runs.values():
+            if count >= available:
+                break
             taken.append(run)
             count += len(run)
+            self.ready_bytes -= run.release(True) + RUN_BYTES
+            self._long_runs -= len(run) > SHORT
+        self.ready -= count
+        if taken:
+            self.next_sequence = taken[-1].end
+            self._forget(taken)
         return taken
+
+    def _forget(self, taken: list[Run]) -> None:
+        """Hold the first runs no longer; what is less, they or the others, costs the time."""
+        runs = self._runs
+        stay = len(runs) - len(taken)
+        if stay < len(taken):
+            others = [(key, runs[key]) for key in runs.islice(len(taken))]
+            runs.clear()
+            runs.update(others)
+        else:
+            for run in taken:
+                del runs[run.first]
 
     def put_back(self, runs: list[Run]) -> None:
         """Undo the taking of the last runs; they are ready again."""
@@ -174,8 +198,22 @@ class ReorderBuffer:
             self._runs[run.first] = run
             self.ready += len(run)
             self.ready_bytes += run.hold(True) + RUN_BYTES
+            self._long_runs += len(run) > SHORT
         if runs:
             self.next_sequence = runs[0].first
+
+    def _hold(self, run: Run) -> None:
+        """Hold a run of which no number is held."""
+        size = len(run)
+        self._runs[run.first] = run
+        self._long_runs += size > SHORT
+        if run.first == self._front:
+            self._front = run.end
+            self.ready += size
+            self.ready_bytes += run.hold(True) + RUN_BYTES
+        else:
+            self.waiting += size
+            self.waiting_bytes += run.hold(False) + RUN_BYTES
 
     def _over_limit(self) -> bool:
         return self.waiting > self._limit or self.waiting_bytes > self._byte_limit
@@ -263,6 +301,7 @@ class ReorderBuffer:
                 waiting += len(run)
                 waiting_chunks |= [run.memory]
         assert (self.ready, self.waiting) == (ready, waiting)
+        assert self._long_runs == sum(len(run) > SHORT for run in self._runs.values())
         held_bytes = RUN_BYTES * count_ready + sum(ready_chunks.values())
         assert self.ready_bytes == held_bytes
         held_bytes = RUN_BYTES * (len(self._runs) - count_ready) + sum(waiting_chunks.values())

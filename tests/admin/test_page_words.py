@@ -63,7 +63,9 @@ def test_nothing_moves_under_the_pointer(site: Site, visit: Open, size: tuple[in
                     missing_seconds: 0.0123, waiting_events: 99999 });
     }"""
     assert page.page.evaluate(f"({tops})({written})") == before
-    unsaid = "() => document.querySelectorAll('.legend').forEach((legend) => legend.replaceChildren())"
+    unsaid = (
+        "() => document.querySelectorAll('.legend').forEach((legend) => legend.replaceChildren())"
+    )
     assert page.page.evaluate(f"({tops})({unsaid})") == before  # as before the first point
     cut = "[...document.querySelectorAll('.tile p')].filter((p) => p.scrollWidth > p.clientWidth)"
     assert page.page.evaluate(f"{cut}.map((p) => p.textContent)") == []

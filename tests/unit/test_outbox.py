@@ -38,6 +38,7 @@ class Pair:
         for end, option in ((server, socket.SO_SNDBUF), (self.client, socket.SO_RCVBUF)):
             end.setsockopt(socket.SOL_SOCKET, option, 4096)
         self.server = server
+        self.module = outbox
         self.held = outbox.Held()
         self.blocked = 0
         self.errors: list[Exception] = []
@@ -52,12 +53,12 @@ class Pair:
                 pair.errors.append(error)
 
         self.box: Any = Box(7, server.fileno(), self.queue, self.held)
-        self._payload = payload
+        self.payloads = payload
 
     def payload(self, *parts: bytes | memoryview, tape: bytes = b"", own: int = -1) -> Any:
         size = sum(map(len, parts))
-        return self._payload.Payload(
-            list(parts), size, size if own < 0 else own, self._payload.Tape(tape)
+        return self.payloads.Payload(
+            list(parts), size, size if own < 0 else own, self.payloads.Tape(tape)
         )
 
     def push(self, *parts: bytes | memoryview) -> None:
@@ -94,6 +95,13 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     pair.close()
 
 
+@pytest.fixture
+def other(pair: Pair) -> Iterator[Pair]:
+    other = Pair(pair.module, pair.payloads)
+    yield other
+    other.close()
+
+
 def lines(count: int, seed: int = 1) -> list[bytes]:
     draw = random.Random(seed)
     return [b"%d|%s\n" % (number, b"x" * draw.randrange(300)) for number in range(count)]
@@ -109,6 +117,18 @@ def test_what_is_pushed_waits_until_it_is_flushed(pair: Pair) -> None:
     assert (pair.box.queued_bytes, pair.box.sent_bytes, pair.held.bytes) == (0, 8, 0)
     assert not pair.blocked
     assert not pair.errors
+
+
+def test_many_are_pushed_to_and_flushed_together(pair: Pair, other: Pair) -> None:
+    payloads = [(pair.box, pair.payload(b"1|B\n")), (other.box, other.payload(b"x" * 50_000))]
+    assert pair.module.push_all(payloads) == [pair.box, other.box]
+    assert pair.module.flush_all([pair.box, other.box], 10_000) == [other.box]
+    assert pair.received() == b"1|B\n"
+    assert (pair.blocked, other.blocked) == (0, 1)
+    other.drain()
+    assert pair.module.flush_all([pair.box, other.box], 0) == []
+    with pytest.raises((TypeError, AttributeError)):
+        pair.module.push_all([(object(), pair.payload(b"1|B\n"))])
 
 
 def test_nothing_to_send_is_no_error(pair: Pair) -> None:

@@ -10,8 +10,8 @@ LARGEST = 2**63 - 1
 class Buffer(ReorderBuffer):
     """A reorder buffer that states its invariants after every step."""
 
-    def add(self, run: Run) -> list[Reject]:
-        rejects = super().add(run)
+    def add(self, *runs: Run) -> list[Reject]:
+        rejects = super().add(*runs)
         self._check()
         return rejects
 
