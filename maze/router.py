@@ -78,7 +78,9 @@ class Router:
             settings.gap_policy,
             settings.reorder_bytes,
         )
-        self.fanout = Fanout(FollowGraph(settings.max_users, settings.max_follows))
+        self.fanout = Fanout(
+            FollowGraph(settings.max_users, settings.max_follows, settings.max_follows_per_user)
+        )
         self.routed_events = 0
         self.meter = Meter()
         self.traces = settings.log_level == "debug"

@@ -132,6 +132,9 @@ class Settings:
     max_follows: int = _whole(
         "order", 10_000_000, 1, 10**11, "follows that may hold at a time; its second bound"
     )
+    max_follows_per_user: int = _whole(
+        "order", 50_000, 1, 10**11, "of them, by one user; its third bound"
+    )
 
     max_sources: int = _whole(
         "sources", 1, 1, 100, "sources at a time; all of them feed the same sequence"

@@ -31,6 +31,8 @@ cdef enum:
     SLICE_BYTES = 4096  # as in fanout
     WIDE = 32  # so many bytes are copied in two instructions, whatever the line's size
     FIRST_ROOM = 256
+    MOST_MOVES = 500000  # as in fanout
+    MOST_ROOM = 16 * 1024 * 1024  # bytes, taken for all drafts of a batch before they are needed
 
 cdef struct Buffer:
     # A bytes object that grows; WIDE bytes behind ``used`` can always be written.
@@ -73,6 +75,7 @@ cdef class Fanout:
         cdef Py_ssize_t index
         cdef size_t routed
         batch.graph = self.graph
+        batch.graph.moves = 0
         batch.tallies = self.counted
         batch.everybody = len(self.graph.recipients)
         batch.payload_bytes = payload_bytes
@@ -84,7 +87,7 @@ cdef class Fanout:
             if run.void:
                 continue
             routed = batch.route(run)
-            if batch.is_full():
+            if routed < run.end - run.first or batch.is_full():
                 return batch.payloads(), behind(run, routed, runs[index + 1 :])
         return batch.payloads(), []
 
@@ -103,6 +106,7 @@ cdef class Batch:
     cdef uint64_t everybody
     cdef Buffer tape
     cdef size_t line_bytes, stored_bytes, payload_bytes, batch_bytes
+    cdef size_t room_bytes  # taken because the batch before needed them
     cdef list touched  # the recipients that got something of their own
     cdef list refused  # the follows for which the graph has no room
 
@@ -129,6 +133,8 @@ cdef class Batch:
         cdef Drafts* drafts
         cdef Tally* tally
         for index in range(count):
+            if self.graph.moves >= MOST_MOVES:
+                return index
             event = run.slots + index
             kind = kind_of(event)
             size = size_of(event)
@@ -194,7 +200,10 @@ cdef class Batch:
         if draft.own == NULL:
             draft.mark = 0
             draft.used = 0
-            draft.room = draft.usual + FIRST_ROOM
+            draft.room = FIRST_ROOM
+            if self.room_bytes + draft.usual < MOST_ROOM:
+                draft.room += draft.usual
+                self.room_bytes += draft.usual
             draft.own = new_bytes(NULL, draft.room)
             self.touched.append(<object>draft.recipient)
         if self.tape.used - draft.mark < SLICE_BYTES:

@@ -41,7 +41,8 @@ cdef class FollowGraph:
     cdef readonly uint64_t users  # that follow anybody
     cdef readonly uint64_t follows
     cdef readonly uint64_t listeners
-    cdef uint64_t max_users, max_follows
+    cdef uint64_t max_users, max_follows, max_per_user
+    cdef public uint64_t moves
     cdef User* find(self, int64_t id) noexcept
     cdef bint link(self, int64_t follower, int64_t followed) except -1
     cdef bint can_hold(self, int64_t follower, int64_t followed) noexcept

@@ -139,9 +139,12 @@ cdef class FollowGraph:
         self.multiplier = secrets.randbits(64) | 1
         self.known_multiplier = secrets.randbits(64) | 1
 
-    def __init__(self, max_users=sys.maxsize, max_follows=sys.maxsize):
+    def __init__(
+        self, max_users=sys.maxsize, max_follows=sys.maxsize, max_follows_per_user=sys.maxsize
+    ):
         self.max_users = max_users
         self.max_follows = max_follows
+        self.max_per_user = max_follows_per_user
 
     def __dealloc__(self):
         free_users(&self.known)
@@ -269,6 +272,8 @@ cdef class FollowGraph:
         ) and not self.can_hold(follower, followed):
             return False
         user = self.obtain(follower)
+        if user.following.count >= self.max_per_user:
+            return ids.slot_of(&user.following, followed, self.multiplier) != NOT_FOUND
         if user.sessions.count:
             other = self.obtain(followed)  # before anything is changed: there may be no memory
         if ids.put(&user.following, followed, NULL, False, self.multiplier) == NOT_FOUND:
@@ -276,6 +281,7 @@ cdef class FollowGraph:
         self.follows += 1
         self.users += user.following.count == 1
         self.listeners += user.sessions.count
+        self.moves += user.sessions.count
         if user.sessions.count:
             for index in range(user.sessions.count):
                 join(&other.audience, user.sessions.items[index], self.multiplier)
@@ -307,6 +313,7 @@ cdef class FollowGraph:
         self.follows -= 1
         self.users -= user.following.count == 0
         self.listeners -= user.sessions.count
+        self.moves += user.sessions.count
         if user.sessions.count:
             other = self.find(followed)
             for index in range(user.sessions.count):

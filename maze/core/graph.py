@@ -48,12 +48,21 @@ class FollowGraph:
     """The follow graph of all users, and the recipients of those who are connected.
 
     ``max_users`` bounds the users who follow anybody, ``max_follows`` the
-    follows of all of them together, and the places in all audiences together.
+    follows of all of them together, and the places in all audiences together,
+    ``max_follows_per_user`` those of each.
     """
 
-    def __init__(self, max_users: int = sys.maxsize, max_follows: int = sys.maxsize) -> None:
+    def __init__(
+        self,
+        max_users: int = sys.maxsize,
+        max_follows: int = sys.maxsize,
+        max_follows_per_user: int = sys.maxsize,
+    ) -> None:
         self._max_users = max_users
         self._max_follows = max_follows
+        self._max_per_user = max_follows_per_user
+        self.moves = 0
+        """how often a recipient came into an audience, or left one, by a follow or unfollow"""
         self.follows = 0
         """how many there are, of all users together"""
         self.listeners = 0
@@ -80,6 +89,8 @@ class FollowGraph:
         recipients = self.of_user(follower)
         if max(self.follows + 1, self.listeners + len(recipients)) > self._max_follows:
             return False
+        if following is not None and len(following) >= self._max_per_user:
+            return False
         if following is None:
             if self.users >= self._max_users:
                 return False
@@ -87,6 +98,7 @@ class FollowGraph:
         following.add(followed)
         self.follows += 1
         self.listeners += len(recipients)
+        self.moves += len(recipients)
         if recipients:
             self._audience.setdefault(followed, set()).update(recipients)
         return True
@@ -104,6 +116,7 @@ class FollowGraph:
             self._following[follower] = _compact(following)
         for recipient in self._by_user.get(follower, ()):
             self._leave_audience(recipient, followed)
+            self.moves += 1
 
     def has_room_for(self, user: int) -> bool:
         """Whether the audiences have places for one more recipient of the user."""

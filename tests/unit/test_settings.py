@@ -264,6 +264,7 @@ def test_a_value_with_a_line_break_is_refused_in_one_line(
         ("reorder_bytes", "1023KiB", "1025GiB"),
         ("max_users", "0", "1000000001"),
         ("max_follows", "0", "100000000001"),
+        ("max_follows_per_user", "0", "100000000001"),
         ("max_clients", "0", "1000001"),
         ("max_clients_per_address", "0", "1000001"),
         ("max_handshakes", "0", "1000001"),

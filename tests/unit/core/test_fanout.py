@@ -3,6 +3,7 @@
 import pytest
 
 from maze.core import Decoder, Fanout, FollowGraph, Payload, Reason, Recipient, Reject
+from maze.core.fanout import MOST_MOVES
 
 
 class World:
@@ -288,6 +289,40 @@ def test_routing_stops_behind_the_event_that_reaches_the_bound_of_all() -> None:
     payloads, rest = world.fanout.route(runs, batch_bytes=4 + 3 * 8)
     assert {bytes_of(payload) for _, payload in payloads} == {b"1|B\n2|P|9|1\n", b"1|B\n"}
     assert [(run.first, run.end) for run in rest] == [(3, 4)]
+
+
+SESSIONS = 1_000
+
+
+def crowd() -> Fanout:
+    """A fan-out with many sessions of user 1: what it follows is a change for each of them."""
+    fanout = Fanout(FollowGraph())
+    for _ in range(SESSIONS):
+        fanout.graph.connect(Recipient(1))
+    return fanout
+
+
+def test_routing_stops_once_audiences_have_changed_too_often() -> None:
+    fanout, last = crowd(), MOST_MOVES // SESSIONS
+    pairs = [b"%d|F|1|9\n%d|U|1|9\n" % (number, number + 1) for number in range(1, 1201, 2)]
+    runs, _ = Decoder().feed(b"".join([*pairs, b"1201|B\n"]))
+    payloads, rest = fanout.route(runs)
+    assert payloads == []
+    assert [(run.first, run.end) for run in rest] == [(last + 1, 1202)]
+    payloads, rest = fanout.route(rest)
+    assert payloads == []
+    assert [(run.first, run.end) for run in rest] == [(2 * last + 1, 1202)]
+    payloads, rest = fanout.route(rest)
+    assert rest == []
+    assert len(payloads) == SESSIONS
+
+
+def test_routing_may_stop_between_two_runs() -> None:
+    numbers = range(1, MOST_MOVES // SESSIONS + 1)
+    first, _ = Decoder().feed(b"".join([b"%d|F|1|%d\n" % (n, 1000 + n) for n in numbers]))
+    second, _ = Decoder().feed(b"%d|B\n" % (len(numbers) + 1))
+    assert crowd().route(first) == ([], [])
+    assert crowd().route(first + second) == ([], second)
 
 
 # A graph that is full.

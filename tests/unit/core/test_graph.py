@@ -278,12 +278,39 @@ def test_a_follow_of_one_user_too_many_is_refused() -> None:
     assert (graph.users, graph.follows) == (2, 3)
 
 
-@pytest.mark.parametrize("bound", ["max_users", "max_follows"])
+def test_a_follow_too_many_by_one_user_is_refused() -> None:
+    graph = Graph(max_follows_per_user=2)
+    (one,) = graph.join(1)
+    assert graph.follow(1, 7)
+    assert graph.follow(1, 8)
+    assert not graph.follow(1, 9)
+    assert graph.follow(1, 8), "it holds already"
+    assert graph.follow(2, 9), "another user's"
+    assert not graph.audience(9)
+    assert graph.follows == 3
+    graph.unfollow(1, 7)
+    assert graph.follow(1, 9)
+    assert set(graph.audience(9)) == {one}
+
+
+def test_moves_are_counted_for_each_session() -> None:
+    graph = Graph()
+    graph.join(1, 1)
+    graph.follow(1, 9)
+    graph.follow(1, 9)
+    graph.follow(2, 9)
+    assert graph.moves == 2
+    graph.unfollow(1, 9)
+    graph.unfollow(1, 9)
+    assert graph.moves == 4
+
+
+@pytest.mark.parametrize("bound", ["max_users", "max_follows", "max_follows_per_user"])
 def test_a_follow_that_holds_already_holds_in_a_full_graph(bound: str) -> None:
     graph = Graph(**{bound: 1})
     assert graph.follow(1, 9)
     assert graph.follow(1, 9)
-    assert not graph.follow(2, 9)
+    assert not graph.follow(1 if bound == "max_follows_per_user" else 2, 8)
     assert (graph.users, graph.follows) == (1, 1)
 
 
