@@ -54,6 +54,10 @@ class Places(Protocol):
 class Acceptor(StreamServer):
     """Accepts the connections of one port; closes at once those that have no place."""
 
+    max_accept = 10
+    """connections in one turn of the event loop, which runs some fifty greenlets a turn: with
+    gevent's hundred, new connections pile up before whoever is connected, router and source too"""
+
     def __init__(
         self,
         name: str,

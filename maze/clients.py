@@ -53,8 +53,7 @@ class ClientPort:
         greenlet = current_greenlet()
         self._handshakes.add(greenlet)
         try:
-            deadline = self.gate.deadline()
-            connection = self.gate.admit(sock, address, deadline)
+            connection, deadline = self.gate.admit(sock, address, self.gate.deadline())
             user = self._handshake(connection, deadline)
             self.gate.check_user(connection, user)
         except HandshakeError as error:
@@ -98,7 +97,9 @@ class ClientPort:
             session.finish()
         self._empty.wait(timeout)
         for count, session in enumerate(list(self.sessions), start=1):
-            session.close(CloseReason.FINISHED if session.has_taken_all() else CloseReason.STOPPED)
+            if session in self.sessions:  # it may have ended while others ran
+                finished = session.has_taken_all()
+                session.close(CloseReason.FINISHED if finished else CloseReason.STOPPED)
             if not count % CLOSED_AT_ONCE:
                 gevent.sleep(0)
 

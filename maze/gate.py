@@ -13,7 +13,7 @@ from maze.core import parse_number
 from maze.handshake import HandshakeError, HandshakeReason, HandshakeRejects
 from maze.peer import Address
 from maze.settings import Settings
-from maze.tls import TlsConnection
+from maze.tls import TlsConnection, Turns
 from maze.units import Network
 
 Connection = socket | TlsConnection
@@ -31,24 +31,26 @@ class Gate:
         self.rejects = HandshakeRejects(port)
         self._ranges: tuple[Network, ...] = getattr(settings, f"allow_{port}")
         self._timeout = settings.handshake_timeout
+        self._turns = Turns()
         self._by_certificate = port == "client" and settings.client_identity == "certificate"
 
     def deadline(self) -> float:
         """When a handshake that begins now has to be over, by the monotonic clock."""
         return time.monotonic() + self._timeout
 
-    def admit(self, sock: socket, address: Address, deadline: float) -> Connection:
-        """The connection on which to go on, TLS agreed on if the port speaks it.
+    def admit(self, sock: socket, address: Address, deadline: float) -> tuple[Connection, float]:
+        """The connection on which to go on, TLS agreed on if the port speaks it, and its deadline.
 
-        Raises HandshakeError, at the deadline at the latest.
+        That is later by what the peer had to wait for the server, where many
+        came at once. Raises HandshakeError, at the deadline at the latest.
         """
         if not self._allows(address):
             raise HandshakeError(HandshakeReason.ADDRESS, detail="not in the ranges let in")
         if self.context is None:
-            return sock
-        connection = TlsConnection(sock, self.context)
+            return sock, deadline
+        connection = TlsConnection(sock, self.context, self._turns)
         connection.handshake(deadline)
-        return connection
+        return connection, deadline + connection.waited_seconds
 
     def check_user(self, connection: Connection, user: int) -> None:
         """Raise HandshakeError if the client's certificate has to name the user, and does not."""

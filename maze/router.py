@@ -56,7 +56,7 @@ FLUSH_SESSIONS = 50
 """sessions that send before the time is looked at; a send of 50 KB takes 0.1 ms"""
 
 DRAIN_STEPS = 16
-"""in so many parts of a drain's timeout it is asked who took anything"""
+"""in so many parts of a drain's timeout it is asked who took their part of a full buffer"""
 
 FROM_GRAPH = "-"
 """logged as the source of a follow for which the graph has no room: runs do not know theirs"""
@@ -197,19 +197,21 @@ class Router:
         """Hand out everything ready, within the timeout in seconds.
 
         Clients that hold others up are waited for half of it, whatever they do; then those
-        who take nothing are disconnected, so that what is in order reaches the others.
+        who would not take a full buffer within all of it are disconnected, so that what is
+        in order reaches the others.
         """
         self.draining = True
         deadline = monotonic() + timeout
         if self._idle.wait(timeout / 2):
             return
+        enough = self._settings.client_buffer // DRAIN_STEPS
         while (left := deadline - monotonic()) > 0:
-            sent = {session: session.sent_bytes for session in self._sessions}
+            goals = {session: session.taken_bytes() + enough for session in self._in_the_way()}
             if self._idle.wait(min(left, timeout / DRAIN_STEPS)):
                 return
             for session in self._in_the_way():
-                if session.sent_bytes == sent.get(session):
-                    session.close_slow()
+                if session.taken_bytes() < goals.get(session, 0):
+                    self._give_up(session)
 
     def _in_the_way(self) -> list[Session]:
         """The sessions that the router waits for, and others with it."""
@@ -278,7 +280,8 @@ class Router:
             return
         self._wait_for_room(GRACE_SECONDS)
         for session in list(self._full):
-            session.close_slow()
+            if session in self._full:
+                self._give_up(session)
         if self._over_total():
             self._close_fullest()
 
@@ -288,7 +291,12 @@ class Router:
         for session in fullest_first:
             if not self._over_total():
                 return
-            session.close_slow()
+            self._give_up(session)
+
+    def _give_up(self, session: Session) -> None:
+        """Disconnect a session that others wait for; of thousands it may take a second."""
+        session.close_slow()
+        self._share_time()
 
     def _wait_for_room(self, timeout: float | None) -> None:
         self._waits_for_room = True
@@ -315,8 +323,8 @@ class Router:
         sessions = cast("list[Session]", push_all(payloads))
         events = _events(runs) - _events(rest)
         # What is put back was taken in vain, which counts where each event is a run.
-        wanted = 2 * max(events, FEWEST_EVENTS)
-        self._batch_events = wanted if rest else min(2 * self._batch_events, BATCH_EVENTS)
+        wanted = 2 * max(events, FEWEST_EVENTS) if rest else 2 * self._batch_events
+        self._batch_events = min(wanted, BATCH_EVENTS)
         self.routed_events += events
         self.meter.routed(events, monotonic() - started)
         if self.traces:

@@ -120,6 +120,10 @@ class Session(Outbox):
         self._finishing = True
         self._woken.set()
 
+    def taken_bytes(self) -> int:
+        """How much the client's system has acknowledged; with TLS a little less."""
+        return self.sent_bytes - unacknowledged_bytes(self._sock.fileno())
+
     def has_taken_all(self) -> bool:
         """Whether the client's system has acknowledged all that was queued."""
         if self.queued_bytes:

@@ -107,7 +107,7 @@ class SourcePort:
         try:
             if self._opening > MOST_OPENING:
                 raise HandshakeError(HandshakeReason.BUSY, detail="too many in the handshake")
-            connection = self.gate.admit(sock, address, self.gate.deadline())
+            connection, _ = self.gate.admit(sock, address, self.gate.deadline())
         except HandshakeError as error:
             self.refused += 1
             self.gate.rejects.record(error, peer)
@@ -142,8 +142,8 @@ class SourcePort:
             del self._sources[sock]
             self._left.set()
             self.closed[reason] += 1
-        routed_and_rejected = self._totals() - before
-        log.info("source_disconnected", source=peer, reason=reason.value, **routed_and_rejected)
+            caused = self._totals() - before
+            log.info("source_disconnected", source=peer, reason=reason.value, **caused)
 
     def _refuse(self, peer: Peer) -> None:
         self.refused += 1

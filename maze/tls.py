@@ -29,9 +29,8 @@ RECORD_BYTES = 16 * 1024
 shrinks, so it is never given more than a record at a time."""
 MOST_UNSENT_BYTES = SEND_BYTES + 64 * 1024
 """a send, and what may wait behind it for a peer that makes TLS answer and does not read"""
-_COMPUTING = Semaphore()
-"""Held by the handshake that computes, a millisecond's work: of a hundred that can go on, each
-waits until the event loop has looked at all sockets, and not they for a hundred."""
+TURN_SECONDS = 0.005
+"""How long handshakes may compute, a millisecond's work each, before others run."""
 HANDSHAKE = 0x16
 """the first byte of every TLS connection: a record of the handshake (RFC 8446, 5.1)"""
 
@@ -40,14 +39,33 @@ USER_URI = "maze:user:"
 """how a certificate's URI names a user"""
 
 
+class Turns:
+    """Has the handshakes of one port compute one after the other, and others run between."""
+
+    def __init__(self) -> None:
+        self._next = Semaphore()
+        self._began_at = 0.0
+
+    def wait(self) -> None:
+        """Return when it is the caller's turn to compute, which it does before it waits again."""
+        with self._next:
+            if time.monotonic() - self._began_at >= TURN_SECONDS:
+                gevent.sleep(A_MOMENT)
+                self._began_at = time.monotonic()
+
+
 class TlsConnection:
     """A server's end of one TLS connection.
 
     ``handshake``, ``recv`` and ``settimeout`` wait as a socket does; the others never do.
     """
 
-    def __init__(self, sock: socket, context: ssl.SSLContext) -> None:
+    def __init__(self, sock: socket, context: ssl.SSLContext, turns: Turns) -> None:
         self.sock = sock
+        self.waited_seconds = 0.0
+        """for its turn to compute, which the peer cannot help"""
+        self._turns = turns
+        self._deadline: float | None = None
         self.unsent_bytes = 0
         """encrypted, and not yet taken by the kernel"""
         self._incoming = ssl.MemoryBIO()
@@ -61,19 +79,24 @@ class TlsConnection:
     # These wait.
 
     def handshake(self, deadline: float) -> None:
-        """Agree with the peer. Raises HandshakeError, at the deadline at the latest."""
+        """Agree with the peer.
+
+        Raises HandshakeError, at the deadline at the latest, or as much later as it waited.
+        """
         data = self._receive(deadline)
         if data and data[0] != HANDSHAKE:
             raise HandshakeError(HandshakeReason.PLAIN_TEXT, data)
         while data:
             self._incoming.write(data)
-            if self._agree(deadline):
+            self._await_turn()
+            if self._agree(deadline + self.waited_seconds):
                 return
-            data = self._receive(deadline)
+            data = self._receive(deadline + self.waited_seconds)
         raise HandshakeError(HandshakeReason.LEFT, detail="before TLS was agreed on")
 
     def settimeout(self, seconds: float | None) -> None:
-        """How long ``recv`` may wait."""
+        """How long ``recv`` may wait from now on, however many pieces its bytes come in."""
+        self._deadline = None if seconds is None else time.monotonic() + seconds
         self.sock.settimeout(seconds)
 
     def recv(self, size: int) -> bytes:
@@ -82,6 +105,8 @@ class TlsConnection:
             self._raise_if_broken()
             if self._finished:
                 return b""
+            if self._deadline is not None:
+                self.sock.settimeout(max(0.0, self._deadline - time.monotonic()))
             came = self.sock.recv(max(size, RECORD_BYTES))
             if came:
                 self._incoming.write(came)
@@ -152,18 +177,21 @@ class TlsConnection:
 
     # The handshake.
 
+    def _await_turn(self) -> None:
+        since = time.monotonic()
+        self._turns.wait()
+        self.waited_seconds += time.monotonic() - since
+
     def _agree(self, deadline: float) -> bool:
         """Go on as far as what came allows; True once both sides agree."""
         agreed = True
-        with _COMPUTING:
-            gevent.sleep(A_MOMENT)
-            try:
-                self._tls.do_handshake()
-            except ssl.SSLWantReadError:
-                agreed = False
-            except ssl.SSLError as error:
-                self._send_answers()  # the alert that tells the peer why
-                raise HandshakeError(HandshakeReason.TLS_FAILED, detail=_why(error)) from None
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            agreed = False
+        except ssl.SSLError as error:
+            self._send_answers()  # the alert that tells the peer why
+            raise HandshakeError(HandshakeReason.TLS_FAILED, detail=_why(error)) from None
         try:
             self.sock.settimeout(max(0.0, deadline - time.monotonic()))
             self.sock.sendall(self._outgoing.read())

@@ -101,6 +101,7 @@ class Application:
         self._metrics = metrics
         self.watchers = 0
         """live pages that are being told"""
+        self._made = (-1, b"")  # the tick, and the event that tells of it
         self._routes = [
             # Probes, scrapers and browsers add to an address what they need for themselves.
             _route("/healthz", self._health, options=None),
@@ -249,11 +250,20 @@ class Application:
         self.watchers += 1
         try:
             yield _event("history", list(self._monitor.points))
+            yield _event("status", page_status(self._server, self._monitor))
             while True:
-                yield _event("status", page_status(self._server, self._monitor))
                 gevent.sleep(self._monitor.seconds_to_tick())
+                yield self._status_of_tick()
         finally:
             self.watchers -= 1
+
+    def _status_of_tick(self) -> bytes:
+        """Made once a tick for all who watch: with 9,000 sessions it takes 10 ms."""
+        tick, event = self._made
+        if tick != self._monitor.ticks:
+            event = _event("status", page_status(self._server, self._monitor))
+            self._made = (self._monitor.ticks, event)
+        return event
 
 
 def _route(

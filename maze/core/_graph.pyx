@@ -263,7 +263,7 @@ cdef class FollowGraph:
     cdef bint link(self, int64_t follower, int64_t followed) except -1:
         """Make the follow hold; false if there is no room for it."""
         cdef User* user
-        cdef User* other
+        cdef User* other = NULL
         cdef size_t index
         if (
             self.follows >= self.max_follows

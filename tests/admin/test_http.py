@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import inspect
+import itertools
 import re
 from pathlib import Path
 
@@ -333,6 +334,28 @@ def test_pages_beyond_the_limit_are_told_so_and_one_that_leaves_makes_room(
     page.sock.close()
     until(lambda: not watched.admin.application.watchers, "the page that left to be noticed")
     Stream(watched).event()
+
+
+def test_all_pages_are_told_what_was_made_once_a_tick(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = itertools.count(1)
+    monitor = watched.admin.monitor
+    monkeypatch.setattr(http, "page_status", lambda *_: [monitor.ticks, next(made)])
+    monkeypatch.setattr(monitor, "seconds_to_tick", lambda: 0.01)
+    pages = [Stream(watched) for _ in range(3)]
+    assert [page.event()[0] for page in pages] == ["history"] * 3
+    assert sorted(page.event()[1][1] for page in pages) == [1, 2, 3]  # what is when they come
+    tick(watched)
+    told = [_told_of(page, monitor.ticks) for page in pages]
+    assert told[0] == told[1] == told[2]
+
+
+def _told_of(page: Stream, tick: int) -> int:
+    """Which status the page is told of that tick."""
+    while (event := page.event()[1])[0] < tick:
+        pass
+    return int(event[1])
 
 
 def test_a_stream_ends_with_the_admin_port(watched: Watched) -> None:

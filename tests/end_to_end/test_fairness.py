@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest.mock import ANY
 
 import gevent
 import pytest
@@ -94,6 +95,30 @@ def test_sockets_and_signals_are_looked_at_while_a_source_has_something_to_read(
     for _ in range(3):
         maze.server.router.submit([], "a test")
     assert reading.ready()
+    ours.close()
+    theirs.close()
+
+
+def test_sockets_are_looked_at_while_those_who_are_too_slow_are_disconnected(
+    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maze = start(slow_client="disconnect")
+    maze.clients(1, 2, 3)
+    monkeypatch.setattr(router, "TURN_SECONDS", 0.0)
+    ours, theirs = gevent.socket.socketpair()
+    reading = gevent.spawn(theirs.recv, 1)
+    gevent.sleep(0)  # it waits for the socket
+    closed: list[bool] = []
+
+    def close(_: Session) -> None:
+        closed.append(reading.ready())
+        ours.send(b"x")
+
+    monkeypatch.setattr(Session, "close_slow", close)
+    maze.server.router._full = dict.fromkeys(maze.sessions)
+    maze.server.router._make_room()
+    assert closed == [False, ANY, True]
+    maze.server.router._full = {}
     ours.close()
     theirs.close()
 

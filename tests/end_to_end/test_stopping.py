@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
 
 import gevent
 import pytest
+from structlog.testing import LogCapture
 
-from maze.session import Session
+from maze import clients as clients_module
+from maze import session as session_module
+from maze.router import DRAIN_STEPS
+from maze.session import CloseReason, Session
 
 from .peers import Client, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers
@@ -58,16 +63,19 @@ def test_drain_leaves_what_is_behind_a_gap(maze: Maze) -> None:
     assert maze.rejects() == {}
 
 
-def test_drain_ends_handshakes_and_sources(start: Callable[..., Maze]) -> None:
+def test_drain_ends_handshakes_and_sources(start: Callable[..., Maze], log: LogCapture) -> None:
     # Nothing but the drain ends the handshake of who says nothing.
     maze = start(handshake_timeout=3600)
     stranger, source = maze.stranger(), maze.source()
-    maze.await_sources(1)
+    source.send(b"1|B\n1|B\nhalf a li")
+    maze.await_routed(1)
     until(lambda: maze.server.clients._handshakes, "the stranger's handshake to begin")
     maze.server.drain()
     stranger.expect_closed()
     source.expect_closed()
     assert dict(maze.server.source.closed) == {"stopped": 1}
+    (line,) = (entry for entry in log.entries if entry["event"] == "source_disconnected")
+    assert (line["reason"], line["routed_events"], line["duplicate"]) == ("stopped", 1, 1)
 
 
 def test_drain_routes_what_waits_for_a_slow_client(
@@ -145,6 +153,64 @@ def test_client_that_is_slow_has_all_of_the_drain_where_nobody_waits_for_it(
     assert given_up == []
     assert dict(maze.server.clients.sessions_closed) == {"stopped": 1}
     client.read_until_closed()
+
+
+@pytest.mark.parametrize(("part", "stays"), [(1.0, True), (0.9, False)])
+def test_drain_gives_up_who_would_not_take_a_full_buffer_within_it(
+    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch, part: float, stays: bool
+) -> None:
+    shrink_buffers(monkeypatch)
+    buffer = 32 * 1024
+    maze = start(client_buffer=buffer, reorder_limit=2_000, drain_timeout=0.8)
+    maze.client(1, small_buffers=True)
+    maze.client(2).read_in_background()
+    maze.source(small_buffers=True).send_in_background(joined(broadcasts(1, 300_001)))
+    until(lambda: maze.session(1).held_bytes > buffer, "the client to be full")
+    until(lambda: maze.server.router.reorder.ready >= 2_000, "events to pile up")
+    taken = itertools.count(0, int(part * buffer / DRAIN_STEPS))
+    monkeypatch.setattr(Session, "taken_bytes", lambda _: next(taken))
+    given_up: set[Session] = set()
+    slow = maze.session(1)
+
+    def note(session: Session) -> None:
+        given_up.add(session)
+
+    monkeypatch.setattr(Session, "close_slow", note)
+    maze.server.drain()
+    assert given_up == (set() if stays else {slow})
+
+
+def test_what_a_client_has_taken_is_what_its_system_has_acknowledged(
+    maze: Maze, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (client,) = maze.clients(1)
+    maze.source().send(b"1|B\n")
+    client.expect(b"1|B\n")
+    session = maze.session(1)
+    until(lambda: session.taken_bytes() == 4, "the event to be acknowledged")
+    monkeypatch.setattr(session_module, "unacknowledged_bytes", lambda _: 3)
+    assert session.taken_bytes() == 1
+
+
+def test_session_may_end_while_the_drain_closes_the_others(
+    maze: Maze, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maze.clients(1, 2, 3)
+    for session in maze.sessions:
+        session.writing = True  # so that nothing is sent
+    maze.source().send(b"1|B\n")
+    until(lambda: all(session.queued_bytes for session in maze.sessions), "the event to wait")
+    last, close = maze.sessions[-1], Session.close
+
+    def close_while_another_leaves(session: Session, reason: CloseReason) -> None:
+        gevent.spawn(close, last, CloseReason.RESET)
+        close(session, reason)
+
+    monkeypatch.setattr(clients_module, "CLOSED_AT_ONCE", 1)
+    monkeypatch.setattr(Session, "finish", lambda _: None)
+    monkeypatch.setattr(Session, "close", close_while_another_leaves)
+    maze.server.clients.finish(0)
+    assert dict(maze.server.clients.sessions_closed) == {"stopped": 2, "reset": 1}
 
 
 def test_stop_ends_everything_at_once(maze: Maze) -> None:

@@ -42,8 +42,8 @@ def start() -> Iterator[Start]:
     running: list[Acceptor] = []
 
     def start_one(**options: Any) -> Acceptor:
-        options = {"fail": never} | options
-        running.append(Acceptor("client", ("127.0.0.1", 0), greet, 5, **options))
+        options = dict[str, Any](fail=never, backlog=5) | options
+        running.append(Acceptor("client", ("127.0.0.1", 0), greet, **options))
         running[-1].start()
         return running[-1]
 
@@ -110,6 +110,24 @@ def test_a_place_is_left_even_if_serving_fails(
     with connect(server) as first:
         assert first.recv(5) == b""
     assert places.taken == []
+
+
+def test_others_run_while_many_connect(start: Start) -> None:
+    """With too many accepted in a turn of the event loop, those who are served would wait."""
+    server = start(backlog=100)
+    served: list[Address] = []
+    server.set_handle(lambda _, address: served.append(address))
+    server.stop_accepting()
+    peers = [connect(server) for _ in range(80)]
+    server.start_accepting()
+    between, before = [], 0
+    while len(served) < len(peers):
+        gevent.sleep(0)
+        between.append(len(served) - before)
+        before = len(served)
+    assert max(between) <= 10
+    for peer in peers:
+        peer.close()
 
 
 class Accept:
