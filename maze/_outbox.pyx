@@ -52,7 +52,10 @@ def flush_all(list outboxes not None, Py_ssize_t limit):
     """Flush them; returns those that still hold more than the limit, in bytes."""
     cdef list full = []
     for outbox in outboxes:
-        (<Outbox?>outbox).send_now()
+        if (<Outbox?>outbox).sealed:
+            outbox.flush()  # which its owner may have changed
+        else:
+            (<Outbox>outbox).send_now()
         if (<Outbox>outbox).held_bytes > limit:
             full.append(outbox)
     return full

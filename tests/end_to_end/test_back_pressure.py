@@ -8,15 +8,17 @@ import gevent
 import pytest
 from structlog.testing import LogCapture
 
-from maze import router
-from maze.core import Payload
-from maze.outbox import PAYLOAD_BYTES, SEND_BYTES
+from maze import router, twin
+from maze.core import Payload, Recipient
+from maze.outbox import PAYLOAD_BYTES, SEND_BYTES, Outbox
 from maze.session import Session
 
 from .peers import Client, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers
 
 pytestmark = pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True)
+
+Payloads = list[tuple[Recipient, Payload]]
 
 BUFFER = 32 * 1024
 LINE = 59  # of peers.messages
@@ -43,16 +45,17 @@ class Peak:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.session = self.total = 0
         self.maze: Maze | None = None
-        push = Session.push
+        push_all = twin.push_all
 
-        def spy(session: Session, payload: Payload) -> None:
-            push(session, payload)
-            self.session = max(self.session, session.held_bytes)
+        def spy(payloads: Payloads) -> list[Outbox]:
+            sessions = push_all(payloads)
+            self.session = max([self.session, *(session.held_bytes for session in sessions)])
             if self.maze:
                 # Not the most there ever is: over TLS what is encrypted comes on top, later.
                 self.total = max(self.total, self.maze.server.router.held.bytes)
+            return sessions
 
-        monkeypatch.setattr(Session, "push", spy)
+        monkeypatch.setattr(router, "push_all", spy)
 
 
 def test_wait_loses_nothing_and_slows_the_source(
@@ -107,13 +110,13 @@ def test_stalled_client_got_all_that_was_sent_up_to_where_it_was_cut(
     start: Callable[..., Maze], log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pushed: list[int] = []
-    push = Session.push
+    push_all = twin.push_all
 
-    def spy(session: Session, payload: Payload) -> None:
-        push(session, payload)
-        pushed.append(payload.size)
+    def spy(payloads: Payloads) -> list[Outbox]:
+        pushed.extend(payload.size for _, payload in payloads)
+        return push_all(payloads)
 
-    monkeypatch.setattr(Session, "push", spy)
+    monkeypatch.setattr(router, "push_all", spy)
     maze = start(client_buffer=BUFFER, reorder_limit=2_000, stall_timeout=0.2)
     stalled = _slow_client(maze, 1)
     stream = joined(broadcasts(1, 300_001))

@@ -131,6 +131,22 @@ def test_many_are_pushed_to_and_flushed_together(pair: Pair, other: Pair) -> Non
         pair.module.push_all([(object(), pair.payload(b"1|B\n"))])
 
 
+def test_who_sends_in_another_form_may_flush_in_another_way(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[Any] = []
+
+    def flush(box: Any) -> None:
+        flushed.append(box)
+
+    monkeypatch.setattr(type(pair.box), "flush", flush)
+    pair.box.sealed = True
+    pair.push(b"1|B\n")
+    assert pair.module.flush_all([pair.box], 1_000) == []
+    assert flushed == [pair.box]
+    assert pair.received() == b""
+
+
 def test_nothing_to_send_is_no_error(pair: Pair) -> None:
     pair.box.flush()
     assert pair.box.advance() is True
