@@ -323,9 +323,9 @@ def test_a_value_of_another_kind_in_the_file_is_refused_and_named(
     assert line.startswith(f"{file}: source-port has to be text or a whole number")
 
 
-def test_a_table_in_the_file_is_refused(capsys: pytest.CaptureFixture[str], write: Write) -> None:
-    file = write("[source]\nport = 1\n")
-    assert refusal(capsys, "--config", file).startswith(f"{file}: there is no option 'source'")
+def test_a_section_in_the_file_is_refused(capsys: pytest.CaptureFixture[str], write: Write) -> None:
+    file = write("[maze]\nsource-port = 1\n")
+    assert refusal(capsys, "--config", file) == f"{file}: sections are not used, and 'maze' is one"
 
 
 @pytest.mark.parametrize("text", ["= 1", "source-port", "source-port = 1\nsource-port = 2", "\x00"])
@@ -335,6 +335,15 @@ def test_a_file_that_is_not_toml_is_refused(
     file = write(text)
     refused = refusal(capsys, "--config", file)
     assert refused.startswith(f"{file}: not a TOML file: ")
+    assert "quotes" not in refused
+    assert refused.endswith("; a key stands there twice") == ("= 2" in text)
+
+
+@pytest.mark.parametrize("value", ["45s", "10 s", "debug", "1MiB", "127.0.0.1", "any"])
+def test_a_value_that_lacks_its_quotes_is_told_so(
+    value: str, capsys: pytest.CaptureFixture[str], write: Write
+) -> None:
+    refused = refusal(capsys, "--config", write(f"peer-timeout = {value}\n"))
     assert refused.endswith('stand in quotes, as in peer-timeout = "45s"')
 
 
@@ -343,7 +352,8 @@ def test_a_file_that_is_not_text_is_refused(
 ) -> None:
     path = tmp_path / "maze.toml"
     path.write_bytes(b"\xff\xfe")
-    assert refusal(capsys, "--config", str(path)).startswith(f"{path}: not a TOML file: ")
+    told = f"{path}: not a TOML file: it is not text in UTF-8"
+    assert refusal(capsys, "--config", str(path)) == told
 
 
 def test_a_file_that_cannot_be_read_is_refused(
