@@ -270,7 +270,7 @@ def parse_settings(
     parser = _parser({"log_level": log_level_variable})
     values = vars(parser.parse_args(arguments, env_vars=variables))
     settings = Settings(**{spec.name: values[spec.name] for spec in fields(Settings)})
-    if fault := admin_fault(settings):
+    if fault := admin_fault(settings) or _port_fault(settings):
         parser.error(fault)
     return settings
 
@@ -289,6 +289,20 @@ def admin_fault(settings: Settings) -> str | None:
         f"--admin-host {settings.admin_host} can be reached from other machines: set "
         "MAZE_ADMIN_TOKEN to a secret of 16 characters or more, or --admin-port 0"
     )
+
+
+def _port_fault(settings: Settings) -> str | None:
+    """Which two of the server's own ports are the same one, if any are.
+
+    Left to the system, the second would be told that somebody else has the port.
+    """
+    seen: dict[tuple[str, int], str] = {}
+    for name in ("source", "client", "admin"):
+        host, port = getattr(settings, f"{name}_host"), getattr(settings, f"{name}_port")
+        other = seen.setdefault((host, port), name) if port > 0 else name
+        if other != name:
+            return f"--{other}-port and --{name}-port are both {port}: each needs one of its own"
+    return None
 
 
 def is_loopback(name: str) -> bool:

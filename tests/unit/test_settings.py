@@ -414,6 +414,34 @@ def test_the_three_names_of_an_option_follow_one_pattern(option: Field[Any]) -> 
     assert variable_of(option.name) == "MAZE_" + "_".join(words).upper()
 
 
+# The ports.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("--source-port 9099", "--source-port and --client-port are both 9099"),
+        ("--client-port 9095", "--client-port and --admin-port are both 9095"),
+        ("--admin-port 9090", "--source-port and --admin-port are both 9090"),
+    ],
+)
+def test_two_ports_of_the_server_that_are_one_are_refused(
+    arguments: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refusal(capsys, *arguments.split()) == f"{named}: each needs one of its own"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--source-port 0 --client-port 0 --admin-port 0",
+        "--source-port 9099 --source-host 127.0.0.2",
+    ],
+)
+def test_free_ports_and_those_of_other_hosts_may_be_the_same(arguments: str) -> None:
+    assert read(*arguments.split()).client_host == "127.0.0.1"
+
+
 # The admin port.
 
 
