@@ -3,13 +3,42 @@
 from glob import glob
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError, CCompilerError
 
 MODULES = [
     *(f"maze.core.{name}" for name in ("_events", "_graph", "_payload", "_fanout")),
     "maze._outbox",
 ]
 
+
+class BuildIfPossible(build_ext):
+    """Says in one line what comes of a failure, where setuptools has a long one for each module."""
+
+    command_name = "build_ext"  # as the warning has it
+
+    def build_extensions(self):
+        """Build all; the compiled core only serves whole, so the first failure is the last."""
+        self.failure = None
+        super().build_extensions()
+        if self.failure:
+            self.warn(
+                "the pure core will serve, as the compiled one, several times as fast, was not "
+                f"built; it needs a C compiler and Python's headers ({self.failure})"
+            )
+
+    def build_extension(self, ext):
+        """Build one, unless it is in vain."""
+        if self.failure:
+            return
+        try:
+            super().build_extension(ext)
+        except (BaseError, CCompilerError) as error:
+            self.failure = error
+
+
 setup(
+    cmdclass={"build_ext": BuildIfPossible},
     ext_modules=[
         Extension(
             module,
@@ -19,5 +48,5 @@ setup(
             optional=True,
         )
         for module in MODULES
-    ]
+    ],
 )

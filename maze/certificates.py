@@ -12,6 +12,9 @@ from maze.settings import Settings, SettingsError, flag_of
 Context = ssl.SSLContext | None
 """how TLS is spoken on a port; None where it is not"""
 
+_TOO_WEAK = ("_TOO_SMALL", "_TOO_WEAK")
+"""how OpenSSL's names end for what is a certificate and a key, but no longer strong enough"""
+
 
 @dataclass(frozen=True)
 class _File:
@@ -72,15 +75,24 @@ def _new_context() -> ssl.SSLContext:
 def _load_certificate(context: ssl.SSLContext, cert: _File, key: _File) -> None:
     cert.check_readable()
     key.check_readable()
+
+    def refuse_to_ask() -> NoReturn:
+        """OpenSSL would ask for the password at the terminal, and wait."""
+        raise SettingsError(f"{key} is encrypted, and nobody is there to give the password")
+
     try:
-        context.load_cert_chain(cert.path, key.path, _refuse_to_ask)
+        context.load_cert_chain(cert.path, key.path, refuse_to_ask)
     except OSError as error:
-        reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-        if reason == "KEY_VALUES_MISMATCH":
-            raise SettingsError(f"{key} is not the private key of {cert}") from None
-        raise SettingsError(
-            f"{cert} and {key} are not a certificate and its private key, in PEM"
-        ) from None
+        raise SettingsError(_why_refused(cert, key, error)) from None
+
+
+def _why_refused(cert: _File, key: _File, error: OSError) -> str:
+    reason = error.reason if isinstance(error, ssl.SSLError) else None
+    if reason == "KEY_VALUES_MISMATCH":
+        return f"{key} is not the private key of {cert}"
+    if reason and reason.endswith(_TOO_WEAK):
+        return f"OpenSSL refuses {cert} with {key}: {reason.lower().replace('_', ' ')}"
+    return f"{cert} and {key} are not a certificate and its private key, in PEM"
 
 
 def _load_authority(context: ssl.SSLContext, ca: _File) -> None:
@@ -90,8 +102,3 @@ def _load_authority(context: ssl.SSLContext, ca: _File) -> None:
         context.load_verify_locations(ca.path)
     except OSError:
         raise SettingsError(f"{ca} holds no certificate in PEM") from None
-
-
-def _refuse_to_ask() -> NoReturn:
-    """OpenSSL would ask for the password at the terminal, and wait."""
-    raise SettingsError("a private key is encrypted, and nobody is there to give the password")

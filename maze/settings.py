@@ -10,14 +10,14 @@ import ipaddress
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import configargparse
 
 from maze import __version__
+from maze.settings_file import SettingsFile
 from maze.units import (
     Network,
     choice,
@@ -273,7 +273,7 @@ def parse_settings(
     parser = _parser({"log_level": log_level_variable})
     values = vars(parser.parse_args(arguments, env_vars=variables))
     settings = Settings(**{spec.name: values[spec.name] for spec in fields(Settings)})
-    if fault := admin_fault(settings):
+    if fault := admin_fault(settings) or _port_fault(settings):
         parser.error(fault)
     return settings
 
@@ -294,38 +294,26 @@ def admin_fault(settings: Settings) -> str | None:
     )
 
 
+def _port_fault(settings: Settings) -> str | None:
+    """Which two of the server's own ports are the same one, if any are.
+
+    Left to the system, the second would be told that somebody else has the port.
+    """
+    seen: dict[tuple[str, int], str] = {}
+    for name in ("source", "client", "admin"):
+        host, port = getattr(settings, f"{name}_host"), getattr(settings, f"{name}_port")
+        other = seen.setdefault((host, port), name) if port > 0 else name
+        if other != name:
+            return f"--{other}-port and --{name}-port are both {port}: each needs one of its own"
+    return None
+
+
 def is_loopback(name: str) -> bool:
     """Whether a host is this machine alone; a name other than localhost is taken not to be."""
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return name.lower() == "localhost"
-
-
-class _TomlFile(configargparse.ConfigFileParser):  # type: ignore[misc]
-    """A flat TOML file; keys are the flags without their dashes."""
-
-    def parse(self, stream: IO[str]) -> dict[str, str]:
-        try:
-            table = tomllib.loads(stream.read())
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise configargparse.ConfigFileParserException(
-                f"{stream.name}: not a TOML file: {error}; words, times and sizes stand in "
-                'quotes, as in peer-timeout = "45s"'
-            ) from None
-        known = {key_of(spec.name) for spec in fields(Settings)}
-        for key, value in table.items():
-            if key not in known:
-                raise configargparse.ConfigFileParserException(
-                    f"{stream.name}: there is no option {key!r}; see --help for those there are, "
-                    "which stand in no section"
-                )
-            if not isinstance(value, str | int) or isinstance(value, bool):
-                raise configargparse.ConfigFileParserException(
-                    f"{stream.name}: {key} has to be text or a whole number, "
-                    f'for example {key} = "..."'
-                )
-        return {key: str(value) for key, value in table.items()}
 
 
 _UNREADABLE = re.compile(r"Unable to open config file: (.*)\. Error: \[Errno \d+\] (.*): '.*'")
@@ -352,7 +340,7 @@ def _parser(variables: Mapping[str, str]) -> _Parser:
         epilog="Units: ms, s, m, h; B, kB, KiB, MB, MiB, GB, GiB. Every option is also an "
         "environment variable (--source-port: MAZE_SOURCE_PORT) and a key of the TOML file "
         "(source-port = 9090). A flag beats a variable, a variable the file.",
-        config_file_parser_class=_TomlFile,
+        config_file_parser_class=SettingsFile({key_of(spec.name) for spec in fields(Settings)}),
         add_env_var_help=False,
         add_config_file_help=False,
         allow_abbrev=False,

@@ -8,7 +8,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -22,13 +22,13 @@ from .peers import SERVER_NAME
 
 DAY = timedelta(days=1)
 
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
 
 class Certificate:
     """A certificate with its key, as the two files that the server's options name."""
 
-    def __init__(
-        self, folder: Path, name: str, x509_: x509.Certificate, key: ec.EllipticCurvePrivateKey
-    ) -> None:
+    def __init__(self, folder: Path, name: str, x509_: x509.Certificate, key: PrivateKey) -> None:
         self.cert = str(folder / f"{name}.pem")
         self.key = str(folder / f"{name}.key")
         self.x509 = x509_
@@ -65,10 +65,15 @@ class Authority:
         self.server = self.issue(dns=SERVER_NAME)
 
     def issue(
-        self, name: str = "", *uris: str, dns: str = "client.test", expired: bool = False
+        self,
+        name: str = "",
+        *uris: str,
+        dns: str = "client.test",
+        expired: bool = False,
+        key: PrivateKey | None = None,
     ) -> Certificate:
         """A certificate with that common name, if any, and those URIs."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         others = [x509.DNSName(dns), *map(x509.UniformResourceIdentifier, uris)]
         builder = _builder(_name(name), self._name, key, expired=expired).add_extension(
             x509.SubjectAlternativeName(others), critical=False
@@ -122,7 +127,7 @@ def _name(common_name: str) -> x509.Name:
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
+    key: PrivateKey,
     *,
     expired: bool = False,
 ) -> x509.CertificateBuilder:

@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from gevent.socket import socket
 from structlog.testing import LogCapture
 
@@ -89,6 +90,7 @@ def test_which_addresses_are_in_a_range(ranges: str, address: str, allowed: bool
 def files(authority: Authority, tmp_path: Path) -> dict[str, str]:
     """Files good and bad, by the name that the tests below give them."""
     good, other, encrypted = authority.server, authority.issue(), authority.issue()
+    weak = authority.issue(key=rsa.generate_private_key(65537, 1024))
     encrypted.encrypt_key(b"secret")
     (tmp_path / "nonsense").write_text("-----BEGIN CERTIFICATE-----\nnonsense\n")
     (tmp_path / "empty").touch()
@@ -99,6 +101,8 @@ def files(authority: Authority, tmp_path: Path) -> dict[str, str]:
         "OTHER_KEY": other.key,
         "ENCRYPTED_CERT": encrypted.cert,
         "ENCRYPTED_KEY": encrypted.key,
+        "WEAK_CERT": weak.cert,
+        "WEAK_KEY": weak.key,
         "NONSENSE": str(tmp_path / "nonsense"),
         "EMPTY": str(tmp_path / "empty"),
         "ABSENT": str(tmp_path / "absent"),
@@ -143,7 +147,12 @@ def files(authority: Authority, tmp_path: Path) -> dict[str, str]:
         ),
         (
             "--source-tls-cert ENCRYPTED_CERT --source-tls-key ENCRYPTED_KEY",
-            "a private key is encrypted",
+            "--source-tls-key ENCRYPTED_KEY is encrypted",
+        ),
+        (
+            "--client-tls-cert WEAK_CERT --client-tls-key WEAK_KEY",
+            "OpenSSL refuses --client-tls-cert WEAK_CERT with --client-tls-key WEAK_KEY: "
+            "ee key too small",
         ),
         ("--allow-source 10.0.0.1/8", "--allow-source: '10.0.0.1/8' is not any, nor address"),
     ],

@@ -9,8 +9,9 @@ from maze.places import RefusalReason
 from maze.session import CloseReason
 from maze.settings import Settings, flag_of, key_of
 
-README = Path(__file__).parents[2] / "README.md"
-OPERATIONS = README.parent / "docs" / "operations.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
 
 NO_LIMITS = {"source_port", "client_port", "admin_port", "admin_token", "first_sequence"}
 """options that are a number, or as long as a number says, and no limit"""
@@ -50,3 +51,11 @@ def test_operators_are_told_every_reason_for_which_a_client_is_refused_or_lost()
     lost = ("stalled", "slow", "stopped", "vanished")
     for reason in (*RefusalReason, *map(CloseReason, lost)):
         assert f"`reason={reason.value}`" in text
+
+
+def test_the_example_of_one_test_alone_runs_some() -> None:
+    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    command = re.search(r"`\.venv/bin/pytest (tests/unit/\S+) -k (\w+)`", text)
+    assert command
+    file, word = command.groups()
+    assert re.search(rf"^def test_\w*{word}", (ROOT / file).read_text(encoding="utf-8"), re.M)

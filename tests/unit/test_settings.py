@@ -324,9 +324,9 @@ def test_a_value_of_another_kind_in_the_file_is_refused_and_named(
     assert line.startswith(f"{file}: source-port has to be text or a whole number")
 
 
-def test_a_table_in_the_file_is_refused(capsys: pytest.CaptureFixture[str], write: Write) -> None:
-    file = write("[source]\nport = 1\n")
-    assert refusal(capsys, "--config", file).startswith(f"{file}: there is no option 'source'")
+def test_a_section_in_the_file_is_refused(capsys: pytest.CaptureFixture[str], write: Write) -> None:
+    file = write("[maze]\nsource-port = 1\n")
+    assert refusal(capsys, "--config", file) == f"{file}: sections are not used, and 'maze' is one"
 
 
 @pytest.mark.parametrize("text", ["= 1", "source-port", "source-port = 1\nsource-port = 2", "\x00"])
@@ -336,6 +336,15 @@ def test_a_file_that_is_not_toml_is_refused(
     file = write(text)
     refused = refusal(capsys, "--config", file)
     assert refused.startswith(f"{file}: not a TOML file: ")
+    assert "quotes" not in refused
+    assert refused.endswith("; a key stands there twice") == ("= 2" in text)
+
+
+@pytest.mark.parametrize("value", ["45s", "10 s", "debug", "1MiB", "127.0.0.1", "any"])
+def test_a_value_that_lacks_its_quotes_is_told_so(
+    value: str, capsys: pytest.CaptureFixture[str], write: Write
+) -> None:
+    refused = refusal(capsys, "--config", write(f"peer-timeout = {value}\n"))
     assert refused.endswith('stand in quotes, as in peer-timeout = "45s"')
 
 
@@ -344,7 +353,8 @@ def test_a_file_that_is_not_text_is_refused(
 ) -> None:
     path = tmp_path / "maze.toml"
     path.write_bytes(b"\xff\xfe")
-    assert refusal(capsys, "--config", str(path)).startswith(f"{path}: not a TOML file: ")
+    told = f"{path}: not a TOML file: it is not text in UTF-8"
+    assert refusal(capsys, "--config", str(path)) == told
 
 
 def test_a_file_that_cannot_be_read_is_refused(
@@ -403,6 +413,34 @@ def test_the_three_names_of_an_option_follow_one_pattern(option: Field[Any]) -> 
     assert key_of(option.name) == "-".join(words)
     assert flag_of(option.name) == "--" + "-".join(words)
     assert variable_of(option.name) == "MAZE_" + "_".join(words).upper()
+
+
+# The ports.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("--source-port 9099", "--source-port and --client-port are both 9099"),
+        ("--client-port 9095", "--client-port and --admin-port are both 9095"),
+        ("--admin-port 9090", "--source-port and --admin-port are both 9090"),
+    ],
+)
+def test_two_ports_of_the_server_that_are_one_are_refused(
+    arguments: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refusal(capsys, *arguments.split()) == f"{named}: each needs one of its own"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--source-port 0 --client-port 0 --admin-port 0",
+        "--source-port 9099 --source-host 127.0.0.2",
+    ],
+)
+def test_free_ports_and_those_of_other_hosts_may_be_the_same(arguments: str) -> None:
+    assert read(*arguments.split()).client_host == "127.0.0.1"
 
 
 # The admin port.
