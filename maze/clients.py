@@ -97,9 +97,7 @@ class ClientPort:
             session.finish()
         self._empty.wait(timeout)
         for count, session in enumerate(list(self.sessions), start=1):
-            if session in self.sessions:  # it may have ended while others ran
-                finished = session.has_taken_all()
-                session.close(CloseReason.FINISHED if finished else CloseReason.STOPPED)
+            session.close(CloseReason.FINISHED if session.has_taken_all() else CloseReason.STOPPED)
             if not count % CLOSED_AT_ONCE:
                 gevent.sleep(0)
 

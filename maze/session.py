@@ -122,13 +122,13 @@ class Session(Outbox):
 
     def taken_bytes(self) -> int:
         """How much the client's system has acknowledged; with TLS a little less."""
-        return self.sent_bytes - unacknowledged_bytes(self._sock.fileno())
+        return self.sent_bytes - self._unacknowledged_bytes()
 
     def has_taken_all(self) -> bool:
         """Whether the client's system has acknowledged all that was queued."""
         if self.queued_bytes:
             return False
-        return unacknowledged_bytes(self._sock.fileno()) <= self._fin
+        return self._unacknowledged_bytes() <= self._fin
 
     def close(self, reason: CloseReason, **details: object) -> None:
         """End the session now, and free its queue; may be called from anywhere, and twice."""
@@ -199,6 +199,10 @@ class Session(Outbox):
         while not self.has_taken_all():
             gevent.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE)
+
+    def _unacknowledged_bytes(self) -> int:
+        """What was sent and is on its way; of a session that has ended that is nothing."""
+        return 0 if self._closed else unacknowledged_bytes(self._sock.fileno())
 
     def _wait_until_writable(self) -> None:
         """Wait for room; StalledError if the client takes nothing for the stall timeout.

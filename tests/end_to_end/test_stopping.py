@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import LogCapture
 
 from maze import clients as clients_module
+from maze import router as router_module
 from maze import session as session_module
 from maze.router import DRAIN_STEPS
 from maze.session import CloseReason, Session
@@ -176,6 +177,27 @@ def test_drain_gives_up_who_would_not_take_a_full_buffer_within_it(
     router.drain(0.2)
     assert given_up == (set() if stays else {slow})
     router._full = {}
+    router._idle.set()
+
+
+def test_session_may_end_while_the_drain_gives_others_up(
+    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maze = start(client_buffer=32 * 1024)
+    maze.clients(1, 2, 3)
+    router, close = maze.server.router, Session.close
+    first, second, _ = maze.sessions
+
+    def close_while_another_leaves(session: Session, reason: CloseReason) -> None:
+        gevent.spawn(close, second, CloseReason.RESET)
+        close(session, reason)
+
+    monkeypatch.setattr(router_module, "TURN_SECONDS", 0.0)  # others run after each
+    monkeypatch.setattr(Session, "close", close_while_another_leaves)
+    router._full = {first: None, second: None}
+    router._idle.clear()  # as if it waited for both
+    router.drain(0.2)
+    assert dict(maze.server.clients.sessions_closed) == {"stopped": 1, "reset": 1}
     router._idle.set()
 
 
