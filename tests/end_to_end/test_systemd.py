@@ -66,6 +66,19 @@ def test_the_unit_file_fits_the_program() -> None:
     assert int(service["WatchdogSec"]) >= 10
 
 
+def test_the_steps_of_the_installation_make_what_the_unit_file_needs() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    steps = text.partition("## Under systemd")[2].partition("\n## ")[0]
+    service = unit()["Service"]
+    python, *_, settings = service["ExecStart"].split()
+    assert python == INSTALLED
+    assert f"-m venv {python.removesuffix('/bin/python')} " in steps
+    assert f"touch {settings} " in steps
+    secrets = service["EnvironmentFile"]
+    assert secrets.startswith("-"), "it may be absent"
+    assert secrets.removeprefix("-") in steps
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
 @pytest.mark.parametrize("arguments", [["verify", "--man=no"], ["security", "--threshold=20"]])
 def test_systemd_finds_nothing_wrong_with_the_unit_file(
