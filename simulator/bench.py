@@ -14,9 +14,10 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from simulator.bench_output import markdown
+from simulator.connecting import check_files
 from simulator.document import check_writable, write_json, write_text
 from simulator.errors import OutputError, ParameterError, check_installed
-from simulator.options import Parser, whole, words
+from simulator.options import Parser, ending, whole, words
 from simulator.parameters import Parameters, parse
 from simulator.report import Report
 from simulator.results import FAILED, PASSED, Result
@@ -97,6 +98,9 @@ def bench(argv: Sequence[str], server_command: Sequence[str] = COMMAND) -> int:
         if path is not None:
             check_writable(path)
     before = None if plan.compare is None else _load(plan.compare)
+    for name in plan.names:
+        clients = parse(WORKLOADS[name].flags.split(), {}).workload.clients
+        check_files(clients, f"leave {name} out with --workloads")
     with Report("warning", 1.0) as report:
         results = measure(plan, report, server_command)
         _show(plan, results, before, report)
@@ -196,7 +200,13 @@ def _plan(argv: Sequence[str]) -> Plan:
     add = parser.add_argument
     add("--workloads", default=",".join(WORKLOADS), metavar="W1,W2", help="default: all")
     add("--runs", type=whole(1), default=5, metavar="N", help="of each workload (default 5)")
-    add("--server-options", type=words, default=(), metavar="OPTIONS", help="more for the server")
+    add(
+        "--server-options",
+        type=words,
+        default=(),
+        metavar="OPTIONS",
+        help="more for the server, as in --server-options='--stall-timeout 1s'",
+    )
     add("--json", metavar="FILE", help="write everything measured, also for --compare")
     add("--markdown", metavar="FILE", help="write the table")
     add("--png", metavar="FILE", help="write a picture")
@@ -206,6 +216,8 @@ def _plan(argv: Sequence[str]) -> Plan:
     names = tuple(given.workloads.upper().split(","))
     if unknown := [name for name in names if name not in WORKLOADS]:
         raise ParameterError(f"--workloads: {', '.join(unknown)} is not of {', '.join(WORKLOADS)}")
+    for form in ("png", "svg"):
+        ending(f"--{form}", vars(given)[form], f".{form}")
     return Plan(
         names,
         given.runs,

@@ -36,7 +36,7 @@ def connect_clients(
 
     Those who will stall have a small buffer, so that the server soon feels it.
     """
-    _allow_files(len(users) + _SPARE_FILES)
+    _allow_files(len(users))
     connections: list[socket.socket] = []
     try:
         # One by one, so that those there are can be closed if the next one fails.
@@ -108,12 +108,22 @@ def _send_id(connection: socket.socket, user: int) -> None:
         log.debug("client %d: its id could not be sent (%s)", user, error.strerror)
 
 
-def _allow_files(count: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+def check_files(clients: int, instead: str = "lower --concurrency-level") -> None:
+    """Raises ConnectError if so many clients are more than this machine allows open files.
+
+    `instead` is what the user may do if it cannot be allowed more.
+    """
+    count, hard = clients + _SPARE_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if count > hard != resource.RLIM_INFINITY:
         raise ConnectError(
             f"{count} open files are needed and this machine allows {hard}; raise `ulimit -Hn` "
-            "or lower --concurrency-level"
+            f"or {instead}"
         )
+
+
+def _allow_files(clients: int) -> None:
+    check_files(clients)
+    count = clients + _SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

@@ -20,6 +20,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises ParameterError instead of ending the process."""
+        if message == "argument --server-options: expected one argument":
+            # A value that begins with dashes and has no blank in it looks like a flag.
+            message += ", as in --server-options='--gap-policy=fail', with the equals sign"
         raise ParameterError(f"{message.removeprefix('argument ')} (see --help)")
 
 
@@ -176,3 +179,9 @@ def level(text: str) -> str:
     if level not in LOG_LEVELS:
         raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(LOG_LEVELS)}")
     return level
+
+
+def ending(flag: str, path: str | None, *endings: str) -> None:
+    """Raises ParameterError for a path that ends as none of those, if there is a path."""
+    if path is not None and not path.lower().endswith(endings):
+        raise ParameterError(f"{flag} {path}: what it writes has to end in {endings[0]}")

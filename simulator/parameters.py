@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from maze import __version__
 from simulator import options as read
 from simulator.errors import ParameterError
 from simulator.faults import Faults
@@ -15,6 +16,7 @@ from simulator.options import LOG_LEVELS, Declarations, Parser, whole
 from simulator.workload import MAX_USERS, Workload
 
 _WHERE = ("--host", "--event-listener-port", "--client-listener-port")
+COMMANDS = ("bench", "record", "replay")
 _MAX_PORT = 65535
 _MAX_SOURCES = 16
 _USERS_PER_CLIENT = 10
@@ -66,10 +68,15 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Parameters:
         prog="python -m simulator",
         description="Plays a stream of social events to a Follower Maze server and checks every "
         "byte that every user client receives. The same parameters give the same stream.",
-        epilog="Other commands, with a --help of their own: bench, record, replay. "
+        epilog=f"Other commands, with a --help of their own: {', '.join(COMMANDS)}. "
         + _FLAG_WINS
         + _STATUSES,
     )
+    parser.add_argument("--version", action="version", version=f"Follower Maze {__version__}")
+    if argv and not argv[0].startswith("-"):
+        raise ParameterError(
+            f"{argv[0]!r} is no command: there are {', '.join(COMMANDS)}, and none at all for a run"
+        )
     declarations = Declarations(parser, environment)
     _declare_stream(declarations)
     _declare_run(declarations)
@@ -212,7 +219,8 @@ def _declare_server(to: Declarations) -> None:
         None,
         read.words,
         None,
-        "more options for the server that --serve starts, in one word: '--stall-timeout 1s'",
+        "more options for the server that --serve starts, in one word: "
+        "--server-options='--stall-timeout 1s'",
         unit="OPTIONS",
     )
 
@@ -298,6 +306,7 @@ def _checked(given: argparse.Namespace, workload: Workload) -> Parameters:
         )
     _check_faults(given, workload)
     _check_server(given)
+    read.ending("--report", given.report, ".html", ".htm")
     return Parameters(
         workload=workload,
         host=given.host,

@@ -76,14 +76,17 @@ class Report:
         return now >= self._next
 
     def progress(self, now: float, counts: Sequence[tuple["Stage", int]]) -> None:
-        """Shows for each stage how much is done, and how much a second since it was last shown."""
+        """Shows for each stage how much is done and, until it is, how much a second since last."""
         self._next = now + self._interval
         for stage, count in counts:
-            speed = f"{stage.speed(now, count):,.0f} {stage.unit}/s"
+            # At the end the table says how fast it was, from first byte to last.
+            done = count == stage.total
+            speed = "" if done else f"{stage.speed(now, count):,.0f} {stage.unit}/s"
             if self._bars and stage.bar is not None:
                 self._bars.update(stage.bar, completed=count, speed=speed)
             else:
-                log.info("%s %s of %s, %s", stage.name, f"{count:,}", f"{stage.total:,}", speed)
+                pace = f", {speed}" if speed else ""
+                log.info("%s %s of %s%s", stage.name, f"{count:,}", f"{stage.total:,}", pace)
         if self._bars:
             self._bars.refresh()
 
@@ -119,14 +122,12 @@ class Stage:
         self.bar = bar
         self._seen = began
         self._count = 0
-        self._speed = 0.0
 
     def speed(self, now: float, count: int) -> float:
-        """Units a second since the last call; once all is done, what it was last."""
-        if not self._count == count == self.total:
-            self._speed = (count - self._count) / max(now - self._seen, 1e-3)
-            self._seen, self._count = now, count
-        return self._speed
+        """Units a second since the last call."""
+        speed = (count - self._count) / max(now - self._seen, 1e-3)
+        self._seen, self._count = now, count
+        return speed
 
 
 class _Handler(logging.Handler):

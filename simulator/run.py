@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from simulator.connecting import Address, connect_clients
+from simulator.connecting import Address, check_files, connect_clients
 from simulator.diagnosis import diagnose
 from simulator.oracle import Prepared, block_size, prepare
 from simulator.parameters import Parameters
@@ -39,6 +39,7 @@ def run(
     """
     started = datetime.now(UTC)
     workload = parameters.workload
+    check_files(workload.clients)
     server: ServerProcess | None = None
     with ExitStack() as stack:
         if parameters.serve:

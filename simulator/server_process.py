@@ -163,7 +163,11 @@ class ServerProcess:
         if not isinstance(record, Mapping):
             log.warning("server: %s", line)
             return
-        log.log(_LEVELS.get(str(record.get("level")).lower(), logging.DEBUG), "server: %s", line)
+        log.log(
+            _LEVELS.get(str(record.get("level")).lower(), logging.DEBUG),
+            "server: %s",
+            _shown(record),
+        )
         if record.get("event") == "ready":
             self.source_port = int(record["source_port"])
             self.client_port = int(record["client_port"])
@@ -175,3 +179,13 @@ class ServerProcess:
         if self._drain.is_alive():
             return f"the server was not ready within {self._ready_timeout:g} s; it said: {said}"
         return f"the server ended before it was ready; it said: {said}"
+
+
+def _shown(record: Mapping[str, object]) -> str:
+    """A line of the server's log for people: the event, then its fields; the time is our own."""
+    fields = [
+        f"{name}={value}"
+        for name, value in record.items()
+        if name not in ("event", "level", "timestamp")
+    ]
+    return " ".join([str(record.get("event", "")), *fields])

@@ -28,7 +28,7 @@ def main(manner: str, clients: int) -> None:
         say(event="starting", level="info")
         time.sleep(FOREVER)
     with Server(clients) as server:
-        say(event="odd", level="warning")
+        say(line="5|X\\n", count=2, event="odd", level="warning", timestamp="now")
         print("not JSON", file=sys.stderr)
         print("[1, 2]", file=sys.stderr)
         say(event="ready", source_port=server.source_port, client_port=server.client_port)

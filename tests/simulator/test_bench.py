@@ -138,6 +138,8 @@ def test_a_run_that_fails(
         (["--compare", "OLD"], "--compare: OLD is of another version"),
         (["--compare", "ODD"], "--compare: ODD is not what bench --json writes"),
         (["--json", "nowhere/out.json"], "there is no directory nowhere"),
+        (["--png", "x.svg"], "--png x.svg: what it writes has to end in .png"),
+        (["--svg", "x"], "--svg x: what it writes has to end in .svg"),
     ],
 )
 def test_wrong_usage_is_one_line(
@@ -155,6 +157,16 @@ def test_wrong_usage_is_one_line(
     assert simulator.main(["bench", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert part in line
+
+
+def test_too_few_open_files_are_told_before_a_server_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("simulator.connecting.resource.getrlimit", lambda _: (1024, 4096))
+    assert simulator.main(["bench", "--workloads", "W1,W7"], ["/nowhere/no-server"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "10064 open files are needed and this machine allows 4096" in line
+    assert line.endswith("or leave W7 out with --workloads")
 
 
 def test_the_documented_workloads_are_those_there_are() -> None:

@@ -14,6 +14,7 @@ from servers import Server
 from test_server_process import command
 
 import simulator
+from maze import __version__
 from simulator import run
 from simulator.server_process import ServerProcess
 from simulator.workload import Workload
@@ -73,6 +74,29 @@ def test_a_wrong_parameter(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.err == ("simulator: error: --rate: 'x' is not a number above 0 (see --help)\n")
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["recrod", "x"], "'recrod' is no command: there are bench, record, replay, and none"),
+        (["--report", "x.txt"], "--report x.txt: what it writes has to end in .html"),
+        (["--serve", "--server-options", "--gap-policy=fail"], "--server-options='--gap-policy=fa"),
+    ],
+)
+def test_what_was_probably_meant_is_told(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert simulator.main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        simulator.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"Follower Maze {__version__}\n"
 
 
 def test_no_server(capsys: pytest.CaptureFixture[str]) -> None:
