@@ -66,9 +66,6 @@ class ClientPort:
             self._handshakes.discard(greenlet)
         if self._finishing:  # it ran on before the end of its greenlet reached it
             return
-        if not self.router.has_room_for(user):
-            self.places.refuse_for_follows(peer)
-            return
         self.places.recognise(address)
         if isinstance(connection, TlsConnection):
             TlsSession(user, connection, peer, self).serve()

@@ -24,8 +24,6 @@ class RefusalReason(StrEnum):
     MAX_CLIENTS = "max_clients"
     MAX_CLIENTS_PER_ADDRESS = "max_clients_per_address"
     MAX_HANDSHAKES = "max_handshakes"
-    MAX_FOLLOWS = "max_follows"
-    """its user follows more users than the audiences have places for"""
 
 
 class Places:
@@ -36,7 +34,6 @@ class Places:
         """lowered where the system allows fewer descriptors"""
         self._max_per_address = settings.max_clients_per_address
         self._max_handshakes = settings.max_handshakes
-        self._max_follows = settings.max_follows
         self._by_host: Counter[str] = Counter()
         self._strangers: set[Address] = set()
         self.taken = 0
@@ -72,10 +69,6 @@ class Places:
             return self._refuse(RefusalReason.MAX_HANDSHAKES, self._max_handshakes, peer)
         self._strangers.add(address)
         return True
-
-    def refuse_for_follows(self, peer: Peer) -> None:
-        """Count a client whose user follows too many for one more session of it."""
-        self._refuse(RefusalReason.MAX_FOLLOWS, self._max_follows, peer)
 
     def recognise(self, address: Address) -> None:
         """The client has said who it is."""

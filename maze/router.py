@@ -160,10 +160,6 @@ class Router:
 
     # For the sessions.
 
-    def has_room_for(self, user: int) -> bool:
-        """Whether the follow graph takes one more session of the user."""
-        return self.fanout.graph.has_room_for(user)
-
     def connect(self, session: Session) -> None:
         """From the next batch on the session gets its payloads."""
         self._sessions[session] = None
