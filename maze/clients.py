@@ -66,6 +66,8 @@ class ClientPort:
             self._handshakes.discard(greenlet)
         if self._finishing:  # it ran on before the end of its greenlet reached it
             return
+        if not self.places.has_room_for(user, self.router.session_count(user), peer):
+            return
         self.places.recognise(address)
         if isinstance(connection, TlsConnection):
             TlsSession(user, connection, peer, self).serve()

@@ -23,6 +23,7 @@ class RefusalReason(StrEnum):
 
     MAX_CLIENTS = "max_clients"
     MAX_CLIENTS_PER_ADDRESS = "max_clients_per_address"
+    MAX_CLIENTS_PER_USER = "max_clients_per_user"
     MAX_HANDSHAKES = "max_handshakes"
 
 
@@ -33,6 +34,7 @@ class Places:
         self.max_clients = settings.max_clients
         """lowered where the system allows fewer descriptors"""
         self._max_per_address = settings.max_clients_per_address
+        self._max_per_user = settings.max_clients_per_user
         self._max_handshakes = settings.max_handshakes
         self._by_host: Counter[str] = Counter()
         self._strangers: set[Address] = set()
@@ -70,6 +72,13 @@ class Places:
         self._strangers.add(address)
         return True
 
+    def has_room_for(self, user: int, sessions: int, peer: Peer) -> bool:
+        """Whether a user with that many sessions may have another; if not, count the refusal."""
+        if sessions >= self._max_per_user:
+            reason = RefusalReason.MAX_CLIENTS_PER_USER
+            return self._refuse(reason, self._max_per_user, peer, user=user)
+        return True
+
     def recognise(self, address: Address) -> None:
         """The client has said who it is."""
         self._strangers.discard(address)
@@ -83,11 +92,10 @@ class Places:
             del self._by_host[host]
         self._strangers.discard(address)
 
-    def _refuse(self, reason: RefusalReason, limit: int, peer: Peer) -> bool:
+    def _refuse(self, reason: RefusalReason, limit: int, peer: Peer, **details: object) -> bool:
         self.refused[reason] += 1
         held_back = self._throttle.admit(reason)
         if held_back is not None:
-            log.warning(
-                "client_refused", reason=reason.value, client=peer, limit=limit, **held_back
-            )
+            details |= held_back
+            log.warning("client_refused", reason=reason.value, client=peer, limit=limit, **details)
         return False

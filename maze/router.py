@@ -160,6 +160,10 @@ class Router:
 
     # For the sessions.
 
+    def session_count(self, user: int) -> int:
+        """How many sessions the user has."""
+        return self.fanout.graph.session_count(user)
+
     def connect(self, session: Session) -> None:
         """From the next batch on the session gets its payloads."""
         self._sessions[session] = None

@@ -95,6 +95,25 @@ def test_follow_beyond_the_bound_is_notified_but_does_not_hold(
     assert (line["reason"], line["line"]) == ("graph_full", r"2|F|2|9\n")
 
 
+def test_session_too_many_of_one_user_is_refused(start: Start, log: LogCapture) -> None:
+    maze = start(max_clients_per_user=2)
+    phone, tablet = maze.clients(7, 7)
+    laptop = maze.stranger()
+    laptop.send(b"007\n")
+    laptop.expect_closed()
+    assert dict(maze.server.clients.places.refused) == {"max_clients_per_user": 1}
+    assert maze.server.clients.places.handshakes == 0
+    (line,) = (entry for entry in log.entries if entry["event"] == "client_refused")
+    assert (line["reason"], line["limit"], line["user"]) == ("max_clients_per_user", 2, 7)
+    maze.client(8)
+    phone.close()
+    maze.await_sessions(2)
+    again = maze.client(7)
+    maze.source().send(b"1|P|8|7\n")
+    for client in (tablet, again):
+        client.expect(b"1|P|8|7\n")
+
+
 def test_sessions_of_a_user_who_follows_many_cost_nobody_a_follow(start: Start) -> None:
     maze = start(max_follows=5)
     source = maze.source()
