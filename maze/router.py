@@ -20,7 +20,7 @@ import gevent
 import structlog
 from gevent.event import Event
 
-from maze.core import Fanout, FollowGraph, Payload, Recipient, ReorderBuffer, Run
+from maze.core import Fanout, FollowGraph, Payload, Recipient, Reject, ReorderBuffer, Run
 from maze.meter import Meter
 from maze.net import A_MOMENT
 from maze.rejects import RejectLog
@@ -113,9 +113,7 @@ class Router:
                 step = runs[first : first + STEP_RUNS]
                 received += _events(step)
                 self._add(step, peer)
-            while rejects := self.reorder.enforce_limit():
-                self._rejects.record(rejects, peer)
-                self._share_time()
+            self._in_steps(self.reorder.enforce_limit, peer)
         finally:
             self.meter.arrived(received, self.reorder)
             self._announce()
@@ -141,6 +139,12 @@ class Router:
             self._rejects.record(self.reorder.add(piece), peer)
             self._share_time()
 
+    def _in_steps(self, give_up: Callable[[], list[Reject]], peer: str) -> None:
+        """Have the reorder buffer finish what it does in steps, and others run between them."""
+        while (rejects := give_up()) or self.reorder.advance():
+            self._rejects.record(rejects, peer)
+            self._share_time()
+
     def end_stream(self, peer: str) -> None:
         """The last source has left: route all it sent, then forget the stream.
 
@@ -148,9 +152,7 @@ class Router:
         """
         if self._settings.on_source_disconnect == "keep":
             return
-        while rejects := self.reorder.give_up_gaps():
-            self._rejects.record(rejects, peer)
-            self._share_time()
+        self._in_steps(self.reorder.give_up_gaps, peer)
         self._announce()
         self._idle.wait()
         remains = self.fanout.graph.clear()
@@ -224,7 +226,7 @@ class Router:
         while True:
             self._work.wait()
             self._work.clear()
-            while self.reorder.ready:
+            while self.reorder.ready or self.reorder.advance():
                 self._make_room()
                 self._deliver()  # whose frame ends with it: this one would keep sessions alive
                 self._pace_source()
