@@ -13,7 +13,7 @@ from simulator import options as read
 from simulator.errors import ParameterError
 from simulator.faults import Faults
 from simulator.options import LOG_LEVELS, Declarations, Parser, whole
-from simulator.workload import MAX_USERS, Workload
+from simulator.workload import MAX_USERS, ORIGINAL_MIX, Workload
 
 _WHERE = ("--host", "--event-listener-port", "--client-listener-port")
 COMMANDS = ("bench", "record", "replay")
@@ -153,8 +153,11 @@ def _declare_stream(to: Declarations) -> None:
         "--mix",
         None,
         read.mix,
-        "1,1,1,1,1",
-        "weights of follow, unfollow, broadcast, private message, status update",
+        "original",
+        "weights of follow, unfollow, broadcast, private message, status update; original: as "
+        "recorded from the challenge's simulator, which is {}".format(
+            ",".join(f"{weight:g}" for weight in ORIGINAL_MIX)
+        ),
         unit="F,U,B,P,S",
     )
     to.switch("--crlf", "end events with CR LF, not LF")

@@ -12,6 +12,7 @@ from simulator.diagnosis import ALTERED, MISSING, OUT_OF_ORDER, UNEXPECTED, Faul
 from simulator.results import Verdict
 from simulator.words import ALL_RECEIVED
 
+EVEN = ("--mix", "1,1,1,1,1")
 NEAR = ("--total-events", 300, "--concurrency-level", 4, "--number-of-users", 8)
 FAR = (
     *("--total-events", 24_000, "--concurrency-level", 2, "--number-of-users", 4),
@@ -257,7 +258,7 @@ def test_a_source_closed_when_all_was_in_the_kernel() -> None:
 
 
 def test_only_ten_clients_are_listed() -> None:
-    arguments = ("--total-events", 50, "--concurrency-level", 13, "--number-of-users", 13)
+    arguments = ("--total-events", 50, "--concurrency-level", 13, "--number-of-users", 13, *EVEN)
     verdict, output = judged(Server(13, lambda *_: b"", last=50), arguments)
     users = parameters(*arguments).workload.connected
     assert verdict.failing == 13
@@ -266,7 +267,7 @@ def test_only_ten_clients_are_listed() -> None:
 
 
 def test_the_first_ten_that_fail_are_listed() -> None:
-    arguments = ("--total-events", 200, "--concurrency-level", 13, "--number-of-users", 13)
+    arguments = ("--total-events", 200, "--concurrency-level", 13, "--number-of-users", 13, *EVEN)
     users = parameters(*arguments).workload.connected
 
     def spare(user: int, nth: int, line: bytes) -> bytes | None:
