@@ -62,7 +62,6 @@ class Play:
         self,
         address: Address,
         timing: Timing,
-        progress: Progress = lambda now, events, received: None,
         conduct: Conduct = Conduct(),
     ) -> None:
         self.clients: list[Client] = []
@@ -76,7 +75,6 @@ class Play:
         self.behind = 0.0
         self._address = address
         self._timing = timing
-        self._progress = progress
         self._conduct = conduct
         self._open = 0
         self._waiting: set[Client | Session] = set()
@@ -86,7 +84,11 @@ class Play:
         self._next_lazy = 0.0
 
     def run(
-        self, users: Sequence[int], connections: Sequence[socket.socket], prepared: Prepared
+        self,
+        users: Sequence[int],
+        connections: Sequence[socket.socket],
+        prepared: Prepared,
+        progress: Progress,
     ) -> None:
         """Sends all, receives all, and stays for the linger time; how it went is in the fields.
 
@@ -121,7 +123,7 @@ class Play:
                 self._wait_for_sources()
             for client in everybody:
                 self._selector_of(client).register(client.connection, selectors.EVENT_READ, client)
-            self._exchange()
+            self._exchange(progress)
             cuts = [source.cut_off for source in self._sources]
             check_sources(cuts, self.received, self._address)
             self.source_lost = next((s.lost for s in self._sources if s.lost), None)
@@ -163,7 +165,7 @@ class Play:
             log.warning("the server has not let all sources in; starting all the same")
         time.sleep(self._timing.settle)
 
-    def _exchange(self) -> None:
+    def _exchange(self, progress: Progress) -> None:
         """Until everything was sent and received, or nothing has moved for too long."""
         for source in self._sources:
             self._selector.register(source.connection, selectors.EVENT_READ, source)
@@ -177,7 +179,7 @@ class Play:
             elif pause and (self._stalled or not self._all_sent):
                 moved = now
             self.sent_events = sum(source.sent_events for source in self._sources)
-            self._progress(now, self.sent_events, self.received)
+            progress(now, self.sent_events, self.received)
             if now - moved > self._patience():
                 log.debug("nothing moved for %.1f s", now - moved)
                 break

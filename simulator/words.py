@@ -16,6 +16,7 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     lines = ["FAILED"]
     if verdict.source_lost:
         lines.append(verdict.source_lost)
+    lines += verdict.server_faults
     lines += map(str, verdict.faults)
     if more := verdict.failing - len(verdict.faults):
         lines.append(f"and {more:,} more clients")

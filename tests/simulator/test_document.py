@@ -34,6 +34,7 @@ def test_a_run_that_passed(tmp_path: Path) -> None:
         "passed": True,
         "failing_clients": 0,
         "source_lost": None,
+        "server_faults": [],
         "faults": [],
     }
     figures = data["figures"]

@@ -1,14 +1,21 @@
 """The verdict on servers: one that is correct, and one for each way of being wrong."""
 
+import json
 import re
 from functools import lru_cache
+from io import StringIO
+from pathlib import Path
 
 import pytest
 from brute_force import streams
+from rich.console import Console
 from running import judged, parameters
 from servers import Server, Tamper, honest
+from test_server_process import command
 
+from simulator.cli import simulate
 from simulator.diagnosis import ALTERED, MISSING, OUT_OF_ORDER, UNEXPECTED, Fault
+from simulator.report import Report
 from simulator.results import Verdict
 from simulator.words import ALL_RECEIVED
 
@@ -255,6 +262,51 @@ def test_a_source_closed_when_all_was_in_the_kernel() -> None:
     )
     assert output.count(verdict.source_lost) == 1
     assert all(fault.position > 1 for fault in verdict.faults)
+
+
+SERVED = (*NEAR, "--serve", "--linger", 50, "--settle", 0, "--timeout", 5000)
+
+
+def verdict_on(manner: str, *more: object) -> tuple[Verdict, str]:
+    """On a server process of that manner, which the simulator starts."""
+    output = StringIO()
+    with Report("error", 1.0, Console(file=output, width=100)) as report:
+        verdict = simulate(parameters(*SERVED, *more), report, command(manner, 4))
+    return verdict, output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("manner", "fault"),
+    [
+        ("untidy", "the server ended with status 4"),
+        ("unprepared", "the server was ended by SIGTERM"),
+    ],
+)
+def test_a_server_that_does_not_stop_as_it_should(manner: str, fault: str) -> None:
+    verdict, output = verdict_on(manner)
+    assert verdict == Verdict(server_faults=[fault])
+    assert output == f"FAILED\n{fault}\n"
+
+
+@pytest.mark.parametrize(
+    ("manner", "fault"),
+    [
+        ("crashes", "the server was ended by SIGKILL"),
+        ("fails", "the server ended with status 3"),
+        ("leaves", "the server ended before it was told to"),
+    ],
+)
+def test_a_server_that_ends_at_its_first_event(manner: str, fault: str) -> None:
+    verdict, output = verdict_on(manner)
+    assert (verdict.status, verdict.failing, verdict.server_faults) == (1, 4, [fault])
+    assert fault in output
+
+
+def test_a_server_that_ends_before_anybody_connects(tmp_path: Path) -> None:
+    verdict, output = verdict_on("deaf", "--json", tmp_path / "out.json")
+    assert verdict == Verdict(server_faults=["the server ended with status 5"])
+    assert output == "FAILED\nthe server ended with status 5\n"
+    assert not json.loads((tmp_path / "out.json").read_text())["verdict"]["passed"]
 
 
 def test_only_ten_clients_are_listed() -> None:
