@@ -77,6 +77,11 @@ class Client:
         return self.received == self.expected.bytes and self._kept_from == self.received
 
     @property
+    def failed(self) -> bool:
+        """Not everything came, or something else did, or the server closed the connection."""
+        return not self.complete or self.closed_by is not None
+
+    @property
     def finished(self) -> bool:
         """Nothing that may still come can change the verdict or tell more about it."""
         enough = self._kept is not None and len(self._kept) >= 2 * self.expected.block
@@ -115,7 +120,7 @@ class Client:
         return size
 
     def evidence(self) -> Evidence:
-        """What diagnosis needs; only for a client that is not complete."""
+        """What diagnosis needs; only for a client that failed."""
         fate = self.closed_by or f"connection still open after {self.received:,} bytes"
         if self._kept is None:
             start = self.received - self._filled

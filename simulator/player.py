@@ -68,6 +68,7 @@ class Play:
         self.sessions: list[Session] = []
         self.source_lost: str | None = None
         self.source_cut_off: str | None = None
+        self.source_faults: list[str] = []
         self.received = 0
         self.sent_events = 0
         self.seconds = 0.0
@@ -130,6 +131,7 @@ class Play:
             self.source_cut_off = next(filter(None, cuts), None)
             self.behind = max(source.behind for source in self._sources)
             self._linger()
+            self.source_faults = [source.answered for source in self._sources if source.answered]
 
     @property
     def everybody(self) -> list[Client | Session]:

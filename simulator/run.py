@@ -140,7 +140,7 @@ def _judge(parameters: Parameters, play: Play, server: ServerProcess | None) -> 
     failures = {
         evidence.user: evidence
         for evidence in reversed(verify(workload, play.sessions, parameters.stall_timeout))
-    } | {client.user: client.evidence() for client in play.clients if not client.complete}
+    } | {client.user: client.evidence() for client in play.clients if client.failed}
     faults = []
     if failures:
         log.info("looking for the first fault of each client that failed")
@@ -148,8 +148,8 @@ def _judge(parameters: Parameters, play: Play, server: ServerProcess | None) -> 
         faults = diagnose(workload, failing[:SHOWN_FAULTS])
     # Where all was received, the server closed when it had read all.
     lost = play.source_lost or (play.source_cut_off if failures else None)
-    server_faults = [server.fault] if server and server.fault else []
-    return Verdict(len(failures), faults, lost, server_faults)
+    server_faults = [*play.source_faults, server.fault if server else None]
+    return Verdict(len(failures), faults, lost, list(filter(None, server_faults)))
 
 
 def _delivered(workload: Workload, play: Play) -> list[tuple[int, int]]:

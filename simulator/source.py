@@ -17,6 +17,7 @@ log = logging.getLogger("simulator")
 
 WRITE_BYTES = 256 * 1024
 _PIECE_SECONDS = 0.002
+_SHOWN_BYTES = 60
 
 
 class Source:
@@ -42,6 +43,8 @@ class Source:
         self._left = False
         self._closed = False  # by the server
         self._cut_off: str | None = None
+        self._received = 0
+        self._first_received = b""
         self._rate = rate
         self._log_lines = lines
         self._pieces = iter(chunks) if rate is None else _split(chunks, rate)
@@ -65,6 +68,18 @@ class Source:
             number = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self._cut_off = self._words(os.strerror(number)) if number else None
         return self.lost or self._cut_off
+
+    @property
+    def answered(self) -> str | None:
+        """The words for it if the server wrote anything."""
+        if not self._received:
+            return None
+        text = repr(self._first_received)[1:]
+        more = "..." if self._received > len(self._first_received) else ""
+        return (
+            f"the server wrote {self._received:,} bytes to the source, which is to get none: "
+            f"{text}{more}"
+        )
 
     @property
     def sent_events(self) -> int:
@@ -124,9 +139,11 @@ class Source:
             log.debug("the server has closed the source already (%s)", error.strerror)
 
     def read(self) -> bool:
-        """Notices that the server closed; what it sends is discarded. False: nothing more comes."""
+        """Notes what the server writes, and that it closed. False: nothing more comes."""
         try:
-            if self.connection.recv(4096):
+            if data := self.connection.recv(4096):
+                self._received += len(data)
+                self._first_received = self._first_received or data[:_SHOWN_BYTES]
                 return True
             self._lose(None)
         except BlockingIOError:

@@ -35,6 +35,8 @@ class Server:
         tamper: Tamper = honest,
         *,
         last: int | None = None,
+        dismiss: bool = False,
+        answer: bytes = b"",
         source_bytes: int | None = None,
         chunk: int = 65536,
         reset: bool = False,
@@ -44,7 +46,12 @@ class Server:
     ) -> None:
         self._clients = clients
         self._tamper = tamper
-        self._last = last  # after this event everybody is disconnected; None: all may stay
+        # After this event those are disconnected who did not get what they should, so that nobody
+        # waits for what never comes; None: all may stay.
+        self._last = last
+        self._dismiss = dismiss  # everybody is
+        self._answer = answer  # is written to the source
+        self._wronged: set[int] = set()
         self._source_bytes = source_bytes  # after so many the source's connection is closed
         self._chunk = chunk  # bytes read from the source at a time, at most
         self._reset = reset  # close with RST instead of FIN
@@ -94,6 +101,7 @@ class Server:
             source, _ = self._source_listener.accept()
             with source:
                 source.settimeout(PATIENCE)
+                source.sendall(self._answer)
                 self._serve(source)
                 if self._reset:
                     self._make_abortive(source)
@@ -135,6 +143,8 @@ class Server:
                 for user in model.audience(line, self.sessions):
                     self._nth[user] += 1
                     sent = self._tamper(user, self._nth[user], line)
+                    if sent != line:
+                        self._wronged.add(user)
                     if sent is None:
                         leaving.add(user)
                     elif user not in leaving:
@@ -143,13 +153,13 @@ class Server:
                 # Who has left is nobody's fault.
                 with contextlib.suppress(ConnectionError):
                     self.sessions[user].sendall(payload)
+            if self._last is not None and following > self._last:
+                leaving |= set(self.sessions) if self._dismiss else self._wronged & {*self.sessions}
             for user in leaving:
                 session = self.sessions.pop(user)
                 if self._reset:
                     self._make_abortive(session)
                 session.close()
-            if self._last is not None and following > self._last:
-                return
 
     @staticmethod
     def _make_abortive(connection: socket.socket) -> None:

@@ -14,7 +14,14 @@ from servers import Server, Tamper, honest
 from test_server_process import command
 
 from simulator.cli import simulate
-from simulator.diagnosis import ALTERED, MISSING, OUT_OF_ORDER, UNEXPECTED, Fault
+from simulator.diagnosis import (
+    ALTERED,
+    DISCONNECTED,
+    MISSING,
+    OUT_OF_ORDER,
+    UNEXPECTED,
+    Fault,
+)
 from simulator.report import Report
 from simulator.results import Verdict
 from simulator.words import ALL_RECEIVED
@@ -58,7 +65,6 @@ class Case:
         return tamper
 
     def verdict(self, tamper: Tamper) -> Verdict:
-        # The server leaves after its last event, so that nothing has to be waited for.
         server = Server(self.clients, tamper, last=self.events)
         verdict, output = judged(server, self.arguments)
         assert ("FAILED" in output) != (ALL_RECEIVED in output)
@@ -175,6 +181,29 @@ def test_a_client_closed_early(arguments: Arguments, nth: int, reset: bool) -> N
     assert facts(fault) == (MISSING, nth, case.line(nth), None)
     sent = sum(map(len, case.lines[: nth - 1]))
     assert fault.fate == f"connection closed by the server after {sent:,} bytes"
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_clients_closed_after_their_last_event(reset: bool) -> None:
+    case = Case(NEAR, 1)
+    server = Server(case.clients, last=case.events, dismiss=True, reset=reset)
+    verdict, output = judged(server, (*NEAR, "--linger", 2000))
+    assert (verdict.status, verdict.failing) == (1, 4)
+    for fault, lines in zip(verdict.faults, case.streams.values(), strict=True):
+        if reset and fault.kind == MISSING:  # the reset took bytes with it
+            continue
+        assert facts(fault) == (DISCONNECTED, len(lines) + 1, None, None)
+        how = "reset by the server" if reset else "closed by the server after "
+        assert how in fault.fate
+    assert "disconnected at its event" in output
+
+
+def test_a_server_that_writes_to_the_source() -> None:
+    verdict, output = judged(Server(4, answer=b"ok\n" * 100), NEAR)
+    (fault,) = verdict.server_faults
+    assert verdict == Verdict(server_faults=[fault])
+    assert fault.startswith("the server wrote 300 bytes to the source, which is to get none: 'ok")
+    assert fault in output
 
 
 def test_clients_closed_at_their_first_event() -> None:
