@@ -61,7 +61,8 @@ class Client:
         self.expected = expected
         self.received = 0
         self.marks = marks  # where its reads are noted, if it is one of those that are timed
-        self.closed_by: str | None = None
+        self.closed_by: str | None = None  # how the connection ended, in words
+        self.gave_up = False
         self._log_lines = lines
         self._buffer = memoryview(bytearray(expected.block))
         self._filled = 0
@@ -118,6 +119,12 @@ class Client:
         if self._filled == self._due:
             self._verify()
         return size
+
+    def give_up(self, seconds: float) -> None:
+        """Leave, after so long a wait for a new message."""
+        self.gave_up = True
+        self._closed(f"given up by the client, {seconds:g} s after its last message,")
+        self.connection.close()
 
     def evidence(self) -> Evidence:
         """What diagnosis needs; only for a client that failed."""

@@ -250,7 +250,15 @@ def _declare_pace(to: Declarations) -> None:
     to.add("--rate", None, read.rate, None, "events a second to send (default: all that are taken)")
     to.switch("--latency", "measure the time from when an event could be delivered to its arrival")
     to.add("--latency-clients", None, whole(1), "10", "clients whose deliveries are timed")
-    to.add("--timeout", "timeout", whole(1), "20000", "longest wait for a new message", unit="MS")
+    to.add(
+        "--timeout",
+        "timeout",
+        whole(1),
+        "20000",
+        "longest wait of each client for a new message; time in which the "
+        "source pauses for --rate, or a client stalls, does not count",
+        unit="MS",
+    )
     to.add("--settle", None, whole(0), "100", "wait after the server has read all ids", unit="MS")
     to.add("--linger", None, whole(0), "200", "wait for bytes that should not come", unit="MS")
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from simulator.connecting import Address, check_files, connect_clients
+from simulator.connecting import Address, check_files, connect_clients, connect_sources
 from simulator.diagnosis import diagnose
 from simulator.errors import ConnectError, RefusedError
 from simulator.oracle import Prepared, block_size, prepare
 from simulator.parameters import Parameters
 from simulator.player import Conduct, Play, Progress, Timing
+from simulator.refusal import nobody_served
 from simulator.report import Report
 from simulator.results import Figures, Latency, Result, Verdict
 from simulator.server_process import COMMAND, ServerProcess, Usage
@@ -51,10 +52,11 @@ def run(
         conduct = _conduct(parameters)
         stalling = {user for user, habit in conduct.habits.items() if habit.kind == STALL}
         timeline = Timeline(server.pid if server else None)
-        play = Play(address, _timing(parameters), conduct)
+        play = Play(address, workload.connected, _timing(parameters), conduct)
         prepared_in = 0.0
         try:
             # Connected before the stream is prepared: that no server is there shows at once.
+            sources = stack.enter_context(connect_sources(address, workload.sources))
             connections = stack.enter_context(
                 connect_clients(address, workload.connected, stalling)
             )
@@ -63,11 +65,14 @@ def run(
                 prepared = prepare_reported(workload, report)
             prepared_in = time.monotonic() - began
             progress = _playing(report, timeline, prepared)
-            play.run(workload.connected, connections, prepared, progress)
+            play.run(sources, connections, prepared, progress)
         except (ConnectError, RefusedError):
             # A server of our own that has ended did not turn us away: that is a verdict.
             if server is None or not server.has_ended():
                 raise
+        if server and play.deserted:
+            # It is about to end, if that is why: then not because it was told to.
+            server.has_ended()
         timeline.finish(play.seconds, play.sent_events, play.received)
     report.end_progress()
     return Result(
@@ -149,7 +154,11 @@ def _judge(parameters: Parameters, play: Play, server: ServerProcess | None) -> 
     # Where all was received, the server closed when it had read all.
     lost = play.source_lost or (play.source_cut_off if failures else None)
     server_faults = [*play.source_faults, server.fault if server else None]
-    return Verdict(len(failures), faults, lost, list(filter(None, server_faults)))
+    hint = None
+    gave_up = any(client.gave_up for client in play.everybody)
+    if failures and not (play.received or server or gave_up):
+        hint = nobody_served(parameters.host, parameters.source_port, parameters.client_port)
+    return Verdict(len(failures), faults, lost, list(filter(None, server_faults)), hint)
 
 
 def _delivered(workload: Workload, play: Play) -> list[tuple[int, int]]:

@@ -127,6 +127,11 @@ class Source:
             self._at = 0
         return size
 
+    def give_up(self, seconds: float) -> None:
+        """Send no more, after so long in which the server took nothing."""
+        if not self.done:
+            self.lost = f"the server took nothing from the source for {seconds:g} s, {self._so_far}"
+
     def leave(self) -> None:
         """Closes this end, once; what the server still has to do with what came, it does."""
         if self._left or self.lost:
@@ -163,10 +168,11 @@ class Source:
 
     def _words(self, reason: str | None) -> str:
         why = f" ({reason})" if reason else ""
-        return (
-            f"the server closed the source's connection after "
-            f"{self.sent_bytes:,} of {self.total_bytes:,} bytes{why}"
-        )
+        return f"the server closed the source's connection {self._so_far}{why}"
+
+    @property
+    def _so_far(self) -> str:
+        return f"after {self.sent_bytes:,} of {self.total_bytes:,} bytes"
 
 
 def _split(chunks: Sequence[Chunk], rate: float) -> Iterator[Chunk]:

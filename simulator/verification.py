@@ -120,7 +120,8 @@ class _Check:
         session = self._session
         if session.closed_by is not None:
             stalling = session.habit is not None and session.habit.kind == STALL
-            return stalling and session.stalled >= self._stall_timeout
+            disconnected = stalling and not session.gave_up
+            return disconnected and session.stalled >= self._stall_timeout
         late = session.known is not None and session.expected.last_number <= session.known
         return whole or late or session.left
 

@@ -17,6 +17,8 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     if verdict.source_lost:
         lines.append(verdict.source_lost)
     lines += verdict.server_faults
+    if verdict.hint:
+        lines.append(verdict.hint)
     lines += map(str, verdict.faults)
     if more := verdict.failing - len(verdict.faults):
         lines.append(f"and {more:,} more clients")

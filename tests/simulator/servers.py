@@ -42,6 +42,8 @@ class Server:
         reset: bool = False,
         close_at_handshake: bool = False,
         stay: bool = False,
+        crash: bool = False,
+        refuse_source: bool = False,
         doors_closed: bool = False,
     ) -> None:
         self._clients = clients
@@ -56,15 +58,16 @@ class Server:
         self._chunk = chunk  # bytes read from the source at a time, at most
         self._reset = reset  # close with RST instead of FIN
         self._close_at_handshake = close_at_handshake
-        # The clients stay connected until the simulator goes, whatever became of the source.
-        self._stay = stay or source_bytes is not None
+        # The clients stay connected until the simulator goes, whatever became of the source;
+        # unless all is over when it is closed.
+        self._stay = stay or (source_bytes is not None and not crash)
+        self._refuse_source = refuse_source  # before anybody else is let in
         self._doors_closed = doors_closed  # once all clients are there nobody else is let in
         self._source_listener = self._listen()
         self._client_listener = self._listen()
         self.source_port: int = self._source_listener.getsockname()[1]
         self.client_port: int = self._client_listener.getsockname()[1]
         self.sessions: dict[int, socket.socket] = {}
-        self.handshakes_done = threading.Event()
         self._nth: Counter[int] = Counter()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -93,9 +96,10 @@ class Server:
 
     def _run(self) -> None:
         with contextlib.suppress(OSError), self._source_listener, self._client_listener:
+            if self._refuse_source:
+                self._refuse()
             for _ in range(self._clients):
                 self._accept_client()
-            self.handshakes_done.set()
             if self._doors_closed:
                 self._client_listener.close()
             source, _ = self._source_listener.accept()
@@ -110,6 +114,12 @@ class Server:
                     session.recv(1)
         for session in self.sessions.values():
             session.close()
+
+    def _refuse(self) -> None:
+        source, _ = self._source_listener.accept()
+        if self._reset:
+            self._make_abortive(source)
+        source.close()
 
     def _accept_client(self) -> None:
         client, _ = self._client_listener.accept()

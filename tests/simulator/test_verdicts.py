@@ -223,7 +223,9 @@ def test_nothing_is_ever_sent() -> None:
     for fault, (user, lines) in zip(verdict.faults, case.streams.items(), strict=True):
         assert fault.user == user
         assert facts(fault) == (MISSING, 1, lines[0], None)
-        assert fault.fate == "connection still open after 0 bytes"
+        assert fault.fate == (
+            "connection given up by the client, 0.2 s after its last message, after 0 bytes"
+        )
 
 
 @pytest.mark.parametrize(("arguments", "nth"), PLACES)
@@ -273,6 +275,20 @@ def test_a_source_closed_in_the_middle() -> None:
         lines = case.streams[fault.user]
         assert facts(fault) == (MISSING, fault.position, lines[fault.position - 1], None)
         assert fault.position > 1000
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_server_that_fails_at_the_first_events_was_not_another_one(
+    crash: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simulator.player.LOST_SOURCE_PATIENCE", 0.1)
+    server = Server(4, source_bytes=1, crash=crash)
+    verdict, output = judged(server, (*NEAR, "--rate", 1000))
+    assert (verdict.status, verdict.failing) == (1, 4)
+    assert verdict.source_lost is not None
+    fate = "connection closed by the server" if crash else "connection still open"
+    assert all(fault.fate == f"{fate} after 0 bytes" for fault in verdict.faults)
+    assert "no user client got a byte: unless the server failed at the first events" in output
 
 
 def test_a_source_closed_when_all_was_in_the_kernel() -> None:
