@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from maze import registration
+from maze.net import A_MOMENT
 from maze.registration import Registration
 
 Pair = tuple[system.socket, system.socket]
@@ -116,7 +117,7 @@ def test_the_budget_is_used_up_by_turns_accepts_and_reads_while_a_batch_waits(
     turns = 0
     batch = gevent.spawn(state.wait)
     while not batch.dead:
-        gevent.sleep(registration.A_MOMENT)
+        gevent.sleep(A_MOMENT)
         state.count_step()
         turns += 1
     assert turns == pytest.approx(budget / 2, abs=1)
