@@ -12,6 +12,7 @@ from maze.certificates import Context
 from maze.core import parse_number
 from maze.handshake import HandshakeError, HandshakeReason, HandshakeRejects
 from maze.peer import Address
+from maze.registration import Registration
 from maze.settings import Settings
 from maze.tls import TlsConnection, Turns
 from maze.units import Network
@@ -24,10 +25,18 @@ class Gate:
     """Lets connections in on one port, or says why not.
 
     ``context`` may be replaced at any time; it concerns connections from then on.
+    ``registration`` is told of clients whose ids may be on their way.
     """
 
-    def __init__(self, port: str, settings: Settings, context: Context) -> None:
+    def __init__(
+        self,
+        port: str,
+        settings: Settings,
+        context: Context,
+        registration: Registration | None = None,
+    ) -> None:
         self.context = context
+        self._registration = registration
         self.rejects = HandshakeRejects(port)
         self._ranges: tuple[Network, ...] = getattr(settings, f"allow_{port}")
         self._timeout = settings.handshake_timeout
@@ -48,7 +57,7 @@ class Gate:
             raise HandshakeError(HandshakeReason.ADDRESS, detail="not in the ranges let in")
         if self.context is None:
             return sock, deadline
-        connection = TlsConnection(sock, self.context, self._turns)
+        connection = TlsConnection(sock, self.context, self._turns, self._registration)
         connection.handshake(deadline)
         return connection, deadline + connection.waited_seconds
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import socket
 import struct
 import termios
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import gevent
 from gevent import Greenlet
@@ -16,6 +17,9 @@ from gevent.socket import socket as GeventSocket  # noqa: N812
 
 from maze.acceptor import Acceptor, Places
 from maze.peer import Address
+
+if TYPE_CHECKING:
+    from maze.registration import Registration
 
 Handler = Callable[[GeventSocket, Address], None]
 
@@ -52,6 +56,7 @@ class Port:
         fail: Callable[..., None],
         peer_timeout: float | None = None,
         places: Places | None = None,
+        registration: Registration | None = None,
     ) -> None:
         self._name = name
         self._server = Acceptor(
@@ -62,6 +67,7 @@ class Port:
             fail=fail,
             peer_timeout=peer_timeout,
             places=places,
+            registration=registration,
         )
 
     @property
@@ -96,6 +102,12 @@ class Port:
 def current_greenlet() -> Greenlet[..., Any]:
     """The greenlet that runs; every connection has one."""
     return cast("Greenlet[..., Any]", gevent.getcurrent())
+
+
+def send_at_once(sock: GeventSocket) -> None:
+    """Have the system send what is small at once, not wait for acknowledgements (Nagle)."""
+    with contextlib.suppress(OSError):  # it was reset meanwhile: whoever serves it will see
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def has_finished(sock: GeventSocket) -> bool:

@@ -13,16 +13,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, cast
 
 import gevent
 import structlog
 from gevent.event import Event
 
-from maze.core import Fanout, FollowGraph, Payload, Recipient, ReorderBuffer, Run
+from maze.core import (
+    Fanout,
+    FollowGraph,
+    Payload,
+    Position,
+    Recipient,
+    ReorderBuffer,
+    Run,
+    next_epoch,
+)
 from maze.meter import Meter
 from maze.net import A_MOMENT
+from maze.positions import Positions
+from maze.registration import Registration
 from maze.rejects import RejectLog
 from maze.settings import Settings
 from maze.twin import Held, flush_all, push_all
@@ -68,8 +79,15 @@ GRACE_SECONDS = 0.001
 class Router:
     """Feeds sessions from the reorder buffer; one for the whole server."""
 
-    def __init__(self, settings: Settings, rejects: RejectLog, fail: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rejects: RejectLog,
+        registration: Registration,
+        fail: Callable[[str], None],
+    ) -> None:
         self._settings = settings
+        self._registration = registration
         self._rejects = rejects
         self._fail = fail
         self.reorder = ReorderBuffer(
@@ -80,6 +98,10 @@ class Router:
         )
         self.fanout = Fanout(
             FollowGraph(settings.max_users, settings.max_follows, settings.max_follows_per_user)
+        )
+        self._epoch = next_epoch(0, int(1000 * time()))
+        self._positions = Positions(
+            settings.position_interval, lambda: self.position, self._flush_pieces
         )
         self.routed_events = 0
         self.meter = Meter()
@@ -97,6 +119,11 @@ class Router:
         self._source_may_read.set()
         self._idle = Event()
         self._idle.set()
+
+    @property
+    def position(self) -> Position:
+        """Where a session is that was given everything routed so far."""
+        return Position(self._epoch, self.reorder.next_sequence)
 
     # For the source port.
 
@@ -156,6 +183,8 @@ class Router:
         remains = self.fanout.graph.clear()
         self.reorder.reset()
         self.meter.forgot()
+        self._epoch = next_epoch(self._epoch, int(1000 * time()))
+        self._positions.begin_epoch()
         gevent.get_hub().threadpool.apply(remains.free)  # waits, so it comes last
 
     # For the sessions.
@@ -171,6 +200,8 @@ class Router:
             self.fanout.graph.connect(session)
         except Exception:  # whose greenlet it was does not matter: the graph is everybody's
             self._fail("graph")
+        if session.mark:
+            self._positions.join(session, session.mark)
 
     def disconnect(self, session: Session) -> None:
         """The session is gone; nobody waits for it any more."""
@@ -180,6 +211,7 @@ class Router:
         except Exception:
             self._fail("graph")
         self.meter.latency.left(session)
+        self._positions.leave(session)
         self.has_room(session)  # it holds nothing any more
 
     def has_room(self, session: Session) -> None:
@@ -226,6 +258,7 @@ class Router:
             self._work.clear()
             while self.reorder.ready:
                 self._make_room()
+                self._registration.wait()
                 self._deliver()  # whose frame ends with it: this one would keep sessions alive
                 self._pace_source()
                 if not self._share_time():
@@ -333,18 +366,24 @@ class Router:
 
     def _flush(self, sessions: list[Session]) -> None:
         """Have every session send what its client takes at once."""
-        limit = self._settings.client_buffer
         latency = self.meter.latency
         ready_since = latency.due(self.reorder.next_sequence)
-        together = 1 if ready_since else FLUSH_SESSIONS  # of a sample each has its own time
-        for first in range(0, len(sessions), together):
+        if not ready_since:
+            self._flush_pieces(sessions)
+            return
+        for index in range(len(sessions)):  # of a sample each has its own time
+            self._flush_pieces(sessions[index : index + 1])
+            latency.flushed(sessions[index], ready_since)
+            self._share_time()
+
+    def _flush_pieces(self, sessions: Sequence[Session]) -> None:
+        """Flush sessions, and let others run between: ten thousand sends take 0.1 s."""
+        for first in range(0, len(sessions), FLUSH_SESSIONS):
             if first:
-                self._share_time()  # ten thousand sends take a tenth of a second
-            some = sessions[first : first + together]
-            for session in cast("list[Session]", flush_all(some, limit)):
+                self._share_time()
+            piece = list(sessions[first : first + FLUSH_SESSIONS])
+            for session in cast("list[Session]", flush_all(piece, self._settings.client_buffer)):
                 self._full[session] = None
-            if ready_since:
-                latency.flushed(some[0], ready_since)
 
     def _trace(self, first: int, events: int, payloads: list[tuple[Recipient, Payload]]) -> None:
         """At debug: a line for the batch, and one for each session that gets something of it."""

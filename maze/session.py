@@ -85,13 +85,18 @@ class Session(Outbox):
         "_sock",
         "_watcher",
         "_woken",
+        "mark",
         "opened_at",
         "peer",
     )
 
-    def __init__(self, user: int, sock: socket, peer: Peer, port: ClientPort) -> None:
+    def __init__(
+        self, user: int, sock: socket, peer: Peer, port: ClientPort, mark: bytes = b""
+    ) -> None:
         super().__init__(user, sock.fileno(), SimpleQueue(), port.router.held)
         self.peer = peer
+        self.mark = mark
+        """begins the position line that the client gets first; empty if it did not ask for one"""
         self.opened_at = monotonic()
         self._sock = sock
         self._port = port
@@ -109,6 +114,8 @@ class Session(Outbox):
         log.debug("session_opened", user=self.user, client=self.peer)
         try:
             self._watcher.start(self._on_readable)
+            if self.queued_bytes:
+                self._woken.set()
             self._write()
         except GreenletExit:
             self.close(CloseReason.STOPPED)  # is nothing if it was closed from elsewhere

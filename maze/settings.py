@@ -153,7 +153,14 @@ class Settings:
     handshake_timeout: float = _duration(
         "clients", "5s", "10ms", "1h", "time a client has to send its user id"
     )
-    handshake_limit: int = _size("clients", "32B", "19B", "4KiB", "longest user id line")
+    handshake_limit: int = _size("clients", "64B", "19B", "4KiB", "longest user id line")
+    position_interval: float = _duration(
+        "clients",
+        "10s",
+        "10ms",
+        "24h",
+        "silence after which a client that asks for positions is told its own",
+    )
     client_buffer: int = _size(
         "clients", "1MiB", "1KiB", "16GiB", "bytes that may wait for one client"
     )

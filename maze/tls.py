@@ -13,7 +13,7 @@ import ssl
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import gevent
@@ -23,6 +23,7 @@ from gevent.socket import socket
 from maze.handshake import HandshakeError, HandshakeReason
 from maze.net import A_MOMENT
 from maze.outbox import MOST_PARTS, SEND_BYTES, behind
+from maze.registration import Registration
 
 RECORD_BYTES = 16 * 1024
 """The most that one record of TLS carries (RFC 8446, 5.1). A buffer of OpenSSL's never
@@ -60,8 +61,16 @@ class TlsConnection:
     ``handshake``, ``recv`` and ``settimeout`` wait as a socket does; the others never do.
     """
 
-    def __init__(self, sock: socket, context: ssl.SSLContext, turns: Turns) -> None:
+    def __init__(
+        self,
+        sock: socket,
+        context: ssl.SSLContext,
+        turns: Turns,
+        registration: Registration | None = None,
+    ) -> None:
         self.sock = sock
+        self._registration = registration
+        self._answered = False
         self.waited_seconds = 0.0
         """for its turn to compute, which the peer cannot help"""
         self._turns = turns
@@ -91,6 +100,7 @@ class TlsConnection:
             self._await_turn()
             if self._agree(deadline + self.waited_seconds):
                 return
+            self._note_answer()
             data = self._receive(deadline + self.waited_seconds)
         raise HandshakeError(HandshakeReason.LEFT, detail="before TLS was agreed on")
 
@@ -179,8 +189,17 @@ class TlsConnection:
 
     def _await_turn(self) -> None:
         since = time.monotonic()
-        self._turns.wait()
+        # Before the peer was answered it cannot have sent more than its hello.
+        waits = self._registration.undecrypted() if self._registration and self._answered else None
+        with waits or nullcontext():
+            self._turns.wait()
         self.waited_seconds += time.monotonic() - since
+
+    def _note_answer(self) -> None:
+        """What comes now may be the end of the handshake, and an id behind it."""
+        self._answered = True
+        if self._registration is not None:
+            self._registration.watch(self.sock.fileno())
 
     def _agree(self, deadline: float) -> bool:
         """Go on as far as what came allows; True once both sides agree."""

@@ -155,6 +155,11 @@ class Metrics(Collector):
             for reason in HandshakeReason:
                 rejects.add_metric([port, reason.value], gate.rejects.counts[reason])
         yield rejects
+        yield _counter(
+            "maze_registration_overruns",
+            "Batches routed while clients were still to be registered.",
+            server.registration.overruns,
+        )
         yield _counters(
             "maze_accepting_pauses",
             "Times that a port accepted nothing for a moment, for want of descriptors or memory.",

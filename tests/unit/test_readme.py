@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 
-NO_LIMITS = {"source_port", "client_port", "admin_port", "admin_token", "first_sequence"}
+NO_LIMITS = {
+    *("source_port", "client_port", "admin_port", "admin_token", "first_sequence"),
+    "position_interval",
+}
 """options that are a number, or as long as a number says, and no limit"""
 
 
