@@ -72,8 +72,9 @@ class ClientPort:
             self._registration.forget(sock.fileno())
         if self._finishing:  # it ran on before the end of its greenlet reached it
             return
-        if not self.router.has_room_for(id_line.user):
-            self.places.refuse_for_follows(peer)
+        if not self.places.has_room_for(
+            id_line.user, self.router.session_count(id_line.user), peer
+        ):
             return
         self.places.recognise(address)
         mark = _mark_for(id_line)

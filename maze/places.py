@@ -23,9 +23,8 @@ class RefusalReason(StrEnum):
 
     MAX_CLIENTS = "max_clients"
     MAX_CLIENTS_PER_ADDRESS = "max_clients_per_address"
+    MAX_CLIENTS_PER_USER = "max_clients_per_user"
     MAX_HANDSHAKES = "max_handshakes"
-    MAX_FOLLOWS = "max_follows"
-    """its user follows more users than the audiences have places for"""
 
 
 class Places:
@@ -35,8 +34,8 @@ class Places:
         self.max_clients = settings.max_clients
         """lowered where the system allows fewer descriptors"""
         self._max_per_address = settings.max_clients_per_address
+        self._max_per_user = settings.max_clients_per_user
         self._max_handshakes = settings.max_handshakes
-        self._max_follows = settings.max_follows
         self._by_host: Counter[str] = Counter()
         self._strangers: set[Address] = set()
         self.taken = 0
@@ -73,9 +72,12 @@ class Places:
         self._strangers.add(address)
         return True
 
-    def refuse_for_follows(self, peer: Peer) -> None:
-        """Count a client whose user follows too many for one more session of it."""
-        self._refuse(RefusalReason.MAX_FOLLOWS, self._max_follows, peer)
+    def has_room_for(self, user: int, sessions: int, peer: Peer) -> bool:
+        """Whether a user with that many sessions may have another; if not, count the refusal."""
+        if sessions >= self._max_per_user:
+            reason = RefusalReason.MAX_CLIENTS_PER_USER
+            return self._refuse(reason, self._max_per_user, peer, user=user)
+        return True
 
     def recognise(self, address: Address) -> None:
         """The client has said who it is."""
@@ -90,11 +92,10 @@ class Places:
             del self._by_host[host]
         self._strangers.discard(address)
 
-    def _refuse(self, reason: RefusalReason, limit: int, peer: Peer) -> bool:
+    def _refuse(self, reason: RefusalReason, limit: int, peer: Peer, **details: object) -> bool:
         self.refused[reason] += 1
         held_back = self._throttle.admit(reason)
         if held_back is not None:
-            log.warning(
-                "client_refused", reason=reason.value, client=peer, limit=limit, **held_back
-            )
+            details |= held_back
+            log.warning("client_refused", reason=reason.value, client=peer, limit=limit, **details)
         return False

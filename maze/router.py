@@ -26,6 +26,7 @@ from maze.core import (
     Payload,
     Position,
     Recipient,
+    Reject,
     ReorderBuffer,
     Run,
     next_epoch,
@@ -140,9 +141,7 @@ class Router:
                 step = runs[first : first + STEP_RUNS]
                 received += _events(step)
                 self._add(step, peer)
-            while rejects := self.reorder.enforce_limit():
-                self._rejects.record(rejects, peer)
-                self._share_time()
+            self._in_steps(self.reorder.enforce_limit, peer)
         finally:
             self.meter.arrived(received, self.reorder)
             self._announce()
@@ -168,6 +167,12 @@ class Router:
             self._rejects.record(self.reorder.add(piece), peer)
             self._share_time()
 
+    def _in_steps(self, give_up: Callable[[], list[Reject]], peer: str) -> None:
+        """Have the reorder buffer finish what it does in steps, and others run between them."""
+        while (rejects := give_up()) or self.reorder.advance():
+            self._rejects.record(rejects, peer)
+            self._share_time()
+
     def end_stream(self, peer: str) -> None:
         """The last source has left: route all it sent, then forget the stream.
 
@@ -175,9 +180,7 @@ class Router:
         """
         if self._settings.on_source_disconnect == "keep":
             return
-        while rejects := self.reorder.give_up_gaps():
-            self._rejects.record(rejects, peer)
-            self._share_time()
+        self._in_steps(self.reorder.give_up_gaps, peer)
         self._announce()
         self._idle.wait()
         remains = self.fanout.graph.clear()
@@ -189,9 +192,9 @@ class Router:
 
     # For the sessions.
 
-    def has_room_for(self, user: int) -> bool:
-        """Whether the follow graph takes one more session of the user."""
-        return self.fanout.graph.has_room_for(user)
+    def session_count(self, user: int) -> int:
+        """How many sessions the user has."""
+        return self.fanout.graph.session_count(user)
 
     def connect(self, session: Session) -> None:
         """From the next batch on the session gets its payloads."""
@@ -256,7 +259,7 @@ class Router:
         while True:
             self._work.wait()
             self._work.clear()
-            while self.reorder.ready:
+            while self.reorder.ready or self.reorder.advance():
                 self._make_room()
                 self._registration.wait()
                 self._deliver()  # whose frame ends with it: this one would keep sessions alive

@@ -147,6 +147,7 @@ class Settings:
     max_clients_per_address: int = _whole(
         "clients", 10_000, 1, 1_000_000, "of them, from one address"
     )
+    max_clients_per_user: int = _whole("clients", 1_000, 1, 1_000_000, "of them, of one user")
     max_handshakes: int = _whole(
         "clients", 2_000, 1, 1_000_000, "of them, yet to send their user id"
     )

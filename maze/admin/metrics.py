@@ -92,7 +92,9 @@ class Metrics(Collector):
         yield _gauge("maze_graph_users", "Users who follow anybody.", graph.users)
         yield _gauge("maze_graph_follows", "Pairs of follower and followed.", graph.follows)
         yield _gauge(
-            "maze_graph_listeners", "Places of sessions in all audiences.", graph.listeners
+            "maze_graph_listeners",
+            "Pairs of a connected user and a user whom it follows.",
+            graph.listeners,
         )
 
     def _of_events(self) -> Iterator[Metric]:

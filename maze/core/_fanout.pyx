@@ -1,6 +1,6 @@
 """The compiled twin of ``fanout``: each payload is filled while the batch is routed.
 
-A recipient's own events are copied into its payload as they come, each behind
+A user's own events are copied into its payload as they come, each behind
 the broadcasts that were routed before it: a short slice of the tape is copied
 as well, a long one is noted and becomes a part of its own. So a delivery costs
 no Python object and no call into Python, only a copy of some twenty bytes.
@@ -11,14 +11,14 @@ import sys
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from maze.core._events import LETTERS
 from maze.core._events cimport (
     BROADCAST, FOLLOW, PRIVATE, STATUS, UNFOLLOW, Event, Run, kind_of, size_of
 )
-from maze.core._graph cimport Draft, Drafts, FollowGraph, Recipient, User
+from maze.core._graph cimport Audience, Draft, FollowGraph, Member, Recipient, User, sessions_of
 from maze.core._payload cimport Tape, new_payload, new_tape
 from maze.core.rejects import Reason, Reject
 
@@ -31,7 +31,6 @@ cdef enum:
     SLICE_BYTES = 4096  # as in fanout
     WIDE = 32  # so many bytes are copied in two instructions, whatever the line's size
     FIRST_ROOM = 256
-    MOST_MOVES = 500000  # as in fanout
     MOST_ROOM = 16 * 1024 * 1024  # bytes, taken for all drafts of a batch before they are needed
 
 cdef struct Buffer:
@@ -75,7 +74,6 @@ cdef class Fanout:
         cdef Py_ssize_t index
         cdef size_t routed
         batch.graph = self.graph
-        batch.graph.moves = 0
         batch.tallies = self.counted
         batch.everybody = len(self.graph.recipients)
         batch.payload_bytes = payload_bytes
@@ -107,7 +105,7 @@ cdef class Batch:
     cdef Buffer tape
     cdef size_t line_bytes, stored_bytes, payload_bytes, batch_bytes
     cdef size_t room_bytes  # taken because the batch before needed them
-    cdef list touched  # the recipients that got something of their own
+    cdef list touched  # a recipient of each user who got something of its own
     cdef list refused  # the follows for which the graph has no room
 
     def __dealloc__(self):
@@ -115,7 +113,7 @@ cdef class Batch:
         cdef Recipient recipient
         Py_XDECREF(self.tape.data)
         for recipient in self.touched:
-            reset(&recipient.draft)
+            reset(&self.graph.find(recipient.user).member.draft)
 
     cdef bint is_full(self) noexcept:
         return self.line_bytes >= self.payload_bytes or self.stored_bytes >= self.batch_bytes
@@ -130,11 +128,9 @@ cdef class Batch:
         cdef uint32_t size, kind
         cdef bint wide
         cdef User* user
-        cdef Drafts* drafts
+        cdef int64_t sessions
         cdef Tally* tally
         for index in range(count):
-            if self.graph.moves >= MOST_MOVES:
-                return index
             event = run.slots + index
             kind = kind_of(event)
             size = size_of(event)
@@ -145,8 +141,7 @@ cdef class Batch:
             if kind == BROADCAST:
                 append(&self.tape, line, size, wide)
                 self.stored_bytes += size
-                tally.deliveries += self.everybody
-                tally.delivered_bytes += size * self.everybody
+                sessions = self.everybody
             else:
                 if kind == UNFOLLOW:
                     self.graph.unlink(event.sender, event.target)
@@ -156,30 +151,37 @@ cdef class Batch:
                 user = self.graph.find(event.sender if kind == STATUS else event.target)
                 if user == NULL:
                     continue
-                drafts = &user.audience if kind == STATUS else &user.sessions
-                if not drafts.count:
+                if kind == STATUS:
+                    sessions = self.deliver(user.audience.items, user.audience.count, line, size, wide)
+                else:
+                    sessions = self.deliver(&user.member, user.member != NULL, line, size, wide)
+                if not sessions:
                     continue
-                self.deliver(drafts, line, size, wide)
-                self.stored_bytes += size * <size_t>drafts.count
-                tally.deliveries += drafts.count
-                tally.delivered_bytes += size * <size_t>drafts.count
+            tally.deliveries += sessions
+            tally.delivered_bytes += size * sessions
             self.line_bytes += size
             if self.is_full():
                 return index + 1
         return count
 
-    cdef int deliver(
-        self, const Drafts* drafts, const char* line, size_t size, bint wide
+    cdef int64_t deliver(
+        self, Member** members, size_t count, const char* line, size_t size, bint wide
     ) except -1:
-        """Put a line into each draft, behind the broadcasts that it has not got yet."""
+        """Put a line into each draft, behind the broadcasts that it has not got yet.
+
+        Returns to how many sessions it goes.
+        """
         cdef size_t index, behind
+        cdef int64_t sessions = 0
+        cdef Member* member
         cdef Draft* draft
         cdef char* to
-        for index in range(drafts.count):
-            draft = drafts.items[index]
+        for index in range(count):
+            member = members[index]
+            draft = &member.draft
             behind = self.tape.used - draft.mark
             if draft.own == NULL or behind >= SLICE_BYTES:
-                behind = self.begin_or_refer(draft)
+                behind = self.begin_or_refer(member)
             if draft.used + behind + size + WIDE > draft.room:
                 grow(draft, behind + size)
             to = start_of(draft.own) + draft.used
@@ -193,10 +195,13 @@ cdef class Batch:
             else:
                 memcpy(to, line, size)
             draft.used += behind + size
-        return 0
+            sessions += member.sessions
+        self.stored_bytes += size * count
+        return sessions
 
-    cdef size_t begin_or_refer(self, Draft* draft) except? 0:
+    cdef size_t begin_or_refer(self, Member* member) except? 0:
         """The rare cases of ``deliver``; returns how much of the tape is still to be copied."""
+        cdef Draft* draft = &member.draft
         if draft.own == NULL:
             draft.mark = 0
             draft.used = 0
@@ -205,7 +210,7 @@ cdef class Batch:
                 draft.room += draft.usual
                 self.room_bytes += draft.usual
             draft.own = new_bytes(NULL, draft.room)
-            self.touched.append(<object>draft.recipient)
+            self.touched.append(<object>member.first)
         if self.tape.used - draft.mark < SLICE_BYTES:
             return self.tape.used - draft.mark
         refer(draft, self.tape.used)
@@ -219,16 +224,19 @@ cdef class Batch:
         """A payload for each recipient that gets anything."""
         cdef list payloads = []
         cdef Recipient recipient
+        cdef Member* member
         cdef bytes data = finished(&self.tape)
-        cdef Py_ssize_t size = len(data)
         cdef Tape tape = new_tape(data)
         for recipient in self.touched:
-            payloads.append((recipient, finish(&recipient.draft, data, tape)))
-        if size and len(self.touched) < len(self.graph.recipients):
-            shared = new_payload([data], size, 0, tape)
-            touched = set(self.touched)
-            payloads += [(other, shared) for other in self.graph.recipients if other not in touched]
+            member = self.graph.find(recipient.user).member
+            payload = finish(&member.draft, data, tape)
+            for session in sessions_of(member):
+                payloads.append((session, payload))
         self.touched = []
+        if data and len(payloads) < len(self.graph.recipients):
+            shared = new_payload([data], len(data), 0, tape)
+            served = {recipient for recipient, _ in payloads}
+            payloads += [(other, shared) for other in self.graph.recipients if other not in served]
         return payloads
 
 

@@ -6,31 +6,38 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from maze.core._idtable cimport IdTable
 
 cdef struct Draft:
-    # The payload of one recipient while a batch is routed.
-    PyObject* recipient  # borrowed: its graph holds it
+    # The payload of one user while a batch is routed.
     PyObject* own  # the bytes object being filled; NULL if nothing of its own came yet
-    PyObject* slices  # a list, once there is a long slice of the tape; else NULL
     size_t used
     size_t room
     size_t mark  # how far into the tape it has got
+    PyObject* slices  # a list, once there is a long slice of the tape; else NULL
     size_t usual  # how much it had of its own in the batch before
 
-cdef struct Drafts:
-    Draft** items
-    IdTable* places  # of each draft, by its address; NULL while there are few
+cdef struct Member:
+    # A connected user.
+    Draft draft
+    uint64_t sessions  # how many
+    PyObject* first  # its recipients, in the order of connecting; borrowed: the graph holds them
+    PyObject* last
+
+cdef struct Audience:
+    Member** items
+    IdTable* places  # of each member, by its address; NULL while there are few
     uint32_t count
     uint32_t room
 
 cdef struct User:
     int64_t id
     IdTable following
-    Drafts audience  # the connected sessions that follow the user
-    Drafts sessions  # the user's own
+    Audience audience  # the connected users who follow the user
+    Member* member  # NULL while the user is not connected
 
 
 cdef class Recipient:
     cdef readonly int64_t user
-    cdef Draft draft
+    cdef PyObject* earlier  # the user's sessions that were connected before and after this one
+    cdef PyObject* later
 
 
 cdef class FollowGraph:
@@ -42,11 +49,12 @@ cdef class FollowGraph:
     cdef readonly uint64_t follows
     cdef readonly uint64_t listeners
     cdef uint64_t max_users, max_follows, max_per_user
-    cdef public uint64_t moves
     cdef User* find(self, int64_t id) noexcept
     cdef bint link(self, int64_t follower, int64_t followed) except -1
     cdef bint can_hold(self, int64_t follower, int64_t followed) noexcept
     cdef int unlink(self, int64_t follower, int64_t followed) except -1
     cdef User* obtain(self, int64_t id) except NULL
     cdef void drop_if_empty(self, User* user) noexcept
-    cdef void leave_audiences(self, User* user, Draft* draft) noexcept
+
+
+cdef list sessions_of(const Member* member)

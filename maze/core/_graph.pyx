@@ -1,8 +1,8 @@
 """The compiled twin of ``graph``: the same two indexes, in C arrays and hash tables.
 
-Nobody is kept who follows nobody, is followed by nobody connected, and has no
-session. An audience is an array, because that is what a status update walks;
-where it is long, a table tells where in it each session stands, so that one can
+Nobody is kept who follows nobody, is followed by nobody connected, and is not
+connected. An audience is an array, because that is what a status update walks;
+where it is long, a table tells where in it each user stands, so that one can
 leave without a search.
 """
 
@@ -22,84 +22,117 @@ cdef class Recipient:
 
     def __init__(self, user):
         self.user = user
-        self.draft.recipient = <PyObject*>self
 
 
 cdef enum:
-    MANY = 64  # drafts, from which on a search costs more than a table
+    MANY = 64  # members, from which on a search costs more than a table
 
 
-cdef int join(Drafts* drafts, Draft* draft, uint64_t multiplier) except -1:
+cdef int join(Audience* audience, Member* member, uint64_t multiplier) except -1:
     cdef void* moved
     cdef size_t index
-    if drafts.count == drafts.room:
-        moved = realloc(drafts.items, (2 * drafts.room + 1) * sizeof(Draft*))
+    if audience.count == audience.room:
+        moved = realloc(audience.items, (2 * audience.room + 1) * sizeof(Member*))
         if moved == NULL:
             raise MemoryError
-        drafts.items = <Draft**>moved
-        drafts.room = 2 * drafts.room + 1
-    drafts.items[drafts.count] = draft
-    drafts.count += 1
-    if drafts.places != NULL:
-        note_place(drafts, drafts.count - 1, multiplier)
-    elif drafts.count >= MANY:
-        drafts.places = <IdTable*>calloc(1, sizeof(IdTable))
-        for index in range(drafts.count):
-            note_place(drafts, index, multiplier)
+        audience.items = <Member**>moved
+        audience.room = 2 * audience.room + 1
+    audience.items[audience.count] = member
+    audience.count += 1
+    if audience.places != NULL:
+        note_place(audience, audience.count - 1, multiplier)
+    elif audience.count >= MANY:
+        audience.places = <IdTable*>calloc(1, sizeof(IdTable))
+        for index in range(audience.count):
+            note_place(audience, index, multiplier)
     return 0
 
 
-cdef void note_place(Drafts* drafts, size_t index, uint64_t multiplier) noexcept:
-    """Note where a draft stands; without memory for that there is no table."""
-    if drafts.places != NULL:
+cdef void note_place(Audience* audience, size_t index, uint64_t multiplier) noexcept:
+    """Note where a member stands; without memory for that there is no table."""
+    cdef int64_t address = <int64_t>audience.items[index]
+    if audience.places != NULL:
         try:
-            ids.put(drafts.places, <int64_t>drafts.items[index], <void*>index, True, multiplier)
+            ids.put(audience.places, address, <void*>index, True, multiplier)
         except MemoryError:
-            forget_places(drafts)
+            forget_places(audience)
 
 
-cdef void forget_places(Drafts* drafts) noexcept nogil:
-    if drafts.places != NULL:
-        ids.clear(drafts.places)
-        free(drafts.places)
-        drafts.places = NULL
+cdef void forget_places(Audience* audience) noexcept nogil:
+    if audience.places != NULL:
+        ids.clear(audience.places)
+        free(audience.places)
+        audience.places = NULL
 
 
-cdef void free_drafts(Drafts* drafts) noexcept nogil:
-    forget_places(drafts)
-    free(drafts.items)
-    drafts.items = NULL
-    drafts.count = drafts.room = 0
-
-
-cdef void leave(Drafts* drafts, Draft* draft, uint64_t multiplier) noexcept:
-    """Remove a draft that is among them; the last one takes its place."""
+cdef void leave(Audience* audience, Member* member, uint64_t multiplier) noexcept:
+    """Remove a member that is among them; the last one takes its place."""
     cdef void* moved
     cdef size_t index = 0
     cdef int64_t slot
-    if drafts.places != NULL:
-        slot = ids.slot_of(drafts.places, <int64_t>draft, multiplier)
-        index = <size_t>drafts.places.values[slot]
-        ids.take(drafts.places, slot, multiplier)
+    if audience.places != NULL:
+        slot = ids.slot_of(audience.places, <int64_t>member, multiplier)
+        index = <size_t>audience.places.values[slot]
+        ids.take(audience.places, slot, multiplier)
     else:
-        while drafts.items[index] != draft:
+        while audience.items[index] != member:
             index += 1
-    drafts.count -= 1
-    drafts.items[index] = drafts.items[drafts.count]
-    if drafts.places != NULL and index != drafts.count:
-        slot = ids.slot_of(drafts.places, <int64_t>drafts.items[index], multiplier)
-        drafts.places.values[slot] = <void*>index
-    if 2 * drafts.count < MANY:
-        forget_places(drafts)
-    if not drafts.count:
-        free(drafts.items)
-        drafts.items = NULL
-        drafts.room = 0
-    elif SPARSE * drafts.count < drafts.room:
-        moved = realloc(drafts.items, drafts.room // 2 * sizeof(Draft*))
+    audience.count -= 1
+    audience.items[index] = audience.items[audience.count]
+    if audience.places != NULL and index != audience.count:
+        slot = ids.slot_of(audience.places, <int64_t>audience.items[index], multiplier)
+        audience.places.values[slot] = <void*>index
+    if 2 * audience.count < MANY:
+        forget_places(audience)
+    if not audience.count:
+        free(audience.items)
+        audience.items = NULL
+        audience.room = 0
+    elif SPARSE * audience.count < audience.room:
+        moved = realloc(audience.items, audience.room // 2 * sizeof(Member*))
         if moved != NULL:
-            drafts.items = <Draft**>moved
-            drafts.room //= 2
+            audience.items = <Member**>moved
+            audience.room //= 2
+
+
+cdef Member* new_member() except NULL:
+    cdef Member* member = <Member*>calloc(1, sizeof(Member))
+    if member == NULL:
+        raise MemoryError
+    return member
+
+
+cdef void add_session(Member* member, Recipient recipient) noexcept:
+    recipient.earlier = member.last
+    recipient.later = NULL
+    if member.last != NULL:
+        (<Recipient>member.last).later = <PyObject*>recipient
+    else:
+        member.first = <PyObject*>recipient
+    member.last = <PyObject*>recipient
+    member.sessions += 1
+
+
+cdef void remove_session(Member* member, Recipient recipient) noexcept:
+    if recipient.earlier != NULL:
+        (<Recipient>recipient.earlier).later = recipient.later
+    else:
+        member.first = recipient.later
+    if recipient.later != NULL:
+        (<Recipient>recipient.later).earlier = recipient.earlier
+    else:
+        member.last = recipient.earlier
+    member.sessions -= 1
+
+
+cdef list sessions_of(const Member* member):
+    """The recipients of a user, in the order of connecting."""
+    cdef list sessions = []
+    cdef PyObject* at = member.first
+    while at != NULL:
+        sessions.append(<object>at)
+        at = (<Recipient>at).later
+    return sessions
 
 
 cdef void free_users(IdTable* known) noexcept nogil:
@@ -111,8 +144,9 @@ cdef void free_users(IdTable* known) noexcept nogil:
         if known.ids[slot] != FREE:
             user = <User*>known.values[slot]
             ids.clear(&user.following)
-            free_drafts(&user.audience)
-            free_drafts(&user.sessions)
+            forget_places(&user.audience)
+            free(user.audience.items)
+            free(user.member)
             free(user)
     ids.clear(known)
 
@@ -157,49 +191,68 @@ cdef class FollowGraph:
         """Undo any number of follows; nothing happens if there were none."""
         self.unlink(follower, followed)
 
-    def has_room_for(self, user):
-        """Whether the audiences have places for one more recipient of the user."""
-        cdef User* found = self.find(user)
-        if found == NULL or not found.following.count:
-            return True
-        return self.listeners + found.following.count <= self.max_follows
-
     def connect(self, Recipient recipient not None):
-        """Add a recipient, for which there has to be room; O(users it follows)."""
+        """Add a recipient; for the first one of its user O(users it follows)."""
         cdef User* user
         cdef User* other
         cdef size_t slot
         if recipient in self.recipients:
             raise ValueError("the recipient is connected already")
         user = self.obtain(recipient.user)
-        join(&user.sessions, &recipient.draft, self.multiplier)
         self.recipients[recipient] = None
+        if user.member != NULL:
+            add_session(user.member, recipient)
+            return
+        user.member = new_member()
+        add_session(user.member, recipient)
         self.listeners += user.following.count
         if user.following.ids != NULL:
             for slot in range(ids.mask_of(&user.following) + 1):
                 if user.following.ids[slot] != FREE:
                     other = self.obtain(user.following.ids[slot])
-                    join(&other.audience, &recipient.draft, self.multiplier)
+                    join(&other.audience, user.member, self.multiplier)
 
     def disconnect(self, Recipient recipient not None):
-        """Remove a recipient that was connected; O(audiences it is in)."""
+        """Remove a recipient that was connected; for the last one of its user as ``connect``."""
         cdef User* user
+        cdef User* other
+        cdef size_t slot
         del self.recipients[recipient]
         user = self.find(recipient.user)
-        leave(&user.sessions, &recipient.draft, self.multiplier)
+        remove_session(user.member, recipient)
+        if user.member.sessions:
+            return
         self.listeners -= user.following.count
-        self.leave_audiences(user, &recipient.draft)
+        if user.following.ids != NULL:
+            for slot in range(ids.mask_of(&user.following) + 1):
+                if user.following.ids[slot] != FREE:
+                    other = self.find(user.following.ids[slot])
+                    leave(&other.audience, user.member, self.multiplier)
+                    if other != user:
+                        self.drop_if_empty(other)
+        free(user.member)
+        user.member = NULL
         self.drop_if_empty(user)
 
-    def of_user(self, user):
-        """The recipients of one user: one for each of the user's sessions."""
+    def session_count(self, user):
+        """How many recipients the user has."""
         cdef User* found = self.find(user)
-        return recipients_of(&found.sessions) if found != NULL else []
+        return found.member.sessions if found != NULL and found.member != NULL else 0
+
+    def of_user(self, user):
+        """The recipients of one user, one for each session, in the order of connecting."""
+        cdef User* found = self.find(user)
+        return sessions_of(found.member) if found != NULL and found.member != NULL else []
 
     def audience(self, user):
         """The recipients of everyone connected who follows the user."""
         cdef User* found = self.find(user)
-        return recipients_of(&found.audience) if found != NULL else []
+        cdef list recipients = []
+        cdef size_t index
+        if found != NULL:
+            for index in range(found.audience.count):
+                recipients += sessions_of(found.audience.items[index])
+        return recipients
 
     def following(self, user):
         """Whom the user follows."""
@@ -217,27 +270,16 @@ cdef class FollowGraph:
     def clear(self):
         """Forget who follows whom; see ``graph.FollowGraph.clear``."""
         cdef Remains remains = Remains.__new__(Remains)
-        cdef IdTable kept = IdTable(NULL, NULL, 0, 0)  # of those who have sessions
-        cdef uint64_t multiplier = self.known_multiplier
         cdef Recipient recipient
-        cdef int64_t slot
         cdef User* user
-        if self.recipients and not ids.reserve(&kept, len(self.recipients), multiplier):
-            raise MemoryError
-        for recipient in self.recipients:
-            slot = ids.slot_of(&self.known, recipient.user, multiplier)
-            if slot == NOT_FOUND:  # it came along with another session of the user
-                continue
-            user = <User*>self.known.values[slot]
-            ids.put(&kept, user.id, user, True, multiplier)
-            ids.take(&self.known, slot, multiplier)
-            ids.clear(&user.following)
-            free_drafts(&user.audience)
-        if kept.count:
-            ids.fit(&kept, multiplier)
         remains.known = self.known
-        self.known = kept
+        self.known = IdTable(NULL, NULL, 0, 0)
         self.users = self.follows = self.listeners = 0
+        for recipient in self.recipients:
+            user = self.obtain(recipient.user)
+            if user.member == NULL:
+                user.member = new_member()
+            add_session(user.member, recipient)
         return remains
 
     cdef User* find(self, int64_t id) noexcept:
@@ -264,38 +306,30 @@ cdef class FollowGraph:
         """Make the follow hold; false if there is no room for it."""
         cdef User* user
         cdef User* other = NULL
-        cdef size_t index
-        if (
-            self.follows >= self.max_follows
-            or self.users >= self.max_users
-            or self.listeners + <uint64_t>len(self.recipients) > self.max_follows
-        ) and not self.can_hold(follower, followed):
+        if (self.follows >= self.max_follows or self.users >= self.max_users) and not self.can_hold(
+            follower, followed
+        ):
             return False
         user = self.obtain(follower)
         if user.following.count >= self.max_per_user:
             return ids.slot_of(&user.following, followed, self.multiplier) != NOT_FOUND
-        if user.sessions.count:
+        if user.member != NULL:
             other = self.obtain(followed)  # before anything is changed: there may be no memory
         if ids.put(&user.following, followed, NULL, False, self.multiplier) == NOT_FOUND:
             return True
         self.follows += 1
         self.users += user.following.count == 1
-        self.listeners += user.sessions.count
-        self.moves += user.sessions.count
-        if user.sessions.count:
-            for index in range(user.sessions.count):
-                join(&other.audience, user.sessions.items[index], self.multiplier)
+        if user.member != NULL:
+            join(&other.audience, user.member, self.multiplier)
+            self.listeners += 1
         return True
 
     cdef bint can_hold(self, int64_t follower, int64_t followed) noexcept:
-        """Whether a follow can hold in a graph that is at a bound, or may be."""
+        """Whether a follow can hold in a graph that is at a bound."""
         cdef User* user = self.find(follower)
-        cdef uint64_t recipients = 0
-        if user != NULL:
-            if ids.slot_of(&user.following, followed, self.multiplier) != NOT_FOUND:
-                return True
-            recipients = user.sessions.count
-        if self.follows >= self.max_follows or self.listeners + recipients > self.max_follows:
+        if user != NULL and ids.slot_of(&user.following, followed, self.multiplier) != NOT_FOUND:
+            return True
+        if self.follows >= self.max_follows:
             return False
         return self.users < self.max_users or (user != NULL and user.following.count)
 
@@ -303,7 +337,6 @@ cdef class FollowGraph:
         cdef User* user = self.find(follower)
         cdef User* other
         cdef int64_t slot
-        cdef size_t index
         if user == NULL:
             return 0
         slot = ids.slot_of(&user.following, followed, self.multiplier)
@@ -312,32 +345,18 @@ cdef class FollowGraph:
         ids.take(&user.following, slot, self.multiplier)
         self.follows -= 1
         self.users -= user.following.count == 0
-        self.listeners -= user.sessions.count
-        self.moves += user.sessions.count
-        if user.sessions.count:
+        if user.member != NULL:
             other = self.find(followed)
-            for index in range(user.sessions.count):
-                leave(&other.audience, user.sessions.items[index], self.multiplier)
+            leave(&other.audience, user.member, self.multiplier)
+            self.listeners -= 1
             if other != user:
                 self.drop_if_empty(other)
         self.drop_if_empty(user)
         return 0
 
-    cdef void leave_audiences(self, User* user, Draft* draft) noexcept:
-        cdef size_t slot
-        cdef User* other
-        if user.following.ids == NULL:
-            return
-        for slot in range(ids.mask_of(&user.following) + 1):
-            if user.following.ids[slot] != FREE:
-                other = self.find(user.following.ids[slot])
-                leave(&other.audience, draft, self.multiplier)
-                if other != user:
-                    self.drop_if_empty(other)
-
     cdef void drop_if_empty(self, User* user) noexcept:
         cdef int64_t slot
-        if not (user.following.count or user.audience.count or user.sessions.count):
+        if not (user.following.count or user.audience.count or user.member != NULL):
             slot = ids.slot_of(&self.known, user.id, self.known_multiplier)
             ids.take(&self.known, slot, self.known_multiplier)
             free(user)
@@ -359,40 +378,37 @@ cdef class FollowGraph:
         by_user = {}
         for recipient in self.recipients:
             by_user.setdefault(recipient.user, []).append(recipient)
-            for followed in self.following(recipient.user):
-                audience.setdefault(followed, set()).add(recipient)
+        for user in by_user:
+            for followed in self.following(user):
+                audience.setdefault(followed, []).append(user)
         users = self._users()
         assert len(users) == len(set(users)) == self.known.count
         assert audience.keys() | by_user.keys() <= set(users)
         for user in users:
-            assert len(self.audience(user)) == len(audience.get(user, ()))
-            assert set(self.audience(user)) == audience.get(user, set())
-            assert len(self.of_user(user)) == len(by_user.get(user, ()))
-            assert set(self.of_user(user)) == set(by_user.get(user, ()))
+            found = sorted([recipient.user for recipient in self.audience(user)])
+            followers = audience.get(user, [])
+            assert found == sorted([one for one in followers for _ in by_user[one]])
+            assert self.find(user).audience.count == len(followers)
+            assert self.of_user(user) == by_user.get(user, [])
+            assert self.session_count(user) == len(self.of_user(user))
             assert self.following(user) or user in audience or user in by_user
             assert len(self.following(user)) == self.find(user).following.count
             check_places(&self.find(user).audience, self.multiplier)
-            check_places(&self.find(user).sessions, self.multiplier)
         assert self.follows == sum(len(self.following(user)) for user in users)
-        assert self.listeners == sum(map(len, audience.values()))
+        assert self.listeners == sum(map(len, audience.values())) <= self.follows
         assert self.users == sum(bool(self.following(user)) for user in users)
         assert self.follows <= self.max_follows
         assert self.users <= self.max_users
 
 
-cdef int check_places(const Drafts* drafts, uint64_t multiplier) except -1:
+cdef int check_places(const Audience* audience, uint64_t multiplier) except -1:
     cdef int64_t slot
     cdef size_t index
-    assert (drafts.places != NULL) >= (drafts.count >= MANY)
-    if drafts.places != NULL:
-        assert drafts.places.count == drafts.count
-        for index in range(drafts.count):
-            slot = ids.slot_of(drafts.places, <int64_t>drafts.items[index], multiplier)
+    assert (audience.places != NULL) >= (audience.count >= MANY)
+    if audience.places != NULL:
+        assert audience.places.count == audience.count
+        for index in range(audience.count):
+            slot = ids.slot_of(audience.places, <int64_t>audience.items[index], multiplier)
             assert slot != NOT_FOUND
-            assert <size_t>drafts.places.values[slot] == index
+            assert <size_t>audience.places.values[slot] == index
     return 0
-
-
-cdef list recipients_of(const Drafts* drafts):
-    cdef size_t index
-    return [<object>drafts.items[index].recipient for index in range(drafts.count)]

@@ -21,7 +21,7 @@ what is left waiting, so at most one chunk stands above the limit for a moment.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sortedcontainers import SortedDict
 
@@ -34,6 +34,9 @@ RUN_BYTES = 200
 
 STEP_GAPS = 1_000
 """gaps given up in one go: some 5 ms"""
+
+STEP_READY = 10_000
+"""Runs made ready in one go: some 5 ms. As many as the limit allows may wait for one number."""
 
 MOST_RUNS = 4_000
 """taken in one go: some 6 ms"""
@@ -65,6 +68,9 @@ class ReorderBuffer:
     memory that they keep. ``gap_policy`` says what happens beyond either:
     ``skip`` gives the lowest missing numbers up, ``fail`` raises
     ReorderBufferFullError.
+
+    No call makes more than ``step`` runs ready. What is left of it counts as
+    waiting until ``advance`` is called, though no number is missing before it.
     """
 
     def __init__(
@@ -73,11 +79,14 @@ class ReorderBuffer:
         limit: int = 100_000,
         gap_policy: str = "skip",
         byte_limit: int = sys.maxsize,
+        *,
+        step: int = STEP_READY,
     ) -> None:
         self._first_sequence = first_sequence
         self._limit = limit
         self._byte_limit = byte_limit
         self._gap_policy = gap_policy
+        self._step = step
         self._front = first_sequence
         self._runs: SortedDict[int, Run] = SortedDict()
         self.reset()
@@ -102,7 +111,7 @@ class ReorderBuffer:
 
     @property
     def missing_sequence(self) -> int:
-        """The lowest number that has not come."""
+        """The lowest number that has not come, once ``advance`` has nothing left to do."""
         return self._front
 
     def add(self, *runs: Run) -> list[Reject]:
@@ -119,8 +128,12 @@ class ReorderBuffer:
             else:
                 for piece in self._new_pieces(run, rejects):
                     self._hold(piece)
-        self._advance()
+        self._advance(self._step)
         return rejects
+
+    def advance(self) -> bool:
+        """Make ready what no number is missing before, a step of it; False if that is nothing."""
+        return self._advance(self._step) > 0
 
     def is_new(self, run: Run) -> bool:
         """Whether none of its numbers was seen before."""
@@ -142,25 +155,19 @@ class ReorderBuffer:
     def enforce_limit(self) -> list[Reject]:
         """Apply the gap policy if more waits behind a gap than may, in events or in bytes.
 
-        A step of it: to be called until nothing comes. Raises ReorderBufferFullError
-        if the policy is ``fail``.
+        A step of it: to be called until nothing comes, and ``advance`` has nothing left
+        to do either. Raises ReorderBufferFullError if the policy is ``fail``.
         """
-        rejects: list[Reject] = []
-        while self._over_limit() and len(rejects) < STEP_GAPS:
-            if self._gap_policy == "fail":
-                raise ReorderBufferFullError(self._front, self.waiting, self.waiting_bytes)
-            rejects.append(self._skip_gap())
-        return rejects
+        if self._gap_policy == "fail" and self._over_limit() and self._front not in self._runs:
+            raise ReorderBufferFullError(self._front, self.waiting, self.waiting_bytes)
+        return self._skip_gaps(self._over_limit)
 
     def give_up_gaps(self) -> list[Reject]:
         """Make what is held ready; the rejects are the missing numbers.
 
-        A step of it: to be called until nothing comes.
+        A step of it, as of ``enforce_limit``.
         """
-        rejects: list[Reject] = []
-        while self.waiting and len(rejects) < STEP_GAPS:
-            rejects.append(self._skip_gap())
-        return rejects
+        return self._skip_gaps(lambda: bool(self.waiting))
 
     def take_ready(self, limit: int) -> list[Run]:
         """Remove and return the runs whose turn has come, in order.
@@ -263,26 +270,34 @@ class ReorderBuffer:
                 start = candidate.first
         return [runs[key] for key in runs.irange(start, end, inclusive=(True, False))]
 
-    def _advance(self) -> None:
+    def _advance(self, limit: int) -> int:
+        """Make up to that many runs ready; returns how many."""
         # A hundred thousand runs may be waiting for one number: in as few steps as there can be.
         get = self._runs.get
         start = front = self._front
         waiting_bytes, ready_bytes = self.waiting_bytes, self.ready_bytes
-        while (run := get(front)) is not None:
+        count = 0
+        while count < limit and (run := get(front)) is not None:
             front = run.end
             waiting_bytes -= run.release(False) + RUN_BYTES
             ready_bytes += run.hold(True) + RUN_BYTES
+            count += 1
         self._front = front
         self.ready += front - start
         self.waiting -= front - start
         self.waiting_bytes, self.ready_bytes = waiting_bytes, ready_bytes
+        return count
 
-    def _skip_gap(self) -> Reject:
-        first = self._front
-        run = self._runs.peekitem(self._runs.bisect_left(first))[1]
-        self._front = run.first
-        self._advance()
-        return Reject(Reason.SKIPPED, sequence=first, count=run.first - first)
+    def _skip_gaps(self, wanted: Callable[[], bool]) -> list[Reject]:
+        """Give up the lowest missing numbers while that is wanted, a step of it."""
+        rejects: list[Reject] = []
+        runs, left = self._runs, self._step
+        while wanted() and self._front not in runs and len(rejects) < STEP_GAPS:
+            missing = self._front
+            self._front = found = runs.peekitem(runs.bisect_left(missing))[0]
+            rejects.append(Reject(Reason.SKIPPED, sequence=missing, count=found - missing))
+            left -= self._advance(left)
+        return rejects
 
     def _check(self) -> None:
         """State what must be true at all times; for the tests."""
@@ -300,7 +315,7 @@ class ReorderBuffer:
                 ready_chunks |= [run.memory]
                 count_ready += 1
             else:
-                assert run.first > self._front
+                assert run.first >= self._front
                 waiting += len(run)
                 waiting_chunks |= [run.memory]
         assert (self.ready, self.waiting) == (ready, waiting)

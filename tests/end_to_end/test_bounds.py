@@ -95,25 +95,37 @@ def test_follow_beyond_the_bound_is_notified_but_does_not_hold(
     assert (line["reason"], line["line"]) == ("graph_full", r"2|F|2|9\n")
 
 
-def test_session_too_many_of_a_user_who_follows_many_is_refused(
-    start: Start, log: LogCapture
-) -> None:
-    """Each session has a place in the audience of everybody whom its user follows."""
-    maze = start(max_follows=5)
-    maze.source().send(b"1|F|1|7\n2|F|1|8\n")
-    maze.await_routed(2)
-    phone, _tablet = maze.clients(1, 1)
+def test_session_too_many_of_one_user_is_refused(start: Start, log: LogCapture) -> None:
+    maze = start(max_clients_per_user=2)
+    phone, tablet = maze.clients(7, 7)
     laptop = maze.stranger()
-    laptop.send(b"1\n")
+    laptop.send(b"007\n")
     laptop.expect_closed()
-    assert dict(maze.server.clients.places.refused) == {"max_follows": 1}
+    assert dict(maze.server.clients.places.refused) == {"max_clients_per_user": 1}
     assert maze.server.clients.places.handshakes == 0
     (line,) = (entry for entry in log.entries if entry["event"] == "client_refused")
-    assert (line["reason"], line["limit"]) == ("max_follows", 5)
-    maze.client(2)
+    assert (line["reason"], line["limit"], line["user"]) == ("max_clients_per_user", 2, 7)
+    maze.client(8)
     phone.close()
     maze.await_sessions(2)
-    maze.client(1)
+    again = maze.client(7)
+    maze.source().send(b"1|P|8|7\n")
+    for client in (tablet, again):
+        client.expect(b"1|P|8|7\n")
+
+
+def test_sessions_of_a_user_who_follows_many_cost_nobody_a_follow(start: Start) -> None:
+    maze = start(max_follows=5)
+    source = maze.source()
+    source.send(b"1|F|7|1\n2|F|7|2\n3|F|7|3\n")
+    maze.await_routed(3)
+    sessions = maze.clients(*[7] * 20)
+    one = maze.client(1)
+    source.send(b"4|F|1|2\n5|F|7|4\n6|S|2\n7|S|4\n")
+    one.expect(b"6|S|2\n")
+    for session in sessions:
+        session.expect(b"6|S|2\n7|S|4\n")
+    assert maze.rejects() == {}
 
 
 def test_graph_has_room_again_for_the_next_stream(start: Start) -> None:

@@ -53,6 +53,51 @@ def test_others_run_between_the_runs_and_between_the_gaps_of_one_chunk(
     assert seen == [(1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (3, 5), (5, 4), (7, 3)]
 
 
+def test_others_run_while_what_waited_for_one_number_is_made_ready(
+    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router, "TURN_SECONDS", 0.0)
+    maze = start(reorder_limit=100)
+    client, buffer = maze.client(1), maze.server.router.reorder
+    monkeypatch.setattr(buffer, "_step", 1)
+    monkeypatch.setattr(maze.server.router, "_deliver", lambda: gevent.sleep(0))
+    held: list[int] = []
+
+    def look() -> None:
+        while buffer.waiting:
+            held.append(buffer.waiting)
+            gevent.sleep(0)
+
+    numbers = range(2, 42, 2)
+    runs, _ = Decoder().feed(joined(b"%d|B\n" % number for number in numbers))
+    maze.server.router.submit(runs, "a test")
+    looking = gevent.spawn(look)
+    runs, _ = Decoder().feed(joined(b"%d|B\n" % number for number in reversed(range(1, 41, 2))))
+    maze.server.router.submit(runs, "a test")
+    looking.join(PATIENCE)
+    assert (buffer.ready, buffer.waiting) == (40, 0)
+    assert len(set(held)) >= 10
+    monkeypatch.undo()
+    client.expect(joined(broadcasts(1, 41)))
+
+
+def test_what_was_about_to_be_ready_is_routed_though_its_source_was_closed(
+    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maze = start()
+    client, buffer = maze.client(1), maze.server.router.reorder
+    monkeypatch.setattr(buffer, "_step", 1)
+    runs, _ = Decoder().feed(joined(b"%d|B\n" % number for number in [*range(2, 30, 2)]))
+    buffer.add(*runs)
+    runs, _ = Decoder().feed(joined(b"%d|B\n" % number for number in [*range(3, 30, 2)]))
+    buffer.add(*reversed(runs))
+    runs, _ = Decoder().feed(b"1|B\n")
+    buffer.add(*runs)
+    assert buffer.waiting == 27
+    maze.server.router._announce()
+    client.expect(joined(broadcasts(1, 30)))
+
+
 ODD_CHUNKS = {
     "line feeds": b"\n" * 262_144,
     "junk": b"x\n" * 131_072,

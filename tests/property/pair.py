@@ -1,7 +1,7 @@
 """Core and model side by side: whatever is done, is done to both, and compared."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -14,6 +14,7 @@ from maze.core import (
     ReorderBuffer,
     ReorderBufferFullError,
 )
+from maze.core.reorder import STEP_READY
 
 from .model import Model
 from .streams import LINE_LIMIT, USERS
@@ -22,9 +23,9 @@ from .streams import LINE_LIMIT, USERS
 class Core:
     """The core, put together as the server does it."""
 
-    def __init__(self, first: int, limit: int, gap_policy: str) -> None:
+    def __init__(self, first: int, limit: int, gap_policy: str, step: int) -> None:
         self.decoders: dict[int, Decoder] = {}
-        self.reorder = ReorderBuffer(first, limit, gap_policy)
+        self.reorder = ReorderBuffer(first, limit, gap_policy, step=step)
         self.fanout = Fanout(FollowGraph())
         self.rejects = Counter[str]()
         self.recipients: dict[str, Recipient] = {}
@@ -42,6 +43,12 @@ class Core:
             self.count(self.reorder.add(run))
             self.reorder._check()
         return not decoder.overflowed
+
+    def in_steps(self, give_up: Callable[[], list[Reject]]) -> None:
+        """Have the reorder buffer finish what it does in steps."""
+        while (rejects := give_up()) or self.reorder.advance():
+            self.count(rejects)
+            self.reorder._check()
 
     def route(self, batch: int) -> None:
         while self.reorder.ready:
@@ -62,9 +69,15 @@ class Core:
 class Pair:
     """Both of them; every method checks the invariants and compares."""
 
-    def __init__(self, first: int = 1, limit: int = 100_000, gap_policy: str = "skip") -> None:
+    def __init__(
+        self,
+        first: int = 1,
+        limit: int = 100_000,
+        gap_policy: str = "skip",
+        step: int = STEP_READY,
+    ) -> None:
         self.limit, self.gap_policy = limit, gap_policy
-        self.core = Core(first, limit, gap_policy)
+        self.core = Core(first, limit, gap_policy, step)
         self.model = Model(first, LINE_LIMIT)
         self.sessions = 0
 
@@ -90,11 +103,11 @@ class Pair:
         waiting = len(self.model.waiting())
         if self.gap_policy == "fail" and waiting > self.limit:
             with pytest.raises(ReorderBufferFullError) as full:
-                self.core.reorder.enforce_limit()
+                self.core.in_steps(self.core.reorder.enforce_limit)
             assert (full.value.missing, full.value.waiting) == (self.model.missing(), waiting)
             fits = False
         else:
-            self.core.count(self.core.reorder.enforce_limit())
+            self.core.in_steps(self.core.reorder.enforce_limit)
             self.model.give_up_gaps(self.limit)
         self.compare()
         return fits
@@ -114,7 +127,7 @@ class Pair:
 
     def end_stream(self, batch: int = 1_000_000) -> None:
         """The last source has left, with ``reset``."""
-        self.core.count(self.core.reorder.give_up_gaps())
+        self.core.in_steps(self.core.reorder.give_up_gaps)
         self.model.give_up_gaps()
         self.compare()
         assert self.core.reorder.waiting == 0

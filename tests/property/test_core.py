@@ -14,12 +14,13 @@ firsts = st.sampled_from([1, 1, 0, 1000, 2**63 - 20])
 limits = st.sampled_from([1, 2, 3, 5, 10, 100_000])
 policies = st.sampled_from(["skip", "skip", "fail"])
 batches = st.sampled_from([1, 2, 5, 1_000_000])
+steps = st.sampled_from([1, 2, 1_000_000])
 
 
 @given(st.data())
 def test_every_client_gets_the_bytes_that_the_model_gives(data: st.DataObject) -> None:
     first = data.draw(firsts)
-    pair = Pair(first, data.draw(limits), data.draw(policies))
+    pair = Pair(first, data.draw(limits), data.draw(policies), data.draw(steps))
     connected = [pair.connect(user) for user in data.draw(st.lists(users, max_size=6))]
     for _ in range(data.draw(st.integers(1, 2))):
         for chunk in data.draw(streams(first).flatmap(chunks)):
@@ -89,9 +90,9 @@ class Maze(RuleBasedStateMachine):
 
     sessions = Bundle("sessions")
 
-    @initialize(first=firsts, limit=limits, policy=policies)
-    def start(self, first: int, limit: int, policy: str) -> None:
-        self.pair = Pair(first, limit, policy)
+    @initialize(first=firsts, limit=limits, policy=policies, step=steps)
+    def start(self, first: int, limit: int, policy: str, step: int) -> None:
+        self.pair = Pair(first, limit, policy, step)
         self.unsent = {0: b"", 1: b""}
 
     @rule(target=sessions, user=users)

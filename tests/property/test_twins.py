@@ -104,8 +104,8 @@ class Twin:
             [
                 (
                     self.graph.following(user),
-                    self.graph.has_room_for(user),
-                    sorted(names[recipient] for recipient in self.graph.of_user(user)),
+                    self.graph.session_count(user),
+                    [names[recipient] for recipient in self.graph.of_user(user)],
                     sorted(names[recipient] for recipient in self.graph.audience(user)),
                 )
                 for user in USERS

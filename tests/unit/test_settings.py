@@ -239,6 +239,7 @@ def test_a_value_with_a_line_break_is_refused_in_one_line(
         ("max_follows_per_user", "0", "100000000001"),
         ("max_clients", "0", "1000001"),
         ("max_clients_per_address", "0", "1000001"),
+        ("max_clients_per_user", "0", "1000001"),
         ("max_handshakes", "0", "1000001"),
         ("peer_timeout", "2s", "25h"),
         ("max_sources", "0", "101"),

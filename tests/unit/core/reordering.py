@@ -26,6 +26,11 @@ class Buffer(ReorderBuffer):
         self._check()
         return rejects
 
+    def advance(self) -> bool:
+        moved = super().advance()
+        self._check()
+        return moved
+
     def take_ready(self, limit: int = 1_000_000) -> list[Run]:
         runs = super().take_ready(limit)
         self._check()

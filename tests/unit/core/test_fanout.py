@@ -3,7 +3,6 @@
 import pytest
 
 from maze.core import Decoder, Fanout, FollowGraph, Payload, Reason, Recipient, Reject
-from maze.core.fanout import MOST_MOVES
 
 
 class World:
@@ -236,6 +235,19 @@ def test_all_sessions_share_one_object_if_none_got_anything_of_its_own() -> None
     assert len({id(payload) for payload in payloads.values()}) == 1
 
 
+def test_the_sessions_of_a_user_share_one_object() -> None:
+    world = World(1, 1, 2, 1)
+    payloads = world.payloads("F|1|9", "P|9|1", "B", "S|9", "P|9|2")
+    assert payloads["1"] is payloads["1/2"] is payloads["1/3"] is not payloads["2"]
+    assert bytes_of(payloads["1"]) == b"2|P|9|1\n3|B\n4|S|9\n"
+    assert payloads["1"].hold() == payloads["1"].size
+    assert [payloads["1"].hold(), payloads["1"].release()] == [0, 0]
+    counts = {
+        kind: (deliveries, size) for kind, (_, deliveries, size) in world.fanout.tallies().items()
+    }
+    assert counts == {b"F": (0, 0), b"U": (0, 0), b"B": (4, 16), b"P": (4, 32), b"S": (3, 18)}
+
+
 def test_long_slices_of_the_tape_are_referred_to_and_short_ones_copied() -> None:
     world = World(1, 2)
     payloads = world.payloads("P|9|1", *["B"] * 2000, "P|9|1", "B", "P|9|1", *["B"] * 1000, "P|9|1")
@@ -284,45 +296,12 @@ def test_what_goes_to_nobody_does_not_count_towards_the_bound() -> None:
 
 
 def test_routing_stops_behind_the_event_that_reaches_the_bound_of_all() -> None:
+    """What the sessions of a user share is stored once."""
     world = World(1, 1, 1, 2)
     runs, _ = Decoder().feed(b"1|B\n2|P|9|1\n3|B\n")
-    payloads, rest = world.fanout.route(runs, batch_bytes=4 + 3 * 8)
+    payloads, rest = world.fanout.route(runs, batch_bytes=4 + 8)
     assert {bytes_of(payload) for _, payload in payloads} == {b"1|B\n2|P|9|1\n", b"1|B\n"}
     assert [(run.first, run.end) for run in rest] == [(3, 4)]
-
-
-SESSIONS = 1_000
-
-
-def crowd() -> Fanout:
-    """A fan-out with many sessions of user 1: what it follows is a change for each of them."""
-    fanout = Fanout(FollowGraph())
-    for _ in range(SESSIONS):
-        fanout.graph.connect(Recipient(1))
-    return fanout
-
-
-def test_routing_stops_once_audiences_have_changed_too_often() -> None:
-    fanout, last = crowd(), MOST_MOVES // SESSIONS
-    pairs = [b"%d|F|1|9\n%d|U|1|9\n" % (number, number + 1) for number in range(1, 1201, 2)]
-    runs, _ = Decoder().feed(b"".join([*pairs, b"1201|B\n"]))
-    payloads, rest = fanout.route(runs)
-    assert payloads == []
-    assert [(run.first, run.end) for run in rest] == [(last + 1, 1202)]
-    payloads, rest = fanout.route(rest)
-    assert payloads == []
-    assert [(run.first, run.end) for run in rest] == [(2 * last + 1, 1202)]
-    payloads, rest = fanout.route(rest)
-    assert rest == []
-    assert len(payloads) == SESSIONS
-
-
-def test_routing_may_stop_between_two_runs() -> None:
-    numbers = range(1, MOST_MOVES // SESSIONS + 1)
-    first, _ = Decoder().feed(b"".join([b"%d|F|1|%d\n" % (n, 1000 + n) for n in numbers]))
-    second, _ = Decoder().feed(b"%d|B\n" % (len(numbers) + 1))
-    assert crowd().route(first) == ([], [])
-    assert crowd().route(first + second) == ([], second)
 
 
 # A graph that is full.

@@ -145,7 +145,8 @@ def test_sessions_of_a_user_leave_in_any_order(order: tuple[int, ...]) -> None:
     for index in order:
         graph.disconnect(sessions[index])
         left.remove(sessions[index])
-        assert set(graph.of_user(1)) == set(graph.audience(9)) == set(graph.recipients) == left
+        assert set(graph.audience(9)) == set(graph.recipients) == left
+        assert list(graph.of_user(1)) == [one for one in sessions if one in left]
 
 
 def test_two_sessions_of_a_user_are_two_recipients() -> None:
@@ -231,6 +232,9 @@ def test_a_graph_that_was_cleared_has_the_users_who_have_sessions(sessions: list
         graph.follow(follower, follower + 1)
     graph.clear()
     assert sorted(graph._users()) == sorted(set(sessions))
+    assert list(graph.recipients) == recipients
+    for user in set(sessions):
+        assert list(graph.of_user(user)) == [one for one in recipients if one.user == user]
     for recipient in recipients:
         graph.disconnect(recipient)
     assert graph._users() == []
@@ -293,18 +297,6 @@ def test_a_follow_too_many_by_one_user_is_refused() -> None:
     assert set(graph.audience(9)) == {one}
 
 
-def test_moves_are_counted_for_each_session() -> None:
-    graph = Graph()
-    graph.join(1, 1)
-    graph.follow(1, 9)
-    graph.follow(1, 9)
-    graph.follow(2, 9)
-    assert graph.moves == 2
-    graph.unfollow(1, 9)
-    graph.unfollow(1, 9)
-    assert graph.moves == 4
-
-
 @pytest.mark.parametrize("bound", ["max_users", "max_follows", "max_follows_per_user"])
 def test_a_follow_that_holds_already_holds_in_a_full_graph(bound: str) -> None:
     graph = Graph(**{bound: 1})
@@ -329,25 +321,45 @@ def test_a_graph_that_was_full_has_room_again(
     assert set(graph.audience(9)) == {two}
 
 
-def test_places_in_audiences_are_bounded_and_counted_for_each_session() -> None:
-    graph = Graph(max_follows=5)
+@pytest.mark.parametrize("sessions", [0, 1, 200])
+def test_the_bounds_do_not_depend_on_who_is_connected(sessions: int) -> None:
+    graph = Graph(max_follows=6)
+    FollowGraph.follow(graph, 7, 8)
+    FollowGraph.follow(graph, 7, 9)
+    graph.join(*[7] * sessions)
+    assert [graph.follow(1, followed) for followed in range(5)] == [True] * 4 + [False]
+    graph.join(1, 1, 1)
+    assert not graph.follow(1, 4)
+
+
+def test_listeners_are_pairs_of_a_connected_user_and_whom_it_follows() -> None:
+    graph = Graph()
     for followed in (7, 8):
         graph.follow(1, followed)
-    assert graph.has_room_for(1)
-    phone, _ = graph.join(1, 1)
-    assert graph.listeners == 4
-    assert not graph.has_room_for(1)
-    assert graph.has_room_for(2), "who follows nobody needs no place"
-    assert not graph.follow(1, 9), "it would take two places"
-    assert graph.follow(1, 8)
-    graph.disconnect(phone)
-    assert graph.follow(1, 9)
-    assert (graph.listeners, graph.follows) == (3, 3)
-    graph.unfollow(1, 7)
+    assert graph.listeners == 0
+    phone, tablet = graph.join(1, 1)
     assert graph.listeners == 2
-    assert graph.has_room_for(1)
+    graph.follow(1, 9)
+    graph.follow(2, 9)
+    assert graph.listeners == 3
+    graph.unfollow(1, 7)
+    graph.disconnect(phone)
+    assert graph.listeners == 2
+    graph.disconnect(tablet)
+    assert graph.listeners == 0
+    graph.connect(phone)
+    assert graph.listeners == 2
     graph.clear()
     assert graph.listeners == 0
+
+
+def test_sessions_are_counted_for_each_user() -> None:
+    graph = Graph()
+    phone, _, _ = graph.join(1, 1, 2)
+    graph.follow(4, 3)
+    assert [graph.session_count(user) for user in (1, 2, 3, 4)] == [2, 1, 0, 0]
+    graph.disconnect(phone)
+    assert graph.session_count(1) == 1
 
 
 def test_a_refused_follow_is_a_stranger_to_unfollow() -> None:

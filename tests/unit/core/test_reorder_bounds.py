@@ -159,6 +159,49 @@ def test_gaps_are_given_up_in_steps() -> None:
         assert (buffer.waiting, buffer.ready) == (0, count)
 
 
+# What is ready is made so in steps.
+
+
+def test_many_runs_behind_one_gap_are_made_ready_in_steps() -> None:
+    buffer = ReorderBuffer(limit=100, step=3)
+    buffer.add(*[run(number) for number in range(11, 1, -1)])
+    buffer.add(run(1))
+    seen = [(buffer.ready, buffer.waiting)]
+    while buffer.advance():
+        buffer._check()
+        seen.append((buffer.ready, buffer.waiting))
+    assert seen == [(4, 7), (7, 4), (10, 1), (11, 0)]
+    assert buffer.next_sequence == 1
+    assert [each.first for each in buffer.take_ready(100)] == list(range(1, 12))
+
+
+def test_what_is_about_to_be_made_ready_is_behind_no_gap() -> None:
+    buffer = ReorderBuffer(limit=2, gap_policy="fail", step=1)
+    buffer.add(*[run(number) for number in range(6, 1, -1)], run(1))
+    assert (buffer.ready, buffer.waiting) == (2, 4)
+    assert buffer.enforce_limit() == []
+    assert buffer.give_up_gaps() == []
+    assert buffer.add(run(1, 8, "x")) == numbered(Reason.CONFLICT, range(1, 7), "x")
+    while buffer.advance():
+        buffer._check()
+    assert (buffer.ready, buffer.waiting) == (7, 0)
+
+
+def test_runs_behind_gaps_that_are_given_up_are_made_ready_in_steps() -> None:
+    for give_up in (ReorderBuffer.enforce_limit, ReorderBuffer.give_up_gaps):
+        buffer = ReorderBuffer(limit=0, step=2)
+        numbers = [2, 3, 4, 5, 7, 8, 10]
+        buffer.add(*map(run, numbers))
+        skipped, ready = [], []
+        while (rejects := give_up(buffer)) or buffer.advance():
+            buffer._check()
+            skipped += [reject.sequence for reject in rejects]
+            ready.append(buffer.ready)
+        assert skipped == [1, 6, 9]
+        assert ready == [2, 4, 6, 7]
+        assert [each.first for each in buffer.take_ready(100)] == numbers
+
+
 # The bound in bytes.
 
 
