@@ -4,9 +4,10 @@ Every back-pressure decision is made in this module and nowhere else. There is
 one rule: **no batch is handed out while a session, or all sessions together,
 hold more than they may.** With ``slow-client=wait`` the router waits; what is
 ready piles up to the reorder limit, then the source is not read, then TCP tells
-the source. With ``slow-client=disconnect`` the sessions that hold too much are
-disconnected and nobody waits. A drain waits for those who take something. A
-source is never paused for a gap: the missing event is behind in the same stream.
+the source; those few for whom the many wait for too long are disconnected (``holding``).
+With ``slow-client=disconnect`` the sessions that hold too much are disconnected and
+nobody waits. A drain waits for those who take something. A source is never paused
+for a gap: the missing event is behind in the same stream.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from maze.core import (
     Run,
     next_epoch,
 )
+from maze.holding import Holding, holders
 from maze.meter import Meter
 from maze.net import A_MOMENT
 from maze.positions import Positions
@@ -110,7 +112,8 @@ class Router:
         self.held = Held()
         self._sessions: dict[Session, None] = {}
         self._full: dict[Session, None] = {}
-        self._waits_for_room = False
+        self._holding: Holding[Session] = Holding(settings.hold_timeout)
+        self.waits_for_room = False
         self._batch_events = BATCH_EVENTS
         self.draining = False
         self._turn_began_at = 0.0
@@ -215,13 +218,14 @@ class Router:
             self._fail("graph")
         self.meter.latency.left(session)
         self._positions.leave(session)
+        self._holding.forget(session)
         self.has_room(session)  # it holds nothing any more
 
     def has_room(self, session: Session) -> None:
         """The session has sent something, or ended."""
         if session in self._full and session.held_bytes <= self._settings.client_buffer:
             del self._full[session]
-        if self._waits_for_room and not self._lacks_room():
+        if self.waits_for_room and not self._lacks_room():
             self._room.set()
         if self.meter.latency.behind:
             self.meter.latency.progressed(session)
@@ -296,7 +300,7 @@ class Router:
         While the router waits for room it is as much as the reorder buffer takes.
         """
         limit = self._settings.reorder_limit
-        fits = self.reorder.ready < (limit if self._waits_for_room else min(limit, BATCH_EVENTS))
+        fits = self.reorder.ready < (limit if self.waits_for_room else min(limit, BATCH_EVENTS))
         if fits and self.reorder.ready_bytes < self._settings.reorder_bytes:
             self._source_may_read.set()
         else:
@@ -309,10 +313,12 @@ class Router:
         return bool(self._full) or self._over_total()
 
     def _make_room(self) -> None:
-        if not self._lacks_room():
-            return
         if self._settings.slow_client == "wait":
-            self._wait_for_room(None)
+            while self._lacks_room():
+                if not self._wait_for_room(self._holding.pause) and not self.draining:
+                    self._look()
+            return
+        if not self._lacks_room():
             return
         self._wait_for_room(GRACE_SECONDS)
         for session in list(self._full):
@@ -334,12 +340,31 @@ class Router:
         session.close_slow()
         self._share_time()
 
-    def _wait_for_room(self, timeout: float | None) -> None:
-        self._waits_for_room = True
+    def _wait_for_room(self, timeout: float) -> bool:
+        """Wait for room; whether there is some before the timeout, in seconds, is over."""
+        began = monotonic()
+        self.waits_for_room = True
         self._room.clear()
         self._pace_source()
-        self._room.wait(timeout)
-        self._waits_for_room = False
+        has_room = self._room.wait(timeout)
+        self.waits_for_room = False
+        waited = monotonic() - began
+        self.meter.waited_seconds += waited
+        self._holding.waited(waited)
+        return has_room
+
+    def _look(self) -> None:
+        """Count the time waited against those in the way; name them, disconnect who is overdue."""
+        excess = self.held.bytes - self._settings.total_buffer
+        in_the_way = holders(self._full, self._sessions, excess)
+        now = monotonic()
+        overdue = self._holding.count(in_the_way, now)
+        if notice := self._holding.notice(now):
+            log.warning("clients_holding", **notice)
+        for session, seconds in overdue:
+            if session in self._full or self._over_total():
+                session.close_holding(seconds)
+                self._share_time()
 
     def _hand_out(self) -> list[Session]:
         """Route one batch; returns who got something.

@@ -176,6 +176,13 @@ class Settings:
     stall_timeout: float = _duration(
         "clients", "10s", "10ms", "24h", "time after which a client that takes nothing is gone"
     )
+    hold_timeout: float = _duration(
+        "clients",
+        "5s",
+        "100ms",
+        "24h",
+        "time of any minute that most clients may wait for one; 1m and more: without end",
+    )
 
     source_tls_cert: str | None = _file("certificate of the source port, in PEM: TLS is on")
     source_tls_key: str | None = _file("its private key")

@@ -164,7 +164,7 @@ def test_a_router_that_waits_for_one_client_is_found_stuck(
     client = watched.client(1, small_buffers=True)
     watched.source().send_in_background(b"".join(messages(1, 50_000, 1)))
     router, looking = watched.server.router, watched.admin.monitor
-    until(lambda: router._waits_for_room and router.reorder.ready, "the router to wait")
+    until(lambda: router.waits_for_room and router.reorder.ready, "the router to wait")
     tick(watched)
     assert watched.status()["is_ready"]
 
