@@ -20,6 +20,7 @@ import gevent
 from gevent.lock import Semaphore
 from gevent.socket import socket
 
+from maze.certificates import ServerContext
 from maze.handshake import HandshakeError, HandshakeReason
 from maze.net import A_MOMENT
 from maze.outbox import MOST_PARTS, SEND_BYTES, behind
@@ -60,7 +61,7 @@ class TlsConnection:
     ``handshake``, ``recv`` and ``settimeout`` wait as a socket does; the others never do.
     """
 
-    def __init__(self, sock: socket, context: ssl.SSLContext, turns: Turns) -> None:
+    def __init__(self, sock: socket, context: ServerContext, turns: Turns) -> None:
         self.sock = sock
         self.waited_seconds = 0.0
         """for its turn to compute, which the peer cannot help"""
@@ -70,7 +71,7 @@ class TlsConnection:
         """encrypted, and not yet taken by the kernel"""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._tls = context.wrap(self._incoming, self._outgoing)
         self._unsent: Sequence[bytes | memoryview] = ()
         self._sealed_bytes = 0  # how much of what was given to send that is
         self._finished = False
@@ -199,6 +200,8 @@ class TlsConnection:
             raise HandshakeError(HandshakeReason.TIMEOUT) from None
         except OSError as error:
             raise HandshakeError(HandshakeReason.LEFT, detail=str(error.strerror)) from None
+        if self._tls.session_reused:  # agreed on by another connection meanwhile: see ServerContext
+            raise HandshakeError(HandshakeReason.TLS_FAILED, detail="an earlier session is resumed")
         return agreed
 
     def _receive(self, deadline: float) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from gevent import ssl
 from structlog.testing import LogCapture
 
-from .certificates import Authority, Certificate, Wire
+from .certificates import DAY, Authority, Certificate, Wire
 from .running import Maze
 from .tls_ports import VERSIONS, await_rejected, connect, rejected
 
@@ -45,7 +45,7 @@ def bad_certificates(
     return {
         "none": None,
         "another authority's": other_authority.issue("7"),
-        "expired": authority.issue("7", expired=True),
+        "expired": authority.issue("7", lifetime=-DAY),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import gevent
 import pytest
-from end_to_end.certificates import Authority, Certificate
+from end_to_end.certificates import DAY, Authority, Certificate
 from end_to_end.peers import Client, Peer, broadcasts, joined
 from end_to_end.running import Child
 
@@ -82,7 +82,7 @@ def test_a_certificate_that_will_not_do(
 ) -> None:
     certificate: Certificate | None = None
     if bad == "expired":
-        certificate = guarded.authority.issue("1", expired=True)
+        certificate = guarded.authority.issue("1", lifetime=-DAY)
     elif bad == "of another authority":
         certificate = Authority(tmp_path_factory.mktemp("another")).issue("1")
     context = guarded.authority.context(certificate)
