@@ -74,6 +74,11 @@ def load_contexts(settings: Settings) -> tuple[Context, Context]:
             "--client-identity certificate needs --client-tls-ca: "
             "the authority of the certificates that name the users"
         )
+    if settings.source_names and not settings.source_tls_ca:
+        raise SettingsError(
+            "--source-names needs --source-tls-ca: "
+            "the authority of the certificates that name the sources"
+        )
     return _load("source", settings), _load("client", settings)
 
 

@@ -113,6 +113,7 @@ class SourcePort:
             if self._opening > MOST_OPENING:
                 raise HandshakeError(HandshakeReason.BUSY, detail="too many in the handshake")
             connection, _ = self.gate.admit(sock, address, self.gate.deadline())
+            self.gate.check_source(connection)
         except HandshakeError as error:
             self.refused += 1
             self.gate.rejects.record(error, peer)

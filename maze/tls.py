@@ -36,10 +36,6 @@ HANDSHAKE = 0x16
 """the first byte of every TLS connection: a record of the handshake (RFC 8446, 5.1)"""
 
 
-USER_URI = "maze:user:"
-"""how a certificate's URI names a user"""
-
-
 class Turns:
     """Has the handshakes of one port compute one after the other, and others run between."""
 
@@ -161,20 +157,17 @@ class TlsConnection:
                 self._tls.unwrap()
             self._send_answers()
 
-    def named_users(self) -> list[str]:
-        """What the peer's certificate calls the user: common names, ``maze:user:`` URIs."""
+    def peer_names(self) -> tuple[list[str], list[str]]:
+        """The common names and the URIs in the peer's certificate."""
         certificate: Any = self._tls.getpeercert() or {}
-        names = [
+        common_names = [
             value
             for part in certificate.get("subject", ())
             for key, value in part
             if key == "commonName"
         ]
-        return names + [
-            value.removeprefix(USER_URI)
-            for kind, value in certificate.get("subjectAltName", ())
-            if kind == "URI" and value.startswith(USER_URI)
-        ]
+        uris = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
+        return common_names, uris
 
     # The handshake.
 
