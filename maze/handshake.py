@@ -32,6 +32,8 @@ class HandshakeReason(StrEnum):
     """the peer's TLS version, ciphers or certificate will not do"""
     OTHER_USER = "other_user"
     """the client's certificate names another user than the client"""
+    NOT_A_SOURCE = "not_a_source"
+    """the certificate is of the right authority, but was not made for an event source"""
     FAILED = "failed"
     """by a fault of the server, whose traceback is in the log"""
 

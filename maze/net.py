@@ -27,7 +27,7 @@ A_MOMENT = 1e-6
 """Long enough for the event loop to look at every socket and signal: after sleep(0) it runs
 up to 50 other callbacks first, each of which may be a whole chunk."""
 
-_ESTABLISHED = 1  # TCP_ESTABLISHED in <netinet/tcp.h>; tcp_info starts with the state
+_ESTABLISHED, _CLOSE = 1, 7  # TCP_... in <netinet/tcp.h>; tcp_info starts with the state
 
 VANISHED = {
     errno.ETIMEDOUT,
@@ -115,13 +115,25 @@ def has_finished(sock: GeventSocket) -> bool:
 
     Where the system does not tell (it is Linux that does), the answer is False.
     """
+    return _state(sock) != _ESTABLISHED
+
+
+def is_broken(sock: GeventSocket) -> bool:
+    """True if the connection was reset or has timed out, even where that was not read yet.
+
+    Where the system does not tell (it is Linux that does), the answer is False.
+    """
+    return _state(sock) == _CLOSE
+
+
+def _state(sock: GeventSocket) -> int:
+    """The state of a TCP connection; where the system does not tell, it is established."""
     if not hasattr(socket, "TCP_INFO"):
-        return False
+        return _ESTABLISHED
     try:
-        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-    except OSError:
-        return True
-    return bool(struct.unpack("B", state)[0] != _ESTABLISHED)
+        return int(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0])
+    except OSError:  # it is closed on this side
+        return _CLOSE
 
 
 def has_vanished(error: OSError) -> bool:

@@ -21,6 +21,7 @@ from maze.router import Router
 from maze.settings import Settings
 from maze.source import SourcePort
 from maze.trail import RejectTrail
+from maze.units import ANY_NAME
 
 log = structlog.get_logger()
 
@@ -99,6 +100,12 @@ class MazeServer:
     def start(self) -> None:
         """Listen on both ports, clients first. Raises ListenError and TrailError."""
         settings = self.settings
+        if settings.source_names == ANY_NAME:
+            log.warning(
+                "any_certificate_is_a_source",
+                authority=settings.source_tls_ca,
+                allows="whoever has a certificate of this authority may send events",
+            )
         self.clients.places.max_clients = clients_that_fit(settings)
         check_accept_queue(settings)
         if settings.rejects:

@@ -24,6 +24,7 @@ from maze.units import (
     duration,
     file,
     host,
+    names,
     port_or_free,
     ranges,
     secret,
@@ -186,7 +187,18 @@ class Settings:
 
     source_tls_cert: str | None = _file("certificate of the source port, in PEM: TLS is on")
     source_tls_key: str | None = _file("its private key")
-    source_tls_ca: str | None = _file("a source has to have a certificate of this authority")
+    source_tls_ca: str | None = _file(
+        "a source has to have a certificate of this authority, made for a source"
+    )
+    source_names: tuple[str, ...] = option(
+        "access",
+        "none",
+        names,
+        "common names of sources' certificates, besides those with the URI maze:source; "
+        "any: every certificate of the authority is a source's",
+        bounds="none, any or names with commas between them",
+        value="NAMES",
+    )
     client_tls_cert: str | None = _file("certificate of the client port, in PEM: TLS is on")
     client_tls_key: str | None = _file("its private key")
     client_tls_ca: str | None = _file("a client has to have a certificate of this authority")

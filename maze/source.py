@@ -13,7 +13,7 @@ from maze.core import Decoder, ReorderBufferFullError, Run
 from maze.gate import Connection, Gate
 from maze.handshake import HandshakeError, HandshakeReason
 from maze.logs import Throttle
-from maze.net import current_greenlet, has_finished, has_vanished
+from maze.net import current_greenlet, has_finished, has_vanished, is_broken
 from maze.peer import Address, Peer
 from maze.rejects import RejectLog
 from maze.router import Router
@@ -34,6 +34,9 @@ SHOWN_RUNS = 20
 
 MOST_OPENING = 100
 """connections that may be in TLS's handshake at a time; each takes a descriptor"""
+
+MOST_WAITING = 100
+"""connections that may wait for a place; more than ``max-sources`` only if most have finished"""
 
 
 class SourceCloseReason(StrEnum):
@@ -58,7 +61,8 @@ class SourcePort:
 
     A source that has closed its end keeps its place until all it sent is
     routed. A new one that comes meanwhile waits for that place, so that a
-    source can be restarted without being refused.
+    source can be restarted without being refused. One that waits and has
+    closed its end, too, does not keep the next one from waiting behind it.
     """
 
     def __init__(self, settings: Settings, router: Router, rejects: RejectLog, gate: Gate) -> None:
@@ -69,9 +73,9 @@ class SourcePort:
         self._opening = 0
         self._closed = False
         self._sources: dict[socket, Peer] = {}
-        self._expected = 0
+        self._waiting: dict[socket, tuple[Peer, Greenlet[..., Any]]] = {}
         self._ending = False
-        self._left = Event()
+        self._line_moved = Event()
         self._throttle = Throttle()
         self._greenlets: set[Greenlet[..., Any]] = set()
         self.refused = 0
@@ -109,6 +113,7 @@ class SourcePort:
             if self._opening > MOST_OPENING:
                 raise HandshakeError(HandshakeReason.BUSY, detail="too many in the handshake")
             connection, _ = self.gate.admit(sock, address, self.gate.deadline())
+            self.gate.check_source(connection)
         except HandshakeError as error:
             self.refused += 1
             self.gate.rejects.record(error, peer)
@@ -141,16 +146,16 @@ class SourcePort:
         finally:
             self._ending = False
             del self._sources[sock]
-            self._left.set()
+            self._line_moved.set()
             self.closed[reason] += 1
             caused = self._totals() - before
             log.info("source_disconnected", source=peer, reason=reason.value, **caused)
 
-    def _refuse(self, peer: Peer) -> None:
+    def _refuse(self, peer: Peer, **why: object) -> None:
         self.refused += 1
         held_back = self._throttle.admit("source_refused")
         if held_back is not None:
-            log.warning("source_refused", source=peer, connected=self.sources, **held_back)
+            log.warning("source_refused", source=peer, connected=self.sources, **why, **held_back)
 
     def _totals(self) -> Counter[str]:
         """What was routed and what rejected since the server started."""
@@ -158,19 +163,33 @@ class SourcePort:
         return Counter({"routed_events": self._router.routed_events, **rejected})
 
     def _admit(self, sock: socket, peer: Peer) -> bool:
-        """Give the source a place, waiting for one that is about to be free."""
-        while self._ending or len(self._sources) >= self._settings.max_sources:
-            staying = [other for other in self._sources if not has_finished(other)]
-            if len(staying) + self._expected >= self._settings.max_sources:
-                return False
-            self._expected += 1
-            self._left.clear()
-            try:
-                self._left.wait()
-            finally:
-                self._expected -= 1
+        """Give the source a place, waiting in line for one that is about to be free."""
+        self._drop_broken_successors()
+        staying = [other for other in (*self._sources, *self._waiting) if not has_finished(other)]
+        if len(staying) >= self._settings.max_sources or len(self._waiting) >= MOST_WAITING:
+            return False
+        self._waiting[sock] = peer, current_greenlet()
+        try:
+            while self._ending or not self._is_next(sock):
+                self._line_moved.clear()
+                self._line_moved.wait()
+        finally:
+            self._waiting.pop(sock, None)
+            self._line_moved.set()
         self._sources[sock] = peer
         return True
+
+    def _is_next(self, sock: socket) -> bool:
+        free = self._settings.max_sources - len(self._sources)
+        return sock in list(self._waiting)[:free]
+
+    def _drop_broken_successors(self) -> None:
+        """End those who wait for a place and whose connection is broken."""
+        for sock, (peer, greenlet) in list(self._waiting.items()):
+            if is_broken(sock):
+                del self._waiting[sock]
+                self._refuse(peer, detail="its connection broke while it waited for a place")
+                greenlet.kill(block=False)
 
     def _read(self, connection: Connection, peer: Peer) -> SourceCloseReason:
         """Read until the source ends, is cut off, or has to be closed; which of them it was."""

@@ -20,6 +20,7 @@ import gevent
 from gevent.lock import Semaphore
 from gevent.socket import socket
 
+from maze.certificates import ServerContext
 from maze.handshake import HandshakeError, HandshakeReason
 from maze.net import A_MOMENT
 from maze.outbox import MOST_PARTS, SEND_BYTES, behind
@@ -34,10 +35,6 @@ TURN_SECONDS = 0.005
 """How long handshakes may compute, a millisecond's work each, before others run."""
 HANDSHAKE = 0x16
 """the first byte of every TLS connection: a record of the handshake (RFC 8446, 5.1)"""
-
-
-USER_URI = "maze:user:"
-"""how a certificate's URI names a user"""
 
 
 class Turns:
@@ -64,7 +61,7 @@ class TlsConnection:
     def __init__(
         self,
         sock: socket,
-        context: ssl.SSLContext,
+        context: ServerContext,
         turns: Turns,
         registration: Registration | None = None,
     ) -> None:
@@ -79,7 +76,7 @@ class TlsConnection:
         """encrypted, and not yet taken by the kernel"""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._tls = context.wrap(self._incoming, self._outgoing)
         self._unsent: Sequence[bytes | memoryview] = ()
         self._sealed_bytes = 0  # how much of what was given to send that is
         self._finished = False
@@ -170,20 +167,17 @@ class TlsConnection:
                 self._tls.unwrap()
             self._send_answers()
 
-    def named_users(self) -> list[str]:
-        """What the peer's certificate calls the user: common names, ``maze:user:`` URIs."""
+    def peer_names(self) -> tuple[list[str], list[str]]:
+        """The common names and the URIs in the peer's certificate."""
         certificate: Any = self._tls.getpeercert() or {}
-        names = [
+        common_names = [
             value
             for part in certificate.get("subject", ())
             for key, value in part
             if key == "commonName"
         ]
-        return names + [
-            value.removeprefix(USER_URI)
-            for kind, value in certificate.get("subjectAltName", ())
-            if kind == "URI" and value.startswith(USER_URI)
-        ]
+        uris = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
+        return common_names, uris
 
     # The handshake.
 
@@ -218,6 +212,8 @@ class TlsConnection:
             raise HandshakeError(HandshakeReason.TIMEOUT) from None
         except OSError as error:
             raise HandshakeError(HandshakeReason.LEFT, detail=str(error.strerror)) from None
+        if self._tls.session_reused:  # agreed on by another connection meanwhile: see ServerContext
+            raise HandshakeError(HandshakeReason.TLS_FAILED, detail="an earlier session is resumed")
         return agreed
 
     def _receive(self, deadline: float) -> bytes:
