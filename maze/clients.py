@@ -9,7 +9,7 @@ from gevent import Greenlet
 from gevent.event import Event
 from gevent.socket import socket
 
-from maze.core import MISSED, REACHED, IdLine, parse_id_line
+from maze.core import MISSED, REACHED, IdLine, is_http_request, parse_id_line
 from maze.gate import Connection, Gate
 from maze.handshake import HandshakeError, HandshakeReason
 from maze.net import current_greenlet, send_at_once
@@ -21,6 +21,9 @@ from maze.session import CloseReason, Session
 from maze.settings import Settings
 from maze.tls import TlsConnection
 from maze.tls_session import TlsSession
+
+HTTP_LINE_BYTES = 4 * 1024
+"""Longest request line that is told from an id that is too long."""
 
 CLOSED_AT_ONCE = 20
 """sessions closed before others run; one in a thousand audiences takes 0.2 ms"""
@@ -114,7 +117,8 @@ class ClientPort:
         limit = self.settings.handshake_limit
         received = b""
         while b"\n" not in received:
-            if len(received.removesuffix(b"\r")) > limit:
+            most = HTTP_LINE_BYTES if received[:1].isalpha() else limit
+            if len(received.removesuffix(b"\r")) > most:
                 raise HandshakeError(HandshakeReason.TOO_LONG, received)
             connection.settimeout(max(0.0, deadline - time.monotonic()))
             try:
@@ -129,6 +133,8 @@ class ClientPort:
             received += data
         line, _, rest = received.partition(b"\n")
         self.discarded_bytes += len(rest)
+        if is_http_request(line + b"\n", HTTP_LINE_BYTES):
+            raise HandshakeError(HandshakeReason.HTTP, received)
         line = line.removesuffix(b"\r")
         if len(line) > limit:
             raise HandshakeError(HandshakeReason.TOO_LONG, received)

@@ -18,6 +18,8 @@ class HandshakeReason(StrEnum):
     """the line is not a user id"""
     TOO_LONG = "too_long"
     """the line is longer than the limit"""
+    HTTP = "http"
+    """the line is that of an HTTP request"""
     TIMEOUT = "timeout"
     """the line, or what TLS needs before it, did not come in time"""
     LEFT = "left"

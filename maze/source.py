@@ -9,16 +9,16 @@ from gevent import Greenlet, GreenletExit
 from gevent.event import Event
 from gevent.socket import socket, wait_read
 
-from maze.core import Decoder, ReorderBufferFullError, Run
+from maze.core import Decoder, ReorderBufferFullError, Run, is_http_request
 from maze.gate import Connection, Gate
 from maze.handshake import HandshakeError, HandshakeReason
-from maze.logs import Throttle
+from maze.logs import Throttle, shown
 from maze.net import current_greenlet, has_finished, has_vanished, is_broken
 from maze.peer import Address, Peer
 from maze.rejects import RejectLog
 from maze.router import Router
 from maze.settings import Settings
-from maze.tls import TlsConnection
+from maze.tls import HANDSHAKE, TlsConnection
 
 log = structlog.get_logger()
 
@@ -52,8 +52,17 @@ class SourceCloseReason(StrEnum):
     """a gap did not fill, and the policy is to fail"""
     LINE_TOO_LONG = "line_too_long"
     """one of its lines was longer than the limit"""
+    HTTP = "http"
+    """its first line was that of an HTTP request"""
+    TLS = "tls"
+    """it began with TLS's handshake, and the port speaks plain text"""
     STOPPED = "stopped"
     """the server stopped"""
+
+
+FOREIGN = {SourceCloseReason.HTTP, SourceCloseReason.TLS}
+"""for which the peer is no source at all: nothing of what it sent is decoded, because a web
+page can make a browser speak these to any port, and chooses much of what it says"""
 
 
 class SourcePort:
@@ -194,28 +203,54 @@ class SourcePort:
     def _read(self, connection: Connection, peer: Peer) -> SourceCloseReason:
         """Read until the source ends, is cut off, or has to be closed; which of them it was."""
         decoder = Decoder(self._settings.line_limit)
-        data = b""
+        data, reason = self._receive_start(connection, peer)
+        if foreign := self._foreign(data):
+            return _close(foreign, peer, received=shown(data))
         while True:
-            try:
-                if len(data) < THIN_BYTES and not isinstance(connection, TlsConnection):
-                    wait_read(connection.fileno())
-                data = connection.recv(CHUNK_BYTES)
-            except OSError as error:
-                reason = _cut_off(error, peer)
-                break
-            if not data:
-                reason = SourceCloseReason.LEFT
-                break
-            self.received_bytes += len(data)
-            try:
-                self._take(decoder, data, peer)
-            except ReorderBufferFullError as error:
-                return _close(SourceCloseReason.GAP, peer, error=str(error))
+            if data:
+                try:
+                    self._take(decoder, data, peer)
+                except ReorderBufferFullError as error:
+                    return _close(SourceCloseReason.GAP, peer, error=str(error))
             if decoder.overflowed:
                 limit = self._settings.line_limit
                 return _close(SourceCloseReason.LINE_TOO_LONG, peer, limit_bytes=limit)
+            if reason:
+                break
+            data, reason = self._receive(connection, peer, len(data))
         self._rejects.record(decoder.finish(), peer)
         return reason
+
+    def _receive_start(
+        self, connection: Connection, peer: Peer
+    ) -> tuple[bytes, SourceCloseReason | None]:
+        """As ``_receive``, but the whole first line, if it may become that of an HTTP request."""
+        start, reason = self._receive(connection, peer, 0)
+        while not reason and is_http_request(start, self._settings.line_limit) is None:
+            data, reason = self._receive(connection, peer, 0)
+            start += data
+        return start, reason
+
+    def _foreign(self, start: bytes) -> SourceCloseReason | None:
+        """Which protocol that is no source's a connection begins with, if it is one."""
+        if start[:1] == bytes([HANDSHAKE]):
+            return SourceCloseReason.TLS
+        if is_http_request(start, self._settings.line_limit):
+            return SourceCloseReason.HTTP
+        return None
+
+    def _receive(
+        self, connection: Connection, peer: Peer, received: int
+    ) -> tuple[bytes, SourceCloseReason | None]:
+        """What comes next, after so many bytes; or nothing, and why nothing more comes."""
+        try:
+            if received < THIN_BYTES and not isinstance(connection, TlsConnection):
+                wait_read(connection.fileno())
+            data = connection.recv(CHUNK_BYTES)
+        except OSError as error:
+            return b"", _cut_off(error, peer)
+        self.received_bytes += len(data)
+        return data, None if data else SourceCloseReason.LEFT
 
     def _take(self, decoder: Decoder, data: bytes, peer: Peer) -> None:
         """Decode a chunk and submit its runs; in steps, if it has many rejects."""
@@ -251,5 +286,6 @@ def _cut_off(error: OSError, peer: Peer) -> SourceCloseReason:
 
 
 def _close(reason: SourceCloseReason, peer: Peer, **why: object) -> SourceCloseReason:
-    log.error("source_closed", source=peer, reason=reason.value, **why)
+    write = log.warning if reason in FOREIGN else log.error
+    write("source_closed", source=peer, reason=reason.value, **why)
     return reason

@@ -31,6 +31,7 @@ from maze.core.positions import (
 )
 from maze.core.rejects import Reason, Reject
 from maze.core.reorder import ReorderBuffer, ReorderBufferFullError
+from maze.core.request_line import is_http_request
 
 TWIN = "pure"
 """which twin serves: ``pure`` or ``compiled``"""
@@ -63,6 +64,7 @@ __all__ = [
     "ReorderBufferFullError",
     "Run",
     "Tape",
+    "is_http_request",
     "next_epoch",
     "parse_id_line",
     "parse_number",

@@ -15,7 +15,7 @@ from typing import Any, cast
 from gevent.socket import socket
 from property.grammar import number, parse, split
 
-from maze.clients import ClientPort
+from maze.clients import HTTP_LINE_BYTES, ClientPort
 from maze.core import IdLine, Position, Reject, events
 from maze.gate import Gate
 from maze.handshake import HandshakeError
@@ -99,6 +99,8 @@ def _by_the_grammar(
     return valid, voids, reasons
 
 
+HTTP_REQUEST = re.compile(rb"\r*[!#-'*+.^-z|~A-Z0-9-]+ (?:.*) HTTP/\d(\.\d)?[ \t]*", re.DOTALL)
+
 ENDINGS = [None, TimeoutError, ConnectionResetError, BlockingIOError]
 """how a client ends that has no more to say: it leaves, waits, resets"""
 ENDING_REASONS = ["left", "timeout", "left", "timeout"]
@@ -143,7 +145,10 @@ def handshake(data: bytes) -> None:
     line, end, _ = stream.partition(b"\n")
     content = line.removesuffix(b"\r")
     expected: IdLine | str
-    if len(content) > limit:
+    most = HTTP_LINE_BYTES if content[:1].isalpha() else limit
+    if end and len(content) <= HTTP_LINE_BYTES and HTTP_REQUEST.fullmatch(content):
+        expected = "http"
+    elif len(content) > (limit if end else most):
         expected = "too_long"
     elif not end:
         expected = ENDING_REASONS[ending]
