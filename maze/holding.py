@@ -12,7 +12,7 @@ Nothing here knows a clock, a log or the event loop.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
@@ -21,12 +21,18 @@ LOOK_SECONDS = 0.25
 """Waiting time between two looks at who is in the way; less with a short hold timeout."""
 MIN_LOOKS = 10
 """looks within one hold timeout, at least"""
+MIN_PAUSE_SECONDS = 0.001
+"""At the very beginning of a wait nobody could take what was just sent, and all look slow."""
 NAMED_LOOKS = 2
 """A session that is in the way only once is not worth a line of the log."""
 NOTICE_SECONDS = 1.0
 """from one line of the log to the next"""
 NAMED_SESSIONS = 5
 """named in one line; it says how many there are besides"""
+
+
+ASKED_AT_ONCE = 100
+"""sessions asked whether they are idle before others run; the system takes 2 us for each"""
 
 
 class Client(Protocol):
@@ -52,7 +58,7 @@ Session = TypeVar("Session", bound=Client)
 
 
 class _Account:
-    """The time that counts against one session, and when it was added."""
+    """The time that counts against one session, and from when on it was counted."""
 
     __slots__ = ("_spans", "named", "seconds")
 
@@ -66,11 +72,11 @@ class _Account:
         return len(self._spans)
 
     def add(self, seconds: float, now: float) -> None:
-        self._spans.append((now, seconds))
+        self._spans.append((now - seconds, seconds))
         self.seconds += seconds
 
     def expire(self, before: float) -> None:
-        while self._spans and self._spans[0][0] <= before:
+        while self._spans and self._spans[0][0] < before:
             self.seconds -= self._spans.popleft()[1]
 
 
@@ -90,8 +96,7 @@ class Holding(Generic[Session]):
     @property
     def pause(self) -> float:
         """How long the router may wait until the next look is due, in seconds."""
-        # Not at the very beginning of a wait, when nobody could take what was just sent.
-        return max(self._look_seconds - self._waited, self._look_seconds / 4)
+        return max(self._look_seconds - self._waited, MIN_PAUSE_SECONDS)
 
     def waited(self, seconds: float) -> None:
         """Note that the router waited that long; short waits add up to the next look."""
@@ -131,7 +136,7 @@ class Holding(Generic[Session]):
         worst = [session for _, session in found[:NAMED_SESSIONS]]
         return {
             "sessions": len(found),
-            "waited_seconds": round(found[0][0].seconds, 1),
+            "waited_seconds": round(found[0][0].seconds, 3),
             "hold_timeout": self._timeout,
             "users": ", ".join(str(session.user) for session in worst),
             "clients": ", ".join(session.peer for session in worst),
@@ -148,18 +153,24 @@ class Holding(Generic[Session]):
                 del self._accounts[session]
 
 
-def holders(full: Collection[Session], sessions: Collection[Session], excess: int) -> list[Session]:
+def holders(
+    full: Collection[Session],
+    sessions: Collection[Session],
+    excess: int,
+    share_time: Callable[[], object],
+) -> list[Session]:
     """Return the sessions for which the many wait, the fullest first; nobody if all are slow.
 
     ``full`` are over their own bound; by ``excess`` bytes all together are over the common one.
-    Of the others at least as many have to be idle.
+    Of the others at least as many have to be idle. Sessions may end while ``share_time`` runs.
     """
     found = dict.fromkeys(full)
     if excess > 0:
         found.update(dict.fromkeys(_fullest(sessions, excess)))
-    if not _are_idle(sessions, len(found)):
+    if not _are_idle(sessions, len(found), share_time):
         return []
-    return sorted(found, key=attrgetter("held_bytes"), reverse=True)
+    left = [session for session in found if session in sessions]
+    return sorted(left, key=attrgetter("held_bytes"), reverse=True)
 
 
 def _fullest(sessions: Collection[Session], excess: int) -> list[Session]:
@@ -178,16 +189,19 @@ def _fullest(sessions: Collection[Session], excess: int) -> list[Session]:
     return [session for session in fullest_first if session.held_bytes > least // 2]
 
 
-def _are_idle(sessions: Collection[Session], wanted: int) -> bool:
+def _are_idle(sessions: Collection[Session], wanted: int, share_time: Callable[[], object]) -> bool:
     """Whether at least so many sessions have taken all there was for them, and wait for more.
 
-    The queue alone does not tell: of a client that has stopped reading the kernels take
-    megabytes before anything waits here, so a fleet at a standstill would look half idle.
+    The queue alone does not tell: the kernels take megabytes for a client that has stopped
+    reading before anything waits here, each another amount. Of a fleet that stands still some
+    queues are empty all the time.
     """
     if wanted > len(sessions) // 2:
         return False
-    for session in sessions:
+    for asked, session in enumerate(list(sessions), start=1):
         if not wanted:
             break
         wanted -= session.has_taken_all()
+        if not asked % ASKED_AT_ONCE:
+            share_time()
     return not wanted

@@ -12,14 +12,19 @@ KEPT_BYTES = 64 * 1024 * 1024
 give them back and take them again, page by page, cost a fifth of the event rate."""
 MAPPED_BYTES = 32 * 1024 * 1024
 """Only allocations from here on are mapped one by one; the most that the library allows."""
+FASTBIN_BYTES = 0
+"""Small chunks are not kept apart when freed. To merge those of a forgotten graph, freed in a
+thread, the library locked everybody out for up to 700 ms; without them for 30 ms."""
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>; to set one fixes the other
+# <malloc.h>; to set one of the thresholds fixes the other
+_M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = 1, -1, -3
 
 
 def tune_memory() -> None:
-    """Set both; where the C library has no mallopt (it is glibc that has), the collector only."""
+    """Set all of this; where the C library has no mallopt (it is glibc that has), the collector only."""
     gc.set_threshold(GC_THRESHOLD)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(_M_MMAP_THRESHOLD, MAPPED_BYTES)
+        mallopt(_M_MXFAST, FASTBIN_BYTES)

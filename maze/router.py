@@ -356,7 +356,7 @@ class Router:
     def _look(self) -> None:
         """Count the time waited against those in the way; name them, disconnect who is overdue."""
         excess = self.held.bytes - self._settings.total_buffer
-        in_the_way = holders(self._full, self._sessions, excess)
+        in_the_way = holders(self._full, self._sessions, excess, self._share_time)
         now = monotonic()
         overdue = self._holding.count(in_the_way, now)
         if notice := self._holding.notice(now):

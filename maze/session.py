@@ -189,7 +189,7 @@ class Session(Outbox):
 
     def close_holding(self, waited_seconds: float) -> None:
         """End the session because others have waited for its client for too long."""
-        self.close(CloseReason.HOLDING, waited_seconds=round(waited_seconds, 1))
+        self.close(CloseReason.HOLDING, waited_seconds=round(waited_seconds, 3))
 
     def _write(self) -> None:
         """Send what the kernel did not take at once, until the session is to finish."""

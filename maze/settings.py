@@ -182,7 +182,7 @@ class Settings:
         "5s",
         "100ms",
         "24h",
-        "time of any minute that most clients may wait for one; 1m and more: without end",
+        "time in any minute that a client may hold up the others; 1m or more: all of it",
     )
 
     source_tls_cert: str | None = _file("certificate of the source port, in PEM: TLS is on")

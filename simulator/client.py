@@ -64,7 +64,8 @@ class Client:
         self.closed_by: str | None = None  # how the connection ended, in words
         self.gave_up = False
         self._log_lines = lines
-        self._buffer = memoryview(bytearray(expected.block))
+        # For a block; made when something comes, since the source is not to wait for it.
+        self._buffer = memoryview(b"")
         self._filled = 0
         self._number = 0
         self._due = 0
@@ -97,6 +98,8 @@ class Client:
     def read(self) -> int:
         """Takes what is there, at most up to the next border of a block; returns the bytes."""
         kept = self._kept
+        if kept is None and not self._buffer:
+            self._buffer = memoryview(bytearray(self.expected.size_of(0)))
         target = self._buffer[self._filled : self._due] if kept is None else _SCRATCH
         try:
             size = receive(self.connection, target)

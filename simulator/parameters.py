@@ -259,7 +259,14 @@ def _declare_pace(to: Declarations) -> None:
         "source pauses for --rate, or a client stalls, does not count",
         unit="MS",
     )
-    to.add("--settle", None, whole(0), "100", "wait after the server has read all ids", unit="MS")
+    to.add(
+        "--settle",
+        None,
+        whole(0),
+        "0",
+        "wait after the clients have connected, before sources send",
+        unit="MS",
+    )
     to.add("--linger", None, whole(0), "200", "wait for bytes that should not come", unit="MS")
 
 

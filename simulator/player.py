@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from simulator.arrival import wait_until_taken
 from simulator.client import Client
 from simulator.connecting import Address, connect_client
 from simulator.errors import ConnectError
@@ -117,9 +116,8 @@ class Play:
             self._waiting = {client: 0.0 for client in everybody if not client.finished}
             for client in everybody:
                 self._selector_of(client).register(client.connection, selectors.EVENT_READ, client)
-            self._wait_for_handshakes(clients)
-            if len(self._sources) > 1:
-                self._wait_for_sources()
+            if self._timing.settle:
+                time.sleep(self._timing.settle)
             self._turn(0.0)
             check_admitted(self._sources, everybody, self._address)
             self._exchange(progress)
@@ -163,22 +161,6 @@ class Play:
     def _selector_of(self, client: Client | Session) -> selectors.BaseSelector:
         timed = isinstance(client, Client) and client.marks is not None
         return self._selector if timed or not self._conduct.timed else self._lazy
-
-    def _wait_for_handshakes(self, connections: Sequence[socket.socket]) -> None:
-        ports = set()
-        for connection in connections:
-            ports.add(connection.getsockname()[1])
-        taken = wait_until_taken(ports, self._address.client_port)
-        if taken is False:
-            log.warning("the server has not read all user ids; starting all the same")
-        time.sleep(self._timing.settle)
-
-    def _wait_for_sources(self) -> None:
-        """One that had sent all and left before the next was let in would end the stream."""
-        ports = {source.connection.getsockname()[1] for source in self._sources}
-        if wait_until_taken(ports, self._address.source_port) is False:
-            log.warning("the server has not let all sources in; starting all the same")
-        time.sleep(self._timing.settle)
 
     def _exchange(self, progress: Progress) -> None:
         """Until everything was sent, and everybody has received everything or given up."""
@@ -233,7 +215,9 @@ class Play:
             if not source.done and pause:
                 pauses.append(pause)
             self._watch(source, writable=not source.done and not pause)
-            if source.done and self._conduct.leave:
+        if self._conduct.leave and self._all_sent:
+            # All at once: were one to leave before another is let in, the stream would end there.
+            for source in self._sources:
                 source.leave()
         return min(pauses, default=0.0)
 
@@ -289,7 +273,11 @@ class Play:
             self._come_back(session)
 
     def _come_back(self, first: Session) -> None:
-        """A second session; sources go on once the server must know of it, as at the start."""
+        """Begin a second session; sources go on after the settle time, as at the start.
+
+        Nothing is sent between here and the moment at which the user id is in the server's hands,
+        or its system's: whatever is sent from now on has to reach the session.
+        """
         known = max(source.lines_begun for source in self._sources) + self._conduct.ahead
         try:
             connection = self._opened.enter_context(connect_client(self._address, first.user))
@@ -299,7 +287,6 @@ class Play:
             lost.closed_by = str(error)
             self.sessions.append(lost)
             return
-        wait_until_taken({connection.getsockname()[1]}, self._address.client_port)
         self._held_until = time.monotonic() + self._timing.settle
         session = first.again(connection, known)
         self.sessions.append(session)

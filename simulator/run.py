@@ -55,17 +55,16 @@ def run(
         play = Play(address, workload.connected, _timing(parameters), conduct)
         prepared_in = 0.0
         try:
-            # Connected before the stream is prepared: that no server is there shows at once.
+            # Before the stream is prepared: that no server is there shows at once.
             sources = stack.enter_context(connect_sources(address, workload.sources))
-            connections = stack.enter_context(
-                connect_clients(address, workload.connected, stalling)
-            )
             began = time.monotonic()
             if prepared is None:
                 prepared = prepare_reported(workload, report)
             prepared_in = time.monotonic() - began
             progress = _playing(report, timeline, prepared)
-            play.run(sources, connections, prepared, progress)
+            # After it: events follow upon the last client's id without a pause.
+            clients = stack.enter_context(connect_clients(address, workload.connected, stalling))
+            play.run(sources, clients, prepared, progress)
         except (ConnectError, RefusedError):
             # A server of our own that has ended did not turn us away: that is a verdict.
             if server is None or not server.has_ended():

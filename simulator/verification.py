@@ -6,8 +6,8 @@ What is proved of each session, byte for byte:
 - no other may be disconnected, not even once everything has come.
 - one that came back received the user's stream from some event on: whole lines, in order, nothing
   left out, to the end. That event comes after all that the first session received, and is no later
-  than the first that the source cannot have sent before the server had taken the user id again.
-  Where exactly it lies between the two, the protocol leaves open.
+  than the first that the source began to send after the user id had been sent again. Where exactly
+  it lies between the two, the protocol leaves open.
 """
 
 from bisect import bisect_left

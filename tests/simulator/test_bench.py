@@ -15,10 +15,10 @@ from simulator.parameters import parse
 
 SMALL = {
     "W1": bench.Workload(
-        "--total-events 60 --concurrency-level 3 --number-of-users 5 --linger 0 --settle 0", "short"
+        "--total-events 60 --concurrency-level 3 --number-of-users 5 --linger 0", "short"
     ),
     "W6": bench.Workload(
-        "--total-events 60 --concurrency-level 3 --number-of-users 5 --linger 0 --settle 0 "
+        "--total-events 60 --concurrency-level 3 --number-of-users 5 --linger 0 "
         "--rate 2000 --latency",
         "paced",
     ),

@@ -30,7 +30,7 @@ def test_the_defaults() -> None:
         log_level="info",
         log_interval=1.0,
         rate=None,
-        settle=0.1,
+        settle=0.0,
         linger=0.2,
         serve=False,
     )
@@ -48,7 +48,7 @@ def test_all_variables_and_all_flags_mean_the_same() -> None:
         log_level="debug",
         log_interval=0.25,
         rate=None,
-        settle=0.1,
+        settle=0.0,
         linger=0.2,
         serve=False,
     )

@@ -33,11 +33,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(Play, "_wait_for_handshakes", lambda *_: None)
     monkeypatch.setattr(player, "_TICK", 0.001)
-    monkeypatch.setattr(
-        player, "time", SimpleNamespace(monotonic=clock, sleep=lambda _seconds: None)
-    )
+    monkeypatch.setattr(player, "time", SimpleNamespace(monotonic=clock, sleep=lambda _: None))
     return clock
 
 
@@ -74,6 +71,25 @@ class Peers:
 def peers() -> Iterator[Peers]:
     with ExitStack() as stack:
         yield Peers(stack)
+
+
+def test_nothing_is_sent_before_the_settle_time(
+    clock: Clock, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        with pytest.raises(BlockingIOError):
+            peers.from_source.recv(1)
+
+    def serve() -> None:
+        clock.now += 1
+
+    monkeypatch.setattr("simulator.player.time.sleep", sleep)
+    peers.play(BROADCASTS, Timing(timeout=1.0, settle=0.5), serve)
+    assert slept == [0.5]
+    assert peers.from_source.recv(4096) == b"".join(LINES)
 
 
 def test_each_client_has_a_timeout_of_its_own(clock: Clock, peers: Peers) -> None:

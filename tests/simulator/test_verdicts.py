@@ -309,7 +309,7 @@ def test_a_source_closed_when_all_was_in_the_kernel() -> None:
     assert all(fault.position > 1 for fault in verdict.faults)
 
 
-SERVED = (*NEAR, "--serve", "--linger", 50, "--settle", 0, "--timeout", 5000)
+SERVED = (*NEAR, "--serve", "--linger", 50, "--timeout", 5000)
 
 
 def verdict_on(manner: str, *more: object) -> tuple[Verdict, str]:

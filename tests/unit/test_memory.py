@@ -33,7 +33,7 @@ def test_freed_memory_is_kept_and_the_collector_runs_seldom(
     library = Library()
     monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
     memory.tune_memory()
-    assert library.options == {-1: memory.KEPT_BYTES, -3: memory.MAPPED_BYTES}
+    assert library.options == {-1: memory.KEPT_BYTES, -3: memory.MAPPED_BYTES, 1: 0}
     assert gc.get_threshold()[0] == memory.GC_THRESHOLD
 
 
@@ -44,7 +44,8 @@ def test_a_library_without_mallopt_is_left_alone(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the library has no mallopt")
-def test_the_library_takes_both_values() -> None:
+def test_the_library_takes_all_values() -> None:
     mallopt = ctypes.CDLL(None).mallopt
     assert mallopt(-1, memory.KEPT_BYTES) == 1
     assert mallopt(-3, memory.MAPPED_BYTES) == 1
+    assert mallopt(1, memory.FASTBIN_BYTES) == 1
