@@ -2,7 +2,7 @@
 
 from collections import Counter
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from gevent import Greenlet, GreenletExit
@@ -37,6 +37,9 @@ MOST_OPENING = 100
 
 MOST_WAITING = 100
 """connections that may wait for a place; more than ``max-sources`` only if most have finished"""
+
+TLS_HANDSHAKE = bytes([HANDSHAKE])
+"""what every peer that speaks TLS sends first"""
 
 
 class SourceCloseReason(StrEnum):
@@ -224,20 +227,18 @@ class SourcePort:
     def _receive_start(
         self, connection: Connection, peer: Peer
     ) -> tuple[bytes, SourceCloseReason | None]:
-        """As ``_receive``, but the whole first line, if it may become that of an HTTP request."""
+        """What comes first: as much as shows which protocol it is; see ``_receive``."""
         start, reason = self._receive(connection, peer, 0)
-        while not reason and is_http_request(start, self._settings.line_limit) is None:
+        while not reason and self._foreign(start) is None:
             data, reason = self._receive(connection, peer, 0)
             start += data
         return start, reason
 
-    def _foreign(self, start: bytes) -> SourceCloseReason | None:
-        """Which protocol that is no source's a connection begins with, if it is one."""
-        if start[:1] == bytes([HANDSHAKE]):
+    def _foreign(self, start: bytes) -> SourceCloseReason | Literal[False] | None:
+        """The protocol of these first bytes, False if it is a source's, None if too few came."""
+        if start[:1] == TLS_HANDSHAKE:
             return SourceCloseReason.TLS
-        if is_http_request(start, self._settings.line_limit):
-            return SourceCloseReason.HTTP
-        return None
+        return is_http_request(start, self._settings.line_limit) and SourceCloseReason.HTTP
 
     def _receive(
         self, connection: Connection, peer: Peer, received: int
