@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from maze.net import Handler
     from maze.peer import Address
+    from maze.registration import Registration
 
 log = structlog.get_logger()
 
@@ -68,15 +69,32 @@ class Acceptor(StreamServer):
         fail: Callable[..., None],
         peer_timeout: float | None = None,
         places: Places | None = None,
+        registration: Registration | None = None,
     ) -> None:
         super().__init__(address, handle, backlog=backlog)
         self._name = name
         self._fail = fail
         self._peer_timeout = peer_timeout
         self._places = places
+        self._registration = registration
+        self._descriptor = -1
         self.pauses = 0
         """how often accepting had to pause"""
         self._throttle = Throttle()
+
+    def start_accepting(self) -> None:
+        """Accept; who waits in the accept queue may have sent an id."""
+        super().start_accepting()
+        if self._registration is not None:
+            self._descriptor = self.socket.fileno()
+            self._registration.watch(self._descriptor)
+
+    def stop_accepting(self) -> None:
+        """Accept no more; nobody waits for who is in the accept queue."""
+        if self._registration is not None:
+            self._registration.forget(self._descriptor)
+            self._descriptor = -1
+        super().stop_accepting()
 
     def do_read(self) -> tuple[socket, Address] | None:  # type: ignore[override]
         """Accept one connection; None if there is none, or if it cannot be accepted now."""
@@ -92,15 +110,21 @@ class Acceptor(StreamServer):
 
     def do_handle(self, sock: socket, address: Address) -> None:
         """Serve a connection in a greenlet of its own, if there is a place for it."""
+        if self._registration is not None:
+            self._registration.count_step()
         if self._places is None or self._places.admit(address):
             if self._peer_timeout is not None:
                 probe_silent_peer(sock, self._peer_timeout)
+            if self._registration is not None:
+                self._registration.watch(sock.fileno())
             super().do_handle(sock, address)
         else:
             sock.close()
 
     def do_close(self, sock: socket, address: Address) -> None:
         """Close a connection that was served."""
+        if self._registration is not None:
+            self._registration.forget(sock.fileno())
         super().do_close(sock, address)
         if self._places is not None:
             self._places.leave(address)

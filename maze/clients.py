@@ -9,17 +9,21 @@ from gevent import Greenlet
 from gevent.event import Event
 from gevent.socket import socket
 
-from maze.core import parse_number
+from maze.core import MISSED, REACHED, IdLine, is_http_request, parse_id_line
 from maze.gate import Connection, Gate
 from maze.handshake import HandshakeError, HandshakeReason
-from maze.net import current_greenlet
+from maze.net import current_greenlet, send_at_once
 from maze.peer import Address, Peer
 from maze.places import Places
+from maze.registration import Registration
 from maze.router import Router
 from maze.session import CloseReason, Session
 from maze.settings import Settings
 from maze.tls import TlsConnection
 from maze.tls_session import TlsSession
+
+HTTP_LINE_BYTES = 4 * 1024
+"""Longest request line that is told from an id that is too long."""
 
 CLOSED_AT_ONCE = 20
 """sessions closed before others run; one in a thousand audiences takes 0.2 ms"""
@@ -28,9 +32,12 @@ CLOSED_AT_ONCE = 20
 class ClientPort:
     """Accepts clients and keeps their sessions."""
 
-    def __init__(self, settings: Settings, router: Router, gate: Gate) -> None:
+    def __init__(
+        self, settings: Settings, router: Router, registration: Registration, gate: Gate
+    ) -> None:
         self.settings = settings
         self.router = router
+        self._registration = registration
         self.gate = gate
         self.places = Places(settings)
         self.sessions: dict[Session, None] = {}
@@ -50,12 +57,13 @@ class ClientPort:
         peer = Peer(address)
         if not self.places.greet(address, peer):
             return
+        send_at_once(sock)
         greenlet = current_greenlet()
         self._handshakes.add(greenlet)
         try:
             connection, deadline = self.gate.admit(sock, address, self.gate.deadline())
-            user = self._handshake(connection, deadline)
-            self.gate.check_user(connection, user)
+            id_line = self._handshake(connection, deadline)
+            self.gate.check_user(connection, id_line.user)
         except HandshakeError as error:
             self.gate.rejects.record(error, peer)
             return
@@ -64,15 +72,19 @@ class ClientPort:
             return
         finally:
             self._handshakes.discard(greenlet)
+            self._registration.forget(sock.fileno())
         if self._finishing:  # it ran on before the end of its greenlet reached it
             return
-        if not self.places.has_room_for(user, self.router.session_count(user), peer):
+        if not self.places.has_room_for(
+            id_line.user, self.router.session_count(id_line.user), peer
+        ):
             return
         self.places.recognise(address)
+        mark = _mark_for(id_line)
         if isinstance(connection, TlsConnection):
-            TlsSession(user, connection, peer, self).serve()
+            TlsSession(id_line.user, connection, peer, self, mark).serve()
         else:
-            Session(user, connection, peer, self).serve()
+            Session(id_line.user, connection, peer, self, mark).serve()
 
     def enter(self, session: Session) -> None:
         """A session has begun."""
@@ -100,12 +112,13 @@ class ClientPort:
             if not count % CLOSED_AT_ONCE:
                 gevent.sleep(0)
 
-    def _handshake(self, connection: Connection, deadline: float) -> int:
-        """The user id the client sends; what follows it in the same segment is discarded."""
+    def _handshake(self, connection: Connection, deadline: float) -> IdLine:
+        """The id line the client sends; what follows it in the same segment is discarded."""
         limit = self.settings.handshake_limit
         received = b""
         while b"\n" not in received:
-            if len(received.removesuffix(b"\r")) > limit:
+            most = HTTP_LINE_BYTES if received[:1].isalpha() else limit
+            if len(received.removesuffix(b"\r")) > most:
                 raise HandshakeError(HandshakeReason.TOO_LONG, received)
             connection.settimeout(max(0.0, deadline - time.monotonic()))
             try:
@@ -116,13 +129,23 @@ class ClientPort:
                 data = b""
             if not data:
                 raise HandshakeError(HandshakeReason.LEFT, received)
+            self._registration.count_step()
             received += data
         line, _, rest = received.partition(b"\n")
         self.discarded_bytes += len(rest)
+        if is_http_request(line + b"\n", HTTP_LINE_BYTES):
+            raise HandshakeError(HandshakeReason.HTTP, received)
         line = line.removesuffix(b"\r")
         if len(line) > limit:
             raise HandshakeError(HandshakeReason.TOO_LONG, received)
-        user = parse_number(line)
-        if user is None:
+        id_line = parse_id_line(line)
+        if id_line is None:
             raise HandshakeError(HandshakeReason.BAD_USER, received)
-        return user
+        return id_line
+
+
+def _mark_for(id_line: IdLine) -> bytes:
+    """How the first line to a client begins; empty if it asked for none."""
+    if id_line.position is not None:
+        return MISSED  # nothing is kept for who comes back
+    return REACHED if id_line.asks else b""

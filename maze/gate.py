@@ -12,27 +12,48 @@ from maze.certificates import Context
 from maze.core import parse_number
 from maze.handshake import HandshakeError, HandshakeReason, HandshakeRejects
 from maze.peer import Address
+from maze.registration import Registration
 from maze.settings import Settings
 from maze.tls import TlsConnection, Turns
-from maze.units import Network
+from maze.units import ANY_NAME, Network
 
 Connection = socket | TlsConnection
 """what ``recv`` and ``settimeout`` are called on, whether it is TLS or not"""
+
+USER_URI = "maze:user:"
+"""how a certificate's URI names a user: the id follows"""
+
+SOURCE_URI = "maze:source"
+"""the URI of a certificate that was made for an event source"""
 
 
 class Gate:
     """Lets connections in on one port, or says why not.
 
     ``context`` may be replaced at any time; it concerns connections from then on.
+    ``registration`` is told of clients whose ids may be on their way.
     """
 
-    def __init__(self, port: str, settings: Settings, context: Context) -> None:
+    def __init__(
+        self,
+        port: str,
+        settings: Settings,
+        context: Context,
+        registration: Registration | None = None,
+    ) -> None:
         self.context = context
+        self._registration = registration
         self.rejects = HandshakeRejects(port)
         self._ranges: tuple[Network, ...] = getattr(settings, f"allow_{port}")
         self._timeout = settings.handshake_timeout
         self._turns = Turns()
         self._by_certificate = port == "client" and settings.client_identity == "certificate"
+        self._by_role = (
+            port == "source"
+            and settings.source_tls_ca is not None
+            and settings.source_names != ANY_NAME
+        )
+        self._source_names = set(settings.source_names)
 
     def deadline(self) -> float:
         """When a handshake that begins now has to be over, by the monotonic clock."""
@@ -48,7 +69,7 @@ class Gate:
             raise HandshakeError(HandshakeReason.ADDRESS, detail="not in the ranges let in")
         if self.context is None:
             return sock, deadline
-        connection = TlsConnection(sock, self.context, self._turns)
+        connection = TlsConnection(sock, self.context, self._turns, self._registration)
         connection.handshake(deadline)
         return connection, deadline + connection.waited_seconds
 
@@ -56,12 +77,25 @@ class Gate:
         """Raise HandshakeError if the client's certificate has to name the user, and does not."""
         if not self._by_certificate:
             return
-        names = connection.named_users() if isinstance(connection, TlsConnection) else []
+        common_names, uris = _peer_names(connection)
+        users = [uri.removeprefix(USER_URI) for uri in uris if uri.startswith(USER_URI)]
+        names = common_names + users
         if user not in [parse_number(name.encode()) for name in names]:
-            named = dict.fromkeys(names)  # two names may be the same
             raise HandshakeError(
                 HandshakeReason.OTHER_USER,
-                detail=f"says {user}, its certificate {', '.join(named) or 'nothing'}"[:200],
+                detail=f"says {user}, its certificate {_listed(names)}"[:200],
+            )
+
+    def check_source(self, connection: Connection) -> None:
+        """Raise HandshakeError if the certificate has to be a source's, and is not."""
+        if not self._by_role:
+            return
+        common_names, uris = _peer_names(connection)
+        if SOURCE_URI not in uris and not self._source_names.intersection(common_names):
+            raise HandshakeError(
+                HandshakeReason.NOT_A_SOURCE,
+                detail=f"its certificate names {_listed(common_names + uris)[:100]}, "
+                f"and neither {SOURCE_URI} nor one of source-names",
             )
 
     def _allows(self, address: Address) -> bool:
@@ -71,3 +105,11 @@ class Gate:
         if isinstance(peer, IPv6Address) and peer.ipv4_mapped:
             peer = peer.ipv4_mapped
         return any(peer in each for each in self._ranges)
+
+
+def _peer_names(connection: Connection) -> tuple[list[str], list[str]]:
+    return connection.peer_names() if isinstance(connection, TlsConnection) else ([], [])
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(dict.fromkeys(names)) or "nothing"  # two of them may be the same

@@ -18,6 +18,8 @@ class HandshakeReason(StrEnum):
     """the line is not a user id"""
     TOO_LONG = "too_long"
     """the line is longer than the limit"""
+    HTTP = "http"
+    """the line is that of an HTTP request"""
     TIMEOUT = "timeout"
     """the line, or what TLS needs before it, did not come in time"""
     LEFT = "left"
@@ -32,6 +34,8 @@ class HandshakeReason(StrEnum):
     """the peer's TLS version, ciphers or certificate will not do"""
     OTHER_USER = "other_user"
     """the client's certificate names another user than the client"""
+    NOT_A_SOURCE = "not_a_source"
+    """the certificate is of the right authority, but was not made for an event source"""
     FAILED = "failed"
     """by a fault of the server, whose traceback is in the log"""
 

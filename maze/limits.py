@@ -1,6 +1,7 @@
 """The operating system's limits: raised as far as the server can, and kept to."""
 
 import resource
+from pathlib import Path
 
 import structlog
 
@@ -8,6 +9,9 @@ from maze.settings import Settings
 from maze.source import MOST_OPENING
 
 log = structlog.get_logger()
+
+SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+"""The longest accept queue that the system allows; see listen(2)."""
 
 RESERVED_DESCRIPTORS = 64
 """for whatever is no client and no source: the ports, operators, the event loop, the log, files"""
@@ -22,6 +26,19 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError) as error:
         log.warning("descriptor_limit_not_raised", limit=soft, error=str(error))
+
+
+def check_accept_queue(settings: Settings, somaxconn: Path = SOMAXCONN) -> None:
+    """Warn if the system's accept queues are shorter than ``backlog``.
+
+    Beyond the shorter of the two the system itself drops connections.
+    """
+    try:
+        limit = int(somaxconn.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # it is Linux that tells
+        return
+    if limit < settings.backlog:
+        log.warning("backlog_limited", backlog=settings.backlog, somaxconn=limit)
 
 
 def clients_that_fit(settings: Settings) -> int:

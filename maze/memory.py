@@ -21,7 +21,7 @@ _M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = 1, -1, -3
 
 
 def tune_memory() -> None:
-    """Set all; where the C library has no mallopt (it is glibc that has), the collector only."""
+    """Set all of this; without mallopt, which is glibc's, the collector only."""
     gc.set_threshold(GC_THRESHOLD)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -99,6 +99,8 @@ class Meter:
     def __init__(self) -> None:
         self.received_events = 0
         """well-formed events that sources sent, those included that were known already"""
+        self.waited_seconds = 0.0
+        """time that the router waited for clients to make room"""
         self.batches = 0
         self.batch_sizes = Histogram(BATCH_SIZES)
         self.routing_seconds = Histogram(ROUTING_SECONDS)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import socket
 import struct
 import termios
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import gevent
 from gevent import Greenlet
@@ -17,13 +18,16 @@ from gevent.socket import socket as GeventSocket  # noqa: N812
 from maze.acceptor import Acceptor, Places
 from maze.peer import Address
 
+if TYPE_CHECKING:
+    from maze.registration import Registration
+
 Handler = Callable[[GeventSocket, Address], None]
 
 A_MOMENT = 1e-6
 """Long enough for the event loop to look at every socket and signal: after sleep(0) it runs
 up to 50 other callbacks first, each of which may be a whole chunk."""
 
-_ESTABLISHED = 1  # TCP_ESTABLISHED in <netinet/tcp.h>; tcp_info starts with the state
+_ESTABLISHED, _CLOSE = 1, 7  # TCP_... in <netinet/tcp.h>; tcp_info starts with the state
 
 VANISHED = {
     errno.ETIMEDOUT,
@@ -52,6 +56,7 @@ class Port:
         fail: Callable[..., None],
         peer_timeout: float | None = None,
         places: Places | None = None,
+        registration: Registration | None = None,
     ) -> None:
         self._name = name
         self._server = Acceptor(
@@ -62,6 +67,7 @@ class Port:
             fail=fail,
             peer_timeout=peer_timeout,
             places=places,
+            registration=registration,
         )
 
     @property
@@ -98,18 +104,36 @@ def current_greenlet() -> Greenlet[..., Any]:
     return cast("Greenlet[..., Any]", gevent.getcurrent())
 
 
+def send_at_once(sock: GeventSocket) -> None:
+    """Have the system send what is small at once, not wait for acknowledgements (Nagle)."""
+    with contextlib.suppress(OSError):  # it was reset meanwhile: whoever serves it will see
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def has_finished(sock: GeventSocket) -> bool:
     """True if the peer has closed its side, even where that was not read yet.
 
     Where the system does not tell (it is Linux that does), the answer is False.
     """
+    return _state(sock) != _ESTABLISHED
+
+
+def is_broken(sock: GeventSocket) -> bool:
+    """True if the connection was reset or has timed out, even where that was not read yet.
+
+    Where the system does not tell (it is Linux that does), the answer is False.
+    """
+    return _state(sock) == _CLOSE
+
+
+def _state(sock: GeventSocket) -> int:
+    """The state of a TCP connection; where the system does not tell, it is established."""
     if not hasattr(socket, "TCP_INFO"):
-        return False
+        return _ESTABLISHED
     try:
-        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-    except OSError:
-        return True
-    return bool(struct.unpack("B", state)[0] != _ESTABLISHED)
+        return int(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0])
+    except OSError:  # it is closed on this side
+        return _CLOSE
 
 
 def has_vanished(error: OSError) -> bool:

@@ -4,25 +4,39 @@ Every back-pressure decision is made in this module and nowhere else. There is
 one rule: **no batch is handed out while a session, or all sessions together,
 hold more than they may.** With ``slow-client=wait`` the router waits; what is
 ready piles up to the reorder limit, then the source is not read, then TCP tells
-the source. With ``slow-client=disconnect`` the sessions that hold too much are
-disconnected and nobody waits. A drain waits for those who take something. A
-source is never paused for a gap: the missing event is behind in the same stream.
+the source; those few for whom the many wait for too long are disconnected (``holding``).
+With ``slow-client=disconnect`` the sessions that hold too much are disconnected and
+nobody waits. A drain waits for those who take something. A source is never paused
+for a gap: the missing event is behind in the same stream.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, cast
 
 import gevent
 import structlog
 from gevent.event import Event
 
-from maze.core import Fanout, FollowGraph, Payload, Recipient, Reject, ReorderBuffer, Run
+from maze.core import (
+    Fanout,
+    FollowGraph,
+    Payload,
+    Position,
+    Recipient,
+    Reject,
+    ReorderBuffer,
+    Run,
+    next_epoch,
+)
+from maze.holding import Holding, holders
 from maze.meter import Meter
 from maze.net import A_MOMENT
+from maze.positions import Positions
+from maze.registration import Registration
 from maze.rejects import RejectLog
 from maze.settings import Settings
 from maze.twin import Held, flush_all, push_all
@@ -68,8 +82,15 @@ GRACE_SECONDS = 0.001
 class Router:
     """Feeds sessions from the reorder buffer; one for the whole server."""
 
-    def __init__(self, settings: Settings, rejects: RejectLog, fail: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rejects: RejectLog,
+        registration: Registration,
+        fail: Callable[[str], None],
+    ) -> None:
         self._settings = settings
+        self._registration = registration
         self._rejects = rejects
         self._fail = fail
         self.reorder = ReorderBuffer(
@@ -81,13 +102,18 @@ class Router:
         self.fanout = Fanout(
             FollowGraph(settings.max_users, settings.max_follows, settings.max_follows_per_user)
         )
+        self._epoch = next_epoch(0, int(1000 * time()))
+        self._positions = Positions(
+            settings.position_interval, lambda: self.position, self._flush_pieces
+        )
         self.routed_events = 0
         self.meter = Meter()
         self.traces = settings.log_level == "debug"
         self.held = Held()
         self._sessions: dict[Session, None] = {}
         self._full: dict[Session, None] = {}
-        self._waits_for_room = False
+        self._holding: Holding[Session] = Holding(settings.hold_timeout)
+        self.waits_for_room = False
         self._batch_events = BATCH_EVENTS
         self.draining = False
         self._turn_began_at = 0.0
@@ -97,6 +123,11 @@ class Router:
         self._source_may_read.set()
         self._idle = Event()
         self._idle.set()
+
+    @property
+    def position(self) -> Position:
+        """Where a session is that was given everything routed so far."""
+        return Position(self._epoch, self.reorder.next_sequence)
 
     # For the source port.
 
@@ -158,6 +189,8 @@ class Router:
         remains = self.fanout.graph.clear()
         self.reorder.reset()
         self.meter.forgot()
+        self._epoch = next_epoch(self._epoch, int(1000 * time()))
+        self._positions.begin_epoch()
         gevent.get_hub().threadpool.apply(remains.free)  # waits, so it comes last
 
     # For the sessions.
@@ -173,6 +206,8 @@ class Router:
             self.fanout.graph.connect(session)
         except Exception:  # whose greenlet it was does not matter: the graph is everybody's
             self._fail("graph")
+        if session.mark:
+            self._positions.join(session, session.mark)
 
     def disconnect(self, session: Session) -> None:
         """The session is gone; nobody waits for it any more."""
@@ -182,13 +217,15 @@ class Router:
         except Exception:
             self._fail("graph")
         self.meter.latency.left(session)
+        self._positions.leave(session)
+        self._holding.forget(session)
         self.has_room(session)  # it holds nothing any more
 
     def has_room(self, session: Session) -> None:
         """The session has sent something, or ended."""
         if session in self._full and session.held_bytes <= self._settings.client_buffer:
             del self._full[session]
-        if self._waits_for_room and not self._lacks_room():
+        if self.waits_for_room and not self._lacks_room():
             self._room.set()
         if self.meter.latency.behind:
             self.meter.latency.progressed(session)
@@ -228,6 +265,7 @@ class Router:
             self._work.clear()
             while self.reorder.ready or self.reorder.advance():
                 self._make_room()
+                self._registration.wait()
                 self._deliver()  # whose frame ends with it: this one would keep sessions alive
                 self._pace_source()
                 if not self._share_time():
@@ -262,7 +300,7 @@ class Router:
         While the router waits for room it is as much as the reorder buffer takes.
         """
         limit = self._settings.reorder_limit
-        fits = self.reorder.ready < (limit if self._waits_for_room else min(limit, BATCH_EVENTS))
+        fits = self.reorder.ready < (limit if self.waits_for_room else min(limit, BATCH_EVENTS))
         if fits and self.reorder.ready_bytes < self._settings.reorder_bytes:
             self._source_may_read.set()
         else:
@@ -275,10 +313,12 @@ class Router:
         return bool(self._full) or self._over_total()
 
     def _make_room(self) -> None:
-        if not self._lacks_room():
-            return
         if self._settings.slow_client == "wait":
-            self._wait_for_room(None)
+            while self._lacks_room():
+                if not self._wait_for_room(self._holding.pause) and not self.draining:
+                    self._look()
+            return
+        if not self._lacks_room():
             return
         self._wait_for_room(GRACE_SECONDS)
         for session in list(self._full):
@@ -300,12 +340,31 @@ class Router:
         session.close_slow()
         self._share_time()
 
-    def _wait_for_room(self, timeout: float | None) -> None:
-        self._waits_for_room = True
+    def _wait_for_room(self, timeout: float) -> bool:
+        """Wait for room; whether there is some before the timeout, in seconds, is over."""
+        began = monotonic()
+        self.waits_for_room = True
         self._room.clear()
         self._pace_source()
-        self._room.wait(timeout)
-        self._waits_for_room = False
+        has_room = self._room.wait(timeout)
+        self.waits_for_room = False
+        waited = monotonic() - began
+        self.meter.waited_seconds += waited
+        self._holding.waited(waited)
+        return has_room
+
+    def _look(self) -> None:
+        """Count the time waited against those in the way; name them, disconnect who is overdue."""
+        excess = self.held.bytes - self._settings.total_buffer
+        in_the_way = holders(self._full, self._sessions, excess, self._share_time)
+        now = monotonic()
+        overdue = self._holding.count(in_the_way, now)
+        if notice := self._holding.notice(now):
+            log.warning("clients_holding", **notice)
+        for session, seconds in overdue:
+            if session in self._full or self._over_total():
+                session.close_holding(seconds)
+                self._share_time()
 
     def _hand_out(self) -> list[Session]:
         """Route one batch; returns who got something.
@@ -335,18 +394,24 @@ class Router:
 
     def _flush(self, sessions: list[Session]) -> None:
         """Have every session send what its client takes at once."""
-        limit = self._settings.client_buffer
         latency = self.meter.latency
         ready_since = latency.due(self.reorder.next_sequence)
-        together = 1 if ready_since else FLUSH_SESSIONS  # of a sample each has its own time
-        for first in range(0, len(sessions), together):
+        if not ready_since:
+            self._flush_pieces(sessions)
+            return
+        for index in range(len(sessions)):  # of a sample each has its own time
+            self._flush_pieces(sessions[index : index + 1])
+            latency.flushed(sessions[index], ready_since)
+            self._share_time()
+
+    def _flush_pieces(self, sessions: Sequence[Session]) -> None:
+        """Flush sessions, and let others run between: ten thousand sends take 0.1 s."""
+        for first in range(0, len(sessions), FLUSH_SESSIONS):
             if first:
-                self._share_time()  # ten thousand sends take a tenth of a second
-            some = sessions[first : first + together]
-            for session in cast("list[Session]", flush_all(some, limit)):
+                self._share_time()
+            piece = list(sessions[first : first + FLUSH_SESSIONS])
+            for session in cast("list[Session]", flush_all(piece, self._settings.client_buffer)):
                 self._full[session] = None
-            if ready_since:
-                latency.flushed(some[0], ready_since)
 
     def _trace(self, first: int, events: int, payloads: list[tuple[Recipient, Payload]]) -> None:
         """At debug: a line for the batch, and one for each session that gets something of it."""

@@ -11,15 +11,17 @@ from maze.certificates import Context, load_contexts
 from maze.clients import ClientPort
 from maze.core import TWIN
 from maze.gate import Gate
-from maze.limits import clients_that_fit
+from maze.limits import check_accept_queue, clients_that_fit
 from maze.logs import FLUSH_SECONDS
 from maze.net import ListenError, Port
 from maze.peer import Address
+from maze.registration import Registration
 from maze.rejects import RejectLog
 from maze.router import Router
 from maze.settings import Settings
 from maze.source import SourcePort
 from maze.trail import RejectTrail
+from maze.units import ANY_NAME
 
 log = structlog.get_logger()
 
@@ -38,8 +40,14 @@ class MazeServer:
         source_context, client_context = load_contexts(settings)
         self.settings = settings
         self.rejects = RejectLog()
-        self.router = Router(settings, self.rejects, self.fail)
-        self.clients = ClientPort(settings, self.router, Gate("client", settings, client_context))
+        self.registration = Registration()
+        self.router = Router(settings, self.rejects, self.registration, self.fail)
+        self.clients = ClientPort(
+            settings,
+            self.router,
+            self.registration,
+            Gate("client", settings, client_context, self.registration),
+        )
         self.source = SourcePort(
             settings, self.router, self.rejects, Gate("source", settings, source_context)
         )
@@ -52,6 +60,8 @@ class MazeServer:
             fail=self.fail,
             peer_timeout=max(settings.peer_timeout, settings.stall_timeout + STALL_MARGIN),
             places=self.clients.places,
+            # Over TLS no id can be there before the client was answered.
+            registration=None if client_context else self.registration,
         )
         self._source_port = Port(
             "source",
@@ -90,7 +100,14 @@ class MazeServer:
     def start(self) -> None:
         """Listen on both ports, clients first. Raises ListenError and TrailError."""
         settings = self.settings
+        if settings.source_names == ANY_NAME:
+            log.warning(
+                "any_certificate_is_a_source",
+                authority=settings.source_tls_ca,
+                allows="whoever has a certificate of this authority may send events",
+            )
         self.clients.places.max_clients = clients_that_fit(settings)
+        check_accept_queue(settings)
         if settings.rejects:
             self.rejects.trail = RejectTrail(
                 settings.rejects, settings.rejects_size, settings.rejects_files
@@ -172,6 +189,7 @@ class MazeServer:
             "sessions": len(clients.sessions),
             "sources": len(self.source.sources),
             "routed_events": router.routed_events,
+            "registration_overruns": self.registration.overruns,
             "next_sequence": router.reorder.next_sequence,
             "missing_sequence": router.reorder.missing_sequence,
             "ready_events": router.reorder.ready,

@@ -53,6 +53,8 @@ class CloseReason(StrEnum):
     """the client, or the way to it, is not there any more: it does not answer"""
     STALLED = "stalled"
     """the client took nothing for the stall timeout"""
+    HOLDING = "holding"
+    """others waited for the client for longer than the hold timeout"""
     SLOW = "slow"
     """too much waited for the client, and the policy is to disconnect it"""
     FINISHED = "finished"
@@ -65,7 +67,13 @@ class CloseReason(StrEnum):
     """by a fault of the server, whose traceback is in the log"""
 
 
-LOUD = {CloseReason.STALLED, CloseReason.SLOW, CloseReason.STOPPED, CloseReason.OPERATOR}
+LOUD = {
+    CloseReason.STALLED,
+    CloseReason.HOLDING,
+    CloseReason.SLOW,
+    CloseReason.STOPPED,
+    CloseReason.OPERATOR,
+}
 """the server ended the session and bytes may be lost: logged as a warning"""
 
 
@@ -85,13 +93,18 @@ class Session(Outbox):
         "_sock",
         "_watcher",
         "_woken",
+        "mark",
         "opened_at",
         "peer",
     )
 
-    def __init__(self, user: int, sock: socket, peer: Peer, port: ClientPort) -> None:
+    def __init__(
+        self, user: int, sock: socket, peer: Peer, port: ClientPort, mark: bytes = b""
+    ) -> None:
         super().__init__(user, sock.fileno(), SimpleQueue(), port.router.held)
         self.peer = peer
+        self.mark = mark
+        """begins the position line that the client gets first; empty if it did not ask for one"""
         self.opened_at = monotonic()
         self._sock = sock
         self._port = port
@@ -109,6 +122,8 @@ class Session(Outbox):
         log.debug("session_opened", user=self.user, client=self.peer)
         try:
             self._watcher.start(self._on_readable)
+            if self.queued_bytes:
+                self._woken.set()
             self._write()
         except GreenletExit:
             self.close(CloseReason.STOPPED)  # is nothing if it was closed from elsewhere
@@ -171,6 +186,10 @@ class Session(Outbox):
     def close_slow(self) -> None:
         """End the session because too much waits for its client, and nobody waits for it."""
         self.close(CloseReason.STOPPED if self._port.router.draining else CloseReason.SLOW)
+
+    def close_holding(self, waited_seconds: float) -> None:
+        """End the session because others have waited for its client for too long."""
+        self.close(CloseReason.HOLDING, waited_seconds=round(waited_seconds, 3))
 
     def _write(self) -> None:
         """Send what the kernel did not take at once, until the session is to finish."""

@@ -24,6 +24,7 @@ from maze.units import (
     duration,
     file,
     host,
+    names,
     port_or_free,
     ranges,
     secret,
@@ -154,7 +155,14 @@ class Settings:
     handshake_timeout: float = _duration(
         "clients", "5s", "10ms", "1h", "time a client has to send its user id"
     )
-    handshake_limit: int = _size("clients", "32B", "19B", "4KiB", "longest user id line")
+    handshake_limit: int = _size("clients", "64B", "19B", "4KiB", "longest user id line")
+    position_interval: float = _duration(
+        "clients",
+        "10s",
+        "10ms",
+        "24h",
+        "silence after which a client that asks for positions is told its own",
+    )
     client_buffer: int = _size(
         "clients", "1MiB", "1KiB", "16GiB", "bytes that may wait for one client"
     )
@@ -169,10 +177,28 @@ class Settings:
     stall_timeout: float = _duration(
         "clients", "10s", "10ms", "24h", "time after which a client that takes nothing is gone"
     )
+    hold_timeout: float = _duration(
+        "clients",
+        "5s",
+        "100ms",
+        "24h",
+        "time in any minute that a client may hold up the others; 1m or more: all of it",
+    )
 
     source_tls_cert: str | None = _file("certificate of the source port, in PEM: TLS is on")
     source_tls_key: str | None = _file("its private key")
-    source_tls_ca: str | None = _file("a source has to have a certificate of this authority")
+    source_tls_ca: str | None = _file(
+        "a source has to have a certificate of this authority, made for a source"
+    )
+    source_names: tuple[str, ...] = option(
+        "access",
+        "none",
+        names,
+        "common names of sources' certificates, besides those with the URI maze:source; "
+        "any: every certificate of the authority is a source's",
+        bounds="none, any or names with commas between them",
+        value="NAMES",
+    )
     client_tls_cert: str | None = _file("certificate of the client port, in PEM: TLS is on")
     client_tls_key: str | None = _file("its private key")
     client_tls_ca: str | None = _file("a client has to have a certificate of this authority")

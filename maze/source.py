@@ -2,23 +2,23 @@
 
 from collections import Counter
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from gevent import Greenlet, GreenletExit
 from gevent.event import Event
 from gevent.socket import socket, wait_read
 
-from maze.core import Decoder, ReorderBufferFullError, Run
+from maze.core import Decoder, ReorderBufferFullError, Run, is_http_request
 from maze.gate import Connection, Gate
 from maze.handshake import HandshakeError, HandshakeReason
-from maze.logs import Throttle
-from maze.net import current_greenlet, has_finished, has_vanished
+from maze.logs import Throttle, shown
+from maze.net import current_greenlet, has_finished, has_vanished, is_broken
 from maze.peer import Address, Peer
 from maze.rejects import RejectLog
 from maze.router import Router
 from maze.settings import Settings
-from maze.tls import TlsConnection
+from maze.tls import HANDSHAKE, TlsConnection
 
 log = structlog.get_logger()
 
@@ -35,6 +35,12 @@ SHOWN_RUNS = 20
 MOST_OPENING = 100
 """connections that may be in TLS's handshake at a time; each takes a descriptor"""
 
+MOST_WAITING = 100
+"""connections that may wait for a place; more than ``max-sources`` only if most have finished"""
+
+TLS_HANDSHAKE = bytes([HANDSHAKE])
+"""what every peer that speaks TLS sends first"""
+
 
 class SourceCloseReason(StrEnum):
     """Why a source's connection ended."""
@@ -49,8 +55,17 @@ class SourceCloseReason(StrEnum):
     """a gap did not fill, and the policy is to fail"""
     LINE_TOO_LONG = "line_too_long"
     """one of its lines was longer than the limit"""
+    HTTP = "http"
+    """its first line was that of an HTTP request"""
+    TLS = "tls"
+    """it began with TLS's handshake, and the port speaks plain text"""
     STOPPED = "stopped"
     """the server stopped"""
+
+
+FOREIGN = {SourceCloseReason.HTTP, SourceCloseReason.TLS}
+"""for which the peer is no source at all: nothing of what it sent is decoded, because a web
+page can make a browser speak these to any port, and chooses much of what it says"""
 
 
 class SourcePort:
@@ -58,7 +73,8 @@ class SourcePort:
 
     A source that has closed its end keeps its place until all it sent is
     routed. A new one that comes meanwhile waits for that place, so that a
-    source can be restarted without being refused.
+    source can be restarted without being refused. One that waits and has
+    closed its end, too, does not keep the next one from waiting behind it.
     """
 
     def __init__(self, settings: Settings, router: Router, rejects: RejectLog, gate: Gate) -> None:
@@ -69,9 +85,9 @@ class SourcePort:
         self._opening = 0
         self._closed = False
         self._sources: dict[socket, Peer] = {}
-        self._expected = 0
+        self._waiting: dict[socket, tuple[Peer, Greenlet[..., Any]]] = {}
         self._ending = False
-        self._left = Event()
+        self._line_moved = Event()
         self._throttle = Throttle()
         self._greenlets: set[Greenlet[..., Any]] = set()
         self.refused = 0
@@ -109,6 +125,7 @@ class SourcePort:
             if self._opening > MOST_OPENING:
                 raise HandshakeError(HandshakeReason.BUSY, detail="too many in the handshake")
             connection, _ = self.gate.admit(sock, address, self.gate.deadline())
+            self.gate.check_source(connection)
         except HandshakeError as error:
             self.refused += 1
             self.gate.rejects.record(error, peer)
@@ -141,16 +158,16 @@ class SourcePort:
         finally:
             self._ending = False
             del self._sources[sock]
-            self._left.set()
+            self._line_moved.set()
             self.closed[reason] += 1
             caused = self._totals() - before
             log.info("source_disconnected", source=peer, reason=reason.value, **caused)
 
-    def _refuse(self, peer: Peer) -> None:
+    def _refuse(self, peer: Peer, **why: object) -> None:
         self.refused += 1
         held_back = self._throttle.admit("source_refused")
         if held_back is not None:
-            log.warning("source_refused", source=peer, connected=self.sources, **held_back)
+            log.warning("source_refused", source=peer, connected=self.sources, **why, **held_back)
 
     def _totals(self) -> Counter[str]:
         """What was routed and what rejected since the server started."""
@@ -158,45 +175,83 @@ class SourcePort:
         return Counter({"routed_events": self._router.routed_events, **rejected})
 
     def _admit(self, sock: socket, peer: Peer) -> bool:
-        """Give the source a place, waiting for one that is about to be free."""
-        while self._ending or len(self._sources) >= self._settings.max_sources:
-            staying = [other for other in self._sources if not has_finished(other)]
-            if len(staying) + self._expected >= self._settings.max_sources:
-                return False
-            self._expected += 1
-            self._left.clear()
-            try:
-                self._left.wait()
-            finally:
-                self._expected -= 1
+        """Give the source a place, waiting in line for one that is about to be free."""
+        self._drop_broken_successors()
+        staying = [other for other in (*self._sources, *self._waiting) if not has_finished(other)]
+        if len(staying) >= self._settings.max_sources or len(self._waiting) >= MOST_WAITING:
+            return False
+        self._waiting[sock] = peer, current_greenlet()
+        try:
+            while self._ending or not self._is_next(sock):
+                self._line_moved.clear()
+                self._line_moved.wait()
+        finally:
+            self._waiting.pop(sock, None)
+            self._line_moved.set()
         self._sources[sock] = peer
         return True
+
+    def _is_next(self, sock: socket) -> bool:
+        free = self._settings.max_sources - len(self._sources)
+        return sock in list(self._waiting)[:free]
+
+    def _drop_broken_successors(self) -> None:
+        """End those who wait for a place and whose connection is broken."""
+        for sock, (peer, greenlet) in list(self._waiting.items()):
+            if is_broken(sock):
+                del self._waiting[sock]
+                self._refuse(peer, detail="its connection broke while it waited for a place")
+                greenlet.kill(block=False)
 
     def _read(self, connection: Connection, peer: Peer) -> SourceCloseReason:
         """Read until the source ends, is cut off, or has to be closed; which of them it was."""
         decoder = Decoder(self._settings.line_limit)
-        data = b""
+        data, reason = self._receive_start(connection, peer)
+        if foreign := self._foreign(data):
+            return _close(foreign, peer, received=shown(data))
         while True:
-            try:
-                if len(data) < THIN_BYTES and not isinstance(connection, TlsConnection):
-                    wait_read(connection.fileno())
-                data = connection.recv(CHUNK_BYTES)
-            except OSError as error:
-                reason = _cut_off(error, peer)
-                break
-            if not data:
-                reason = SourceCloseReason.LEFT
-                break
-            self.received_bytes += len(data)
-            try:
-                self._take(decoder, data, peer)
-            except ReorderBufferFullError as error:
-                return _close(SourceCloseReason.GAP, peer, error=str(error))
+            if data:
+                try:
+                    self._take(decoder, data, peer)
+                except ReorderBufferFullError as error:
+                    return _close(SourceCloseReason.GAP, peer, error=str(error))
             if decoder.overflowed:
                 limit = self._settings.line_limit
                 return _close(SourceCloseReason.LINE_TOO_LONG, peer, limit_bytes=limit)
+            if reason:
+                break
+            data, reason = self._receive(connection, peer, len(data))
         self._rejects.record(decoder.finish(), peer)
         return reason
+
+    def _receive_start(
+        self, connection: Connection, peer: Peer
+    ) -> tuple[bytes, SourceCloseReason | None]:
+        """What comes first: as much as shows which protocol it is; see ``_receive``."""
+        start, reason = self._receive(connection, peer, 0)
+        while not reason and self._foreign(start) is None:
+            data, reason = self._receive(connection, peer, 0)
+            start += data
+        return start, reason
+
+    def _foreign(self, start: bytes) -> SourceCloseReason | Literal[False] | None:
+        """The protocol of these first bytes, False if it is a source's, None if too few came."""
+        if start[:1] == TLS_HANDSHAKE:
+            return SourceCloseReason.TLS
+        return is_http_request(start, self._settings.line_limit) and SourceCloseReason.HTTP
+
+    def _receive(
+        self, connection: Connection, peer: Peer, received: int
+    ) -> tuple[bytes, SourceCloseReason | None]:
+        """What comes next, after so many bytes; or nothing, and why nothing more comes."""
+        try:
+            if received < THIN_BYTES and not isinstance(connection, TlsConnection):
+                wait_read(connection.fileno())
+            data = connection.recv(CHUNK_BYTES)
+        except OSError as error:
+            return b"", _cut_off(error, peer)
+        self.received_bytes += len(data)
+        return data, None if data else SourceCloseReason.LEFT
 
     def _take(self, decoder: Decoder, data: bytes, peer: Peer) -> None:
         """Decode a chunk and submit its runs; in steps, if it has many rejects."""
@@ -232,5 +287,6 @@ def _cut_off(error: OSError, peer: Peer) -> SourceCloseReason:
 
 
 def _close(reason: SourceCloseReason, peer: Peer, **why: object) -> SourceCloseReason:
-    log.error("source_closed", source=peer, reason=reason.value, **why)
+    write = log.warning if reason in FOREIGN else log.error
+    write("source_closed", source=peer, reason=reason.value, **why)
     return reason

@@ -13,16 +13,18 @@ import ssl
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import gevent
 from gevent.lock import Semaphore
 from gevent.socket import socket
 
+from maze.certificates import ServerContext
 from maze.handshake import HandshakeError, HandshakeReason
 from maze.net import A_MOMENT
 from maze.outbox import MOST_PARTS, SEND_BYTES, behind
+from maze.registration import Registration
 
 RECORD_BYTES = 16 * 1024
 """The most that one record of TLS carries (RFC 8446, 5.1). A buffer of OpenSSL's never
@@ -33,10 +35,6 @@ TURN_SECONDS = 0.005
 """How long handshakes may compute, a millisecond's work each, before others run."""
 HANDSHAKE = 0x16
 """the first byte of every TLS connection: a record of the handshake (RFC 8446, 5.1)"""
-
-
-USER_URI = "maze:user:"
-"""how a certificate's URI names a user"""
 
 
 class Turns:
@@ -60,8 +58,16 @@ class TlsConnection:
     ``handshake``, ``recv`` and ``settimeout`` wait as a socket does; the others never do.
     """
 
-    def __init__(self, sock: socket, context: ssl.SSLContext, turns: Turns) -> None:
+    def __init__(
+        self,
+        sock: socket,
+        context: ServerContext,
+        turns: Turns,
+        registration: Registration | None = None,
+    ) -> None:
         self.sock = sock
+        self._registration = registration
+        self._answered = False
         self.waited_seconds = 0.0
         """for its turn to compute, which the peer cannot help"""
         self._turns = turns
@@ -70,7 +76,7 @@ class TlsConnection:
         """encrypted, and not yet taken by the kernel"""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._tls = context.wrap(self._incoming, self._outgoing)
         self._unsent: Sequence[bytes | memoryview] = ()
         self._sealed_bytes = 0  # how much of what was given to send that is
         self._finished = False
@@ -91,6 +97,7 @@ class TlsConnection:
             self._await_turn()
             if self._agree(deadline + self.waited_seconds):
                 return
+            self._note_answer()
             data = self._receive(deadline + self.waited_seconds)
         raise HandshakeError(HandshakeReason.LEFT, detail="before TLS was agreed on")
 
@@ -160,27 +167,33 @@ class TlsConnection:
                 self._tls.unwrap()
             self._send_answers()
 
-    def named_users(self) -> list[str]:
-        """What the peer's certificate calls the user: common names, ``maze:user:`` URIs."""
+    def peer_names(self) -> tuple[list[str], list[str]]:
+        """The common names and the URIs in the peer's certificate."""
         certificate: Any = self._tls.getpeercert() or {}
-        names = [
+        common_names = [
             value
             for part in certificate.get("subject", ())
             for key, value in part
             if key == "commonName"
         ]
-        return names + [
-            value.removeprefix(USER_URI)
-            for kind, value in certificate.get("subjectAltName", ())
-            if kind == "URI" and value.startswith(USER_URI)
-        ]
+        uris = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
+        return common_names, uris
 
     # The handshake.
 
     def _await_turn(self) -> None:
         since = time.monotonic()
-        self._turns.wait()
+        # Before the peer was answered it cannot have sent more than its hello.
+        waits = self._registration.undecrypted() if self._registration and self._answered else None
+        with waits or nullcontext():
+            self._turns.wait()
         self.waited_seconds += time.monotonic() - since
+
+    def _note_answer(self) -> None:
+        """What comes now may be the end of the handshake, and an id behind it."""
+        self._answered = True
+        if self._registration is not None:
+            self._registration.watch(self.sock.fileno())
 
     def _agree(self, deadline: float) -> bool:
         """Go on as far as what came allows; True once both sides agree."""
@@ -199,6 +212,8 @@ class TlsConnection:
             raise HandshakeError(HandshakeReason.TIMEOUT) from None
         except OSError as error:
             raise HandshakeError(HandshakeReason.LEFT, detail=str(error.strerror)) from None
+        if self._tls.session_reused:  # agreed on by another connection meanwhile: see ServerContext
+            raise HandshakeError(HandshakeReason.TLS_FAILED, detail="an earlier session is resumed")
         return agreed
 
     def _receive(self, deadline: float) -> bytes:

@@ -25,8 +25,10 @@ class TlsSession(Session):
 
     __slots__ = ("_flushed", "_held_bytes", "_tls")
 
-    def __init__(self, user: int, connection: TlsConnection, peer: Peer, port: ClientPort) -> None:
-        super().__init__(user, connection.sock, peer, port)
+    def __init__(
+        self, user: int, connection: TlsConnection, peer: Peer, port: ClientPort, mark: bytes = b""
+    ) -> None:
+        super().__init__(user, connection.sock, peer, port, mark)
         self.sealed = True
         self._tls = connection
         self._held_bytes = 0

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 Network = IPv4Network | IPv6Network
 
 FREE_PORT = -1
+ANY_NAME = ("any",)
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _BYTES = {
@@ -144,3 +145,15 @@ def ranges(text: str) -> tuple[Network, ...]:
             f"{_shortened.repr(text)} is not any, nor address ranges such as "
             f"10.0.0.0/8,::1 ({error})"
         ) from None
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names with commas between them; ``none`` is no name, ``any`` is ``ANY_NAME``."""
+    found = tuple(each.strip() for each in text.split(","))
+    if len(found) == 1 and found[0].lower() in {"none", "any"}:
+        return () if found[0].lower() == "none" else ANY_NAME
+    if any(not each.isprintable() or each.lower() in {"", "none", "any"} for each in found):
+        raise ValueError(
+            f"{_shortened.repr(text)} is not none, any, or names such as feed-1,feed-2"
+        )
+    return found

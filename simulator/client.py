@@ -61,9 +61,11 @@ class Client:
         self.expected = expected
         self.received = 0
         self.marks = marks  # where its reads are noted, if it is one of those that are timed
-        self.closed_by: str | None = None
+        self.closed_by: str | None = None  # how the connection ended, in words
+        self.gave_up = False
         self._log_lines = lines
-        self._buffer = memoryview(bytearray(expected.block))
+        # For a block; made when something comes, since the source is not to wait for it.
+        self._buffer = memoryview(b"")
         self._filled = 0
         self._number = 0
         self._due = 0
@@ -75,6 +77,11 @@ class Client:
     def complete(self) -> bool:
         """Everything expected came, and nothing else so far."""
         return self.received == self.expected.bytes and self._kept_from == self.received
+
+    @property
+    def failed(self) -> bool:
+        """Not everything came, or something else did, or the server closed the connection."""
+        return not self.complete or self.closed_by is not None
 
     @property
     def finished(self) -> bool:
@@ -91,6 +98,8 @@ class Client:
     def read(self) -> int:
         """Takes what is there, at most up to the next border of a block; returns the bytes."""
         kept = self._kept
+        if kept is None and not self._buffer:
+            self._buffer = memoryview(bytearray(self.expected.size_of(0)))
         target = self._buffer[self._filled : self._due] if kept is None else _SCRATCH
         try:
             size = receive(self.connection, target)
@@ -114,8 +123,14 @@ class Client:
             self._verify()
         return size
 
+    def give_up(self, seconds: float) -> None:
+        """Leave, after so long a wait for a new message."""
+        self.gave_up = True
+        self._closed(f"given up by the client, {seconds:g} s after its last message,")
+        self.connection.close()
+
     def evidence(self) -> Evidence:
-        """What diagnosis needs; only for a client that is not complete."""
+        """What diagnosis needs; only for a client that failed."""
         fate = self.closed_by or f"connection still open after {self.received:,} bytes"
         if self._kept is None:
             start = self.received - self._filled

@@ -7,7 +7,7 @@ import logging
 import resource
 import socket
 from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from simulator.errors import ConnectError
@@ -26,6 +26,13 @@ class Address:
     host: str
     source_port: int
     client_port: int
+
+
+@contextmanager
+def connect_sources(address: Address, count: int) -> Iterator[list[socket.socket]]:
+    """Connects so many event sources; closes all of them at the end."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(connect_source(address)) for _ in range(count)]
 
 
 @contextmanager

@@ -18,6 +18,7 @@ MISSING = "missing"
 UNEXPECTED = "unexpected"
 ALTERED = "altered"
 OUT_OF_ORDER = "out of order"
+DISCONNECTED = "disconnected"
 _SHOWN_BYTES = 120
 
 
@@ -26,7 +27,7 @@ class Fault:
     """The first event at which a client's stream is not what the protocol says."""
 
     user: int
-    kind: str  # one of the four above
+    kind: str  # one of the five above
     position: int  # counted from 1 among the client's own events
     expected: bytes | None  # None: nothing more was to come
     received: bytes | None  # None: nothing more came
@@ -117,6 +118,8 @@ def _classify(
 ) -> tuple[str, str]:
     """The kind of a fault and the words for it, when `wanted` should have come first."""
     if not received:
+        if wanted is None:
+            return DISCONNECTED, "everything had come, but the client must stay connected"
         return MISSING, "nothing more came"
     came, later = received[0], received[1:]
     if wanted is not None and not came.endswith(b"\n") and wanted.startswith(came):

@@ -82,6 +82,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "passed": verdict.status == 0,
         "failing_clients": verdict.failing,
         "source_lost": verdict.source_lost,
+        "server_faults": verdict.server_faults,
         "faults": [
             dataclasses.asdict(fault)
             | {"expected": _text(fault.expected), "received": _text(fault.received)}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from simulator.errors import ParameterError
-from simulator.workload import LETTERS
+from simulator.workload import LETTERS, ORIGINAL_MIX
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -161,13 +161,17 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def mix(text: str) -> tuple[float, ...]:
-    """A weight for each kind of event, not all 0."""
+    """Return a weight for each kind of event, not all 0; `original` names the recorded ones."""
+    if text == "original":
+        return ORIGINAL_MIX
     try:
         weights = tuple(float(weight) for weight in text.split(","))
     except ValueError:
         weights = ()
     if len(weights) != len(LETTERS) or not all(0 <= weight < float("inf") for weight in weights):
-        raise argparse.ArgumentTypeError(f"{text!r} is not five weights F,U,B,P,S, each 0 or more")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not five weights F,U,B,P,S, each 0 or more, nor `original`"
+        )
     if not any(weights):
         raise argparse.ArgumentTypeError(f"{text!r} leaves no event to send")
     return weights

@@ -13,7 +13,7 @@ from simulator import options as read
 from simulator.errors import ParameterError
 from simulator.faults import Faults
 from simulator.options import LOG_LEVELS, Declarations, Parser, whole
-from simulator.workload import MAX_USERS, Workload
+from simulator.workload import MAX_USERS, ORIGINAL_MIX, Workload
 
 _WHERE = ("--host", "--event-listener-port", "--client-listener-port")
 COMMANDS = ("bench", "record", "replay")
@@ -153,8 +153,11 @@ def _declare_stream(to: Declarations) -> None:
         "--mix",
         None,
         read.mix,
-        "1,1,1,1,1",
-        "weights of follow, unfollow, broadcast, private message, status update",
+        "original",
+        "weights of follow, unfollow, broadcast, private message, status update; original: as "
+        "recorded from the challenge's simulator, which is {}".format(
+            ",".join(f"{weight:g}" for weight in ORIGINAL_MIX)
+        ),
         unit="F,U,B,P,S",
     )
     to.switch("--crlf", "end events with CR LF, not LF")
@@ -247,8 +250,23 @@ def _declare_pace(to: Declarations) -> None:
     to.add("--rate", None, read.rate, None, "events a second to send (default: all that are taken)")
     to.switch("--latency", "measure the time from when an event could be delivered to its arrival")
     to.add("--latency-clients", None, whole(1), "10", "clients whose deliveries are timed")
-    to.add("--timeout", "timeout", whole(1), "20000", "longest wait for a new message", unit="MS")
-    to.add("--settle", None, whole(0), "100", "wait after the server has read all ids", unit="MS")
+    to.add(
+        "--timeout",
+        "timeout",
+        whole(1),
+        "20000",
+        "longest wait of each client for a new message; time in which the "
+        "source pauses for --rate, or a client stalls, does not count",
+        unit="MS",
+    )
+    to.add(
+        "--settle",
+        None,
+        whole(0),
+        "0",
+        "wait after the clients have connected, before sources send",
+        unit="MS",
+    )
     to.add("--linger", None, whole(0), "200", "wait for bytes that should not come", unit="MS")
 
 

@@ -13,15 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from simulator.arrival import wait_until_taken
 from simulator.client import Client
-from simulator.connecting import Address, connect_client, connect_source
+from simulator.connecting import Address, connect_client
 from simulator.errors import ConnectError
 from simulator.marks import Marks
 from simulator.oracle import Expectation, Prepared
-from simulator.refusal import check_clients, check_sources
+from simulator.refusal import check_admitted
 from simulator.session import RETURN, STALL, Habit, Session
 from simulator.source import WRITE_BYTES, Source
+from simulator.workload import Chunk
 
 log = logging.getLogger("simulator")
 
@@ -61,78 +61,93 @@ class Play:
     def __init__(
         self,
         address: Address,
+        users: Sequence[int],
         timing: Timing,
-        progress: Progress = lambda now, events, received: None,
         conduct: Conduct = Conduct(),
     ) -> None:
         self.clients: list[Client] = []
         self.sessions: list[Session] = []
         self.source_lost: str | None = None
         self.source_cut_off: str | None = None
+        self.source_faults: list[str] = []
         self.received = 0
         self.sent_events = 0
         self.seconds = 0.0
         self.source_marks = Marks()
         self.behind = 0.0
         self._address = address
+        self._users = users
         self._timing = timing
-        self._progress = progress
         self._conduct = conduct
         self._open = 0
-        self._waiting: set[Client | Session] = set()
+        # Who waits for something still, and since when; who has waited longest comes first.
+        self._waiting: dict[Client | Session, float] = {}
+        self._waits_count_from = 0.0
+        self._now = 0.0
         self._sources: list[Source] = []
         self._stalled: list[tuple[float, int, Session]] = []
         self._held_until = 0.0
         self._next_lazy = 0.0
 
     def run(
-        self, users: Sequence[int], connections: Sequence[socket.socket], prepared: Prepared
+        self,
+        sources: Sequence[socket.socket],
+        clients: Sequence[socket.socket],
+        prepared: Prepared,
+        progress: Progress,
     ) -> None:
         """Sends all, receives all, and stays for the linger time; how it went is in the fields.
 
-        Raises ConnectError or RefusedError if the server lets nobody in.
+        `sources` and `clients` are their connections, one for each of the users. Raises
+        RefusedError if the server has closed them before an event is sent.
         """
-        for user, connection, expected in zip(
-            users, connections, prepared.expectations, strict=True
-        ):
-            self._add_client(user, connection, expected)
-        everybody = self.everybody
-        self._open = len(everybody)
-        self._waiting = {client for client in everybody if not client.finished}
-        self._wait_for_handshakes(connections)
-        check_clients(connections, self._address)
         with ExitStack() as stack:
             self._selector = stack.enter_context(selectors.DefaultSelector())
             self._lazy = stack.enter_context(selectors.DefaultSelector())
             self._opened = stack
-            for chunks in prepared.feeds:
-                connection = stack.enter_context(connect_source(self._address))
-                self._sources.append(
-                    Source(
-                        connection,
-                        chunks,
-                        self._timing.rate,
-                        cut=self._conduct.cut,
-                        marks=self.source_marks if self._conduct.timed else None,
-                        lines=self._conduct.log_lines,
-                    )
-                )
-            if len(self._sources) > 1:
-                self._wait_for_sources()
+            for connection, chunks in zip(sources, prepared.feeds, strict=True):
+                self._add_source(connection, chunks)
+            for user, connection, expected in zip(
+                self._users, clients, prepared.expectations, strict=True
+            ):
+                self._add_client(user, connection, expected)
+            everybody = self.everybody
+            self._open = len(everybody)
+            self._waiting = {client: 0.0 for client in everybody if not client.finished}
             for client in everybody:
                 self._selector_of(client).register(client.connection, selectors.EVENT_READ, client)
-            self._exchange()
-            cuts = [source.cut_off for source in self._sources]
-            check_sources(cuts, self.received, self._address)
+            if self._timing.settle:
+                time.sleep(self._timing.settle)
+            self._turn(0.0)
+            check_admitted(self._sources, everybody, self._address)
+            self._exchange(progress)
             self.source_lost = next((s.lost for s in self._sources if s.lost), None)
-            self.source_cut_off = next(filter(None, cuts), None)
+            self.source_cut_off = next((s.cut_off for s in self._sources if s.cut_off), None)
             self.behind = max(source.behind for source in self._sources)
             self._linger()
+            self.source_faults = [source.answered for source in self._sources if source.answered]
 
     @property
     def everybody(self) -> list[Client | Session]:
         """All who are or were connected, once for each connection."""
         return [*self.clients, *self.sessions]
+
+    @property
+    def deserted(self) -> bool:
+        """Whether no client is connected any more."""
+        return not self._open
+
+    def _add_source(self, connection: socket.socket, chunks: Sequence[Chunk]) -> None:
+        source = Source(
+            connection,
+            chunks,
+            self._timing.rate,
+            cut=self._conduct.cut,
+            marks=self.source_marks if self._conduct.timed else None,
+            lines=self._conduct.log_lines,
+        )
+        self._sources.append(source)
+        self._selector.register(connection, selectors.EVENT_READ, source)
 
     def _add_client(self, user: int, connection: socket.socket, expected: Expectation) -> None:
         habit = self._conduct.habits.get(user)
@@ -147,41 +162,41 @@ class Play:
         timed = isinstance(client, Client) and client.marks is not None
         return self._selector if timed or not self._conduct.timed else self._lazy
 
-    def _wait_for_handshakes(self, connections: Sequence[socket.socket]) -> None:
-        ports = set()
-        for connection in connections:
-            ports.add(connection.getsockname()[1])
-        taken = wait_until_taken(ports, self._address.client_port)
-        if taken is False:
-            log.warning("the server has not read all user ids; starting all the same")
-        time.sleep(self._timing.settle)
-
-    def _wait_for_sources(self) -> None:
-        """One that had sent all and left before the next was let in would end the stream."""
-        ports = {source.connection.getsockname()[1] for source in self._sources}
-        if wait_until_taken(ports, self._address.source_port) is False:
-            log.warning("the server has not let all sources in; starting all the same")
-        time.sleep(self._timing.settle)
-
-    def _exchange(self) -> None:
-        """Until everything was sent and received, or nothing has moved for too long."""
-        for source in self._sources:
-            self._selector.register(source.connection, selectors.EVENT_READ, source)
-        began = moved = time.monotonic()
+    def _exchange(self, progress: Progress) -> None:
+        """Until everything was sent, and everybody has received everything or given up."""
+        began = moved = self._waits_count_from = time.monotonic()
         tick = _LAZY if self._conduct.timed else _TICK
         while self._open and (self._waiting or not self._all_sent):
             now = time.monotonic()
             pause = self._prepare_turn(now)
             if self._turn(min(pause or tick, tick)):
-                moved = now = time.monotonic()
-            elif pause and (self._stalled or not self._all_sent):
-                moved = now
+                moved = self._now
+            now = self._now
+            if pause and (self._stalled or not self._all_sent):
+                # It may be us for whom everybody waits.
+                self._waits_count_from = now
+            self._give_up(now, moved)
             self.sent_events = sum(source.sent_events for source in self._sources)
-            self._progress(now, self.sent_events, self.received)
-            if now - moved > self._patience():
+            progress(now, self.sent_events, self.received)
+            if now - moved > LOST_SOURCE_PATIENCE and any(s.cut_off for s in self._sources):
                 log.debug("nothing moved for %.1f s", now - moved)
                 break
         self.seconds = moved - began
+
+    def _give_up(self, now: float, moved: float) -> None:
+        """Ends the wait of whoever has waited too long, and of sources if nothing moves at all."""
+        timeout = self._timing.timeout
+        while self._waiting:
+            client, since = next(iter(self._waiting.items()))
+            if now - max(since, self._waits_count_from) <= timeout:
+                break
+            del self._waiting[client]
+            self._selector_of(client).unregister(client.connection)
+            self._open -= 1
+            client.give_up(timeout)
+        if now - max(moved, self._waits_count_from) > timeout:
+            for source in self._sources:
+                source.give_up(timeout)
 
     @property
     def _all_sent(self) -> bool:
@@ -200,14 +215,18 @@ class Play:
             if not source.done and pause:
                 pauses.append(pause)
             self._watch(source, writable=not source.done and not pause)
-            if source.done and self._conduct.leave:
+        if self._conduct.leave and self._all_sent:
+            # All at once: were one to leave before another is let in, the stream would end there.
+            for source in self._sources:
                 source.leave()
         return min(pauses, default=0.0)
 
     def _turn(self, wait: float) -> int:
         """Serves every connection that is ready once; returns the bytes that moved."""
         moved = self._read_the_lazy()
-        for key, events in self._selector.select(wait):
+        ready = self._selector.select(wait)
+        self._now = time.monotonic()
+        for key, events in ready:
             if not isinstance(key.data, Source):
                 moved += self._receive(key.data)
                 continue
@@ -234,8 +253,10 @@ class Play:
             self._open -= 1
         elif isinstance(client, Session) and client.turning:
             self._turn_round(client)
+        if size and self._waiting.pop(client, None) is not None and not client.finished:
+            self._waiting[client] = self._now
         if client.finished:
-            self._waiting.discard(client)
+            self._waiting.pop(client, None)
         return size
 
     def _turn_round(self, session: Session) -> None:
@@ -252,7 +273,11 @@ class Play:
             self._come_back(session)
 
     def _come_back(self, first: Session) -> None:
-        """A second session; sources go on once the server must know of it, as at the start."""
+        """Begin a second session; sources go on after the settle time, as at the start.
+
+        Nothing is sent between here and the moment at which the user id is in the server's hands,
+        or its system's: whatever is sent from now on has to reach the session.
+        """
         known = max(source.lines_begun for source in self._sources) + self._conduct.ahead
         try:
             connection = self._opened.enter_context(connect_client(self._address, first.user))
@@ -262,14 +287,13 @@ class Play:
             lost.closed_by = str(error)
             self.sessions.append(lost)
             return
-        wait_until_taken({connection.getsockname()[1]}, self._address.client_port)
         self._held_until = time.monotonic() + self._timing.settle
         session = first.again(connection, known)
         self.sessions.append(session)
         self._selector_of(session).register(connection, selectors.EVENT_READ, session)
         self._open += 1
         if not session.finished:
-            self._waiting.add(session)
+            self._waiting[session] = self._now
 
     def _linger(self) -> None:
         """Bytes beyond the expected are only found by waiting for them."""
@@ -284,8 +308,3 @@ class Play:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writable else 0)
         if key is not None and key.events != events:
             self._selector.modify(source.connection, events, source)
-
-    def _patience(self) -> float:
-        timeout = self._timing.timeout
-        cut_off = any(source.cut_off for source in self._sources)
-        return min(timeout, LOST_SOURCE_PATIENCE) if cut_off else timeout

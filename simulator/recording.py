@@ -1,7 +1,7 @@
 """Owns a prepared stream on disk, so that ten million events need preparing only once.
 
 The file, in this order:
-- `follower-maze-recording 1` and LF: what it is, and the version of the format
+- `follower-maze-recording 2` and LF: what it is, and the version of the format
 - a line of JSON: the workload; for each source the bytes and events of each chunk; for each client
   its block size, bytes, events, last line, last number, and how many digests it has
 - the chunks of each source, end to end
@@ -23,7 +23,7 @@ from simulator.faults import Faults
 from simulator.oracle import Expectation, Prepared
 from simulator.workload import Chunk, Workload
 
-VERSION = 1
+VERSION = 2
 _NAME = b"follower-maze-recording"
 _DIGEST = 32
 _LONGEST_NAME = 64

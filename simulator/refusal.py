@@ -1,21 +1,32 @@
 """Owns the question whether the server took part in a run at all.
 
-Where it let nobody in there is nothing to judge: the address, or the server's settings, are other
-than the user thinks. Once a client has got a byte, whatever goes wrong is for the verdict.
+Where it closed the connections before an event was sent there is nothing to judge: the address, or
+the server's settings, are other than the user thinks. Whatever goes wrong later is for the verdict:
+a server that refuses late cannot be told from one that crashes at its first events.
 """
 
-import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from simulator.client import Client
 from simulator.connecting import Address
 from simulator.errors import RefusedError
+from simulator.session import Session
+from simulator.source import Source
 
 _TLS = "or it wants TLS, which the simulator does not speak"
 
 
-def check_clients(connections: Iterable[socket.socket], address: Address) -> None:
-    """Raises RefusedError if the server has closed all of them before there was an event."""
-    if all(map(_is_closed, connections)):
+def check_admitted(
+    sources: Sequence[Source], clients: Sequence[Client | Session], address: Address
+) -> None:
+    """Raise RefusedError if the server has closed a source, or every client."""
+    lost = next((source.lost for source in sources if source.lost), None)
+    if lost is not None:
+        raise RefusedError(
+            f"{lost}: perhaps another source is connected, "
+            f"{address.host}:{address.source_port} is not its port for the event source, {_TLS}"
+        )
+    if all(client.closed_by for client in clients):
         raise RefusedError(
             "the server closed the connection of every user client before an event was sent: "
             f"perhaps {address.host}:{address.client_port} is not its port for user clients, "
@@ -23,22 +34,10 @@ def check_clients(connections: Iterable[socket.socket], address: Address) -> Non
         )
 
 
-def check_sources(cuts: Sequence[str | None], received: int, address: Address) -> None:
-    """Raises RefusedError if all sources were cut off and no client got a byte.
-
-    `cuts` has for each source the words for it.
-    """
-    if cuts[0] is not None and None not in cuts and not received:
-        raise RefusedError(
-            f"{cuts[0]}, and no user client got a byte: perhaps another source is connected, "
-            f"{address.host}:{address.source_port} is not its port for the event source, {_TLS}"
-        )
-
-
-def _is_closed(connection: socket.socket) -> bool:
-    try:
-        return not connection.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+def nobody_served(host: str, source_port: int, client_port: int) -> str:
+    """Return what the reason may be, other than a fault, if no client got a byte."""
+    return (
+        "no user client got a byte: unless the server failed at the first events, perhaps "
+        f"another source is connected, {host}:{source_port} is not its port for the event source "
+        f"or {host}:{client_port} for user clients, {_TLS}"
+    )

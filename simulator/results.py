@@ -16,16 +16,20 @@ PASSED, FAILED = 0, 1
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a run ended. `faults` are those of the first ten failing clients."""
+    """How a run ended. `faults` are those of the first ten failing clients, `server_faults` what
+    the server did wrong beside what it sent to clients, `hint` what else the reason may be.
+    """
 
     failing: int = 0
     faults: list[Fault] = field(default_factory=list)
     source_lost: str | None = None
+    server_faults: list[str] = field(default_factory=list)
+    hint: str | None = None
 
     @property
     def status(self) -> int:
-        """The exit status: 0 if every client received exactly what it should."""
-        return FAILED if self.failing or self.source_lost else PASSED
+        """The exit status: 0 if every client received exactly what it should, and no more."""
+        return FAILED if self.failing or self.source_lost or self.server_faults else PASSED
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from simulator.connecting import Address, check_files, connect_clients
+from simulator.connecting import Address, check_files, connect_clients, connect_sources
 from simulator.diagnosis import diagnose
+from simulator.errors import ConnectError, RefusedError
 from simulator.oracle import Prepared, block_size, prepare
 from simulator.parameters import Parameters
 from simulator.player import Conduct, Play, Progress, Timing
+from simulator.refusal import nobody_served
 from simulator.report import Report
 from simulator.results import Figures, Latency, Result, Verdict
 from simulator.server_process import COMMAND, ServerProcess, Usage
@@ -49,22 +51,34 @@ def run(
         address = Address(parameters.host, parameters.source_port, parameters.client_port)
         conduct = _conduct(parameters)
         stalling = {user for user, habit in conduct.habits.items() if habit.kind == STALL}
-        # Connected before the stream is prepared: that no server is there shows at once.
-        connections = stack.enter_context(connect_clients(address, workload.connected, stalling))
         timeline = Timeline(server.pid if server else None)
-        began = time.monotonic()
-        if prepared is None:
-            prepared = prepare_reported(workload, report)
-        prepared_in = time.monotonic() - began
-        play = Play(address, _timing(parameters), _playing(report, timeline, prepared), conduct)
-        play.run(workload.connected, connections, prepared)
+        play = Play(address, workload.connected, _timing(parameters), conduct)
+        prepared_in = 0.0
+        try:
+            # Before the stream is prepared: that no server is there shows at once.
+            sources = stack.enter_context(connect_sources(address, workload.sources))
+            began = time.monotonic()
+            if prepared is None:
+                prepared = prepare_reported(workload, report)
+            prepared_in = time.monotonic() - began
+            progress = _playing(report, timeline, prepared)
+            # After it: events follow upon the last client's id without a pause.
+            clients = stack.enter_context(connect_clients(address, workload.connected, stalling))
+            play.run(sources, clients, prepared, progress)
+        except (ConnectError, RefusedError):
+            # A server of our own that has ended did not turn us away: that is a verdict.
+            if server is None or not server.has_ended():
+                raise
+        if server and play.deserted:
+            # It is about to end, if that is why: then not because it was told to.
+            server.has_ended()
         timeline.finish(play.seconds, play.sent_events, play.received)
     report.end_progress()
     return Result(
         parameters,
-        _judge(parameters, play),
+        _judge(parameters, play, server),
         _figures(play, prepared_in, server.usage if server else None, timeline.cpu_seconds),
-        _latency(workload, prepared.feeds[0], play) if parameters.latency else None,
+        _latency(workload, prepared.feeds[0], play) if parameters.latency and prepared else None,
         _delivered(parameters.workload, play),
         timeline.samples,
         started,
@@ -123,14 +137,14 @@ def _conduct(parameters: Parameters) -> Conduct:
     )
 
 
-def _judge(parameters: Parameters, play: Play) -> Verdict:
+def _judge(parameters: Parameters, play: Play, server: ServerProcess | None) -> Verdict:
     if play.sessions:
         log.info("comparing what the clients received that did not stay and read")
     workload = parameters.workload
     failures = {
         evidence.user: evidence
         for evidence in reversed(verify(workload, play.sessions, parameters.stall_timeout))
-    } | {client.user: client.evidence() for client in play.clients if not client.complete}
+    } | {client.user: client.evidence() for client in play.clients if client.failed}
     faults = []
     if failures:
         log.info("looking for the first fault of each client that failed")
@@ -138,7 +152,12 @@ def _judge(parameters: Parameters, play: Play) -> Verdict:
         faults = diagnose(workload, failing[:SHOWN_FAULTS])
     # Where all was received, the server closed when it had read all.
     lost = play.source_lost or (play.source_cut_off if failures else None)
-    return Verdict(len(failures), faults, lost)
+    server_faults = [*play.source_faults, server.fault if server else None]
+    hint = None
+    gave_up = any(client.gave_up for client in play.everybody)
+    if failures and not (play.received or server or gave_up):
+        hint = nobody_served(parameters.host, parameters.source_port, parameters.client_port)
+    return Verdict(len(failures), faults, lost, list(filter(None, server_faults)), hint)
 
 
 def _delivered(workload: Workload, play: Play) -> list[tuple[int, int]]:

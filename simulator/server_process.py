@@ -29,6 +29,7 @@ COMMAND = (
 )
 READY_TIMEOUT = 30.0  # seconds
 STOP_TIMEOUT = 15.0  # seconds; a server that drains may take ten
+_ENDING = 1.0  # seconds from when a process closes its connections to its end
 _LAST_LINES = 10
 _LEVELS = {"warning": logging.WARNING, "error": logging.ERROR, "critical": logging.ERROR}
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -61,6 +62,8 @@ class ServerProcess:
         self._ready = False
         self._told = threading.Event()
         self._peak: int | None = None
+        self._fault: str | None = None
+        self._stopped = False
 
     def __enter__(self) -> Self:
         """Starts the server and waits until it is ready, or raises ServerProcessError."""
@@ -101,19 +104,44 @@ class ServerProcess:
         """The process id, running or not."""
         return self._process.pid
 
+    @property
+    def fault(self) -> str | None:
+        """What was wrong with how it ended, in words; None while it runs."""
+        return self._fault
+
+    def has_ended(self) -> bool:
+        """Whether it has ended by itself; waits a moment for one that is about to."""
+        return self.usage is not None or self._reap(_ENDING)
+
     def stop(self) -> None:
-        """SIGTERM, a bounded wait, then SIGKILL; afterwards `usage` is known."""
-        if self.usage is not None:
+        """SIGTERM, a bounded wait, then SIGKILL; afterwards `usage` and `fault` are known."""
+        if self._stopped:
             return
-        self._peak = self._high_water_mark()
-        self._signal(signal.SIGTERM)
-        if not self._reap(self._stop_timeout):
-            log.warning("the server did not stop within %g s; killed", self._stop_timeout)
-            self._signal(signal.SIGKILL)
-            self._reap(self._stop_timeout)
+        self._stopped = True
+        if self.usage is None:
+            self._peak = self._high_water_mark()
+        if self.usage is not None or self._reap(0.0):
+            self._fault = self._fault_of_status() or "the server ended before it was told to"
+        else:
+            self._terminate()
         self._drain.join(self._stop_timeout)
         if self._process.stderr is not None:
             self._process.stderr.close()
+
+    def _terminate(self) -> None:
+        self._signal(signal.SIGTERM)
+        if self._reap(self._stop_timeout):
+            self._fault = self._fault_of_status()
+            return
+        self._fault = f"the server did not stop within {self._stop_timeout:g} s, and was killed"
+        self._signal(signal.SIGKILL)
+        self._reap(self._stop_timeout)
+
+    def _fault_of_status(self) -> str | None:
+        status = self._process.returncode
+        if status < 0:
+            return f"the server was ended by {signal.Signals(-status).name}"
+        return f"the server ended with status {status}" if status else None
 
     def _signal(self, number: signal.Signals) -> None:
         # Not through Popen, which would wait for the child first and so lose its usage.

@@ -70,7 +70,8 @@ class Session:
         self.spool: IO[bytes] = TemporaryFile()  # noqa: SIM115, closed when it was compared
         self.left = False
         self.stalled = 0.0  # seconds
-        self.closed_by: str | None = None
+        self.closed_by: str | None = None  # how the connection ended, in words
+        self.gave_up = False
         self._turns_at = max(1, int(habit.share * expected.bytes)) if habit else None
         self._tail = b""
 
@@ -125,6 +126,12 @@ class Session:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
             self.connection.close()
         return kind
+
+    def give_up(self, seconds: float) -> None:
+        """Leave, after so long a wait for a new message."""
+        self.gave_up = True
+        self._closed(f"given up by the client, {seconds:g} s after its last message,")
+        self.connection.close()
 
     def again(self, connection: socket.socket, known: int) -> "Session":
         """The user's second session; `known` is as above."""

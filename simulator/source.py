@@ -17,6 +17,7 @@ log = logging.getLogger("simulator")
 
 WRITE_BYTES = 256 * 1024
 _PIECE_SECONDS = 0.002
+_SHOWN_BYTES = 60
 
 
 class Source:
@@ -42,6 +43,8 @@ class Source:
         self._left = False
         self._closed = False  # by the server
         self._cut_off: str | None = None
+        self._received = 0
+        self._first_received = b""
         self._rate = rate
         self._log_lines = lines
         self._pieces = iter(chunks) if rate is None else _split(chunks, rate)
@@ -65,6 +68,18 @@ class Source:
             number = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self._cut_off = self._words(os.strerror(number)) if number else None
         return self.lost or self._cut_off
+
+    @property
+    def answered(self) -> str | None:
+        """The words for it if the server wrote anything."""
+        if not self._received:
+            return None
+        text = repr(self._first_received)[1:]
+        more = "..." if self._received > len(self._first_received) else ""
+        return (
+            f"the server wrote {self._received:,} bytes to the source, which is to get none: "
+            f"{text}{more}"
+        )
 
     @property
     def sent_events(self) -> int:
@@ -112,6 +127,11 @@ class Source:
             self._at = 0
         return size
 
+    def give_up(self, seconds: float) -> None:
+        """Send no more, after so long in which the server took nothing."""
+        if not self.done:
+            self.lost = f"the server took nothing from the source for {seconds:g} s, {self._so_far}"
+
     def leave(self) -> None:
         """Closes this end, once; what the server still has to do with what came, it does."""
         if self._left or self.lost:
@@ -124,9 +144,11 @@ class Source:
             log.debug("the server has closed the source already (%s)", error.strerror)
 
     def read(self) -> bool:
-        """Notices that the server closed; what it sends is discarded. False: nothing more comes."""
+        """Notes what the server writes, and that it closed. False: nothing more comes."""
         try:
-            if self.connection.recv(4096):
+            if data := self.connection.recv(4096):
+                self._received += len(data)
+                self._first_received = self._first_received or data[:_SHOWN_BYTES]
                 return True
             self._lose(None)
         except BlockingIOError:
@@ -146,10 +168,11 @@ class Source:
 
     def _words(self, reason: str | None) -> str:
         why = f" ({reason})" if reason else ""
-        return (
-            f"the server closed the source's connection after "
-            f"{self.sent_bytes:,} of {self.total_bytes:,} bytes{why}"
-        )
+        return f"the server closed the source's connection {self._so_far}{why}"
+
+    @property
+    def _so_far(self) -> str:
+        return f"after {self.sent_bytes:,} of {self.total_bytes:,} bytes"
 
 
 def _split(chunks: Sequence[Chunk], rate: float) -> Iterator[Chunk]:

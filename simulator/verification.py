@@ -3,10 +3,11 @@
 What is proved of each session, byte for byte:
 - one that was there from the start received a prefix of the user's stream. It must be all of it,
   unless the client left, or took nothing for as long as a server may disconnect it for, and was.
+- no other may be disconnected, not even once everything has come.
 - one that came back received the user's stream from some event on: whole lines, in order, nothing
   left out, to the end. That event comes after all that the first session received, and is no later
-  than the first that the source cannot have sent before the server had taken the user id again.
-  Where exactly it lies between the two, the protocol leaves open.
+  than the first that the source began to send after the user id had been sent again. Where exactly
+  it lies between the two, the protocol leaves open.
 """
 
 from bisect import bisect_left
@@ -79,7 +80,7 @@ class _Check:
         if self._compared < self._session.received:
             return self._evidence(self._offset, self._compared)
         reached = (self._begins or 0) + self._compared
-        if reached < self._offset and not self._may_end_early():
+        if not self._may_end(whole=reached == self._offset):
             return self._evidence(reached, self._compared)
         return None
 
@@ -115,13 +116,14 @@ class _Check:
             came = came[len(line) :]
             self._fault += len(line)
 
-    def _may_end_early(self) -> bool:
+    def _may_end(self, *, whole: bool) -> bool:
         session = self._session
-        if session.known is not None and session.expected.last_number <= session.known:
-            return True
-        stalling = session.habit is not None and session.habit.kind == STALL
-        disconnected = session.closed_by is not None and session.stalled >= self._stall_timeout
-        return session.left or (stalling and disconnected)
+        if session.closed_by is not None:
+            stalling = session.habit is not None and session.habit.kind == STALL
+            disconnected = stalling and not session.gave_up
+            return disconnected and session.stalled >= self._stall_timeout
+        late = session.known is not None and session.expected.last_number <= session.known
+        return whole or late or session.left
 
     def _first_number(self) -> int | None:
         digits = self._spool.readline(64).partition(b"|")[0]

@@ -4,6 +4,7 @@ import shlex
 
 from simulator.parameters import Parameters
 from simulator.results import Figures, Latency, Verdict
+from simulator.workload import ORIGINAL_MIX, Mix
 
 ALL_RECEIVED = r"\o/ ALL NOTIFICATIONS RECEIVED \o/"
 
@@ -15,6 +16,9 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     lines = ["FAILED"]
     if verdict.source_lost:
         lines.append(verdict.source_lost)
+    lines += verdict.server_faults
+    if verdict.hint:
+        lines.append(verdict.hint)
     lines += map(str, verdict.faults)
     if more := verdict.failing - len(verdict.faults):
         lines.append(f"and {more:,} more clients")
@@ -75,7 +79,7 @@ def parameter_rows(parameters: Parameters) -> list[tuple[str, str]]:
         ("users", f"{workload.users:,}"),
         ("events in a shuffled batch, at most", f"{workload.batch:,}"),
         ("seed", str(workload.seed)),
-        ("weights of F, U, B, P, S", ", ".join(f"{weight:g}" for weight in workload.mix)),
+        ("weights of F, U, B, P, S", _mix(workload.mix)),
         ("lines end with", "CR LF" if workload.crlf else "LF"),
         ("sources", f"{workload.sources:,}"),
         ("rate", "all that is taken" if rate is None else f"{rate:,g} events/s"),
@@ -113,6 +117,10 @@ def parameter_rows(parameters: Parameters) -> list[tuple[str, str]]:
         ("log level", parameters.log_level),
         ("log interval", _milliseconds(parameters.log_interval)),
     ]
+
+
+def _mix(mix: Mix) -> str:
+    return "original" if mix == ORIGINAL_MIX else ", ".join(f"{weight:g}" for weight in mix)
 
 
 def _milliseconds(seconds: float) -> str:

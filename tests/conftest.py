@@ -1,6 +1,13 @@
 """What holds for every test."""
 
+from interrupts import let_children_be_interrupted
+
 from maze.core import TWIN
+
+
+def pytest_configure() -> None:
+    """Make the tests pass in the background, too."""
+    let_children_be_interrupted()
 
 
 def pytest_report_header() -> str:

@@ -85,8 +85,13 @@ class Metrics(Collector):
         yield _gauge("maze_ready", "1 if the server takes clients and routes, else 0.", ready)
         yield _gauge(
             "maze_router_stuck_seconds",
-            "For how long the router has had work and handed out nothing.",
+            "For how long the router has handed out nothing, though nothing was in its way.",
             self._monitor.stuck_seconds(),
+        )
+        yield _counter(
+            "maze_router_waited_seconds",
+            "Time that the router waited for clients to make room.",
+            server.router.meter.waited_seconds,
         )
         graph = server.router.fanout.graph
         yield _gauge("maze_graph_users", "Users who follow anybody.", graph.users)
@@ -157,6 +162,11 @@ class Metrics(Collector):
             for reason in HandshakeReason:
                 rejects.add_metric([port, reason.value], gate.rejects.counts[reason])
         yield rejects
+        yield _counter(
+            "maze_registration_overruns",
+            "Batches routed while clients were still to be registered.",
+            server.registration.overruns,
+        )
         yield _counters(
             "maze_accepting_pauses",
             "Times that a port accepted nothing for a moment, for want of descriptors or memory.",

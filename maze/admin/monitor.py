@@ -79,11 +79,8 @@ class Monitor:
         return max(0.01, self._due - time.monotonic() + 0.01)
 
     def stuck_seconds(self) -> float:
-        """For how long the router has had work and handed out nothing."""
-        router = self._server.router
-        if not router.reorder.ready or router.meter.batches != self._batches:
-            return 0.0
-        return time.monotonic() - self._progressed_at
+        """For how long the router has handed out nothing, though nothing was in its way."""
+        return 0.0 if self._progresses() else time.monotonic() - self._progressed_at
 
     def rates(self) -> dict[str, dict[str, float]]:
         """What came, was routed and delivered a second, over each window."""
@@ -99,7 +96,7 @@ class Monitor:
         """One look."""
         now = time.monotonic()
         meter = self._server.router.meter
-        if meter.batches != self._batches or not self._server.router.reorder.ready:
+        if self._progresses():
             self._batches = meter.batches
             self._progressed_at = now
         self._samples.append(self._sample())
@@ -113,6 +110,15 @@ class Monitor:
                 "waiting_events": self._server.router.reorder.waiting,
                 **self.latency(),
             }
+        )
+
+    def _progresses(self) -> bool:
+        """Whether the router has handed something out since the last tick, or should not have."""
+        router = self._server.router
+        return (
+            router.meter.batches != self._batches
+            or not router.reorder.ready
+            or router.waits_for_room
         )
 
     def _run(self) -> None:

@@ -28,9 +28,11 @@ LIMITS = (
     *("max_follows", "max_follows_per_user", "max_sources", "line_limit"),
     *("max_clients", "max_clients_per_address", "max_clients_per_user"),
     *("max_handshakes", "handshake_timeout", "handshake_limit", "peer_timeout", "client_buffer"),
-    *("total_buffer", "slow_client", "stall_timeout", "drain_timeout"),
+    *("total_buffer", "slow_client", "stall_timeout", "hold_timeout", "drain_timeout"),
 )
 """the options that bound something or decide what happens at a bound"""
+STUCK_SECONDS = 10.0
+"""Longer than anything that the router does takes: beyond it something is wrong."""
 SLOWEST = 10
 """clients in the status that the page gets"""
 
@@ -61,6 +63,7 @@ def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
         "router": {
             "batches": server.router.meter.batches,
             "stuck_seconds": round(monitor.stuck_seconds(), 3),
+            "waited_seconds": round(server.router.meter.waited_seconds, 3),
         },
         "hub_lag_seconds": round(monitor.last_lag, 6),
         "log_lines": {"suppressed": RATE_LIMIT.suppressed, "dropped": monitor.log_lines_dropped},
@@ -86,8 +89,11 @@ def unready_because(server: MazeServer, monitor: Monitor) -> str | None:
     if server.state != "ready":
         return server.state
     stuck = monitor.stuck_seconds()
-    if stuck > server.settings.stall_timeout:
-        return f"the router has handed out nothing for {stuck:.0f} s, though events are ready"
+    if stuck > STUCK_SECONDS:
+        return (
+            f"the router has handed out nothing for {stuck:.0f} s, though events are ready and no "
+            "client is in its way"
+        )
     return None
 
 

@@ -19,9 +19,19 @@ from typing import TYPE_CHECKING
 from maze.core.events import Decoder, Run, parse_number
 from maze.core.fanout import Fanout
 from maze.core.graph import FollowGraph, Recipient
-from maze.core.payload import Payload
+from maze.core.payload import Payload, Tape
+from maze.core.positions import (
+    MISSED,
+    REACHED,
+    IdLine,
+    Position,
+    next_epoch,
+    parse_id_line,
+    position_line,
+)
 from maze.core.rejects import Reason, Reject
 from maze.core.reorder import ReorderBuffer, ReorderBufferFullError
+from maze.core.request_line import is_http_request
 
 TWIN = "pure"
 """which twin serves: ``pure`` or ``compiled``"""
@@ -34,20 +44,29 @@ if not TYPE_CHECKING and not os.environ.get("MAZE_PURE"):
     else:
         Decoder, Run = _events.Decoder, _events.Run
         FollowGraph, Recipient = _graph.FollowGraph, _graph.Recipient
-        Fanout, Payload = _fanout.Fanout, _payload.Payload
+        Fanout, Payload, Tape = _fanout.Fanout, _payload.Payload, _payload.Tape
         TWIN = "compiled"
 
 __all__ = [
+    "MISSED",
+    "REACHED",
     "TWIN",
     "Decoder",
     "Fanout",
     "FollowGraph",
+    "IdLine",
     "Payload",
+    "Position",
     "Reason",
     "Recipient",
     "Reject",
     "ReorderBuffer",
     "ReorderBufferFullError",
     "Run",
+    "Tape",
+    "is_http_request",
+    "next_epoch",
+    "parse_id_line",
     "parse_number",
+    "position_line",
 ]

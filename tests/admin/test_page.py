@@ -22,6 +22,7 @@ TOKEN = "0123456789abcdef"
 
 def simulate(site: Site, events: int, rate: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "simulator", "--total-events", str(events)]
+    command += ["--mix", "1,1,1,1,1"]
     command += ["--rate", str(rate), "--concurrency-level", "20", "--log-level", "error"]
     command += ["--event-listener-port", str(site.child.source_address[1])]
     command += ["--client-listener-port", str(site.child.client_address[1])]

@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+import gevent
 import pytest
 from end_to_end.peers import messages, until
 from end_to_end.running import shrink_buffers
@@ -156,31 +157,46 @@ def test_percentiles_of_a_histogram() -> None:
     assert middle == pytest.approx((LATENCY_SECONDS[2] + LATENCY_SECONDS[3]) / 2)
 
 
-def test_a_router_that_waits_for_one_client_is_found_stuck(
+def look_30_s_later(watched: Watched) -> None:
+    tick(watched)
+    watched.admin.monitor._progressed_at -= 30
+
+
+def test_a_router_that_waits_for_clients_is_ready(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink_buffers(monkeypatch)
-    watched = start(client_buffer=1 << 10, stall_timeout=29.0)
-    client = watched.client(1, small_buffers=True)
+    watched = start(client_buffer=1 << 10, stall_timeout=3600.0)
+    watched.client(1, small_buffers=True)
     watched.source().send_in_background(b"".join(messages(1, 50_000, 1)))
-    router, looking = watched.server.router, watched.admin.monitor
-    until(lambda: router._waits_for_room and router.reorder.ready, "the router to wait")
+    router = watched.server.router
+    until(lambda: router.meter.waited_seconds > 0.5, "the kernels to take nothing more")
+    for _ in range(3):
+        look_30_s_later(watched)
+        assert router.reorder.ready
+        status = watched.status()
+        assert status["is_ready"]
+        assert status["router"]["stuck_seconds"] == 0
+        assert status["router"]["waited_seconds"] > 0.5
+        assert watched.ask("/readyz").status == 200
+
+
+def test_a_router_with_nobody_in_its_way_is_found_stuck(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = watched.server.router
+    monkeypatch.setattr(router, "_deliver", lambda: gevent.sleep(0.001))
+    watched.source().send(b"1|B\n")
+    until(lambda: router.reorder.ready, "the event to wait")
     tick(watched)
-    assert watched.status()["is_ready"]
-
-    def is_found_stuck_after_30_s() -> bool:
-        tick(watched)  # the kernel may take something more at any time
-        looking._progressed_at -= 30
-        answer, status = watched.ask("/readyz"), watched.status()
-        return (
-            answer.status == 503
-            and "has handed out nothing for" in answer.json()["because"]
-            and status["router"]["stuck_seconds"] >= 30
-            and not status["is_ready"]
-        )
-
-    until(is_found_stuck_after_30_s, "the router to be found stuck")
-    client.read_in_background()
+    assert watched.ask("/readyz").status == 200
+    look_30_s_later(watched)
+    answer, status = watched.ask("/readyz"), watched.status()
+    assert answer.status == 503
+    assert "has handed out nothing for" in answer.json()["because"]
+    assert status["router"]["stuck_seconds"] >= 30
+    assert not status["is_ready"]
+    monkeypatch.undo()
     until(lambda: watched.ask("/readyz").status == 200, "the router to go on")
 
 

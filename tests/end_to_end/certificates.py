@@ -69,13 +69,13 @@ class Authority:
         name: str = "",
         *uris: str,
         dns: str = "client.test",
-        expired: bool = False,
+        lifetime: timedelta = DAY,
         key: PrivateKey | None = None,
     ) -> Certificate:
-        """A certificate with that common name, if any, and those URIs."""
+        """A certificate with that common name, if any, and those URIs, valid for so long."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         others = [x509.DNSName(dns), *map(x509.UniformResourceIdentifier, uris)]
-        builder = _builder(_name(name), self._name, key, expired=expired).add_extension(
+        builder = _builder(_name(name), self._name, key, lifetime).add_extension(
             x509.SubjectAlternativeName(others), critical=False
         )
         self._count += 1
@@ -128,8 +128,7 @@ def _builder(
     subject: x509.Name,
     issuer: x509.Name,
     key: PrivateKey,
-    *,
-    expired: bool = False,
+    lifetime: timedelta = DAY,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -139,5 +138,5 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - 2 * DAY)
-        .not_valid_after(now + (-DAY if expired else DAY))
+        .not_valid_after(now + lifetime)
     )

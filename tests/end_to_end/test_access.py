@@ -121,6 +121,9 @@ def files(authority: Authority, tmp_path: Path) -> dict[str, str]:
             "--client-identity certificate --client-tls-cert CERT --client-tls-key KEY",
             "needs --client-tls-ca",
         ),
+        ("--source-names feed", "needs --source-tls-ca"),
+        ("--source-names any --source-tls-cert CERT --source-tls-key KEY", "needs --source-tls-ca"),
+        ("--source-names feed,,other", "--source-names: 'feed,,other' is not none, any, or names"),
         (
             "--client-tls-cert ABSENT --client-tls-key KEY",
             "--client-tls-cert ABSENT cannot be read: No such file",

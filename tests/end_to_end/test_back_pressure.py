@@ -192,7 +192,7 @@ def test_total_buffer_bounds_what_waits_for_all(
     # All at once: for a moment events pile up, too, where nobody waits for room.
     until(
         lambda: (
-            feeder._waits_for_room and feeder.held.bytes > BUFFER and feeder.reorder.ready >= 2_000
+            feeder.waits_for_room and feeder.held.bytes > BUFFER and feeder.reorder.ready >= 2_000
         ),
         "events to pile up, for the sum is over its bound",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket as system
 from collections.abc import Callable
 
 import gevent
@@ -20,7 +21,7 @@ def _await_rejected(maze: Maze, reason: str, count: int = 1) -> None:
     until(lambda: dict(rejects) == {reason: count}, f"{count} handshakes rejected as {reason}")
 
 
-@pytest.mark.parametrize("line", [b"7\n", b"7\r\n", b"007\n", b"7".rjust(32, b"0") + b"\r\n"])
+@pytest.mark.parametrize("line", [b"7\n", b"7\r\n", b"007\n", b"7".rjust(64, b"0") + b"\r\n"])
 def test_handshake_with_either_terminator_and_leading_zeros(maze: Maze, line: bytes) -> None:
     client = maze.client(line)
     maze.source().send(b"1|P|9|7\n")
@@ -58,7 +59,7 @@ def test_handshake_that_is_not_a_valid_id_is_rejected(
     assert len(maze.sessions) == 1
 
 
-@pytest.mark.parametrize("line", [b"0" * 32 + b"7\n", b"0" * 32 + b"7\r\n", b"1" * 33, b"x" * 9999])
+@pytest.mark.parametrize("line", [b"0" * 64 + b"7\n", b"0" * 64 + b"7\r\n", b"1" * 65, b"x" * 9999])
 def test_handshake_too_long_is_rejected(maze: Maze, line: bytes) -> None:
     client = maze.stranger()
     client.send(line)
@@ -79,7 +80,7 @@ def test_handshake_timeout_is_for_the_whole_line(start: Callable[..., Maze]) -> 
     maze = start(handshake_timeout=0.3)
     client = maze.stranger()
     client.sock.settimeout(0.02)
-    # A byte every 20 ms: it would be 32 bytes, and too long, after twice the timeout.
+    # A byte every 20 ms: it would be 64 bytes, and too long, after four times the timeout.
     with contextlib.suppress(OSError), contextlib.closing(client):
         while True:
             client.sock.send(b"0")
@@ -166,6 +167,13 @@ def test_client_that_goes_in_the_middle_of_a_fan_out_is_noticed_by_nobody_else(
         until(lambda inbox=inbox: inbox.size >= len(expected), "everything to arrive")  # type: ignore[misc]
         assert inbox.so_far() == expected
     maze.await_sessions(3)
+
+
+def test_small_events_leave_at_once(maze: Maze) -> None:
+    """Without it a client with delayed acknowledgements waits 40 ms for every second event."""
+    maze.client(7)
+    sock = maze.session(7)._sock
+    assert sock.getsockopt(system.IPPROTO_TCP, system.TCP_NODELAY)
 
 
 def test_user_can_come_and_go_again_and_again(maze: Maze) -> None:

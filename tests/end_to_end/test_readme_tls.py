@@ -50,7 +50,15 @@ def test_the_lines_that_set_up_tls(tmp_path: Path, user: int) -> None:
             client.expect(b"1|P|3|7\n2|B\n")
         else:
             assert child.logged("handshake_rejected")[0]["reason"] == "other_user"
+        user_line = source_line.replace("source.pem", "user7.pem").replace(
+            "source.key", "user7.key"
+        )
+        assert user_line != source_line
+        rejected = len(child.logged("handshake_rejected"))
+        impostor = _shell(user_line, tmp_path)
+        child.await_logged("handshake_rejected", rejected + 1)
+        assert child.logged("handshake_rejected")[-1]["reason"] == "not_a_source"
         client.interrupt()
         assert client.read_all() == b"", "nothing more is shown"
-    for each in (making, client, source):
+    for each in (making, client, source, impostor):
         each.close()

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import LogCapture
 
 from .peers import Source, broadcasts, joined, messages, until
-from .running import Maze, shrink_buffers
+from .running import Maze
 
 pytestmark = pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True)
 
@@ -193,38 +193,6 @@ def test_source_replaced_immediately_is_not_refused(maze: Maze) -> None:
         source.send(joined(lines))
         source.close()
         client.expect(joined(lines))
-    assert maze.server.source.refused == 0
-
-
-def test_source_replaced_while_clients_are_slow_is_not_refused(
-    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shrink_buffers(monkeypatch)
-    maze = start(client_buffer=1024, reorder_limit=100)
-    client = maze.client(1, small_buffers=True)
-    old = maze.source()
-    # The batches that fill the kernel's buffers and the session's, then one that
-    # waits for the router, then one that is not read at all.
-    number = 1
-    session = maze.session(1)
-    while session.held_bytes <= 1024:
-        old.send(joined(messages(number, number + 100, 1)))
-        number += 100
-        routed = number - 1
-        until(
-            lambda: session.held_bytes > 1024 or maze.server.router.routed_events == routed,  # noqa: B023
-            "the batch to be handed out",
-        )
-        gevent.sleep(0)
-    for _ in range(2):
-        old.send(joined(messages(number, number + 100, 1)))
-        number += 100
-    until(lambda: maze.server.router.reorder.ready >= 100, "the router to wait")
-    old.close()
-    new = maze.source()
-    new.send(joined(messages(1, 51, 1)))
-    client.expect(joined(messages(1, number, 1)))
-    client.expect(joined(messages(1, 51, 1)))
     assert maze.server.source.refused == 0
 
 

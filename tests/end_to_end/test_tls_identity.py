@@ -9,7 +9,9 @@ import pytest
 from gevent import ssl
 from structlog.testing import LogCapture
 
-from .certificates import Authority, Certificate, Wire
+from maze.units import names as parse_names
+
+from .certificates import DAY, Authority, Certificate, Wire
 from .running import Maze
 from .tls_ports import VERSIONS, await_rejected, connect, rejected
 
@@ -45,7 +47,7 @@ def bad_certificates(
     return {
         "none": None,
         "another authority's": other_authority.issue("7"),
-        "expired": authority.issue("7", expired=True),
+        "expired": authority.issue("7", lifetime=-DAY),
     }
 
 
@@ -85,14 +87,15 @@ def test_a_certificate_of_the_authority_is_let_in(
     mutual: Callable[..., Maze], authority: Authority
 ) -> None:
     maze = mutual()
-    context = authority.context(authority.issue())
-    client = maze.client(1, tls=context)
-    source = connect(maze, "source", context)
+    client = maze.client(1, tls=authority.context(authority.issue()))
+    source = connect(maze, "source", authority.context(authority.issue("", SOURCE)))
     source.send(b"1|B\n")
     client.expect(b"1|B\n")
 
 
 # Identity.
+
+SOURCE = "maze:source"
 
 NAMED = [
     (["7"], b"7"),
@@ -122,7 +125,7 @@ def test_a_client_may_be_whom_its_certificate_names(
 ) -> None:
     maze = mutual(client_identity="certificate")
     client = maze.client(says + b"\n", tls=authority.context(authority.issue(*names)))
-    source = connect(maze, "source", authority.context(authority.issue()))
+    source = connect(maze, "source", authority.context(authority.issue("", SOURCE)))
     source.send(b"1|P|1|%d\n" % int(says))
     client.expect(b"1|P|1|%d\n" % int(says))
 
@@ -143,3 +146,76 @@ def test_a_client_may_be_nobody_else(
     (line,) = rejected(log)
     assert line["detail"].startswith(f"says {says.decode()}, its certificate ")
     assert not maze.server.clients.sessions_closed
+
+
+# The role.
+
+SOURCES = [
+    ("none", ["", SOURCE]),
+    ("none", ["7", "maze:user:7", SOURCE]),
+    ("feed", ["", SOURCE]),
+    ("feed", ["feed"]),
+    ("other,feed", ["feed", "maze:user:7"]),
+    ("any", ["7"]),
+    ("any", [""]),
+]
+NO_SOURCES = [
+    ("none", ["7"], "7"),
+    ("none", [""], "nothing"),
+    ("none", ["feed", "maze:user:7"], "feed, maze:user:7"),
+    ("none", [SOURCE], SOURCE),
+    ("none", ["none"], "none"),
+    ("none", ["7", "maze:source:7", "maze:sources", "MAZE:SOURCE"], "7, maze:source:7, maze:sour"),
+    ("feed", ["Feed"], "Feed"),
+    ("feed", ["feed2"], "feed2"),
+    ("feed", ["", "feed:feed"], "feed:feed"),
+]
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
+@pytest.mark.parametrize(("source_names", "names"), SOURCES, ids=repr)
+def test_a_source_may_be_who_has_its_role(
+    mutual: Callable[..., Maze],
+    authority: Authority,
+    source_names: str,
+    names: list[str],
+    version: ssl.TLSVersion,
+) -> None:
+    maze = mutual(source_names=parse_names(source_names))
+    client = maze.client(1, tls=authority.context(authority.issue("1")))
+    connect(maze, "source", authority.context(authority.issue(*names), version)).send(b"1|B\n")
+    client.expect(b"1|B\n")
+
+
+@pytest.mark.parametrize(("source_names", "names", "detail"), NO_SOURCES, ids=repr)
+def test_a_user_is_no_source(
+    mutual: Callable[..., Maze],
+    log: LogCapture,
+    authority: Authority,
+    source_names: str,
+    names: list[str],
+    detail: str,
+) -> None:
+    maze = mutual(source_names=parse_names(source_names))
+    client = maze.client(8, tls=authority.context(authority.issue("8")))
+    stranger = connect(maze, "source", authority.context(authority.issue(*names)))
+    stranger.send(b"1|P|1|8\n")
+    stranger.expect_closed()
+    await_rejected(maze, "source", "not_a_source")
+    (line,) = rejected(log)
+    assert line["detail"].startswith(f"its certificate names {detail}")
+    connect(maze, "source", authority.context(authority.issue("", SOURCE))).send(b"1|B\n")
+    client.expect_nothing_before(b"1|B\n")
+
+
+@pytest.mark.parametrize(("source_names", "warnings"), [("none", 0), ("feed", 0), ("any", 1)])
+def test_the_start_warns_where_any_certificate_is_a_source(
+    mutual: Callable[..., Maze],
+    log: LogCapture,
+    authority: Authority,
+    source_names: str,
+    warnings: int,
+) -> None:
+    mutual(source_names=parse_names(source_names))
+    lines = [entry for entry in log.entries if entry["event"] == "any_certificate_is_a_source"]
+    assert [line["authority"] for line in lines] == [authority.cert] * warnings

@@ -64,6 +64,16 @@ def test_openssl_is_served(
     client.expect(stream)
 
 
+@pytest.mark.parametrize(
+    "arguments", [["-tls1_2"], ["-tls1_2", "-no_ticket"], ["-tls1_3"]], ids=" ".join
+)
+def test_no_session_is_resumed(s_client: Callable[..., Command], arguments: list[str]) -> None:
+    client = s_client("-reconnect", *arguments)  # five times, and then it says who it is
+    client.end_input()
+    said = client.read_all()
+    assert (said.count(b"New, TLSv1."), said.count(b"Reused, ")) == (6, 0)
+
+
 def test_key_updates_under_load_do_no_harm(
     maze: Maze, s_client: Callable[..., Command], tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import gevent
 import pytest
-from end_to_end.certificates import Authority, Certificate
+from end_to_end.certificates import DAY, Authority, Certificate
 from end_to_end.peers import Client, Peer, broadcasts, joined
 from end_to_end.running import Child
 
@@ -41,7 +41,8 @@ class Guarded:
     def serve(self) -> None:
         """Let in those who may."""
         self.child.ready()
-        source = self.child.source(tls=self.authority.context(self.authority.issue("source")))
+        feed = self.authority.issue("", "maze:source")
+        source = self.child.source(tls=self.authority.context(feed))
         client = self.child.client(1, tls=self.authority.context(self.authority.issue("1")))
         self.child.await_logged("source_connected")
         self.child.await_logged("session_opened")
@@ -82,7 +83,7 @@ def test_a_certificate_that_will_not_do(
 ) -> None:
     certificate: Certificate | None = None
     if bad == "expired":
-        certificate = guarded.authority.issue("1", expired=True)
+        certificate = guarded.authority.issue("1", lifetime=-DAY)
     elif bad == "of another authority":
         certificate = Authority(tmp_path_factory.mktemp("another")).issue("1")
     context = guarded.authority.context(certificate)
@@ -106,6 +107,15 @@ def test_a_certificate_that_names_another_user(guarded: Guarded) -> None:
     stranger.expect_closed()
     line = guarded.expect_rejected("other_user")
     assert line["detail"] == "says 1, its certificate 2, 3"
+
+
+def test_a_user_who_would_send_events(guarded: Guarded) -> None:
+    context = guarded.authority.context(guarded.authority.issue("1", "maze:user:1"))
+    stranger = guarded.child.source(tls=context)
+    guarded.expect_delivery()
+    stranger.expect_closed()
+    line = guarded.expect_rejected("not_a_source")
+    assert "its certificate names 1, maze:user:1, " in str(line["detail"])
 
 
 def test_plain_text_on_a_port_that_speaks_tls(guarded: Guarded) -> None:

@@ -113,6 +113,7 @@ def test_client_that_says_no_id_is_closed(serve: Serve, said: bytes) -> None:
     assert {line["reason"] for line in child.logged("handshake_rejected")} <= {
         "bad_user",
         "too_long",
+        "http",
     }
     assert child.logged("session_closed") == []
 

@@ -6,6 +6,7 @@ the fuzzer finds those too. What is right is said by the grammar of the property
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -14,10 +15,11 @@ from typing import Any, cast
 from gevent.socket import socket
 from property.grammar import number, parse, split
 
-from maze.clients import ClientPort
-from maze.core import Reject, events
+from maze.clients import HTTP_LINE_BYTES, ClientPort
+from maze.core import IdLine, Position, Reject, events
 from maze.gate import Gate
 from maze.handshake import HandshakeError
+from maze.registration import Registration
 from maze.settings import Settings
 
 try:
@@ -97,6 +99,8 @@ def _by_the_grammar(
     return valid, voids, reasons
 
 
+HTTP_REQUEST = re.compile(rb"\r*[!#-'*+.^-z|~A-Z0-9-]+ (?:.*) HTTP/\d(\.\d)?[ \t]*", re.DOTALL)
+
 ENDINGS = [None, TimeoutError, ConnectionResetError, BlockingIOError]
 """how a client ends that has no more to say: it leaves, waits, resets"""
 ENDING_REASONS = ["left", "timeout", "left", "timeout"]
@@ -124,7 +128,7 @@ class Stranger:
 
 
 def handshake(data: bytes) -> None:
-    """The handshake gives the user id or the reason that the grammar gives."""
+    """The handshake gives the id line or the reason that the grammar gives."""
     if len(data) < 2:
         return
     limit, ending, stream = 19 + (data[0] >> 2), data[0] & 3, data[2:]
@@ -132,24 +136,37 @@ def handshake(data: bytes) -> None:
     router: Any = SimpleNamespace()
     settings = Settings(handshake_limit=limit)
     gate = Gate("client", settings, None)
-    port = ClientPort(settings, router, gate)
-    result: int | str
+    port = ClientPort(settings, router, Registration(), gate)
+    result: IdLine | str
     try:
         result = port._handshake(cast(socket, stranger), gate.deadline())
     except HandshakeError as error:
         result = error.reason.value
     line, end, _ = stream.partition(b"\n")
     content = line.removesuffix(b"\r")
-    expected: int | str
-    if len(content) > limit:
+    expected: IdLine | str
+    most = HTTP_LINE_BYTES if content[:1].isalpha() else limit
+    if end and len(content) <= HTTP_LINE_BYTES and HTTP_REQUEST.fullmatch(content):
+        expected = "http"
+    elif len(content) > (limit if end else most):
         expected = "too_long"
     elif not end:
         expected = ENDING_REASONS[ending]
     else:
-        user = number(content)
-        expected = user if user >= 0 else "bad_user"
+        expected = id_line(content) or "bad_user"
     assert result == expected, f"{result} is not {expected}"
     assert sum(map(len, stranger.chunks)) + port.discarded_bytes <= len(stream)
+
+
+def id_line(content: bytes) -> IdLine | None:
+    """What a line without its terminator says, None if it is malformed."""
+    match = re.fullmatch(rb"([0-9]+)(\|(?:([0-9]+)-([0-9]+))?)?", content)
+    if match is None or -1 in (
+        numbers := [number(field) for field in match.group(1, 3, 4) if field]
+    ):
+        return None
+    user, *position = numbers
+    return IdLine(user, match[2] is not None, Position(*position) if position else None)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {"decoder": decoder, "handshake": handshake}

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from maze import clients
-from maze.core import events
+from maze.core import events, positions
 
 from . import corpus
 from .targets import TARGETS
@@ -58,7 +57,7 @@ def _fuzz(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 DEFECTS = {
     "decoder": (events, "NUMBER_LIMIT", 2**63 + 1),
-    "handshake": (clients, "parse_number", lambda field: int(field) if field.isdigit() else None),
+    "handshake": (positions, "parse_number", lambda field: int(field) if field.isdigit() else None),
 }
 
 

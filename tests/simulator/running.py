@@ -22,7 +22,7 @@ def flags(server: Server, *more: object) -> list[str]:
     return [
         *("--event-listener-port", str(server.source_port)),
         *("--client-listener-port", str(server.client_port)),
-        *("--settle", "0", "--linger", "50", "--timeout", "5000"),
+        *("--linger", "50", "--timeout", "5000"),
         *map(str, more),
     ]
 

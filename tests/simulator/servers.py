@@ -35,29 +35,39 @@ class Server:
         tamper: Tamper = honest,
         *,
         last: int | None = None,
+        dismiss: bool = False,
+        answer: bytes = b"",
         source_bytes: int | None = None,
         chunk: int = 65536,
         reset: bool = False,
         close_at_handshake: bool = False,
         stay: bool = False,
+        crash: bool = False,
+        refuse_source: bool = False,
         doors_closed: bool = False,
     ) -> None:
         self._clients = clients
         self._tamper = tamper
-        self._last = last  # after this event everybody is disconnected; None: all may stay
+        # After this event those are disconnected who did not get what they should, so that nobody
+        # waits for what never comes; None: all may stay.
+        self._last = last
+        self._dismiss = dismiss  # everybody is
+        self._answer = answer  # is written to the source
+        self._wronged: set[int] = set()
         self._source_bytes = source_bytes  # after so many the source's connection is closed
         self._chunk = chunk  # bytes read from the source at a time, at most
         self._reset = reset  # close with RST instead of FIN
         self._close_at_handshake = close_at_handshake
-        # The clients stay connected until the simulator goes, whatever became of the source.
-        self._stay = stay or source_bytes is not None
+        # The clients stay connected until the simulator goes, whatever became of the source;
+        # unless all is over when it is closed.
+        self._stay = stay or (source_bytes is not None and not crash)
+        self._refuse_source = refuse_source  # before anybody else is let in
         self._doors_closed = doors_closed  # once all clients are there nobody else is let in
         self._source_listener = self._listen()
         self._client_listener = self._listen()
         self.source_port: int = self._source_listener.getsockname()[1]
         self.client_port: int = self._client_listener.getsockname()[1]
         self.sessions: dict[int, socket.socket] = {}
-        self.handshakes_done = threading.Event()
         self._nth: Counter[int] = Counter()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -86,14 +96,16 @@ class Server:
 
     def _run(self) -> None:
         with contextlib.suppress(OSError), self._source_listener, self._client_listener:
+            if self._refuse_source:
+                self._refuse()
             for _ in range(self._clients):
                 self._accept_client()
-            self.handshakes_done.set()
             if self._doors_closed:
                 self._client_listener.close()
             source, _ = self._source_listener.accept()
             with source:
                 source.settimeout(PATIENCE)
+                source.sendall(self._answer)
                 self._serve(source)
                 if self._reset:
                     self._make_abortive(source)
@@ -102,6 +114,12 @@ class Server:
                     session.recv(1)
         for session in self.sessions.values():
             session.close()
+
+    def _refuse(self) -> None:
+        source, _ = self._source_listener.accept()
+        if self._reset:
+            self._make_abortive(source)
+        source.close()
 
     def _accept_client(self) -> None:
         client, _ = self._client_listener.accept()
@@ -135,6 +153,8 @@ class Server:
                 for user in model.audience(line, self.sessions):
                     self._nth[user] += 1
                     sent = self._tamper(user, self._nth[user], line)
+                    if sent != line:
+                        self._wronged.add(user)
                     if sent is None:
                         leaving.add(user)
                     elif user not in leaving:
@@ -143,13 +163,13 @@ class Server:
                 # Who has left is nobody's fault.
                 with contextlib.suppress(ConnectionError):
                     self.sessions[user].sendall(payload)
+            if self._last is not None and following > self._last:
+                leaving |= set(self.sessions) if self._dismiss else self._wronged & {*self.sessions}
             for user in leaving:
                 session = self.sessions.pop(user)
                 if self._reset:
                     self._make_abortive(session)
                 session.close()
-            if self._last is not None and following > self._last:
-                return
 
     @staticmethod
     def _make_abortive(connection: socket.socket) -> None:

@@ -1,20 +1,42 @@
 """A child process in the place of a server, which behaves as its first argument says."""
 
 import json
+import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from servers import Server
+from servers import Server, honest
 
 FOREVER = 60.0
+
+ON_SIGTERM: dict[str, Any] = {
+    "stubborn": signal.SIG_IGN,
+    "behaves": lambda *_: os._exit(0),
+    "untidy": lambda *_: os._exit(4),
+}
+
+CRASHES: dict[str, Any] = {
+    "crashes": lambda *_: os.kill(os.getpid(), signal.SIGKILL),
+    "fails": lambda *_: os._exit(3),
+    "leaves": lambda *_: os._exit(0),
+}
+"""what becomes of the process when it has the first delivery in hand"""
 
 
 def say(**record: object) -> None:
     print(json.dumps(record), file=sys.stderr, flush=True)
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def main(manner: str, clients: int) -> None:
@@ -22,12 +44,15 @@ def main(manner: str, clients: int) -> None:
     if manner == "dies":
         print("Traceback: something\nOSError: no", file=sys.stderr)
         sys.exit(3)
-    if manner == "stubborn":
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if manner in ON_SIGTERM:
+        signal.signal(signal.SIGTERM, ON_SIGTERM[manner])
     if manner == "silent":
         say(event="starting", level="info")
         time.sleep(FOREVER)
-    with Server(clients) as server:
+    if manner == "deaf":
+        say(event="ready", source_port=closed_port(), client_port=closed_port())
+        sys.exit(5)
+    with Server(clients, CRASHES.get(manner, honest)) as server:
         say(line="5|X\\n", count=2, event="odd", level="warning", timestamp="now")
         print("not JSON", file=sys.stderr)
         print("[1, 2]", file=sys.stderr)

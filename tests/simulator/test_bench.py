@@ -15,10 +15,10 @@ from simulator.parameters import parse
 
 SMALL = {
     "W1": bench.Workload(
-        "--total-events 60 --concurrency-level 3 --number-of-users 5 --linger 0 --settle 0", "short"
+        "--total-events 60 --concurrency-level 3 --number-of-users 5 --linger 0", "short"
     ),
     "W6": bench.Workload(
-        "--total-events 60 --concurrency-level 3 --number-of-users 5 --linger 0 --settle 0 "
+        "--total-events 60 --concurrency-level 3 --number-of-users 5 --linger 0 "
         "--rate 2000 --latency",
         "paced",
     ),
@@ -86,7 +86,7 @@ def test_a_workload_that_was_not_measured_before_is_marked() -> None:
 
 
 def test_every_workload_can_be_played() -> None:
-    assert list(bench.WORKLOADS) == [f"W{number}" for number in range(1, 8)]
+    assert list(bench.WORKLOADS) == [f"W{number}" for number in range(1, 9)]
     for workload in bench.WORKLOADS.values():
         assert parse(workload.flags.split(), {}).workload.events >= 20_000
 
@@ -131,7 +131,7 @@ def test_a_run_that_fails(
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--workloads", "W1,W8"], "--workloads: W8 is not of W1, W2"),
+        (["--workloads", "W1,W9"], "--workloads: W9 is not of W1, W2"),
         (["--runs", "0"], "--runs: 0 is not at least 1"),
         (["--compare", "none.json"], "--compare: cannot read none.json: No such file"),
         (["--compare", "FILE"], "--compare: FILE is not what bench --json writes"),

@@ -3,20 +3,23 @@
 import os
 import runpy
 import signal
-import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import flags
 from servers import Server
+from stand_in import closed_port
 from test_server_process import command
 
 import simulator
 from maze import __version__
-from simulator import run
+from simulator import connecting, run
 from simulator.server_process import ServerProcess
+from simulator.source import Source
 from simulator.workload import Workload
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +43,30 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     for figure in ("events sent", "deliveries", "events/s", "deliveries/s", "MB/s"):
         assert figure in captured.out
     assert "server's CPU" not in captured.out
+
+
+def test_sources_connect_first_and_clients_when_all_is_prepared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order = []
+
+    def noting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any, **named: Any) -> Any:
+            order.append(name)
+            return function(*arguments, **named)
+
+        return noted
+
+    for module, name in (
+        (connecting, "connect_source"),
+        (run, "prepare"),
+        (connecting, "connect_client"),
+        (Source, "write"),
+    ):
+        monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
+    with Server(3) as server:
+        assert simulator.main(flags(server, *SMALL)) == 0
+    assert order == ["connect_source", "prepare", *3 * ["connect_client"], "write"]
 
 
 def test_something_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,33 +127,29 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_server(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = str(closed.getsockname()[1])
-    assert simulator.main(["--client-listener-port", port]) == 2
+    port = str(closed_port())
+    assert simulator.main(["--event-listener-port", port]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "python -m maze.serve" in line
     assert "--serve" in line
 
 
-def test_no_source_port(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = str(closed.getsockname()[1])
+@pytest.mark.parametrize(
+    ("flag", "who"),
+    [
+        ("--event-listener-port", "the event source"),
+        ("--client-listener-port", "user clients"),
+    ],
+)
+def test_only_one_of_the_ports(flag: str, who: str, capsys: pytest.CaptureFixture[str]) -> None:
+    port = closed_port()
     with Server(3) as server:
-        assert simulator.main(flags(server, *SMALL, "--event-listener-port", port)) == 2
-    assert "no server for the event source at" in capsys.readouterr().err
-
-
-def test_a_server_that_does_not_read_the_ids(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("simulator.player.wait_until_taken", lambda *_: False)
-    with Server(3) as server:
-        assert simulator.main(flags(server, *SMALL)) == 0
-    assert "has not read all user ids" in capsys.readouterr().out
+        assert simulator.main(flags(server, *SMALL, flag, port)) == 2
+    assert f"no server for {who} at 127.0.0.1:{port} " in capsys.readouterr().err
 
 
 def test_a_server_of_our_own(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [*map(str, SMALL), "--serve", "--linger", "0", "--settle", "0"]
+    arguments = [*map(str, SMALL), "--serve", "--linger", "0"]
     assert simulator.main(arguments, command("behaves", 3)) == 0
     out = capsys.readouterr().out
     assert "server's CPU" in out

@@ -119,8 +119,12 @@ def test_the_source_notices_that_it_was_closed(pair: Pair, by: str) -> None:
     ours, theirs = pair
     source = Source(ours, [Chunk(b"1|B\n", 1)], rate=None)
     assert source.read()  # nothing there is nothing wrong
+    assert source.answered is None
     theirs.sendall(b"hello")
-    assert source.read()  # discarded
+    assert source.read()
+    assert source.answered == (
+        "the server wrote 5 bytes to the source, which is to get none: 'hello'"
+    )
     if by == "reset":
         ours.send(b"not read by the other end")
     theirs.close()

@@ -12,7 +12,7 @@ import simulator
 from simulator import errors
 from simulator.document import check_writable, write_text
 from simulator.errors import OutputError
-from simulator.workload import Workload
+from simulator.workload import ORIGINAL_MIX, Workload
 
 SMALL = ("--total-events", 60, "--concurrency-level", 3, "--number-of-users", 5)
 USERS = Workload(60, 3, 5).connected
@@ -28,12 +28,13 @@ def test_a_run_that_passed(tmp_path: Path) -> None:
     data = written(tmp_path / "out.json", "--rate", 2000, "--latency")
     assert data["format"] == 1
     assert data["parameters"]["events"] == 60
-    assert data["parameters"]["mix"] == [1, 1, 1, 1, 1]
+    assert data["parameters"]["mix"] == list(ORIGINAL_MIX)
     assert data["parameters"]["rate"] == 2000
     assert data["verdict"] == {
         "passed": True,
         "failing_clients": 0,
         "source_lost": None,
+        "server_faults": [],
         "faults": [],
     }
     figures = data["figures"]

@@ -149,7 +149,7 @@ def test_it_says_when_and_with_which_command(
 
 def test_a_server_of_our_own_is_shown_with_its_ports(tmp_path: Path) -> None:
     report, out = tmp_path / "out.html", tmp_path / "out.json"
-    arguments = [*map(str, SMALL), "--serve", "--linger", "0", "--settle", "0"]
+    arguments = [*map(str, SMALL), "--serve", "--linger", "0"]
     arguments += ["--server-options", "--stall-timeout 1500ms"]
     arguments += ["--report", str(report), "--json", str(out)]
     assert simulator.main(arguments, command("behaves", 3)) == 0

@@ -4,7 +4,7 @@ import pytest
 
 from simulator.errors import ParameterError
 from simulator.parameters import Parameters, parse
-from simulator.workload import Workload
+from simulator.workload import EVEN_MIX, ORIGINAL_MIX, Workload
 
 VARIABLES = {
     "logLevel": ("debug", "--log-level"),
@@ -30,7 +30,7 @@ def test_the_defaults() -> None:
         log_level="info",
         log_interval=1.0,
         rate=None,
-        settle=0.1,
+        settle=0.0,
         linger=0.2,
         serve=False,
     )
@@ -48,7 +48,7 @@ def test_all_variables_and_all_flags_mean_the_same() -> None:
         log_level="debug",
         log_interval=0.25,
         rate=None,
-        settle=0.1,
+        settle=0.0,
         linger=0.2,
         serve=False,
     )
@@ -63,6 +63,12 @@ def test_our_own_flags() -> None:
     assert not given.serve
     assert parse(["--serve"], {}).serve
     assert (given.workload.mix, given.workload.crlf) == ((1, 2, 0, 0.5, 3), True)
+
+
+def test_the_default_mix_is_the_original_one() -> None:
+    assert parse([], {}).workload.mix == ORIGINAL_MIX
+    assert parse(["--mix", "original"], {}).workload.mix == ORIGINAL_MIX
+    assert parse(["--mix", "1,1,1,1,1"], {}).workload.mix == EVEN_MIX
 
 
 def test_a_flag_beats_the_environment_even_a_wrong_one() -> None:

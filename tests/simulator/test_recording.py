@@ -66,13 +66,13 @@ def test_a_file_with_a_wrong_byte(recording: Path, place: int) -> None:
 
 def test_a_file_of_another_version(recording: Path) -> None:
     data = recording.read_bytes()
-    recording.write_bytes(data.replace(b"recording 1\n", b"recording 2\n", 1))
-    with pytest.raises(RecordingError, match=r"has version 2 of the format, and this .* reads 1"):
+    recording.write_bytes(data.replace(b"recording 2\n", b"recording 1\n", 1))
+    with pytest.raises(RecordingError, match=r"has version 1 of the format, and this .* reads 2"):
         load(str(recording))
 
 
 def test_a_header_that_says_nothing(tmp_path: Path) -> None:
-    data = b"follower-maze-recording 1\n{}\n"
+    data = b"follower-maze-recording 2\n{}\n"
     path = tmp_path / "stream"
     path.write_bytes(data + hashlib.sha256(data).digest())
     with pytest.raises(RecordingError, match="is no recording that can be replayed"):

@@ -1,17 +1,21 @@
 """A server that lets nobody in: the run cannot take place, and one line says what may be why."""
 
-import time
-from typing import Any
+import select
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from running import flags
 from servers import PATIENCE, Server
 
 import simulator
-from simulator.player import LOST_SOURCE_PATIENCE
+from simulator.connecting import connect_clients, connect_sources
 
 NEAR = ("--total-events", 300, "--concurrency-level", 4, "--number-of-users", 8)
 LONG = 60_000  # ms, which no test has the time for
+
+Connecting = Callable[..., AbstractContextManager[list[socket.socket]]]
 
 
 def line(captured: pytest.CaptureFixture[str]) -> str:
@@ -21,21 +25,29 @@ def line(captured: pytest.CaptureFixture[str]) -> str:
     return line
 
 
+def until_closed(connect: Connecting) -> Connecting:
+    """Connects as that does, and waits until the server has closed all of the connections."""
+
+    @contextmanager
+    def connecting(*arguments: object) -> Iterator[list[socket.socket]]:
+        with connect(*arguments) as connections:
+            for connection in connections:
+                assert select.select([connection], [], [], PATIENCE)[0]
+            yield connections
+
+    return connecting
+
+
 @pytest.mark.parametrize("reset", [False, True])
-@pytest.mark.parametrize("pace", [(), ("--rate", 100)])
 def test_a_refused_source(
-    reset: bool, pace: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+    reset: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Not paced, all is in the kernel's buffers before the connection is closed.
-    with Server(4, source_bytes=0, reset=reset) as server:
-        began = time.monotonic()
-        assert simulator.main(flags(server, *NEAR, *pace, "--timeout", LONG)) == 2
-        assert time.monotonic() - began < LOST_SOURCE_PATIENCE + PATIENCE / 2
+    monkeypatch.setattr("simulator.run.connect_sources", until_closed(connect_sources))
+    with Server(4, refuse_source=True, reset=reset) as server:
+        assert simulator.main(flags(server, *NEAR, "--timeout", LONG)) == 2
     text = line(capsys)
-    assert text.startswith("simulator: the server closed the source's connection after ")
+    assert text.startswith("simulator: the server closed the source's connection after 0 of ")
     for part in (
-        " bytes",
-        "no user client got a byte",
         "another source is connected",
         f"127.0.0.1:{server.source_port} is not its port",
         "TLS",
@@ -46,12 +58,8 @@ def test_a_refused_source(
 def test_all_clients_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("simulator.run.connect_clients", until_closed(connect_clients))
     server = Server(4, close_at_handshake=True)
-
-    def wait(*_: Any) -> bool:
-        return server.handshakes_done.wait(PATIENCE)
-
-    monkeypatch.setattr("simulator.player.wait_until_taken", wait)
     with server:
         assert simulator.main(flags(server, *NEAR, "--timeout", LONG)) == 2
     text = line(capsys)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -64,12 +65,42 @@ def test_where_its_memory_cannot_be_seen_the_kernel_is_asked(
     assert server.usage.peak_bytes > 2**20
 
 
-def test_it_is_killed_if_it_does_not_stop(caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_killed_if_it_does_not_stop() -> None:
     with ServerProcess(command("stubborn"), stop_timeout=0.2) as server:
         pid = server.pid
     assert is_gone(pid)
     assert server.usage is not None
-    assert "did not stop within" in caplog.text
+    assert server.fault == "the server did not stop within 0.2 s, and was killed"
+
+
+@pytest.mark.parametrize(
+    ("manner", "fault"),
+    [
+        ("behaves", None),
+        ("untidy", "the server ended with status 4"),
+        ("unprepared", "the server was ended by SIGTERM"),
+    ],
+)
+def test_how_it_ends_when_it_is_told_to(manner: str, fault: str | None) -> None:
+    with ServerProcess(command(manner)) as server:
+        assert server.fault is None
+    assert server.fault == fault
+
+
+@pytest.mark.parametrize(
+    ("number", "fault"),
+    [
+        (signal.SIGKILL, "the server was ended by SIGKILL"),
+        (signal.SIGTERM, "the server ended before it was told to"),
+    ],
+)
+def test_how_it_ends_by_itself(number: signal.Signals, fault: str) -> None:
+    with ServerProcess(command("behaves")) as server:
+        os.kill(server.pid, number)
+        assert server.has_ended()
+        assert server.usage is not None
+    assert server.fault == fault
+    assert is_gone(server.pid)
 
 
 def test_it_ends_before_it_is_ready() -> None:

@@ -1,17 +1,32 @@
 """The verdict on servers: one that is correct, and one for each way of being wrong."""
 
+import json
 import re
 from functools import lru_cache
+from io import StringIO
+from pathlib import Path
 
 import pytest
 from brute_force import streams
+from rich.console import Console
 from running import judged, parameters
 from servers import Server, Tamper, honest
+from test_server_process import command
 
-from simulator.diagnosis import ALTERED, MISSING, OUT_OF_ORDER, UNEXPECTED, Fault
+from simulator.cli import simulate
+from simulator.diagnosis import (
+    ALTERED,
+    DISCONNECTED,
+    MISSING,
+    OUT_OF_ORDER,
+    UNEXPECTED,
+    Fault,
+)
+from simulator.report import Report
 from simulator.results import Verdict
 from simulator.words import ALL_RECEIVED
 
+EVEN = ("--mix", "1,1,1,1,1")
 NEAR = ("--total-events", 300, "--concurrency-level", 4, "--number-of-users", 8)
 FAR = (
     *("--total-events", 24_000, "--concurrency-level", 2, "--number-of-users", 4),
@@ -50,7 +65,6 @@ class Case:
         return tamper
 
     def verdict(self, tamper: Tamper) -> Verdict:
-        # The server leaves after its last event, so that nothing has to be waited for.
         server = Server(self.clients, tamper, last=self.events)
         verdict, output = judged(server, self.arguments)
         assert ("FAILED" in output) != (ALL_RECEIVED in output)
@@ -169,6 +183,29 @@ def test_a_client_closed_early(arguments: Arguments, nth: int, reset: bool) -> N
     assert fault.fate == f"connection closed by the server after {sent:,} bytes"
 
 
+@pytest.mark.parametrize("reset", [False, True])
+def test_clients_closed_after_their_last_event(reset: bool) -> None:
+    case = Case(NEAR, 1)
+    server = Server(case.clients, last=case.events, dismiss=True, reset=reset)
+    verdict, output = judged(server, (*NEAR, "--linger", 2000))
+    assert (verdict.status, verdict.failing) == (1, 4)
+    for fault, lines in zip(verdict.faults, case.streams.values(), strict=True):
+        if reset and fault.kind == MISSING:  # the reset took bytes with it
+            continue
+        assert facts(fault) == (DISCONNECTED, len(lines) + 1, None, None)
+        how = "reset by the server" if reset else "closed by the server after "
+        assert how in fault.fate
+    assert "disconnected at its event" in output
+
+
+def test_a_server_that_writes_to_the_source() -> None:
+    verdict, output = judged(Server(4, answer=b"ok\n" * 100), NEAR)
+    (fault,) = verdict.server_faults
+    assert verdict == Verdict(server_faults=[fault])
+    assert fault.startswith("the server wrote 300 bytes to the source, which is to get none: 'ok")
+    assert fault in output
+
+
 def test_clients_closed_at_their_first_event() -> None:
     case = Case(NEAR, 1)
     verdict, output = judged(Server(case.clients, lambda *_: None), NEAR)
@@ -186,7 +223,9 @@ def test_nothing_is_ever_sent() -> None:
     for fault, (user, lines) in zip(verdict.faults, case.streams.items(), strict=True):
         assert fault.user == user
         assert facts(fault) == (MISSING, 1, lines[0], None)
-        assert fault.fate == "connection still open after 0 bytes"
+        assert fault.fate == (
+            "connection given up by the client, 0.2 s after its last message, after 0 bytes"
+        )
 
 
 @pytest.mark.parametrize(("arguments", "nth"), PLACES)
@@ -238,6 +277,20 @@ def test_a_source_closed_in_the_middle() -> None:
         assert fault.position > 1000
 
 
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_server_that_fails_at_the_first_events_was_not_another_one(
+    crash: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simulator.player.LOST_SOURCE_PATIENCE", 0.1)
+    server = Server(4, source_bytes=1, crash=crash)
+    verdict, output = judged(server, (*NEAR, "--rate", 1000))
+    assert (verdict.status, verdict.failing) == (1, 4)
+    assert verdict.source_lost is not None
+    fate = "connection closed by the server" if crash else "connection still open"
+    assert all(fault.fate == f"{fate} after 0 bytes" for fault in verdict.faults)
+    assert "no user client got a byte: unless the server failed at the first events" in output
+
+
 def test_a_source_closed_when_all_was_in_the_kernel() -> None:
     arguments = (
         *("--total-events", 20, "--concurrency-level", 4, "--number-of-users", 8),
@@ -256,8 +309,53 @@ def test_a_source_closed_when_all_was_in_the_kernel() -> None:
     assert all(fault.position > 1 for fault in verdict.faults)
 
 
+SERVED = (*NEAR, "--serve", "--linger", 50, "--timeout", 5000)
+
+
+def verdict_on(manner: str, *more: object) -> tuple[Verdict, str]:
+    """On a server process of that manner, which the simulator starts."""
+    output = StringIO()
+    with Report("error", 1.0, Console(file=output, width=100)) as report:
+        verdict = simulate(parameters(*SERVED, *more), report, command(manner, 4))
+    return verdict, output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("manner", "fault"),
+    [
+        ("untidy", "the server ended with status 4"),
+        ("unprepared", "the server was ended by SIGTERM"),
+    ],
+)
+def test_a_server_that_does_not_stop_as_it_should(manner: str, fault: str) -> None:
+    verdict, output = verdict_on(manner)
+    assert verdict == Verdict(server_faults=[fault])
+    assert output == f"FAILED\n{fault}\n"
+
+
+@pytest.mark.parametrize(
+    ("manner", "fault"),
+    [
+        ("crashes", "the server was ended by SIGKILL"),
+        ("fails", "the server ended with status 3"),
+        ("leaves", "the server ended before it was told to"),
+    ],
+)
+def test_a_server_that_ends_at_its_first_event(manner: str, fault: str) -> None:
+    verdict, output = verdict_on(manner)
+    assert (verdict.status, verdict.failing, verdict.server_faults) == (1, 4, [fault])
+    assert fault in output
+
+
+def test_a_server_that_ends_before_anybody_connects(tmp_path: Path) -> None:
+    verdict, output = verdict_on("deaf", "--json", tmp_path / "out.json")
+    assert verdict == Verdict(server_faults=["the server ended with status 5"])
+    assert output == "FAILED\nthe server ended with status 5\n"
+    assert not json.loads((tmp_path / "out.json").read_text())["verdict"]["passed"]
+
+
 def test_only_ten_clients_are_listed() -> None:
-    arguments = ("--total-events", 50, "--concurrency-level", 13, "--number-of-users", 13)
+    arguments = ("--total-events", 50, "--concurrency-level", 13, "--number-of-users", 13, *EVEN)
     verdict, output = judged(Server(13, lambda *_: b"", last=50), arguments)
     users = parameters(*arguments).workload.connected
     assert verdict.failing == 13
@@ -266,7 +364,7 @@ def test_only_ten_clients_are_listed() -> None:
 
 
 def test_the_first_ten_that_fail_are_listed() -> None:
-    arguments = ("--total-events", 200, "--concurrency-level", 13, "--number-of-users", 13)
+    arguments = ("--total-events", 200, "--concurrency-level", 13, "--number-of-users", 13, *EVEN)
     users = parameters(*arguments).workload.connected
 
     def spare(user: int, nth: int, line: bytes) -> bytes | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from brute_force import streams
 
-from simulator.diagnosis import MISSING, UNEXPECTED, Fault, diagnose
+from simulator.diagnosis import DISCONNECTED, MISSING, UNEXPECTED, Fault, diagnose
 from simulator.oracle import prepare
 from simulator.session import LEAVE, RETURN, STALL, Habit, Session, habits
 from simulator.verification import verify
@@ -115,6 +115,23 @@ def test_only_a_long_stall_may_be_cut_short(
     assert (sessions.fault(stall_timeout=5.0) is None) == accepted
 
 
+@pytest.mark.parametrize(
+    ("stalled", "closed", "accepted"),
+    [(5.0, True, True), (1.0, True, False), (1.0, False, True)],
+)
+def test_only_after_a_long_stall_it_may_be_closed_at_the_end(
+    sessions: Sessions, stalled: float, closed: bool, accepted: bool
+) -> None:
+    session = sessions.first(STREAM, STALL)
+    session.stalled = stalled
+    session.closed_by = "closed" if closed else None
+    fault = sessions.fault(stall_timeout=5.0)
+    if accepted:
+        assert fault is None
+    else:
+        assert facts(fault) == (DISCONNECTED, len(LINES) + 1, None, None)
+
+
 class TestComingBack:
     """The first session has the first 19 events and half of the 20th."""
 
@@ -142,6 +159,10 @@ class TestComingBack:
     def test_nothing_at_all_is_too_late(self, sessions: Sessions) -> None:
         sessions.second(b"", known=NUMBERS[40])
         assert facts(sessions.fault()) == (MISSING, 42, LINES[41], None)
+
+    def test_it_may_not_be_closed_at_the_end(self, sessions: Sessions) -> None:
+        sessions.second(after(25), known=NUMBERS[40]).closed_by = "closed"
+        assert facts(sessions.fault()) == (DISCONNECTED, len(LINES) + 1, None, None)
 
     def test_nothing_is_right_if_all_was_sent(self, sessions: Sessions) -> None:
         sessions.second(b"", known=NUMBERS[-1])

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.oracle import prepare
-from simulator.workload import LETTERS, STEP_EVENTS, Shuffler, Workload
+from simulator.workload import (
+    EVEN_MIX,
+    LETTERS,
+    ORIGINAL_MIX,
+    STEP_EVENTS,
+    Mix,
+    Shuffler,
+    Workload,
+)
 
 GRAMMAR = re.compile(rb"(\d+)\|(?:[FUP]\|(\d+)\|(\d+)|B|S\|(\d+))\n")
 
@@ -37,10 +45,16 @@ def segments(order: list[int]) -> list[int]:
     return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
 
 
-def test_the_bytes_are_the_same_everywhere() -> None:
-    workload = Workload(events=30_000, clients=10, users=100, batch=70, seed=42)
-    seen = hashlib.sha256(b"".join(wire(workload))).hexdigest()
-    assert seen == "8221f4c4852b44e05ae0ff5ab786e1c0b2ece40d255130884cf20c5ff144c90e"
+@pytest.mark.parametrize(
+    ("mix", "digest"),
+    [
+        (ORIGINAL_MIX, "79409b552a59f668307a0ad17f7bb1c5181adff1a496c107b3959c277ae033c7"),
+        (EVEN_MIX, "2e7d1ada20497aa8c267d8cf77eeffc6cc3b8fb40179d807d595dc4229d1de41"),
+    ],
+)
+def test_the_bytes_are_the_same_everywhere(mix: Mix, digest: str) -> None:
+    workload = Workload(events=30_000, clients=10, users=100, batch=70, seed=42, mix=mix)
+    assert hashlib.sha256(b"".join(wire(workload))).hexdigest() == digest
     assert workload.connected == (37, 26, 31, 54, 61, 44, 47, 49, 12, 67)
 
 
@@ -83,10 +97,17 @@ def test_the_shuffler_keeps_nothing_back() -> None:
     assert shuffler.rest().events == 0
 
 
+def test_the_rarest_kind_of_the_original_mix_has_its_share() -> None:
+    draws = Counter(Workload(events=1, clients=1, users=1)._kind_of_draw)
+    for kind, weight in enumerate(ORIGINAL_MIX):
+        share = draws[kind] / draws.total()
+        assert share == pytest.approx(weight / sum(ORIGINAL_MIX), rel=0.005)
+
+
 @pytest.mark.parametrize(
-    "mix", [(1, 1, 1, 1, 1), (5, 0, 1, 0, 4), (0, 0, 0, 0.25, 0), (0, 0, 1, 0, 3)]
+    "mix", [ORIGINAL_MIX, EVEN_MIX, (5, 0, 1, 0, 4), (0, 0, 0, 0.25, 0), (0, 0, 1, 0, 3)]
 )
-def test_the_mix_is_respected(mix: tuple[float, float, float, float, float]) -> None:
+def test_the_mix_is_respected(mix: Mix) -> None:
     lines = ordered(Workload(events=40_000, clients=1, users=10, mix=mix))
     seen = Counter(line.split(b"|")[1].strip()[0] for line in lines)
     for letter, weight in zip(LETTERS, mix, strict=True):

@@ -1,11 +1,17 @@
 """Raising the limit of open files, on a system that is made up."""
 
 import resource
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from maze.limits import RESERVED_DESCRIPTORS, clients_that_fit, raise_descriptor_limit
+from maze.limits import (
+    RESERVED_DESCRIPTORS,
+    check_accept_queue,
+    clients_that_fit,
+    raise_descriptor_limit,
+)
 from maze.settings import Settings
 from maze.source import MOST_OPENING
 
@@ -102,3 +108,26 @@ def test_tls_on_the_source_port_keeps_descriptors_for_handshakes(
 def test_one_client_is_always_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
     System(monkeypatch, 20, 20)
     assert clients_that_fit(Settings()) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("128\n", [(4096, 128)]),
+        ("4095\n", [(4096, 4095)]),
+        ("4096\n", []),
+        ("x", []),
+        (None, []),
+    ],
+)
+def test_a_backlog_that_the_system_cuts_is_a_warning(
+    tmp_path: Path, said: str | None, expected: list[tuple[int, int]]
+) -> None:
+    somaxconn = tmp_path / "somaxconn"
+    if said is not None:
+        somaxconn.write_text(said)
+    with capture_logs() as entries:
+        check_accept_queue(Settings(backlog=4096), somaxconn)
+    assert [(entry["backlog"], entry["somaxconn"]) for entry in entries] == expected
+    assert all(entry["event"] == "backlog_limited" for entry in entries)
+    assert all(entry["log_level"] == "warning" for entry in entries)

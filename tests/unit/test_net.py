@@ -4,6 +4,7 @@ import errno
 import os
 import select
 import socket
+import struct
 from collections.abc import Iterator
 
 import gevent
@@ -17,6 +18,7 @@ from maze.net import (
     current_greenlet,
     has_finished,
     has_vanished,
+    is_broken,
 )
 from maze.peer import Address, peer_name
 
@@ -53,6 +55,13 @@ def wait_for_the_end(sock: green.socket) -> None:
     """Wait until the peer's end has come, however much stands unread before it."""
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLRDHUP)
+    assert poll.poll(PATIENCE * 1000)
+
+
+def wait_until_broken(sock: green.socket) -> None:
+    """Wait until the peer's reset has come."""
+    poll = select.poll()
+    poll.register(sock.fileno(), 0)  # an error is always told
     assert poll.poll(PATIENCE * 1000)
 
 
@@ -95,10 +104,24 @@ def test_a_peer_has_finished_even_while_its_bytes_are_not_read_yet(pair: Pair) -
     assert near.recv(100) == b"1|B\n"
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
+def test_only_a_connection_that_was_reset_is_broken(pair: Pair) -> None:
+    near, far = pair
+    assert not is_broken(near)
+    far.sendall(b"1|B\n")
+    far.shutdown(socket.SHUT_WR)
+    wait_for_the_end(near)
+    assert not is_broken(near)
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    far.close()
+    wait_until_broken(near)
+    assert is_broken(near)
+
+
 def test_a_socket_that_is_closed_has_finished(pair: Pair) -> None:
     near, _ = pair
     near.close()
-    assert has_finished(near) == hasattr(socket, "TCP_INFO")
+    assert has_finished(near) == is_broken(near) == hasattr(socket, "TCP_INFO")
 
 
 def test_where_the_system_does_not_tell_nobody_has_finished(
@@ -109,6 +132,7 @@ def test_where_the_system_does_not_tell_nobody_has_finished(
     far.close()
     green.wait_read(near.fileno(), PATIENCE)
     assert not has_finished(near)
+    assert not is_broken(near)
 
 
 @pytest.mark.parametrize(

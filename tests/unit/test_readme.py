@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 
-NO_LIMITS = {"source_port", "client_port", "admin_port", "admin_token", "first_sequence"}
+NO_LIMITS = {
+    *("source_port", "client_port", "admin_port", "admin_token", "first_sequence"),
+    "position_interval",
+}
 """options that are a number, or as long as a number says, and no limit"""
 
 
@@ -48,7 +51,7 @@ def test_every_limit_has_a_section_for_operators_with_its_default() -> None:
 
 def test_operators_are_told_every_reason_for_which_a_client_is_refused_or_lost() -> None:
     text = OPERATIONS.read_text(encoding="utf-8")
-    lost = ("stalled", "slow", "stopped", "vanished")
+    lost = ("stalled", "holding", "slow", "stopped", "vanished")
     for reason in (*RefusalReason, *map(CloseReason, lost)):
         assert f"`reason={reason.value}`" in text
 

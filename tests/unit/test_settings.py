@@ -14,10 +14,11 @@ from maze.settings import Settings, flag_of, key_of, read_settings, variable_of
 from .reading import Write, read, refusal
 
 OPTIONS = fields(Settings)
-WRONG = "a b"
+WRONG = "a\tb"
 """a value that no option takes"""
 
 SPECIAL = {
+    "source_names": ("any", "feed 1,feed-2"),
     "admin_host": ("127.0.0.2", "::1"),  # others need a token
     "admin_port": ("0", "65535"),
     "admin_token": ("0123456789abcdef", "f" * 256),

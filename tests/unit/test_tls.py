@@ -16,7 +16,7 @@ from end_to_end.certificates import Authority
 from end_to_end.peers import SERVER_NAME
 
 from maze import tls
-from maze.certificates import load_contexts
+from maze.certificates import ServerContext, load_contexts
 from maze.handshake import HandshakeError
 from maze.settings import Settings
 from maze.tls import TlsConnection, Turns
@@ -149,7 +149,7 @@ def test_a_handshake_that_cannot_be_answered_ends(
         TlsConnection(sock, context, Turns()).handshake(time.monotonic() + 5)
 
 
-def _context(authority: Authority) -> ssl.SSLContext:
+def _context(authority: Authority) -> ServerContext:
     server = authority.server
     context = load_contexts(Settings(client_tls_cert=server.cert, client_tls_key=server.key))[1]
     assert context

@@ -3,11 +3,13 @@
 import pytest
 
 from maze.units import (
+    ANY_NAME,
     FREE_PORT,
     choice,
     duration,
     file,
     host,
+    names,
     port_or_free,
     secret,
     size,
@@ -197,3 +199,26 @@ def test_a_port_may_be_a_free_one(text: str, port: int) -> None:
 def test_what_is_no_port(text: str) -> None:
     with pytest.raises(ValueError, match="whole number from 0 to 65535, or free"):
         port_or_free(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("none", ()),
+        (" None ", ()),
+        ("any", ANY_NAME),
+        (" ANY ", ANY_NAME),
+        ("feed", ("feed",)),
+        (" Feed 1 , feed-2,F\u00fc\u00dfe ", ("Feed 1", "feed-2", "F\u00fc\u00dfe")),
+    ],
+)
+def test_names_have_commas_between_them(text: str, value: tuple[str, ...]) -> None:
+    assert names(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", ",", "a,", ",a", "a,,b", "a\nb", "a\x00", "any,a", "a,none", "a, ANY"]
+)
+def test_what_is_no_list_of_names(text: str) -> None:
+    with pytest.raises(ValueError, match="is not none, any, or names such as feed-1,feed-2"):
+        names(text)

@@ -1,0 +1,27 @@
+"""The first line of a connection: is it that of an HTTP request?
+
+A web page can make a browser connect to any port of this machine, and chooses what
+follows the request's head. So what follows it must not be decoded.
+"""
+
+import re
+
+_REQUEST_LINE = re.compile(
+    rb"[!#-'*+.^_`|~0-9A-Za-z-]+ .* HTTP/[0-9](?:\.[0-9])?[ \t]*\r?", re.DOTALL
+)
+"""RFC 9112, section 3: a method, which is a token; a target; a version"""
+
+
+def is_http_request(start: bytes, limit: int) -> bool | None:
+    """Whether a connection that begins like this is an HTTP request; None if it may become one.
+
+    Empty lines before the request are passed over (RFC 9112, section 2.2). Nothing is
+    a request whose line, or the empty lines before it, are longer than ``limit`` bytes.
+    """
+    line = start.lstrip(b"\r\n")
+    if len(start) - len(line) > limit:
+        return False
+    line, ended, _ = line.partition(b"\n")
+    if len(line.removesuffix(b"\r")) > limit:
+        return False
+    return _REQUEST_LINE.fullmatch(line) is not None if ended else None
