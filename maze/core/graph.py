@@ -27,9 +27,9 @@ from collections.abc import Collection
 from functools import partial
 from typing import TypeVar
 
-AT_ONCE = 1_000
-"""Audiences that a user enters or leaves as it connects or disconnects, some 0.2 ms; the others
-are left to ``settle``."""
+AT_ONCE = 100
+"""Audiences that a user enters or leaves as it connects or disconnects: some 0.1 ms, of which a
+turn of the event loop may see fifty. The others are left to ``settle``."""
 
 Item = TypeVar("Item")
 

@@ -21,7 +21,9 @@ few = st.sampled_from([0, 1, 2, 1_000])
 @given(st.data())
 def test_every_client_gets_the_bytes_that_the_model_gives(data: st.DataObject) -> None:
     first = data.draw(firsts)
-    pair = Pair(*[first, *map(data.draw, (limits, policies, steps, few))])
+    pair = Pair(
+        first, data.draw(limits), data.draw(policies), data.draw(steps), at_once=data.draw(few)
+    )
     connected = [pair.connect(user) for user in data.draw(st.lists(users, max_size=6))]
     for _ in range(data.draw(st.integers(1, 2))):
         for chunk in data.draw(streams(first).flatmap(chunks)):

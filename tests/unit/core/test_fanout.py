@@ -237,7 +237,7 @@ def test_who_is_entering_audiences_misses_nothing_and_gets_nothing_twice(steps: 
     for _ in range(steps):
         world.fanout.graph.settle(1)
     updates = [f"S|{user}" for user in range(9, 17)]
-    expected = {session: "2 3 4 5 6 7" for session in ("1", "1/2", "2")}
+    expected = dict.fromkeys(("1", "1/2", "2"), "2 3 4 5 6 7")
     assert world.route(*updates) == expected
     assert world.route("U|1|10", "S|10", "F|1|9", "S|9", "P|3|1", "B") == {
         "1": "4 5 6",
