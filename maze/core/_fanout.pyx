@@ -179,7 +179,7 @@ cdef class Batch:
 
         Returns to how many sessions it goes.
         """
-        cdef size_t index, behind
+        cdef size_t index, behind, gone = 0
         cdef int64_t sessions = 0
         cdef Member* member
         cdef Draft* draft
@@ -187,6 +187,7 @@ cdef class Batch:
         for index in range(count):
             member = members[index]
             if not member.sessions:  # gone, and about to leave the audience
+                gone += 1
                 continue
             draft = &member.draft
             behind = self.tape.used - draft.mark
@@ -206,7 +207,7 @@ cdef class Batch:
                 memcpy(to, line, size)
             draft.used += behind + size
             sessions += member.sessions
-            self.stored_bytes += size
+        self.stored_bytes += size * (count - gone)
         return sessions
 
     cdef int64_t deliver_entering(

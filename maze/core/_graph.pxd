@@ -59,7 +59,6 @@ cdef class FollowGraph:
     cdef uint64_t max_users, max_follows, max_per_user
     cdef size_t at_once
     cdef Audience moving_in, moving_out  # users who have not entered or left all audiences yet
-    cdef IdTable* shard_of(self, int64_t id) noexcept
     cdef void grow_early(self, IdTable* known) noexcept
     cdef User* find(self, int64_t id) noexcept
     cdef bint link(self, int64_t follower, int64_t followed) except -1

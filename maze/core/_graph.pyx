@@ -162,6 +162,11 @@ cdef list sessions_of(const Member* member):
     return sessions
 
 
+cdef inline IdTable* shard_of(IdTable* shards, int64_t id, uint64_t multiplier) noexcept:
+    """The table in which the user is, if anything is known of it."""
+    return shards + ((<uint64_t>id * multiplier) >> (64 - SHARD_BITS))
+
+
 cdef void free_users(IdTable* shards) noexcept nogil:
     cdef int shard
     cdef size_t slot
@@ -323,27 +328,25 @@ cdef class FollowGraph:
             add_session(user.member, recipient)
         return remains
 
-    cdef IdTable* shard_of(self, int64_t id) noexcept:
-        """The table in which the user is, if anything is known of it."""
-        return self.known + ((<uint64_t>id * self.shard_multiplier) >> (64 - SHARD_BITS))
-
     cdef User* find(self, int64_t id) noexcept:
         """The user, or NULL if nothing is known of it."""
-        cdef IdTable* known = self.shard_of(id)
+        cdef IdTable* known = shard_of(self.known, id, self.shard_multiplier)
         cdef int64_t slot = ids.slot_of(known, id, self.multiplier)
         return <User*>known.values[slot] if slot != NOT_FOUND else NULL
 
     cdef User* obtain(self, int64_t id) except NULL:
         """The user, as a new one if nothing is known of it."""
         cdef User* user = self.find(id)
+        cdef IdTable* known
         if user == NULL:
             user = <User*>calloc(1, sizeof(User))
             if user == NULL:
                 raise MemoryError
             user.id = id
-            self.grow_early(self.shard_of(id))
+            known = shard_of(self.known, id, self.shard_multiplier)
+            self.grow_early(known)
             try:
-                ids.put(self.shard_of(id), id, user, True, self.multiplier)
+                ids.put(known, id, user, True, self.multiplier)
             except MemoryError:
                 free(user)
                 raise
@@ -493,7 +496,7 @@ cdef class FollowGraph:
     cdef void drop_if_empty(self, User* user) noexcept:
         cdef IdTable* known
         if not (user.following.count or user.audience.count or user.member != NULL):
-            known = self.shard_of(user.id)
+            known = shard_of(self.known, user.id, self.shard_multiplier)
             ids.take(known, ids.slot_of(known, user.id, self.multiplier), self.multiplier)
             free(user)
 
