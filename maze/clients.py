@@ -1,7 +1,7 @@
 """The client port: accepts clients, reads their ids, and keeps their sessions."""
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import gevent
@@ -19,6 +19,7 @@ from maze.registration import Registration
 from maze.router import Router
 from maze.session import CloseReason, Session
 from maze.settings import Settings
+from maze.slices import Slices
 from maze.tls import TlsConnection
 from maze.tls_session import TlsSession
 
@@ -46,6 +47,8 @@ class ClientPort:
         self.sessions_closed: Counter[CloseReason] = Counter()
         self.sent_bytes_of_closed = 0
         self.discarded_bytes = 0
+        self._readable: deque[Session] = deque()
+        self._reading = Slices(self._read_next)
         self._empty = Event()
         self._empty.set()
         self._finishing = False
@@ -90,6 +93,15 @@ class ClientPort:
         """A session has begun."""
         self.sessions[session] = None
         self._empty.clear()
+
+    def read_soon(self, session: Session) -> None:
+        """Have the session read what its client said; of thousands at a time some in each turn."""
+        self._readable.append(session)
+        self._reading.begin()
+
+    def _read_next(self) -> bool:
+        self._readable.popleft().read()
+        return bool(self._readable)
 
     def leave(self, session: Session, reason: CloseReason) -> None:
         """A session has ended."""

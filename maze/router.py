@@ -39,6 +39,7 @@ from maze.positions import Positions
 from maze.registration import Registration
 from maze.rejects import RejectLog
 from maze.settings import Settings
+from maze.slices import Slices
 from maze.twin import Held, flush_all, push_all
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ BATCH_BYTES = 16 * 1024 * 1024
 
 FLUSH_SESSIONS = 50
 """sessions that send before the time is looked at; a send of 50 KB takes 0.1 ms"""
+
+STEP_AUDIENCES = 1_000
+"""Audiences entered or left in one go: some 0.5 ms. A user may follow 50,000, and thousands come
+and go at a time."""
 
 DRAIN_STEPS = 16
 """in so many parts of a drain's timeout it is asked who took their part of a full buffer"""
@@ -103,6 +108,7 @@ class Router:
             FollowGraph(settings.max_users, settings.max_follows, settings.max_follows_per_user)
         )
         self._epoch = next_epoch(0, int(1000 * time()))
+        self._settling = Slices(self._settle)
         self._positions = Positions(
             settings.position_interval, lambda: self.position, self._flush_pieces
         )
@@ -202,24 +208,37 @@ class Router:
     def connect(self, session: Session) -> None:
         """From the next batch on the session gets its payloads."""
         self._sessions[session] = None
-        try:
-            self.fanout.graph.connect(session)
-        except Exception:  # whose greenlet it was does not matter: the graph is everybody's
-            self._fail("graph")
+        self._change_graph(session, FollowGraph.connect)
         if session.mark:
             self._positions.join(session, session.mark)
 
     def disconnect(self, session: Session) -> None:
         """The session is gone; nobody waits for it any more."""
         del self._sessions[session]
-        try:
-            self.fanout.graph.disconnect(session)
-        except Exception:
-            self._fail("graph")
+        self._change_graph(session, FollowGraph.disconnect)
         self.meter.latency.left(session)
         self._positions.leave(session)
         self._holding.forget(session)
         self.has_room(session)  # it holds nothing any more
+
+    def _change_graph(
+        self, session: Session, change: Callable[[FollowGraph, Session], None]
+    ) -> None:
+        graph = self.fanout.graph
+        try:
+            change(graph, session)
+            if graph.settle(0):
+                self._settling.begin()
+        except Exception:  # whose greenlet it was does not matter: the graph is everybody's
+            self._fail("graph")
+
+    def _settle(self) -> bool:
+        """Enter and leave some audiences; whether any are left."""
+        try:
+            return self.fanout.graph.settle(STEP_AUDIENCES)
+        except Exception:
+            self._fail("graph")
+            return False
 
     def has_room(self, session: Session) -> None:
         """The session has sent something, or ended."""

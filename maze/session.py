@@ -244,13 +244,22 @@ class Session(Outbox):
         raise StalledError
 
     def _on_readable(self) -> None:
-        """Called by the event loop when the client said something, or left."""
+        """Called by the event loop when the client said something, or left.
+
+        All that leave at once are told of in one turn of the loop, so little is done here.
+        """
+        if not self._closed:
+            self._watcher.stop()
+            self._port.read_soon(self)
+
+    def read(self) -> None:
+        """Read and throw away what the client said; close the session if it left."""
         if self._closed:
             return
         try:
             size = self._receive()
         except BlockingIOError:
-            return
+            size = 0
         except Exception as error:
             self.on_error(error)
             return
@@ -259,6 +268,7 @@ class Session(Outbox):
             self.close(CloseReason.FINISHED if finished else CloseReason.LEFT)
         else:
             self._port.discarded_bytes += size
+            self._watcher.start(self._on_readable)
 
     def _receive(self) -> int:
         """Read what the client said; how many bytes it was, or -1 if nothing more comes."""

@@ -19,6 +19,7 @@ from maze.core._events cimport (
     BROADCAST, FOLLOW, PRIVATE, STATUS, UNFOLLOW, Event, Run, kind_of, size_of
 )
 from maze.core._graph cimport Audience, Draft, FollowGraph, Member, Recipient, User, sessions_of
+from maze.core._idtable cimport NOT_FOUND, IdTable, slot_of
 from maze.core._payload cimport Tape, new_payload, new_tape
 from maze.core.rejects import Reason, Reject
 
@@ -29,6 +30,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     SLICE_BYTES = 4096  # as in fanout
+    ASKED_BYTES = 64  # as in fanout
     WIDE = 32  # so many bytes are copied in two instructions, whatever the line's size
     FIRST_ROOM = 256
     MOST_ROOM = 16 * 1024 * 1024  # bytes, taken for all drafts of a batch before they are needed
@@ -149,14 +151,20 @@ cdef class Batch:
                 if kind == FOLLOW and not self.graph.link(event.sender, event.target):
                     self.refuse(run, run.first + index)
                 user = self.graph.find(event.sender if kind == STATUS else event.target)
-                if user == NULL:
-                    continue
+                sessions = 0
                 if kind == STATUS:
-                    sessions = self.deliver(user.audience.items, user.audience.count, line, size, wide)
-                else:
-                    sessions = self.deliver(&user.member, user.member != NULL, line, size, wide)
+                    if user != NULL:
+                        sessions = self.deliver(
+                            user.audience.items, user.audience.count, line, size, wide
+                        )
+                    if self.graph.moving_in.count:
+                        sessions += self.deliver_entering(event.sender, line, size, wide)
+                elif user != NULL and user.member != NULL:
+                    sessions = self.deliver(&user.member, 1, line, size, wide)
                 if not sessions:
-                    continue
+                    size = 0  # it concerns nobody
+                    if not self.graph.moving_in.count:
+                        continue
             tally.deliveries += sessions
             tally.delivered_bytes += size * sessions
             self.line_bytes += size
@@ -178,6 +186,8 @@ cdef class Batch:
         cdef char* to
         for index in range(count):
             member = members[index]
+            if not member.sessions:  # gone, and about to leave the audience
+                continue
             draft = &member.draft
             behind = self.tape.used - draft.mark
             if draft.own == NULL or behind >= SLICE_BYTES:
@@ -196,7 +206,22 @@ cdef class Batch:
                 memcpy(to, line, size)
             draft.used += behind + size
             sessions += member.sessions
-        self.stored_bytes += size * count
+            self.stored_bytes += size
+        return sessions
+
+    cdef int64_t deliver_entering(
+        self, int64_t sender, const char* line, size_t size, bint wide
+    ) except -1:
+        """Put a status update into the drafts of those who are still to enter its audience."""
+        cdef Audience* entering = &self.graph.moving_in
+        cdef IdTable* apart
+        cdef size_t index
+        cdef int64_t sessions = 0
+        self.stored_bytes += ASKED_BYTES * <size_t>entering.count
+        for index in range(entering.count):
+            apart = &entering.items[index].user.following
+            if slot_of(apart, sender, self.graph.multiplier) != NOT_FOUND:
+                sessions += self.deliver(&entering.items[index], 1, line, size, wide)
         return sessions
 
     cdef size_t begin_or_refer(self, Member* member) except? 0:

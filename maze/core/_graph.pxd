@@ -5,6 +5,10 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from maze.core._idtable cimport IdTable
 
+cdef enum:
+    SHARD_BITS = 6
+    SHARDS = 1 << SHARD_BITS  # tables of all users: to resize a single one of millions takes long
+
 cdef struct Draft:
     # The payload of one user while a batch is routed.
     PyObject* own  # the bytes object being filled; NULL if nothing of its own came yet
@@ -15,11 +19,15 @@ cdef struct Draft:
     size_t usual  # how much it had of its own in the batch before
 
 cdef struct Member:
-    # A connected user.
+    # A user in audiences: connected, or gone a moment ago and still about to leave them.
     Draft draft
     uint64_t sessions  # how many
     PyObject* first  # its recipients, in the order of connecting; borrowed: the graph holds them
     PyObject* last
+    User* user
+    IdTable joined  # whom it follows and in whose audience it is
+    size_t slot  # of the table from which ids are moved: the last one
+    bint is_moving  # one of those that are entering, or leaving
 
 cdef struct Audience:
     Member** items
@@ -29,9 +37,9 @@ cdef struct Audience:
 
 cdef struct User:
     int64_t id
-    IdTable following
-    Audience audience  # the connected users who follow the user
-    Member* member  # NULL while the user is not connected
+    IdTable following  # a member's without those in ``joined``
+    Audience audience  # the members who have joined it
+    Member* member  # NULL while the user is in no audience and has no session
 
 
 cdef class Recipient:
@@ -42,17 +50,26 @@ cdef class Recipient:
 
 cdef class FollowGraph:
     cdef readonly dict recipients
-    cdef IdTable known
-    cdef uint64_t multiplier  # of the tables of whom a user follows
-    cdef uint64_t known_multiplier  # another one: ids come in the order of the first
+    cdef IdTable known[SHARDS]
+    cdef uint64_t multiplier  # of all tables
+    cdef uint64_t shard_multiplier
     cdef readonly uint64_t users  # that follow anybody
     cdef readonly uint64_t follows
     cdef readonly uint64_t listeners
     cdef uint64_t max_users, max_follows, max_per_user
+    cdef size_t at_once
+    cdef Audience moving_in, moving_out  # users who have not entered or left all audiences yet
+    cdef IdTable* shard_of(self, int64_t id) noexcept
+    cdef void grow_early(self, IdTable* known) noexcept
     cdef User* find(self, int64_t id) noexcept
     cdef bint link(self, int64_t follower, int64_t followed) except -1
     cdef bint can_hold(self, int64_t follower, int64_t followed) noexcept
+    cdef bint has_follow(self, User* user, int64_t followed) noexcept
+    cdef bint link_member(self, User* user, int64_t followed) except -1
     cdef int unlink(self, int64_t follower, int64_t followed) except -1
+    cdef int move(self, Member* member) except -1
+    cdef bint enter_audiences(self, Member* member, size_t* limit) except -1
+    cdef bint leave_audiences(self, Member* member, size_t* limit) except -1
     cdef User* obtain(self, int64_t id) except NULL
     cdef void drop_if_empty(self, User* user) noexcept
 

@@ -67,6 +67,21 @@ cdef inline int64_t put(
     return slot
 
 
+cdef inline size_t next_slot(const IdTable* table, size_t slot) noexcept nogil:
+    """The slot of the next id, in an order that is far from that of the slots.
+
+    For who moves ids to another table, one by one: in the order of the slots all of them would
+    belong in the same part of that one, where a search would become longer and longer.
+    """
+    cdef size_t mask = mask_of(table)
+    cdef uint64_t golden_ratio = 0x9E3779B97F4A7C15  # its fraction, times 2 ** 64
+    cdef size_t stride = (golden_ratio >> (64 - table.bits)) | 1  # odd, so that it misses none
+    while True:
+        slot = (slot + stride) & mask
+        if table.ids[slot] != FREE:
+            return slot
+
+
 cdef inline void take(IdTable* table, size_t hole, uint64_t multiplier) noexcept nogil:
     """Remove what a slot holds."""
     cdef size_t slot = hole, mask = mask_of(table)
@@ -86,14 +101,6 @@ cdef inline void take(IdTable* table, size_t hole, uint64_t multiplier) noexcept
             hole = slot
     table.ids[hole] = FREE
     fit(table, multiplier)
-
-
-cdef inline bint reserve(IdTable* table, uint64_t count, uint64_t multiplier) noexcept nogil:
-    """Make room in an empty table for so many ids, each with a value; false without memory."""
-    cdef uint32_t bits = SMALLEST_BITS
-    while 3 * (count + 1) > <uint64_t>2 << bits:
-        bits += 1
-    return resize(table, bits, True, multiplier)
 
 
 cdef inline void fit(IdTable* table, uint64_t multiplier) noexcept nogil:

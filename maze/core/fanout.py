@@ -22,6 +22,10 @@ SLICE_BYTES = 4096
 """A slice of the tape that is shorter is copied, a longer one referred to: about here a
 copy begins to cost more than one part more in a vectored send (both some 0.3 us)."""
 
+ASKED_BYTES = 64
+"""To ask a user who is still entering audiences whom it follows takes as long as to store so
+many bytes; that counts towards the bound of a batch."""
+
 Delivery = tuple[int, bytes]
 """(length of the tape before the event, the event's line)"""
 
@@ -76,6 +80,7 @@ class Fanout:
                 else:
                     if kind == STATUS:
                         members = graph.followers(sender)
+                        stored_bytes += ASKED_BYTES * graph.entering
                     elif kind == PRIVATE:
                         members = graph.member(target)
                     elif kind == FOLLOW:
@@ -84,14 +89,12 @@ class Fanout:
                     else:
                         graph.unfollow(sender, target)
                         continue
-                    if not members:
-                        continue
                     delivery = (tape_size, line)
                     sessions = 0
                     for member in members:
                         own[member].append(delivery)
                         sessions += len(member.sessions)
-                    size = len(line)
+                    size = len(line) if members else 0
                     stored_bytes += size * len(members)
                     tally[1] += sessions
                     tally[2] += size * sessions

@@ -10,15 +10,26 @@ Two indexes, not one:
 
 An audience holds users, each with its sessions. So the audiences together
 never hold more than there are follows, and a second session of a user costs
-nothing. A user's first session and its last walk that user's ``following``; a
-follow or unfollow touches one entry of each index. What the graph may hold is
-bounded: a follow beyond a bound is refused and changes nothing. The bounds
-depend on the stream alone, never on who is connected.
+nothing. What the graph may hold is bounded: a follow beyond a bound is refused
+and changes nothing. The bounds depend on the stream alone, never on who is
+connected.
+
+With its first session a user enters the audiences of all whom it follows, and
+leaves them after its last. Where these are many it is done in steps, by
+``settle``, so that nobody has to wait for it. Whom a user follows is therefore
+kept in two parts: those in whose audience it is (``Member.joined``), and the
+others. A status update concerns the followers in the audience who have
+sessions, and those still entering who have not got to it.
 """
 
 import sys
 from collections.abc import Collection
+from functools import partial
 from typing import TypeVar
+
+AT_ONCE = 100
+"""Audiences that a user enters or leaves as it connects or disconnects: some 0.1 ms, of which a
+turn of the event loop may see fifty. The others are left to ``settle``."""
 
 Item = TypeVar("Item")
 
@@ -33,27 +44,31 @@ class Recipient:
 
 
 class Member:
-    """A connected user: its sessions, all of which get the same bytes from a batch."""
+    """A user in audiences: connected, or gone a moment ago and still about to leave them.
 
-    __slots__ = ("sessions",)
+    All its sessions get the same bytes from a batch.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("joined", "sessions", "user")
+
+    def __init__(self, user: int) -> None:
+        self.user = user
         self.sessions: dict[Recipient, None] = {}
+        self.joined: set[int] = set()
+        """whom it follows and in whose audience it is"""
 
 
 class Remains:
     """What a graph has forgotten. To free that of a million users takes half a second."""
 
-    def __init__(self, following: dict[int, set[int]], audience: dict[int, set[Member]]) -> None:
-        self._following = following
-        self._audience = audience
+    def __init__(self, *parts: dict[int, set[int]] | dict[int, set[Member]] | dict[int, Member]):
+        self._parts = parts
 
     def free(self) -> None:
         """Free it; in a thread other threads run meanwhile."""
-        while self._following:
-            self._following.popitem()
-        while self._audience:
-            self._audience.popitem()
+        for part in self._parts:
+            while part:
+                part.popitem()
 
 
 class FollowGraph:
@@ -61,6 +76,7 @@ class FollowGraph:
 
     ``max_users`` bounds the users who follow anybody, ``max_follows`` the
     follows of all of them together, ``max_follows_per_user`` those of each.
+    ``at_once`` is up to how many audiences are entered and left without ``settle``.
     """
 
     def __init__(
@@ -68,84 +84,111 @@ class FollowGraph:
         max_users: int = sys.maxsize,
         max_follows: int = sys.maxsize,
         max_follows_per_user: int = sys.maxsize,
+        *,
+        at_once: int = AT_ONCE,
     ) -> None:
         self._max_users = max_users
         self._max_follows = max_follows
         self._max_per_user = max_follows_per_user
+        self._at_once = at_once
+        self.users = 0
+        """how many follow anybody"""
         self.follows = 0
         """how many there are, of all users together"""
         self.listeners = 0
         """pairs of a connected user and a user whom it follows"""
-        self._following: dict[int, set[int]] = {}
+        self._following: dict[int, set[int]] = {}  # a member's without those in ``joined``
         self._audience: dict[int, set[Member]] = {}
         self._members: dict[int, Member] = {}
+        self._entering: dict[Member, None] = {}
+        self._leaving: dict[Member, None] = {}
         self.recipients: dict[Recipient, None] = {}
         """every connected recipient, in the order of connecting"""
 
     @property
-    def users(self) -> int:
-        """How many users follow anybody."""
-        return len(self._following)
+    def entering(self) -> int:
+        """How many users have not entered all their audiences yet."""
+        return len(self._entering)
 
     def follow(self, follower: int, followed: int) -> bool:
         """From here on ``follower`` follows ``followed``; idempotent, O(1).
 
         False if the graph has no room for it.
         """
-        following = self._following.get(follower)
-        if following is not None and followed in following:
-            return True
-        if self.follows >= self._max_follows:
-            return False
-        if following is not None and len(following) >= self._max_per_user:
-            return False
-        if following is None:
-            if self.users >= self._max_users:
-                return False
-            following = self._following[follower] = set()
-        following.add(followed)
-        self.follows += 1
         member = self._members.get(follower)
-        if member is not None:
+        apart = self._following.get(follower, ())
+        joined = member.joined if member is not None else ()
+        if followed in apart or followed in joined:
+            return True
+        count = len(apart) + len(joined)
+        if self.follows >= self._max_follows or count >= self._max_per_user:
+            return False
+        if not count and self.users >= self._max_users:
+            return False
+        self.users += not count
+        self.follows += 1
+        if member is not None and member.sessions:
+            self.listeners += 1
             self._join_audience(member, followed)
+        else:
+            self._following.setdefault(follower, set()).add(followed)
         return True
 
     def unfollow(self, follower: int, followed: int) -> None:
         """Undo any number of follows; nothing happens if there were none."""
-        following = self._following.get(follower)
-        if following is None or followed not in following:
-            return
-        following.remove(followed)
-        self.follows -= 1
-        if not following:
-            del self._following[follower]
-        else:
-            self._following[follower] = _compact(following)
         member = self._members.get(follower)
-        if member is not None:
+        apart = self._following.get(follower, set())
+        joined = member.joined if member is not None else set()
+        if followed in apart:
+            apart.remove(followed)
+            self._keep_apart(follower, _compact(apart))
+        elif member is not None and followed in joined:
+            joined.remove(followed)
+            member.joined = _compact(joined)
             self._leave_audience(member, followed)
+        else:
+            return
+        self.follows -= 1
+        self.users -= not (apart or joined)
+        self.listeners -= member is not None and bool(member.sessions)
 
     def connect(self, recipient: Recipient) -> None:
-        """Add a recipient; for the first one of its user O(users it follows)."""
+        """Add a recipient. With its user's first one, audiences are entered."""
         self.recipients[recipient] = None
         user = recipient.user
         member = self._members.get(user)
         if member is None:
-            member = self._members[user] = Member()
-            for followed in self._following.get(user, ()):
-                self._join_audience(member, followed)
+            member = self._members[user] = Member(user)
         member.sessions[recipient] = None
+        if len(member.sessions) == 1:
+            self._leaving.pop(member, None)
+            self.listeners += self._follows_of(member)
+            if self._enter(member, self._at_once)[1]:
+                self._entering[member] = None
 
     def disconnect(self, recipient: Recipient) -> None:
-        """Remove a recipient that was connected; for the last one of its user as ``connect``."""
+        """Remove a recipient that was connected. With its user's last one, audiences are left."""
         del self.recipients[recipient]
-        user = recipient.user
-        member = self._members[user]
+        member = self._members[recipient.user]
         del member.sessions[recipient]
         if not member.sessions:
-            del self._members[user]
-            for followed in self._following.get(user, ()):
-                self._leave_audience(member, followed)
+            self._entering.pop(member, None)
+            self.listeners -= self._follows_of(member)
+            if self._leave(member, self._at_once)[1]:
+                self._leaving[member] = None
+
+    def settle(self, limit: int) -> bool:
+        """Enter and leave audiences for those who came and went, up to ``limit`` audiences.
+
+        Whether any are left. This changes nothing of what anybody gets.
+        """
+        for members, move in ((self._entering, self._enter), (self._leaving, self._leave)):
+            while members and limit:
+                member, _ = members.popitem()
+                limit, some_are_left = move(member, limit)
+                if some_are_left:
+                    members[member] = None
+        return bool(self._entering or self._leaving)
 
     def session_count(self, user: int) -> int:
         """How many recipients the user has."""
@@ -163,34 +206,78 @@ class FollowGraph:
     def member(self, user: int) -> Collection[Member]:
         """The user itself if it is connected, else nobody."""
         member = self._members.get(user)
-        return () if member is None else (member,)
+        return (member,) if member is not None and member.sessions else ()
 
     def followers(self, user: int) -> Collection[Member]:
-        """Everyone connected who follows the user."""
-        return self._audience.get(user, ())
+        """Everyone connected who follows the user; O(followers, and users who are entering)."""
+        members: Collection[Member] = self._audience.get(user, ())
+        if self._leaving:
+            members = [member for member in members if member.sessions]
+        if self._entering:
+            members = [*members, *filter(partial(self._is_apart, user), self._entering)]
+        return members
 
     def following(self, user: int) -> frozenset[int]:
         """Whom the user follows."""
-        return frozenset(self._following.get(user, ()))
+        member = self._members.get(user)
+        return frozenset(self._following.get(user, ())).union(member.joined if member else ())
 
     def clear(self) -> Remains:
         """Forget who follows whom; recipients stay connected. O(recipients).
 
         What was known is to be freed by the caller.
         """
-        remains = Remains(self._following, self._audience)
-        self._following, self._audience = {}, {}
-        self.follows = self.listeners = 0
+        remains = Remains(self._following, self._audience, self._members)
+        self._following, self._audience, self._members = {}, {}, {}
+        self._entering, self._leaving = {}, {}
+        self.users = self.follows = self.listeners = 0
+        for recipient in self.recipients:
+            user = recipient.user
+            self._members.setdefault(user, Member(user)).sessions[recipient] = None
         return remains
+
+    def _enter(self, member: Member, limit: int) -> tuple[int, bool]:
+        """Enter audiences; returns what is left of the limit, and whether any audiences are."""
+        apart = self._following.get(member.user, set())
+        while apart and limit:
+            self._join_audience(member, apart.pop())
+            limit -= 1
+        self._keep_apart(member.user, apart)
+        return limit, bool(apart)
+
+    def _leave(self, member: Member, limit: int) -> tuple[int, bool]:
+        """Leave audiences; returns what is left of the limit, and whether any audiences are."""
+        apart = self._following.get(member.user, set())
+        while member.joined and limit:
+            followed = member.joined.pop()
+            self._leave_audience(member, followed)
+            apart.add(followed)
+            limit -= 1
+        self._keep_apart(member.user, apart)
+        if not member.joined:
+            del self._members[member.user]
+        return limit, bool(member.joined)
+
+    def _keep_apart(self, user: int, apart: set[int]) -> None:
+        """Note whom the user follows without being in their audience."""
+        if apart:
+            self._following[user] = apart
+        else:
+            self._following.pop(user, None)
+
+    def _is_apart(self, followed: int, member: Member) -> bool:
+        return followed in self._following.get(member.user, ())
+
+    def _follows_of(self, member: Member) -> int:
+        return len(self._following.get(member.user, ())) + len(member.joined)
 
     def _join_audience(self, member: Member, followed: int) -> None:
         self._audience.setdefault(followed, set()).add(member)
-        self.listeners += 1
+        member.joined.add(followed)
 
     def _leave_audience(self, member: Member, followed: int) -> None:
         audience = self._audience[followed]
         audience.remove(member)
-        self.listeners -= 1
         if not audience:
             del self._audience[followed]
         else:
@@ -205,17 +292,25 @@ class FollowGraph:
         audience: dict[int, set[Member]] = {}
         sessions: set[Recipient] = set()
         for user, member in self._members.items():
-            assert member.sessions
+            apart = self._following.get(user, set())
+            assert member.user == user
             assert all(recipient.user == user for recipient in member.sessions)
+            assert not member.joined & apart
+            assert (member in self._entering) >= bool(member.sessions and apart)
+            assert (member in self._leaving) == (not member.sessions)
             sessions.update(member.sessions)
-            for followed in self._following.get(user, ()):
+            for followed in member.joined:
                 audience.setdefault(followed, set()).add(member)
         assert audience == self._audience
-        assert self.listeners == sum(map(len, audience.values())) <= self.follows
+        assert all(member.sessions for member in self._entering)
+        assert {*self._entering, *self._leaving} <= {*self._members.values()}
         assert sessions == self.recipients.keys()
         assert all(self._following.values())
-        assert self.follows == sum(map(len, self._following.values())) <= self._max_follows
-        assert self.users <= self._max_users
+        following = list(map(self.following, self._following.keys() | self._members.keys()))
+        assert self.users == sum(map(bool, following)) <= self._max_users
+        assert self.follows == sum(map(len, following)) <= self._max_follows
+        online = {recipient.user for recipient in self.recipients}
+        assert self.listeners == sum(len(self.following(user)) for user in online)
 
 
 def _compact(items: set[Item]) -> set[Item]:

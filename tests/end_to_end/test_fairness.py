@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import socket as system
+import struct
 from collections.abc import Callable
+from itertools import pairwise
 from unittest.mock import ANY
 
 import gevent
 import pytest
 
-from maze import router
+from maze import router, slices
 from maze.core import Decoder, reorder
+from maze.core.graph import AT_ONCE
+from maze.net import A_MOMENT
 from maze.session import Session
 
-from .peers import PATIENCE, Client, broadcasts, joined, messages, patience, until
+from .peers import PATIENCE, Client, Source, broadcasts, joined, messages, patience, until
 from .running import Maze, shrink_buffers
 
 
@@ -96,6 +101,111 @@ def test_what_was_about_to_be_ready_is_routed_though_its_source_was_closed(
     assert buffer.waiting == 27
     maze.server.router._announce()
     client.expect(joined(broadcasts(1, 30)))
+
+
+def _reset(sock: system.socket) -> None:
+    sock.setsockopt(system.SOL_SOCKET, system.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+FOLLOWS = AT_ONCE + 50
+
+
+def _follows(maze: Maze, *users: int) -> Source:
+    """A source that has said that each of the users follows users 1,000 to 1,000 + FOLLOWS - 1."""
+    source, pairs = maze.source(), [(user, 1_000 + k) for user in users for k in range(FOLLOWS)]
+    source.send(joined(b"%d|F|%d|%d\n" % (n, *pair) for n, pair in enumerate(pairs, start=1)))
+    maze.await_routed(len(pairs))
+    return source
+
+
+@pytest.fixture
+def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each turn of the event loop one thing is done in the background."""
+    monkeypatch.setattr(slices, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(router, "STEP_AUDIENCES", 1)
+
+
+def test_who_enters_many_audiences_misses_nothing_meanwhile(
+    maze: Maze, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, graph = _follows(maze, 7, 8), maze.server.router.fanout.graph
+    monkeypatch.setattr(maze.server.router._settling, "begin", lambda: None)
+    first = maze.server.router.reorder.next_sequence
+    one, seven, tablet, eight = maze.clients(1, 7, 7, 8)
+    assert graph.entering == 2
+    lines = [b"%d|S|%d\n" % (first + k, 1_000 + k) for k in range(FOLLOWS)]
+    for line in lines:
+        source.send(line)
+        maze.await_routed(first)
+        graph.settle(1)
+        first += 1
+    source.send(b"%d|P|7|1\n" % first)
+    one.expect(b"%d|P|7|1\n" % first)
+    for client in (seven, tablet, eight):
+        client.expect(joined(lines))
+    assert graph.entering == 0
+
+
+@pytest.mark.usefixtures("_small_slices")
+def test_others_run_while_a_user_of_many_follows_enters_and_leaves(
+    maze: Maze, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _follows(maze, 7)
+    settling = maze.server.router._settling
+    settle = settling.step
+    turns = [0]  # in which so many steps were made
+
+    def watch() -> None:
+        while True:
+            gevent.sleep(A_MOMENT)
+            turns.append(0)
+
+    def step() -> bool:
+        turns[-1] += 1
+        return settle()
+
+    monkeypatch.setattr(settling, "step", step)
+    watching = gevent.spawn(watch)
+    client = maze.client(7)
+    until(lambda: sum(turns) == FOLLOWS - AT_ONCE, "all audiences to be entered")
+    client.close()
+    until(lambda: sum(turns) == 2 * (FOLLOWS - AT_ONCE), "all audiences to be left")
+    watching.kill()
+    assert max(turns) <= 3, "one a turn, but for the grain of the clock"
+
+
+@pytest.mark.usefixtures("_small_slices")
+def test_a_reset_ends_what_users_of_many_follows_enter_and_leave(maze: Maze) -> None:
+    source = _follows(maze, 7, 8)
+    seven, eight = maze.clients(7, 8)
+    eight.close()
+    maze.await_sessions(1)
+    source.close()
+    maze.await_sources(0)
+    maze.source().send(b"1|S|1000\n2|F|7|1001\n3|S|1001\n")
+    seven.expect(b"3|S|1001\n")
+    assert maze.server.router.fanout.graph.listeners == 1
+
+
+@pytest.mark.usefixtures("_small_slices")
+@pytest.mark.parametrize("end", [system.socket.close, _reset], ids=["close", "reset"])
+def test_of_all_who_leave_at_once_some_are_closed_in_each_turn(
+    maze: Maze, end: Callable[[system.socket], None]
+) -> None:
+    leaving = [system.create_connection(maze.client_address) for _ in range(50)]
+    for client in leaving:  # blocking, so that the server does not run meanwhile
+        client.sendall(b"7\n")
+    maze.await_sessions(50)
+    for client in leaving:
+        end(client)
+    counts = [50]
+    while counts[-1]:
+        gevent.sleep(A_MOMENT)
+        counts.append(len(maze.sessions))
+        assert len(counts) < 10_000
+    at_once = max(before - after for before, after in pairwise(counts))
+    assert at_once <= 3, "one a turn, but for the grain of the clock"
 
 
 ODD_CHUNKS = {

@@ -14,6 +14,7 @@ from maze.core import (
     ReorderBuffer,
     ReorderBufferFullError,
 )
+from maze.core.graph import AT_ONCE
 from maze.core.reorder import STEP_READY
 
 from .model import Model
@@ -23,10 +24,10 @@ from .streams import LINE_LIMIT, USERS
 class Core:
     """The core, put together as the server does it."""
 
-    def __init__(self, first: int, limit: int, gap_policy: str, step: int) -> None:
+    def __init__(self, first: int, limit: int, gap_policy: str, step: int, at_once: int) -> None:
         self.decoders: dict[int, Decoder] = {}
         self.reorder = ReorderBuffer(first, limit, gap_policy, step=step)
-        self.fanout = Fanout(FollowGraph())
+        self.fanout = Fanout(FollowGraph(at_once=at_once))
         self.rejects = Counter[str]()
         self.recipients: dict[str, Recipient] = {}
         self.received: defaultdict[str, bytes] = defaultdict(bytes)
@@ -75,9 +76,10 @@ class Pair:
         limit: int = 100_000,
         gap_policy: str = "skip",
         step: int = STEP_READY,
+        at_once: int = AT_ONCE,
     ) -> None:
         self.limit, self.gap_policy = limit, gap_policy
-        self.core = Core(first, limit, gap_policy, step)
+        self.core = Core(first, limit, gap_policy, step, at_once)
         self.model = Model(first, LINE_LIMIT)
         self.sessions = 0
 
@@ -94,6 +96,11 @@ class Pair:
         self.core.fanout.graph.disconnect(self.core.recipients.pop(name))
         del self.model.clients[name]
         self.core.received.pop(name, None)
+        self.compare()
+
+    def settle(self, limit: int) -> None:
+        """Enter and leave some audiences, of which the model knows nothing."""
+        self.core.fanout.graph.settle(limit)
         self.compare()
 
     def feed(self, source: int, data: bytes) -> bool:

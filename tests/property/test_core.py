@@ -15,12 +15,15 @@ limits = st.sampled_from([1, 2, 3, 5, 10, 100_000])
 policies = st.sampled_from(["skip", "skip", "fail"])
 batches = st.sampled_from([1, 2, 5, 1_000_000])
 steps = st.sampled_from([1, 2, 1_000_000])
+few = st.sampled_from([0, 1, 2, 1_000])
 
 
 @given(st.data())
 def test_every_client_gets_the_bytes_that_the_model_gives(data: st.DataObject) -> None:
     first = data.draw(firsts)
-    pair = Pair(first, data.draw(limits), data.draw(policies), data.draw(steps))
+    pair = Pair(
+        first, data.draw(limits), data.draw(policies), data.draw(steps), at_once=data.draw(few)
+    )
     connected = [pair.connect(user) for user in data.draw(st.lists(users, max_size=6))]
     for _ in range(data.draw(st.integers(1, 2))):
         for chunk in data.draw(streams(first).flatmap(chunks)):
@@ -28,6 +31,7 @@ def test_every_client_gets_the_bytes_that_the_model_gives(data: st.DataObject) -
                 break
             if data.draw(st.integers(0, 3)):
                 pair.route(data.draw(batches))
+            pair.settle(data.draw(few))
             if connected and not data.draw(st.integers(0, 3)):
                 pair.disconnect(connected.pop(data.draw(st.integers(0, len(connected) - 1))))
             if not data.draw(st.integers(0, 3)):
@@ -90,9 +94,9 @@ class Maze(RuleBasedStateMachine):
 
     sessions = Bundle("sessions")
 
-    @initialize(first=firsts, limit=limits, policy=policies, step=steps)
-    def start(self, first: int, limit: int, policy: str, step: int) -> None:
-        self.pair = Pair(first, limit, policy, step)
+    @initialize(first=firsts, limit=limits, policy=policies, step=steps, at_once=few)
+    def start(self, first: int, limit: int, policy: str, step: int, at_once: int) -> None:
+        self.pair = Pair(first, limit, policy, step, at_once)
         self.unsent = {0: b"", 1: b""}
 
     @rule(target=sessions, user=users)
@@ -129,6 +133,10 @@ class Maze(RuleBasedStateMachine):
     @rule(source=st.sampled_from([0, 1]))
     def leave(self, source: int) -> None:
         self.close(source)
+
+    @rule(limit=st.sampled_from([1, 1, 2, 5]))
+    def settle(self, limit: int) -> None:
+        self.pair.settle(limit)
 
     @rule(batch=batches)
     def route(self, batch: int) -> None:

@@ -42,11 +42,16 @@ class Twin:
     """One twin of everything; each method returns, as plain values, all that can be seen."""
 
     def __init__(
-        self, events: ModuleType, graph: ModuleType, fanout: ModuleType, bounds: tuple[int, int]
+        self,
+        events: ModuleType,
+        graph: ModuleType,
+        fanout: ModuleType,
+        bounds: tuple[int, int],
+        at_once: int,
     ) -> None:
         self.decoder = events.Decoder()
         self.reorder = ReorderBuffer(limit=20)
-        self.graph = graph.FollowGraph(*bounds)
+        self.graph = graph.FollowGraph(*bounds, at_once=at_once)
         self.fanout = fanout.Fanout(self.graph)
         self.new_recipient = graph.Recipient
         self.recipients: dict[int, Any] = {}
@@ -86,6 +91,15 @@ class Twin:
     def disconnect(self, name: int) -> None:
         self.graph.disconnect(self.recipients.pop(name))
 
+    def settle(self, limit: int) -> None:
+        """Which audiences are entered first is a twin's own affair, and so when all are."""
+        self.graph.settle(limit)
+
+    def settle_all(self) -> list[int]:
+        assert not self.graph.settle(1_000)
+        assert self.graph.entering == 0
+        return sorted(self.graph._users())
+
     def clear(self) -> None:
         self.graph.clear()
 
@@ -99,7 +113,6 @@ class Twin:
         names = {recipient: name for name, recipient in self.recipients.items()}
         size = self.graph.users, self.graph.follows, self.graph.listeners
         return (
-            sorted(self.graph._users()),
             size,
             [
                 (
@@ -123,12 +136,15 @@ class Twins(RuleBasedStateMachine):
         self.twins: list[Twin] = []
         self.names = 0
 
-    @initialize(bounds=st.sampled_from([(100, 100), (2, 100), (100, 3), (2, 4)]))
-    def begin(self, bounds: tuple[int, int]) -> None:
+    @initialize(
+        bounds=st.sampled_from([(100, 100), (2, 100), (100, 3), (2, 4)]),
+        at_once=st.sampled_from([0, 1, 2, 1_000]),
+    )
+    def begin(self, bounds: tuple[int, int], at_once: int) -> None:
         """The bounds on the graph: one that is never reached, and ones that are."""
         self.twins = [
-            Twin(events, graph, fanout, bounds),
-            Twin(_events, _graph, _fanout, bounds),
+            Twin(events, graph, fanout, bounds, at_once),
+            Twin(_events, _graph, _fanout, bounds, at_once),
         ]
 
     def both(self, act: Callable[[Twin], object]) -> None:
@@ -181,6 +197,14 @@ class Twins(RuleBasedStateMachine):
             index = data.draw(st.integers(0, len(self.twins[0].held) - 1))
             self.both(lambda twin: twin.release(index))
 
+    @rule(limit=st.sampled_from([1, 1, 2, 5]))
+    def settle(self, limit: int) -> None:
+        self.both(lambda twin: twin.settle(limit))
+
+    @rule()
+    def settle_all(self) -> None:
+        self.both(Twin.settle_all)
+
     @rule()
     def end_stream(self) -> None:
         self.both(Twin.end_stream)
@@ -194,6 +218,7 @@ class Twins(RuleBasedStateMachine):
             self.both(lambda twin: twin.route(7, 1_000, 10_000))
         while self.twins and self.twins[0].held:
             self.both(lambda twin: twin.release(0))
+        self.both(Twin.settle_all)
 
 
 TestTwins = Twins.TestCase

@@ -3,6 +3,7 @@
 import pytest
 
 from maze.core import Decoder, Fanout, FollowGraph, Payload, Reason, Recipient, Reject
+from maze.core.fanout import ASKED_BYTES
 
 
 class World:
@@ -215,6 +216,61 @@ def test_a_number_with_nothing_to_deliver_is_passed_over() -> None:
     ((recipient, payload),), rest = world.fanout.route(runs)
     assert (recipient, rest) == (world.recipients["7"], [])
     assert bytes_of(payload) == b"1|P|9|7\n3|P|9|7\n"
+
+
+# While a user enters audiences, or leaves them.
+
+
+def crowded(*sessions: int) -> World:
+    """A world in which users 1 and 2 follow 10 to 15, and nothing is entered at once."""
+    world = World(at_once=0)
+    follows = [f"F|{user}|{followed}" for user in (1, 2) for followed in range(10, 16)]
+    assert world.route(*follows) == {}
+    for user in sessions:
+        world.connect(user)
+    return world
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 5, 6, 11, 12])
+def test_who_is_entering_audiences_misses_nothing_and_gets_nothing_twice(steps: int) -> None:
+    world = crowded(1, 2, 1, 3)
+    for _ in range(steps):
+        world.fanout.graph.settle(1)
+    updates = [f"S|{user}" for user in range(9, 17)]
+    expected = dict.fromkeys(("1", "1/2", "2"), "2 3 4 5 6 7")
+    assert world.route(*updates) == expected
+    assert world.route("U|1|10", "S|10", "F|1|9", "S|9", "P|3|1", "B") == {
+        "1": "4 5 6",
+        "1/2": "4 5 6",
+        "2": "2 6",
+        "3": "6",
+    }
+    assert [tally[1] for tally in world.fanout.tallies().values()] == [0, 0, 4, 2, 3 * 6 + 1 + 2]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 5, 6, 11, 12])
+def test_who_is_leaving_audiences_gets_nothing_and_takes_nothing_from_others(steps: int) -> None:
+    world = crowded(1, 2, 3)
+    while world.fanout.graph.settle(100):
+        pass
+    world.disconnect("1")
+    world.disconnect("2")
+    world.connect(2)
+    for _ in range(steps):
+        world.fanout.graph.settle(1)
+    updates = [f"S|{user}" for user in range(9, 17)]
+    assert world.route(*updates, "P|3|1", "F|1|3", "P|1|3") == {"2": "2 3 4 5 6 7", "3": "10 11"}
+    assert world.fanout.graph.following(1) == {3, *range(10, 16)}
+
+
+def test_to_ask_those_who_are_entering_counts_towards_the_bound_of_all() -> None:
+    world = crowded(1, 2)
+    runs, _ = Decoder().feed(b"1|S|7\n2|S|7\n3|S|7\n4|P|7|3\n")
+    payloads, rest = world.fanout.route(runs, batch_bytes=2 * 2 * ASKED_BYTES)
+    assert (payloads, [(run.first, run.end) for run in rest]) == ([], [(3, 5)])
+    while world.fanout.graph.settle(1):
+        pass
+    assert world.fanout.route(runs, batch_bytes=1) == ([], [])
 
 
 # Broadcasts are stored once.
