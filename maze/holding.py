@@ -29,8 +29,6 @@ NOTICE_SECONDS = 1.0
 """from one line of the log to the next"""
 NAMED_SESSIONS = 5
 """named in one line; it says how many there are besides"""
-
-
 ASKED_AT_ONCE = 100
 """sessions asked whether they are idle before others run; the system takes 2 us for each"""
 

@@ -18,10 +18,10 @@ from simulator.connecting import check_files
 from simulator.document import check_writable, write_json, write_text
 from simulator.errors import OutputError, ParameterError, check_installed
 from simulator.options import Parser, ending, whole, words
-from simulator.parameters import Parameters, parse
+from simulator.parameters import TLS_FLAGS, Parameters, parse
 from simulator.report import Report
 from simulator.results import FAILED, PASSED, Result
-from simulator.run import prepare_reported, run
+from simulator.run import prepare_reported, run, tls_of
 from simulator.server_process import COMMAND
 from simulator.words import verdict_lines
 
@@ -90,6 +90,7 @@ class Plan:
     names: tuple[str, ...]
     runs: int
     server_options: tuple[str, ...]
+    tls: tuple[str, ...]  # flags of a run
     json: str | None
     markdown: str | None
     pictures: dict[str, str]  # by form
@@ -103,6 +104,7 @@ def bench(argv: Sequence[str], server_command: Sequence[str] = COMMAND) -> int:
     for path in (plan.json, plan.markdown, *plan.pictures.values()):
         if path is not None:
             check_writable(path)
+    tls_of(parse(plan.tls, {}))
     before = None if plan.compare is None else _load(plan.compare)
     for name in plan.names:
         clients = parse(WORKLOADS[name].flags.split(), {}).workload.clients
@@ -118,7 +120,7 @@ def measure(plan: Plan, report: Report, server_command: Sequence[str] = COMMAND)
     """All runs; the results in JSON's types."""
     workloads = {}
     for name in plan.names:
-        flags = [*WORKLOADS[name].flags.split(), "--serve"]
+        flags = [*WORKLOADS[name].flags.split(), "--serve", *plan.tls]
         parameters = parse(flags, {})
         workloads[name] = _measured(name, parameters, plan, report, server_command)
     return {
@@ -213,6 +215,8 @@ def _plan(argv: Sequence[str]) -> Plan:
         metavar="OPTIONS",
         help="more for the server, as in --server-options='--stall-timeout 1s'",
     )
+    for flag, text in TLS_FLAGS.items():
+        add(flag, metavar="FILE", help=text)
     add("--json", metavar="FILE", help="write everything measured, also for --compare")
     add("--markdown", metavar="FILE", help="write the table")
     add("--png", metavar="FILE", help="write a picture")
@@ -228,6 +232,12 @@ def _plan(argv: Sequence[str]) -> Plan:
         names,
         given.runs,
         given.server_options,
+        tuple(
+            part
+            for flag in TLS_FLAGS
+            if (path := vars(given)[flag[2:].replace("-", "_")]) is not None
+            for part in (flag, path)
+        ),
         given.json,
         given.markdown,
         {form: path for form in ("png", "svg") if (path := vars(given)[form]) is not None},

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from simulator.marks import Marks
 from simulator.oracle import Expectation, digest
+from simulator.tls import NOT_NOW, hang_up, raise_if_refused, reason
 
 log = logging.getLogger("simulator")
 
@@ -22,13 +23,14 @@ class EndedError(Exception):
 
 
 def receive(connection: socket.socket, target: bytearray | memoryview) -> int:
-    """Take what is there, perhaps nothing; returns the bytes. Raises EndedError."""
+    """Take what is there, perhaps nothing; returns the bytes. Raises EndedError, RefusedError."""
     try:
         size = connection.recv_into(target)
-    except BlockingIOError:
+    except NOT_NOW:
         return 0
     except OSError as error:
-        raise EndedError(f"reset by the server ({error.strerror})") from None
+        raise_if_refused(error)
+        raise EndedError(f"reset by the server ({reason(error)})") from None
     if not size:
         raise EndedError("closed by the server")
     return size
@@ -90,6 +92,11 @@ class Client:
         return self.complete or enough or self.closed_by is not None
 
     @property
+    def turning(self) -> bool:
+        """Never: it stays and reads (see `Session`)."""
+        return False
+
+    @property
     def delivered(self) -> int:
         """Events received: exact if complete, else estimated from the bytes."""
         share = min(1.0, self.received / max(1, self.expected.bytes))
@@ -127,7 +134,7 @@ class Client:
         """Leave, after so long a wait for a new message."""
         self.gave_up = True
         self._closed(f"given up by the client, {seconds:g} s after its last message,")
-        self.connection.close()
+        hang_up(self.connection)
 
     def evidence(self) -> Evidence:
         """What diagnosis needs; only for a client that failed."""

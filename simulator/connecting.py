@@ -6,11 +6,13 @@ Must never know the stream. Connecting blocks, within a bound.
 import logging
 import resource
 import socket
+import ssl
 from collections.abc import Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from simulator.errors import ConnectError
+from simulator.tls import hang_up, reason, secure
 
 log = logging.getLogger("simulator")
 
@@ -26,13 +28,18 @@ class Address:
     host: str
     source_port: int
     client_port: int
+    tls: ssl.SSLContext | None = None
 
 
 @contextmanager
 def connect_sources(address: Address, count: int) -> Iterator[list[socket.socket]]:
     """Connects so many event sources; closes all of them at the end."""
     with ExitStack() as stack:
-        yield [stack.enter_context(connect_source(address)) for _ in range(count)]
+        connections = []
+        for _ in range(count):
+            connections.append(connect_source(address))
+            stack.callback(hang_up, connections[-1])
+        yield connections
 
 
 @contextmanager
@@ -54,12 +61,12 @@ def connect_clients(
         yield connections
     finally:
         for connection in connections:
-            connection.close()
+            hang_up(connection)
 
 
 def connect_client(address: Address, user: int, receive_bytes: int | None = None) -> socket.socket:
     """A connection that does not block, and over which the user id was sent."""
-    connection = _connect(address.host, address.client_port, "user clients", receive_bytes)
+    connection = _connect(address, address.client_port, "user clients", receive_bytes)
     _send_id(connection, user)
     connection.setblocking(False)
     log.debug("client %d connected", user)
@@ -67,23 +74,27 @@ def connect_client(address: Address, user: int, receive_bytes: int | None = None
 
 
 def connect_source(address: Address) -> socket.socket:
-    """A connection for the event source that does not block, and sends small pieces at once."""
-    connection = _connect(address.host, address.source_port, "the event source")
+    """A connection for the event source that does not block."""
+    connection = _connect(address, address.source_port, "the event source")
     connection.setblocking(False)
-    # With a rate the pieces are small, and must not wait for acknowledgements.
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     log.debug("source connected")
     return connection
 
 
-def _connect(host: str, port: int, who: str, receive_bytes: int | None = None) -> socket.socket:
+def _connect(
+    address: Address, port: int, who: str, receive_bytes: int | None = None
+) -> socket.socket:
+    host = address.host
     try:
-        return _connect_any(host, port, receive_bytes)
-    except OSError as error:
+        connection = _connect_any(host, port, receive_bytes)
+    except (OSError, UnicodeError) as error:
         raise ConnectError(
-            f"no server for {who} at {host}:{port} ({error.strerror or error}); "
+            f"no server for {who} at {host}:{port} ({getattr(error, 'strerror', None) or error}); "
             "start one with `python -m maze.serve`, or let the simulator do it with --serve"
         ) from error
+    if address.tls is None:
+        return connection
+    return secure(connection, address.tls, host, port, CONNECT_TIMEOUT)
 
 
 def _connect_any(host: str, port: int, receive_bytes: int | None) -> socket.socket:
@@ -92,6 +103,9 @@ def _connect_any(host: str, port: int, receive_bytes: int | None) -> socket.sock
     for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         connection = socket.socket(family, kind)
         connection.settimeout(CONNECT_TIMEOUT)
+        # Small pieces must not wait for acknowledgements: a source's with a rate, and an id
+        # behind the last of TLS's handshake.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receive_bytes is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         try:
@@ -112,7 +126,7 @@ def _send_id(connection: socket.socket, user: int) -> None:
         connection.sendall(b"%d\r\n" % user)
     except OSError as error:
         # The server has closed already: found again, with a verdict, when the client reads.
-        log.debug("client %d: its id could not be sent (%s)", user, error.strerror)
+        log.debug("client %d: its id could not be sent (%s)", user, reason(error))
 
 
 def check_files(clients: int, instead: str = "lower --concurrency-level") -> None:

@@ -16,6 +16,11 @@ from simulator.options import LOG_LEVELS, Declarations, Parser, whole
 from simulator.workload import MAX_USERS, ORIGINAL_MIX, Workload
 
 _WHERE = ("--host", "--event-listener-port", "--client-listener-port")
+TLS_FLAGS = {
+    "--tls-ca": "speak TLS on both ports, to a server whose certificate this authority has signed",
+    "--tls-cert": "certificate of the source and the clients, for a server that asks for one",
+    "--tls-key": "private key of that certificate",
+}
 COMMANDS = ("bench", "record", "replay")
 _MAX_PORT = 65535
 _MAX_SOURCES = 16
@@ -46,6 +51,9 @@ class Parameters:
     leaving: int = 0
     returning: int = 0
     server_options: tuple[str, ...] = ()
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
     json: str | None = None
     report: str | None = None
     # As they were given, for who wants to run it again; what they mean is above.
@@ -226,6 +234,8 @@ def _declare_server(to: Declarations) -> None:
         "--server-options='--stall-timeout 1s'",
         unit="OPTIONS",
     )
+    for flag, text in TLS_FLAGS.items():
+        to.add(flag, None, str, None, text, unit="FILE")
 
 
 def _declare_conduct(to: Declarations) -> None:
@@ -343,6 +353,9 @@ def _checked(given: argparse.Namespace, workload: Workload) -> Parameters:
         leaving=given.leaving,
         returning=given.returning,
         server_options=_server_options(given, workload.sources),
+        tls_ca=given.tls_ca,
+        tls_cert=given.tls_cert,
+        tls_key=given.tls_key,
         json=given.json,
         report=given.report,
         settle=given.settle / 1000,
@@ -369,6 +382,10 @@ def _check_faults(given: argparse.Namespace, workload: Workload) -> None:
 def _check_server(given: argparse.Namespace) -> None:
     if given.server_options and not given.serve:
         raise ParameterError("--server-options needs --serve: they are for the server it starts")
+    if given.tls_ca is None and (given.tls_cert or given.tls_key):
+        raise ParameterError("--tls-cert and --tls-key need --tls-ca, which turns TLS on")
+    if (given.tls_cert is None) != (given.tls_key is None):
+        raise ParameterError("--tls-cert and --tls-key are given together, or not at all")
     # Variables may be set for other runs: only what was asked for in so many words is refused.
     elsewhere = [flag for flag in read.flags_of(given) if flag in _WHERE]
     if given.serve and elsewhere:

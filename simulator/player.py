@@ -21,6 +21,7 @@ from simulator.oracle import Expectation, Prepared
 from simulator.refusal import check_admitted
 from simulator.session import RETURN, STALL, Habit, Session
 from simulator.source import WRITE_BYTES, Source
+from simulator.tls import buffered
 from simulator.workload import Chunk
 
 log = logging.getLogger("simulator")
@@ -75,7 +76,7 @@ class Play:
         self.seconds = 0.0
         self.source_marks = Marks()
         self.behind = 0.0
-        self._address = address
+        self.address = address
         self._users = users
         self._timing = timing
         self._conduct = conduct
@@ -119,7 +120,7 @@ class Play:
             if self._timing.settle:
                 time.sleep(self._timing.settle)
             self._turn(0.0)
-            check_admitted(self._sources, everybody, self._address)
+            check_admitted(self._sources, everybody, self.address)
             self._exchange(progress)
             self.source_lost = next((s.lost for s in self._sources if s.lost), None)
             self.source_cut_off = next((s.cut_off for s in self._sources if s.cut_off), None)
@@ -208,6 +209,7 @@ class Play:
         while self._stalled and self._stalled[0][0] <= now:
             session = heapq.heappop(self._stalled)[2]
             self._selector_of(session).register(session.connection, selectors.EVENT_READ, session)
+            self._receive(session)  # what was buffered when it stalled
         if self._stalled:
             pauses.append(self._stalled[0][0] - now)
         for source in self._sources:
@@ -247,6 +249,8 @@ class Play:
 
     def _receive(self, client: Client | Session) -> int:
         size = client.read()
+        while buffered(client.connection) and not (client.closed_by or client.turning):
+            size += client.read()
         self.received += size
         if client.closed_by:
             self._selector_of(client).unregister(client.connection)
@@ -280,7 +284,7 @@ class Play:
         """
         known = max(source.lines_begun for source in self._sources) + self._conduct.ahead
         try:
-            connection = self._opened.enter_context(connect_client(self._address, first.user))
+            connection = self._opened.enter_context(connect_client(self.address, first.user))
         except ConnectError as error:
             # Once the play has begun that is for the verdict.
             lost = first.again(first.connection, known)

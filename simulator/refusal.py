@@ -13,7 +13,9 @@ from simulator.errors import RefusedError
 from simulator.session import Session
 from simulator.source import Source
 
-_TLS = "or it wants TLS, which the simulator does not speak"
+
+def _or_tls(tls: object) -> str:
+    return "or it wants another certificate (--tls-cert)" if tls else "or it wants TLS (--tls-ca)"
 
 
 def check_admitted(
@@ -24,20 +26,22 @@ def check_admitted(
     if lost is not None:
         raise RefusedError(
             f"{lost}: perhaps another source is connected, "
-            f"{address.host}:{address.source_port} is not its port for the event source, {_TLS}"
+            f"{address.host}:{address.source_port} is not its port for the event source, "
+            f"{_or_tls(address.tls)}"
         )
     if all(client.closed_by for client in clients):
         raise RefusedError(
             "the server closed the connection of every user client before an event was sent: "
             f"perhaps {address.host}:{address.client_port} is not its port for user clients, "
-            f"it lets no more of them in, {_TLS}"
+            f"it lets no more of them in, {_or_tls(address.tls)}"
         )
 
 
-def nobody_served(host: str, source_port: int, client_port: int) -> str:
+def nobody_served(address: Address) -> str:
     """Return what the reason may be, other than a fault, if no client got a byte."""
+    host = address.host
     return (
         "no user client got a byte: unless the server failed at the first events, perhaps "
-        f"another source is connected, {host}:{source_port} is not its port for the event source "
-        f"or {host}:{client_port} for user clients, {_TLS}"
+        f"another source is connected, {host}:{address.source_port} is not its port for the event "
+        f"source or {host}:{address.client_port} for user clients, {_or_tls(address.tls)}"
     )

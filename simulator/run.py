@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from simulator.server_process import COMMAND, ServerProcess, Usage
 from simulator.session import STALL, habits
 from simulator.source import WRITE_BYTES
 from simulator.timeline import Timeline
+from simulator.tls import context
 from simulator.verification import verify
 from simulator.workload import Chunk, Workload
 
@@ -42,13 +44,14 @@ def run(
     started = datetime.now(UTC)
     workload = parameters.workload
     check_files(workload.clients)
+    tls = tls_of(parameters)
     server: ServerProcess | None = None
     with ExitStack() as stack:
         if parameters.serve:
             command = [*server_command, *parameters.server_options]
             server = stack.enter_context(ServerProcess(command))
             parameters = _served_by(server, parameters)
-        address = Address(parameters.host, parameters.source_port, parameters.client_port)
+        address = Address(parameters.host, parameters.source_port, parameters.client_port, tls)
         conduct = _conduct(parameters)
         stalling = {user for user, habit in conduct.habits.items() if habit.kind == STALL}
         timeline = Timeline(server.pid if server else None)
@@ -83,6 +86,13 @@ def run(
         timeline.samples,
         started,
     )
+
+
+def tls_of(parameters: Parameters) -> ssl.SSLContext | None:
+    """Return what it takes to speak TLS, if that is wanted; raises ParameterError."""
+    if parameters.tls_ca is None:
+        return None
+    return context(parameters.tls_ca, parameters.tls_cert, parameters.tls_key)
 
 
 def prepare_reported(workload: Workload, report: Report) -> Prepared:
@@ -155,8 +165,8 @@ def _judge(parameters: Parameters, play: Play, server: ServerProcess | None) -> 
     server_faults = [*play.source_faults, server.fault if server else None]
     hint = None
     gave_up = any(client.gave_up for client in play.everybody)
-    if failures and not (play.received or server or gave_up):
-        hint = nobody_served(parameters.host, parameters.source_port, parameters.client_port)
+    if failures and not (play.received or gave_up):
+        hint = nobody_served(play.address)
     return Verdict(len(failures), faults, lost, list(filter(None, server_faults)), hint)
 
 

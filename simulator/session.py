@@ -14,6 +14,7 @@ from typing import IO, NamedTuple
 
 from simulator.client import EndedError, receive
 from simulator.oracle import Expectation
+from simulator.tls import hang_up
 
 log = logging.getLogger("simulator")
 
@@ -124,14 +125,16 @@ class Session:
             self.left = True
             if self.habit.abortive:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-            self.connection.close()
+                self.connection.close()
+            else:
+                hang_up(self.connection)
         return kind
 
     def give_up(self, seconds: float) -> None:
         """Leave, after so long a wait for a new message."""
         self.gave_up = True
         self._closed(f"given up by the client, {seconds:g} s after its last message,")
-        self.connection.close()
+        hang_up(self.connection)
 
     def again(self, connection: socket.socket, known: int) -> "Session":
         """The user's second session; `known` is as above."""

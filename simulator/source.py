@@ -7,16 +7,19 @@ piece of at most two milliseconds' events has a time at which it is due.
 import logging
 import os
 import socket
+import ssl
 import time
 from collections.abc import Iterator, Sequence
 
 from simulator.marks import Marks
+from simulator.tls import NOT_NOW, buffered, end_writing, raise_if_refused, reason
 from simulator.workload import Chunk
 
 log = logging.getLogger("simulator")
 
 WRITE_BYTES = 256 * 1024
 _PIECE_SECONDS = 0.002
+_READ_BYTES = 4096
 _SHOWN_BYTES = 60
 
 
@@ -108,10 +111,10 @@ class Source:
         now = time.monotonic()
         try:
             size = self.connection.send(data)
-        except BlockingIOError:
+        except NOT_NOW:
             return 0
         except OSError as error:
-            self._lose(error.strerror)
+            self._lose(error)
             return 0
         log.debug("source sent %d bytes", size)
         if self._log_lines:
@@ -136,38 +139,45 @@ class Source:
         """Closes this end, once; what the server still has to do with what came, it does."""
         if self._left or self.lost:
             return
+        try:
+            end_writing(self.connection)
+        except ssl.SSLWantWriteError:
+            return  # the next time
+        except OSError as error:
+            log.debug("the server has closed the source already (%s)", reason(error))
         self._left = True
         log.debug("source leaves")
-        try:
-            self.connection.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            log.debug("the server has closed the source already (%s)", error.strerror)
 
     def read(self) -> bool:
-        """Notes what the server writes, and that it closed. False: nothing more comes."""
+        """Notes what the server writes, and that it closed. False: nothing more comes.
+
+        Raises RefusedError.
+        """
         try:
-            if data := self.connection.recv(4096):
+            while data := self.connection.recv(_READ_BYTES):
                 self._received += len(data)
                 self._first_received = self._first_received or data[:_SHOWN_BYTES]
-                return True
+                if not buffered(self.connection):
+                    return True
             self._lose(None)
-        except BlockingIOError:
+        except NOT_NOW:
             return True
         except OSError as error:
-            self._lose(error.strerror)
+            raise_if_refused(error)
+            self._lose(error)
         return False
 
-    def _lose(self, reason: str | None) -> None:
+    def _lose(self, error: OSError | None) -> None:
         self._closed = True
-        words = self._words(reason)
+        words = self._words(reason(error) if error else None)
         log.debug("%s", words)
         if not self.done:
             self.lost = words
-        elif reason and not self._left:
+        elif error and not self._left:
             self._cut_off = words
 
-    def _words(self, reason: str | None) -> str:
-        why = f" ({reason})" if reason else ""
+    def _words(self, how: str | None) -> str:
+        why = f" ({how})" if how else ""
         return f"the server closed the source's connection {self._so_far}{why}"
 
     @property

@@ -111,6 +111,7 @@ def parameter_rows(parameters: Parameters) -> list[tuple[str, str]]:
         ("host", parameters.host),
         ("source port", str(parameters.source_port)),
         ("client port", str(parameters.client_port)),
+        ("TLS", "no" if parameters.tls_ca is None else "yes"),
         ("timeout", _milliseconds(parameters.timeout)),
         ("settle", _milliseconds(parameters.settle)),
         ("linger", _milliseconds(parameters.linger)),

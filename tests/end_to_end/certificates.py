@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,18 @@ class Authority:
         name: str = "",
         *uris: str,
         dns: str = "client.test",
+        address: str | None = None,
         lifetime: timedelta = DAY,
         key: PrivateKey | None = None,
     ) -> Certificate:
         """A certificate with that common name, if any, and those URIs, valid for so long."""
         key = key or ec.generate_private_key(ec.SECP256R1())
-        others = [x509.DNSName(dns), *map(x509.UniformResourceIdentifier, uris)]
+        others: list[x509.GeneralName] = [
+            x509.DNSName(dns),
+            *map(x509.UniformResourceIdentifier, uris),
+        ]
+        if address is not None:
+            others.append(x509.IPAddress(ip_address(address)))
         builder = _builder(_name(name), self._name, key, lifetime).add_extension(
             x509.SubjectAlternativeName(others), critical=False
         )

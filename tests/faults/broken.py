@@ -16,7 +16,7 @@ import gevent
 from gevent.server import StreamServer
 
 from maze import clients, logs, router, serve, source
-from maze.core import Decoder, Fanout, FollowGraph, parse_number
+from maze.core import Decoder, Fanout, FollowGraph, IdLine, parse_id_line
 from maze.session import Session
 
 UNLUCKY = 666
@@ -63,12 +63,13 @@ def break_graph(name: str) -> None:
 
 
 def break_handshake() -> None:
-    def broken(line: bytes) -> int | None:
-        if parse_number(line) == UNLUCKY:
+    def broken(line: bytes) -> IdLine | None:
+        id_line = parse_id_line(line)
+        if id_line is not None and id_line.user == UNLUCKY:
             raise Provoked
-        return parse_number(line)
+        return id_line
 
-    vars(clients)["parse_number"] = broken
+    vars(clients)["parse_id_line"] = broken
 
 
 def break_session(name: str) -> None:

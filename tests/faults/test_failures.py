@@ -107,7 +107,8 @@ def test_exception_in_a_session_costs_that_client_only(fault: str) -> None:
     with broken(fault).ready() as child:
         clients = child.clients([1, 2])
         unlucky = child.client(UNLUCKY)
-        unlucky.send(b"something to be read and thrown away")
+        # More than is read together with an id.
+        unlucky.send(b"something to be read and thrown away" * 10)
         assert not unlucky.read_until_closed()
         expect_served(clients, child)
         child.await_logged("session_closed")

@@ -1,11 +1,12 @@
 """A correct server in a thread, simple enough to trust, and a place to put faults into it.
 
-It waits for all clients it was told of before it accepts the source, so that nothing here depends
-on timing.
+It waits for all clients it was told of before it reads from the source, so that nothing here
+depends on timing.
 """
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections import Counter
@@ -45,6 +46,7 @@ class Server:
         crash: bool = False,
         refuse_source: bool = False,
         doors_closed: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._clients = clients
         self._tamper = tamper
@@ -63,6 +65,7 @@ class Server:
         self._stay = stay or (source_bytes is not None and not crash)
         self._refuse_source = refuse_source  # before anybody else is let in
         self._doors_closed = doors_closed  # once all clients are there nobody else is let in
+        self._tls = tls
         self._source_listener = self._listen()
         self._client_listener = self._listen()
         self.source_port: int = self._source_listener.getsockname()[1]
@@ -96,34 +99,34 @@ class Server:
 
     def _run(self) -> None:
         with contextlib.suppress(OSError), self._source_listener, self._client_listener:
-            if self._refuse_source:
-                self._refuse()
-            for _ in range(self._clients):
-                self._accept_client()
-            if self._doors_closed:
-                self._client_listener.close()
-            source, _ = self._source_listener.accept()
-            with source:
-                source.settimeout(PATIENCE)
+            with self._accept(self._source_listener) as source:
+                if self._refuse_source:
+                    self._close(source)
+                for _ in range(self._clients):
+                    self._accept_client()
+                if self._doors_closed:
+                    self._client_listener.close()
                 source.sendall(self._answer)
                 self._serve(source)
-                if self._reset:
-                    self._make_abortive(source)
+                self._close(source)
             if self._stay:
                 for session in self.sessions.values():
                     session.recv(1)
         for session in self.sessions.values():
             session.close()
 
-    def _refuse(self) -> None:
-        source, _ = self._source_listener.accept()
+    def _accept(self, listener: socket.socket) -> socket.socket:
+        connection, _ = listener.accept()
+        connection.settimeout(PATIENCE)
+        return self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
+
+    def _close(self, connection: socket.socket) -> None:
         if self._reset:
-            self._make_abortive(source)
-        source.close()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
 
     def _accept_client(self) -> None:
-        client, _ = self._client_listener.accept()
-        client.settimeout(PATIENCE)
+        client = self._accept(self._client_listener)
         line = b""
         while not line.endswith(b"\n"):
             line += client.recv(1)
@@ -166,11 +169,4 @@ class Server:
             if self._last is not None and following > self._last:
                 leaving |= set(self.sessions) if self._dismiss else self._wronged & {*self.sessions}
             for user in leaving:
-                session = self.sessions.pop(user)
-                if self._reset:
-                    self._make_abortive(session)
-                session.close()
-
-    @staticmethod
-    def _make_abortive(connection: socket.socket) -> None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self._close(self.sessions.pop(user))

@@ -139,6 +139,8 @@ def test_a_run_that_fails(
         (["--compare", "ODD"], "--compare: ODD is not what bench --json writes"),
         (["--json", "nowhere/out.json"], "there is no directory nowhere"),
         (["--png", "x.svg"], "--png x.svg: what it writes has to end in .png"),
+        (["--tls-ca", "none.pem"], "--tls-ca none.pem cannot be read"),
+        (["--tls-key", "none.pem"], "--tls-cert and --tls-key need --tls-ca"),
         (["--svg", "x"], "--svg x: what it writes has to end in .svg"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from servers import PATIENCE
 
 from simulator.client import Client
-from simulator.connecting import Address, connect_clients
+from simulator.connecting import Address, connect_clients, connect_sources
 from simulator.errors import ConnectError
 from simulator.oracle import Expectation
 from simulator.source import Source
@@ -212,6 +212,16 @@ def test_nothing_listens() -> None:
         connect_clients(Address("127.0.0.1", port, port), [1]),
     ):
         pytest.fail("connected to nobody")
+
+
+def test_what_is_small_is_sent_at_once() -> None:
+    # An id behind the end of TLS's handshake would wait for an acknowledgement.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        address = Address("127.0.0.1", port, port)
+        with connect_sources(address, 2) as sources, connect_clients(address, [1, 2]) as clients:
+            for connection in (*sources, *clients):
+                assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 class ThrownOut(socket.socket):

@@ -1,0 +1,141 @@
+"""Owns what TLS changes: the context, the handshake, and how a connection is read and closed.
+
+A connection is a socket or an `ssl.SSLSocket`; who sends and receives need not know which.
+"""
+
+import errno
+import socket
+import ssl
+from contextlib import suppress
+from typing import NoReturn
+
+from simulator.errors import ConnectError, ParameterError, RefusedError
+
+NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""Errors of a connection that does not block, and has nothing to read or no room to write."""
+
+_OUR_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
+"""Parts of OpenSSL's names for the alerts by which a server refuses a peer's certificate."""
+
+
+def context(ca: str, cert: str | None, key: str | None) -> ssl.SSLContext:
+    """Return what it takes to speak TLS with servers whose certificate `ca` has signed.
+
+    `cert` and `key` are our own certificate, if the server asks for one. Raises ParameterError for
+    a file that will not do.
+    """
+    result = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _check_readable("--tls-ca", ca)
+    try:
+        result.load_verify_locations(ca)
+    except OSError:
+        raise ParameterError(f"--tls-ca {ca} holds no certificate in PEM") from None
+    if cert is not None and key is not None:
+        _load_own(result, cert, key)
+    return result
+
+
+def _load_own(result: ssl.SSLContext, cert: str, key: str) -> None:
+    _check_readable("--tls-cert", cert)
+    _check_readable("--tls-key", key)
+
+    def refuse_to_ask() -> NoReturn:
+        raise ParameterError(f"--tls-key {key} is encrypted: it has to be a plain one")
+
+    try:
+        result.load_cert_chain(cert, key, refuse_to_ask)
+    except OSError as error:
+        raise ParameterError(
+            f"--tls-cert {cert} and --tls-key {key} are not a certificate and its private key, "
+            f"in PEM ({reason(error)})"
+        ) from None
+
+
+def _check_readable(flag: str, path: str) -> None:
+    """Raise ParameterError for a file that is not; OpenSSL does not say which one it was."""
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise ParameterError(f"{flag} {path} cannot be read: {error.strerror}") from None
+
+
+def secure(
+    connection: socket.socket, tls: ssl.SSLContext, host: str, port: int, seconds: float
+) -> ssl.SSLSocket:
+    """Return the connection once TLS is agreed on, which is waited for, so long at most.
+
+    Raises ConnectError, with the connection closed.
+    """
+    connection.settimeout(seconds)
+    secured = None
+    try:
+        secured = tls.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
+        # Wrapping a connection that is reset already would pass over it.
+        secured.do_handshake()
+    except OSError as error:
+        (secured or connection).close()
+        raise ConnectError(_why_not(error, host, port, seconds)) from None
+    return secured
+
+
+def _why_not(error: OSError, host: str, port: int, seconds: float) -> str:
+    server = f"the server at {host}:{port}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of {server} does not hold: {error.verify_message.rstrip('.')} "
+            f"(it has to be valid for {host}, and signed by the authority in --tls-ca)"
+        )
+    if isinstance(error, TimeoutError):
+        return f"no TLS from {server} within {seconds:g} s: perhaps it speaks none"
+    if isinstance(error, ssl.SSLEOFError | ConnectionError) or error.errno == errno.ENOTCONN:
+        return (
+            f"{server} closed the connection in TLS's handshake ({reason(error)}): "
+            "perhaps it speaks no TLS"
+        )
+    return f"TLS with {server} failed: {reason(error)}"
+
+
+def buffered(connection: socket.socket) -> bool:
+    """Whether there is something to read of which the system, and so a selector, does not know."""
+    return isinstance(connection, ssl.SSLSocket) and connection.pending() > 0
+
+
+def raise_if_refused(error: OSError) -> None:
+    """Raise RefusedError if the server says by this that it wants another certificate of us.
+
+    With TLS 1.3 it does so when we think that all is agreed on.
+    """
+    name = (error.reason if isinstance(error, ssl.SSLError) else None) or ""
+    if "ALERT" in name and any(part in name for part in _OUR_CERTIFICATE):
+        raise RefusedError(
+            f"the server refuses our certificate, or wants one ({reason(error)}): see --tls-cert"
+        )
+
+
+def reason(error: OSError) -> str:
+    """Return the error in a few words."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.replace("_", " ").lower()
+    return error.strerror or str(error)
+
+
+def end_writing(connection: socket.socket) -> None:
+    """Close our half of the connection; what comes is still read.
+
+    Raises OSError; it is SSLWantWriteError if there is no room yet for TLS's last word.
+    """
+    if isinstance(connection, ssl.SSLSocket):
+        # The server need not say the same, now or ever.
+        with suppress(ssl.SSLWantReadError):
+            connection.unwrap()
+    # Not SSLSocket's own, after which what comes would no longer be decrypted.
+    socket.socket.shutdown(connection, socket.SHUT_WR)
+
+
+def hang_up(connection: socket.socket) -> None:
+    """Close the connection, with TLS's last word if there is room for it."""
+    if isinstance(connection, ssl.SSLSocket):
+        with suppress(OSError, ValueError):
+            connection.unwrap()
+    connection.close()
