@@ -13,6 +13,7 @@ from running import judged, parameters
 from servers import Server, Tamper, honest
 from test_server_process import command
 
+from simulator import player
 from simulator.cli import simulate
 from simulator.diagnosis import (
     ALTERED,
@@ -265,9 +266,10 @@ def test_much_garbage_is_not_kept() -> None:
     assert (fault.kind, fault.received) == (ALTERED, junk)
 
 
-def test_a_source_closed_in_the_middle() -> None:
+def test_a_source_closed_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(player, "LOST_SOURCE_PATIENCE", 0.2)
     case = Case(FAR, 1)
-    verdict, _ = judged(Server(2, source_bytes=70_000), (*FAR, "--rate", 20_000, "--timeout", 200))
+    verdict, _ = judged(Server(2, source_bytes=70_000), (*FAR, "--rate", 20_000))
     assert verdict.status == 1
     assert verdict.source_lost is not None
     assert verdict.failing == 2
