@@ -345,6 +345,7 @@ def test_all_pages_are_told_what_was_made_once_a_tick(
 ) -> None:
     made = itertools.count(1)
     monitor = watched.admin.monitor
+    monitor.stop()  # from here on it ticks when it is told to
     monkeypatch.setattr(http, "page_status", lambda *_: [monitor.ticks, next(made)])
     monkeypatch.setattr(monitor, "seconds_to_tick", lambda: 0.01)
     pages = [Stream(watched) for _ in range(3)]
