@@ -229,7 +229,7 @@ class Router:
             change(graph, session)
             if graph.settle(0):
                 self._settling.begin()
-        except Exception:  # whose greenlet it was does not matter: the graph is everybody's
+        except Exception:  # a fault in the graph, which all sessions share
             self._fail("graph")
 
     def _settle(self) -> bool:

@@ -131,7 +131,7 @@ class Client:
         return size
 
     def give_up(self, seconds: float) -> None:
-        """Leave after a wait of so many seconds for a new message."""
+        """Leave after waiting `seconds` for a new message."""
         self.gave_up = True
         self._closed(f"given up by the client, {seconds:g} s after its last message,")
         hang_up(self.connection)

@@ -131,7 +131,7 @@ class Source:
         return size
 
     def give_up(self, seconds: float) -> None:
-        """Send no more, because the server took nothing for so many seconds."""
+        """Send no more, because the server took nothing for `seconds`."""
         if not self.done:
             self.lost = f"the server took nothing from the source for {seconds:g} s, {self._so_far}"
 

@@ -63,7 +63,7 @@ def _check_readable(flag: str, path: str) -> None:
 def secure(
     connection: socket.socket, tls: ssl.SSLContext, host: str, port: int, seconds: float
 ) -> ssl.SSLSocket:
-    """Do the TLS handshake within so many seconds, and return the connection.
+    """Do the TLS handshake within `seconds`, and return the connection.
 
     Raises ConnectError, with the connection closed.
     """
@@ -121,7 +121,7 @@ def reason(error: OSError) -> str:
 
 
 def end_writing(connection: socket.socket) -> None:
-    """Close our half of the connection; what comes is still read.
+    """Close our half of the connection; the other half can still be read.
 
     Raises OSError; SSLWantWriteError if there is no room yet for TLS's close_notify.
     """

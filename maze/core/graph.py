@@ -1,4 +1,4 @@
-"""Who follows whom, and which connected users that concerns.
+"""Knows who follows whom, and which of the followers are connected.
 
 Two indexes, not one:
 
