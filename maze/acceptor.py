@@ -83,14 +83,14 @@ class Acceptor(StreamServer):
         self._throttle = Throttle()
 
     def start_accepting(self) -> None:
-        """Accept; who waits in the accept queue may have sent an id."""
+        """Accept connections, and watch the accept queue for clients that may have sent an id."""
         super().start_accepting()
         if self._registration is not None:
             self._descriptor = self.socket.fileno()
             self._registration.watch(self._descriptor)
 
     def stop_accepting(self) -> None:
-        """Accept no more; nobody waits for who is in the accept queue."""
+        """Stop accepting, and stop watching the accept queue."""
         if self._registration is not None:
             self._registration.forget(self._descriptor)
             self._descriptor = -1

@@ -14,13 +14,13 @@ _TOO_WEAK = ("_TOO_SMALL", "_TOO_WEAK")
 
 
 class ServerContext:
-    """One port's certificate and authority, with which no TLS session is ever resumed.
+    """One port's certificate and authority. Connections never resume a TLS session.
 
-    Who resumes a session shows no certificate, so one that has expired since would get in.
-    ``OP_NO_TICKET`` is not enough: OpenSSL also remembers sessions of TLS 1.2 by their ids,
-    in the context that a connection was made with, and Python's ssl cannot turn that off.
-    So connections are made with a bare context and then given the port's own; once the
-    bare one remembers a session, a new one takes its place (0.2 ms, with TLS 1.2 alone).
+    A peer that resumes a session shows no certificate, so it could get in after its certificate
+    has expired. ``OP_NO_TICKET`` does not prevent that: OpenSSL also caches TLS 1.2 sessions by
+    id, in the context that made the connection, and Python's ssl cannot turn the cache off.
+    Each connection is therefore made with a bare context and then given the port's own. Once
+    the bare context has cached a session, a new one replaces it (0.2 ms, with TLS 1.2 only).
     """
 
     def __init__(self, context: ssl.SSLContext) -> None:
@@ -29,11 +29,11 @@ class ServerContext:
 
     @property
     def remembered_sessions(self) -> int:
-        """How many sessions the next connection could ask for."""
+        """How many sessions the next connection could resume."""
         return self._bare.session_stats()["number"]
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
-        """The server's end of a new connection."""
+        """Return the server's end of a new connection."""
         if self.remembered_sessions:
             self._bare = _new_context(self._context.verify_mode)
         connection = self._bare.wrap_bio(incoming, outgoing, server_side=True)
@@ -77,7 +77,7 @@ def load_contexts(settings: Settings) -> tuple[Context, Context]:
     if settings.source_names and not settings.source_tls_ca:
         raise SettingsError(
             "--source-names needs --source-tls-ca: "
-            "the authority of the certificates that name the sources"
+            "the authority that signs the sources' certificates"
         )
     return _load("source", settings), _load("client", settings)
 
@@ -103,7 +103,7 @@ def _new_context(verify_mode: ssl.VerifyMode) -> ssl.SSLContext:
     context.verify_mode = verify_mode
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
-    context.num_tickets = 0  # of TLS 1.3, which the option above does not concern
+    context.num_tickets = 0  # for TLS 1.3, where OP_NO_TICKET has no effect on them
     return context
 
 

@@ -24,7 +24,7 @@ from maze.tls import TlsConnection
 from maze.tls_session import TlsSession
 
 HTTP_LINE_BYTES = 4 * 1024
-"""Longest request line that is told from an id that is too long."""
+"""Longest line recognised as an HTTP request line; a longer one is an id that is too long."""
 
 CLOSED_AT_ONCE = 20
 """sessions closed before others run; one in a thousand audiences takes 0.2 ms"""
@@ -95,7 +95,7 @@ class ClientPort:
         self._empty.clear()
 
     def read_soon(self, session: Session) -> None:
-        """Have the session read what its client said; of thousands at a time some in each turn."""
+        """Have the session read what its client sent; a turn of the event loop reads for a few."""
         self._readable.append(session)
         self._reading.begin()
 
@@ -125,7 +125,7 @@ class ClientPort:
                 gevent.sleep(0)
 
     def _handshake(self, connection: Connection, deadline: float) -> IdLine:
-        """The id line the client sends; what follows it in the same segment is discarded."""
+        """Return the client's id line; discard what follows it in the same segment."""
         limit = self.settings.handshake_limit
         received = b""
         while b"\n" not in received:
@@ -157,7 +157,7 @@ class ClientPort:
 
 
 def _mark_for(id_line: IdLine) -> bytes:
-    """How the first line to a client begins; empty if it asked for none."""
+    """Return the mark that begins the client's first position line; empty if it asked for none."""
     if id_line.position is not None:
-        return MISSED  # nothing is kept for who comes back
+        return MISSED  # the server keeps no events for clients that come back
     return REACHED if id_line.asks else b""

@@ -21,17 +21,17 @@ Connection = socket | TlsConnection
 """what ``recv`` and ``settimeout`` are called on, whether it is TLS or not"""
 
 USER_URI = "maze:user:"
-"""how a certificate's URI names a user: the id follows"""
+"""prefix of a URI that names a user in a certificate; the user id follows"""
 
 SOURCE_URI = "maze:source"
-"""the URI of a certificate that was made for an event source"""
+"""the URI that names an event source in its certificate"""
 
 
 class Gate:
     """Lets connections in on one port, or says why not.
 
     ``context`` may be replaced at any time; it concerns connections from then on.
-    ``registration`` is told of clients whose ids may be on their way.
+    TLS connections tell ``registration`` when an id may have arrived.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Gate:
             )
 
     def check_source(self, connection: Connection) -> None:
-        """Raise HandshakeError if the certificate has to be a source's, and is not."""
+        """Raise HandshakeError if the certificate has to name a source, and does not."""
         if not self._by_role:
             return
         common_names, uris = _peer_names(connection)
@@ -95,7 +95,7 @@ class Gate:
             raise HandshakeError(
                 HandshakeReason.NOT_A_SOURCE,
                 detail=f"its certificate names {_listed(common_names + uris)[:100]}, "
-                f"and neither {SOURCE_URI} nor one of source-names",
+                f"neither {SOURCE_URI} nor one of source-names",
             )
 
     def _allows(self, address: Address) -> bool:
@@ -112,4 +112,4 @@ def _peer_names(connection: Connection) -> tuple[list[str], list[str]]:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(dict.fromkeys(names)) or "nothing"  # two of them may be the same
+    return ", ".join(dict.fromkeys(names)) or "nothing"  # without duplicates

@@ -19,7 +19,7 @@ class HandshakeReason(StrEnum):
     TOO_LONG = "too_long"
     """the line is longer than the limit"""
     HTTP = "http"
-    """the line is that of an HTTP request"""
+    """the line is an HTTP request line"""
     TIMEOUT = "timeout"
     """the line, or what TLS needs before it, did not come in time"""
     LEFT = "left"
@@ -35,7 +35,7 @@ class HandshakeReason(StrEnum):
     OTHER_USER = "other_user"
     """the client's certificate names another user than the client"""
     NOT_A_SOURCE = "not_a_source"
-    """the certificate is of the right authority, but was not made for an event source"""
+    """the right authority signed the certificate, but it does not name a source"""
     FAILED = "failed"
     """by a fault of the server, whose traceback is in the log"""
 

@@ -1,12 +1,13 @@
-"""Decides who holds up the many: whom the log names, and whom the router disconnects.
+"""Decides which slow sessions hold up the others: which the log names, which are disconnected.
 
 With ``slow-client=wait`` the router waits while a session, or all sessions together, hold
-more than they may. If all clients are slow, that is what back-pressure is for. If a few are,
-the others get nothing meanwhile, although they would take it. The router reports how long it
-waits and, every quarter of a second of waiting, who is in its way; that time counts against
-those sessions, and who exceeds the hold timeout within a minute is to be disconnected.
+more than they may. If all clients are slow, that is what back-pressure is for. If only a
+few are, the others get nothing meanwhile, although they could take it. The router reports
+how long it waits and, after each quarter of a second of waiting, for which sessions. That time
+counts against these sessions. A session whose time within a minute exceeds the hold timeout is
+to be disconnected.
 
-Nothing here knows a clock, a log or the event loop.
+This module must never know a clock, a log or the event loop.
 """
 
 from __future__ import annotations
@@ -18,45 +19,47 @@ from typing import Generic, Protocol, TypeVar
 
 WINDOW_SECONDS = 60.0
 LOOK_SECONDS = 0.25
-"""Waiting time between two looks at who is in the way; less with a short hold timeout."""
+"""Waiting time between two looks at which sessions hold up the others; less with a short hold
+timeout."""
 MIN_LOOKS = 10
-"""looks within one hold timeout, at least"""
+"""Least number of looks within one hold timeout."""
 MIN_PAUSE_SECONDS = 0.001
-"""At the very beginning of a wait nobody could take what was just sent, and all look slow."""
+"""Shortest wait before a look: at the beginning of a wait no client has taken what was just sent,
+so all would look slow."""
 NAMED_LOOKS = 2
-"""A session that is in the way only once is not worth a line of the log."""
+"""Looks that have to find a session before the log names it; a single one may be chance."""
 NOTICE_SECONDS = 1.0
-"""from one line of the log to the next"""
+"""Shortest time between two log lines."""
 NAMED_SESSIONS = 5
-"""named in one line; it says how many there are besides"""
+"""Most sessions named in one log line, which also gives their total."""
 ASKED_AT_ONCE = 100
-"""sessions asked whether they are idle before others run; the system takes 2 us for each"""
+"""Sessions asked whether they are idle before others run; each question takes 2 us."""
 
 
 class Client(Protocol):
-    """What is asked of a session."""
+    """What this module needs of a session."""
 
     @property
     def user(self) -> int:
-        """Whose client it is."""
+        """The user id that the client sent."""
 
     @property
     def peer(self) -> str:
-        """Its address, as the log names it."""
+        """The client's address, as logged."""
 
     @property
     def held_bytes(self) -> int:
-        """The memory that what waits for it takes."""
+        """Memory that everything queued for the session takes, in bytes."""
 
     def has_taken_all(self) -> bool:
-        """Whether its client's system has acknowledged all that it was to get so far."""
+        """Whether nothing is queued, and the client's system has acknowledged all that was sent."""
 
 
 Session = TypeVar("Session", bound=Client)
 
 
 class _Account:
-    """The time that counts against one session, and from when on it was counted."""
+    """The waiting time that counts against one session, as spans with their beginnings."""
 
     __slots__ = ("_spans", "named", "seconds")
 
@@ -79,9 +82,9 @@ class _Account:
 
 
 class Holding(Generic[Session]):
-    """The time that counts against sessions, in the last minute.
+    """The time that counts against each session in the last minute.
 
-    It remembers those sessions only for which the router has waited in that minute.
+    Sessions for which the router has not waited in that minute are not kept.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -93,7 +96,7 @@ class Holding(Generic[Session]):
 
     @property
     def pause(self) -> float:
-        """How long the router may wait until the next look is due, in seconds."""
+        """Time that the router may wait until the next look is due, in seconds."""
         return max(self._look_seconds - self._waited, MIN_PAUSE_SECONDS)
 
     def waited(self, seconds: float) -> None:
@@ -101,11 +104,11 @@ class Holding(Generic[Session]):
         self._waited += seconds
 
     def count(self, holders: Collection[Session], now: float) -> list[tuple[Session, float]]:
-        """Count the time since the last look against these; returns who exceeds the timeout.
+        """Count the time since the last look against ``holders``.
 
-        Beside each session stands all the time that counts against it.
-
-        A look that comes late counts as two: the server itself stood still.
+        Return the sessions that exceed the timeout, each with all the time that counts against
+        it. At most two looks' time is counted: a look later than that means that the server
+        itself stood still.
         """
         seconds = min(self._waited, 2 * self._look_seconds)
         self._waited = 0.0
@@ -119,10 +122,9 @@ class Holding(Generic[Session]):
         return overdue
 
     def notice(self, now: float) -> dict[str, object]:
-        """What a line of the log says of those who hold up the others; empty if none is due.
+        """Return the fields of a log line on who holds up the others; empty if none is due.
 
-        A session is the reason for one line in a minute at most, and there is one line a second
-        at most.
+        At most one line is due a second, and a session causes at most one line a minute.
         """
         found = [(a, s) for s, a in self._accounts.items() if a.looks >= NAMED_LOOKS]
         if now < self._notice_from or all(account.named for account, _ in found):
@@ -141,7 +143,7 @@ class Holding(Generic[Session]):
         }
 
     def forget(self, session: Session) -> None:
-        """The session has ended."""
+        """Drop the account of a session that has ended."""
         self._accounts.pop(session, None)
 
     def _expire(self, now: float) -> None:
@@ -157,10 +159,11 @@ def holders(
     excess: int,
     share_time: Callable[[], object],
 ) -> list[Session]:
-    """Return the sessions for which the many wait, the fullest first; nobody if all are slow.
+    """Return the sessions that hold up the others, the fullest first; none if all are slow.
 
-    ``full`` are over their own bound; by ``excess`` bytes all together are over the common one.
-    Of the others at least as many have to be idle. Sessions may end while ``share_time`` runs.
+    The sessions in ``full`` exceed their own bound; all sessions together exceed the common bound
+    by ``excess`` bytes. Only a few are slow if at least as many sessions are idle. Sessions may
+    end while ``share_time`` runs.
     """
     found = dict.fromkeys(full)
     if excess > 0:
@@ -172,10 +175,12 @@ def holders(
 
 
 def _fullest(sessions: Collection[Session], excess: int) -> list[Session]:
-    """As many of those that hold most as hold the excess, and all who hold half as much.
+    """Return the fullest sessions that together hold the excess, and all about as full.
 
-    Where many hold about the same, who holds most changes all the time: counted alone, nobody
-    would ever reach the timeout. How many are disconnected is the router's business.
+    About as full means with more than half as much as the least of them. If many sessions hold
+    about the same, which of them is the fullest changes all the time: were time counted against
+    the fullest alone, none would ever reach the timeout. How many to disconnect is the router's
+    decision.
     """
     fullest_first = sorted(sessions, key=attrgetter("held_bytes"), reverse=True)
     least = 0
@@ -188,11 +193,11 @@ def _fullest(sessions: Collection[Session], excess: int) -> list[Session]:
 
 
 def _are_idle(sessions: Collection[Session], wanted: int, share_time: Callable[[], object]) -> bool:
-    """Whether at least so many sessions have taken all there was for them, and wait for more.
+    """Whether at least ``wanted`` sessions are idle: have taken everything, and wait for more.
 
-    The queue alone does not tell: the kernels take megabytes for a client that has stopped
-    reading before anything waits here, each another amount. Of a fleet that stands still some
-    queues are empty all the time.
+    An empty queue is not enough. For a client that has stopped reading, the kernels on both sides
+    buffer megabytes before anything is queued here, and how much differs from client to client.
+    When all clients have stopped, some queues are therefore still empty.
     """
     if wanted > len(sessions) // 2:
         return False

@@ -11,7 +11,7 @@ from maze.source import MOST_OPENING
 log = structlog.get_logger()
 
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
-"""The longest accept queue that the system allows; see listen(2)."""
+"""Holds the longest accept queue that the system allows; see listen(2)."""
 
 RESERVED_DESCRIPTORS = 64
 """for whatever is no client and no source: the ports, operators, the event loop, the log, files"""
@@ -31,11 +31,11 @@ def raise_descriptor_limit() -> None:
 def check_accept_queue(settings: Settings, somaxconn: Path = SOMAXCONN) -> None:
     """Warn if the system's accept queues are shorter than ``backlog``.
 
-    Beyond the shorter of the two the system itself drops connections.
+    When an accept queue is full, the system drops new connections.
     """
     try:
         limit = int(somaxconn.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # it is Linux that tells
+    except (OSError, ValueError):  # only Linux has the file
         return
     if limit < settings.backlog:
         log.warning("backlog_limited", backlog=settings.backlog, somaxconn=limit)

@@ -13,15 +13,15 @@ give them back and take them again, page by page, cost a fifth of the event rate
 MAPPED_BYTES = 32 * 1024 * 1024
 """Only allocations from here on are mapped one by one; the most that the library allows."""
 FASTBIN_BYTES = 0
-"""Small chunks are not kept apart when freed. To merge those of a forgotten graph, freed in a
-thread, the library locked everybody out for up to 700 ms; without them for 30 ms."""
+"""Largest freed chunk kept in a fastbin; 0 keeps none. When a thread frees a dropped graph, the
+library merges its fastbin chunks under a lock: up to 700 ms with fastbins, 30 ms without."""
 
-# <malloc.h>; to set one of the thresholds fixes the other
+# From <malloc.h>. Setting either threshold stops the library from adjusting the other.
 _M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = 1, -1, -3
 
 
 def tune_memory() -> None:
-    """Set all of this; without mallopt, which is glibc's, the collector only."""
+    """Set the collector's threshold and the allocator's; only glibc has mallopt for the latter."""
     gc.set_threshold(GC_THRESHOLD)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

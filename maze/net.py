@@ -105,8 +105,8 @@ def current_greenlet() -> Greenlet[..., Any]:
 
 
 def send_at_once(sock: GeventSocket) -> None:
-    """Have the system send what is small at once, not wait for acknowledgements (Nagle)."""
-    with contextlib.suppress(OSError):  # it was reset meanwhile: whoever serves it will see
+    """Turn off Nagle's algorithm: the system sends small segments without waiting for ACKs."""
+    with contextlib.suppress(OSError):  # reset meanwhile; the next read or write reports it
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
@@ -119,15 +119,15 @@ def has_finished(sock: GeventSocket) -> bool:
 
 
 def is_broken(sock: GeventSocket) -> bool:
-    """True if the connection was reset or has timed out, even where that was not read yet.
+    """Whether the connection was reset or has timed out, even if that was not read yet.
 
-    Where the system does not tell (it is Linux that does), the answer is False.
+    Only Linux tells; elsewhere the answer is False.
     """
     return _state(sock) == _CLOSE
 
 
 def _state(sock: GeventSocket) -> int:
-    """The state of a TCP connection; where the system does not tell, it is established."""
+    """Return a connection's TCP state; established where the system does not tell."""
     if not hasattr(socket, "TCP_INFO"):
         return _ESTABLISHED
     try:

@@ -73,7 +73,7 @@ class Places:
         return True
 
     def has_room_for(self, user: int, sessions: int, peer: Peer) -> bool:
-        """Whether a user with that many sessions may have another; if not, count the refusal."""
+        """Whether a user with ``sessions`` may have another; if not, count and log a refusal."""
         if sessions >= self._max_per_user:
             reason = RefusalReason.MAX_CLIENTS_PER_USER
             return self._refuse(reason, self._max_per_user, peer, user=user)

@@ -1,9 +1,10 @@
-"""Tells the sessions that asked for it at which position they are.
+"""Sends position lines to the sessions that asked for them.
 
-Who sent a bar behind its user id gets a position line first, again after each
-``position-interval`` in which nothing else was queued for it, so that the position of a quiet
-user does not grow old, and at a reset, before the first event of the new epoch. Nothing is kept
-yet for who comes back: a position that a client sends is answered by ``!``.
+A session asks by a bar after its user id. It gets a position line first, and again after each
+``position-interval`` in which nothing else was queued for it, so that the position of an idle
+session does not grow old. At a reset it gets one before the first event of the new epoch.
+Events are not kept yet for clients that come back: a position that a client sends is answered
+with ``!``.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
     from maze.session import Session
 
 LOOKS = 10
-"""Looks at the silent sessions within each position interval."""
+"""How often within each position interval idle sessions are looked for."""
 
 
 class Positions:
     """The sessions that asked for positions.
 
-    ``present`` gives the position of whoever has everything so far, ``flush`` sends what is
-    queued for sessions.
+    ``present`` returns the position of a session that was given everything routed so far.
+    ``flush`` sends what is queued for the given sessions.
     """
 
     def __init__(
@@ -40,28 +41,28 @@ class Positions:
         self._present = present
         self._flush = flush
         self._silent: dict[Session, tuple[int, float]] = {}
-        """of each session: how many bytes were ever queued for it, and since when no more"""
+        """for each session: how many bytes were ever queued for it, and since when no more were"""
         self._looking = False
 
     def join(self, session: Session, mark: bytes) -> None:
-        """Queue the first line of a session; from here on it is told its position."""
+        """Queue a session's first position line, and send it further ones from now on."""
         self._queue([session], mark)
         if not self._looking:
             self._looking = True
             gevent.spawn(self._look)
 
     def leave(self, session: Session) -> None:
-        """Tell a session nothing more; nothing happens if it never asked."""
+        """Send a session no more position lines; do nothing if it never asked."""
         self._silent.pop(session, None)
 
     def begin_epoch(self) -> None:
-        """Tell everybody who asked the first position of a new epoch."""
+        """Send every session that asked the first position of a new epoch."""
         sessions = list(self._silent)
         self._queue(sessions, REACHED)
         self._flush(sessions)
 
     def _look(self) -> None:
-        """Tell those who are silent, until nobody is left who asked."""
+        """Send idle sessions their positions, until no session that asked is left."""
         while self._silent:
             gevent.sleep(self._interval / LOOKS)
             silent = self._have_been_silent(monotonic())
@@ -70,9 +71,9 @@ class Positions:
         self._looking = False
 
     def _have_been_silent(self, now: float) -> list[Session]:
-        """Note who got something; return those who got nothing for the interval.
+        """Note which sessions were sent something; return those idle for the interval.
 
-        A session for which something waits is not silent: the line would only come behind it.
+        A session with anything queued is not idle: a position line would only queue behind it.
         """
         silent = []
         for session, (pushed_bytes, since) in self._silent.items():

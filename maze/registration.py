@@ -1,18 +1,19 @@
-"""Registered before routed: an event reaches every client whose id line came before it.
+"""Registered before routed: an event reaches every client whose id line arrived before it.
 
-A client has connected, or has sent its id, as soon as the system has taken that; the server may
-come to it much later. So before a batch is routed the router waits here until nothing is left
-that may carry the id of a client who is not registered:
+The system may receive a client's connection and id line long before the server reads them. So
+before it routes a batch, the router waits here until none of these is left, as each may carry
+the id of a client that is not registered:
 
-  - a connection in the accept queue (of a plain port: over TLS an id cannot be there yet);
-  - an accepted connection that is not registered and is readable;
-  - bytes that were read from such a connection and wait for their turn to be decrypted.
+  - a connection in the accept queue (on a plain port; over TLS it cannot carry an id yet);
+  - an accepted connection that is readable and not registered;
+  - bytes read from such a connection that wait for their turn to be decrypted.
 
-The first two are descriptors in an epoll of their own, so that the look costs a microsecond
-however many clients are silent.
+The first two are descriptors in an epoll set of this module's own, so that a check takes about
+1 us however many connections wait without sending anything.
 
-Clients that connect must not hold up events for long. Registering may run ahead of routing by
-a second's work, regained at a fifth of the time. Beyond that batches are routed all the same.
+Connecting clients must not hold up events for long. Registering may delay routing by a budget
+of about a second's work, which is regained at a fifth of the elapsed time. When the budget is
+used up, batches are routed without waiting.
 """
 
 import select
@@ -28,21 +29,22 @@ from maze.net import A_MOMENT
 log = structlog.get_logger()
 
 BURST_STEPS = 20_000
-"""Steps ahead of routing: about a second's work. A step is an accept, a read from a client that
-is not registered, or a turn of the event loop; each takes 30 to 50 us. They are counted and not
-timed, so that neither a busy machine nor what else runs in a turn uses the budget up."""
+"""Budget of registering, in steps: about a second's work. A step is an accept, a read from a
+client that is not registered, or a turn of the event loop; each takes 30 to 50 us. Steps are
+counted rather than timed, so that a busy machine, or other work in a turn, does not use up the
+budget."""
 
 STEPS_PER_SECOND = BURST_STEPS / 5
-"""regained: a fifth of the time"""
+"""Steps regained per second: a fifth of the budget."""
 
 
 class Registration:
-    """Knows what may carry the id of a client that is not registered, and waits for it."""
+    """Knows which connections may carry the id of an unregistered client, and waits for them."""
 
     def __init__(self) -> None:
-        # poll() serves where the system has no epoll; it costs more with many silent clients.
+        # Without epoll poll() does as well, but takes longer with many connections.
         self._poll = select.epoll() if hasattr(select, "epoll") else select.poll()
-        self._look = (0, 1) if hasattr(select, "epoll") else (0,)  # at once, for any one of them
+        self._look = (0, 1) if hasattr(select, "epoll") else (0,)  # no wait; one descriptor will do
         self._watched: set[int] = set()
         self._undecrypted = 0
         self._waits = False
@@ -50,24 +52,24 @@ class Registration:
         self._regained_at = time.monotonic()
         self._warned = False
         self.overruns = 0
-        """batches that were routed while clients were still to be registered"""
+        """batches routed before every client whose id may have come was registered"""
 
     def watch(self, descriptor: int) -> None:
-        """From here on the descriptor may carry an id when it is readable."""
+        """Watch a descriptor: from now on it may carry an id when it is readable."""
         if descriptor in self._watched:
             return
         self._watched.add(descriptor)
         self._poll.register(descriptor, select.POLLIN)
 
     def forget(self, descriptor: int) -> None:
-        """The descriptor does not count any more; call it before it is closed."""
+        """Stop watching a descriptor; to be called before it is closed."""
         if descriptor in self._watched:
             self._watched.remove(descriptor)
             self._poll.unregister(descriptor)
 
     @contextmanager
     def undecrypted(self) -> Iterator[None]:
-        """Count bytes that were read and wait for their turn to be decrypted."""
+        """Count a connection whose bytes were read and wait for their turn to be decrypted."""
         self._undecrypted += 1
         try:
             yield
@@ -75,14 +77,14 @@ class Registration:
             self._undecrypted -= 1
 
     def count_step(self) -> None:
-        """Charge an accept or a read, while a batch waits for it."""
+        """Charge an accept or a read to the budget while a batch waits."""
         if self._waits:
             self._steps -= 1
 
     def wait(self) -> None:
         """Let the event loop run until every client whose id has come is registered.
 
-        Returns at once if there is none, and when the budget is used up.
+        Return at once if there is none, or when the budget is used up.
         """
         if not self._is_behind():
             return
@@ -110,7 +112,7 @@ class Registration:
             self._warned = False
 
     def _overrun(self) -> None:
-        """Count a batch that does not wait; warn of the first until the budget is whole again."""
+        """Count a batch that does not wait; warn once until the budget is full again."""
         self.overruns += 1
         if not self._warned:
             self._warned = True

@@ -4,7 +4,7 @@ Every back-pressure decision is made in this module and nowhere else. There is
 one rule: **no batch is handed out while a session, or all sessions together,
 hold more than they may.** With ``slow-client=wait`` the router waits; what is
 ready piles up to the reorder limit, then the source is not read, then TCP tells
-the source; those few for whom the many wait for too long are disconnected (``holding``).
+the source; if a few sessions hold up the others for too long, they are disconnected (``holding``).
 With ``slow-client=disconnect`` the sessions that hold too much are disconnected and
 nobody waits. A drain waits for those who take something. A source is never paused
 for a gap: the missing event is behind in the same stream.
@@ -71,8 +71,8 @@ FLUSH_SESSIONS = 50
 """sessions that send before the time is looked at; a send of 50 KB takes 0.1 ms"""
 
 STEP_AUDIENCES = 1_000
-"""Audiences entered or left in one go: some 0.5 ms. A user may follow 50,000, and thousands come
-and go at a time."""
+"""Audiences entered or left per step (about 0.5 ms). A user may follow 50,000, and thousands of
+users may come or go at once."""
 
 DRAIN_STEPS = 16
 """in so many parts of a drain's timeout it is asked who took their part of a full buffer"""
@@ -132,7 +132,7 @@ class Router:
 
     @property
     def position(self) -> Position:
-        """Where a session is that was given everything routed so far."""
+        """The position of a session that was given everything routed so far."""
         return Position(self._epoch, self.reorder.next_sequence)
 
     # For the source port.
@@ -177,7 +177,7 @@ class Router:
             self._share_time()
 
     def _in_steps(self, give_up: Callable[[], list[Reject]], peer: str) -> None:
-        """Have the reorder buffer finish what it does in steps, and others run between them."""
+        """Call ``give_up`` until the reorder buffer is done; let others run between steps."""
         while (rejects := give_up()) or self.reorder.advance():
             self._rejects.record(rejects, peer)
             self._share_time()
@@ -202,7 +202,7 @@ class Router:
     # For the sessions.
 
     def session_count(self, user: int) -> int:
-        """How many sessions the user has."""
+        """Return how many sessions the user has."""
         return self.fanout.graph.session_count(user)
 
     def connect(self, session: Session) -> None:
@@ -229,11 +229,11 @@ class Router:
             change(graph, session)
             if graph.settle(0):
                 self._settling.begin()
-        except Exception:  # whose greenlet it was does not matter: the graph is everybody's
+        except Exception:  # a fault in the graph, which all sessions share
             self._fail("graph")
 
     def _settle(self) -> bool:
-        """Enter and leave some audiences; whether any are left."""
+        """Enter and leave some audiences; return whether any are left."""
         try:
             return self.fanout.graph.settle(STEP_AUDIENCES)
         except Exception:
@@ -360,7 +360,7 @@ class Router:
         self._share_time()
 
     def _wait_for_room(self, timeout: float) -> bool:
-        """Wait for room; whether there is some before the timeout, in seconds, is over."""
+        """Wait for room; return whether there is some within the timeout, in seconds."""
         began = monotonic()
         self.waits_for_room = True
         self._room.clear()
@@ -373,7 +373,7 @@ class Router:
         return has_room
 
     def _look(self) -> None:
-        """Count the time waited against those in the way; name them, disconnect who is overdue."""
+        """Count the time waited against the sessions that caused it; log and disconnect them."""
         excess = self.held.bytes - self._settings.total_buffer
         in_the_way = holders(self._full, self._sessions, excess, self._share_time)
         now = monotonic()
@@ -418,13 +418,13 @@ class Router:
         if not ready_since:
             self._flush_pieces(sessions)
             return
-        for index in range(len(sessions)):  # of a sample each has its own time
+        for index in range(len(sessions)):  # one by one: each has a latency of its own
             self._flush_pieces(sessions[index : index + 1])
             latency.flushed(sessions[index], ready_since)
             self._share_time()
 
     def _flush_pieces(self, sessions: Sequence[Session]) -> None:
-        """Flush sessions, and let others run between: ten thousand sends take 0.1 s."""
+        """Flush sessions in pieces, and let others run in between: 10,000 sends take 0.1 s."""
         for first in range(0, len(sessions), FLUSH_SESSIONS):
             if first:
                 self._share_time()

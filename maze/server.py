@@ -60,7 +60,7 @@ class MazeServer:
             fail=self.fail,
             peer_timeout=max(settings.peer_timeout, settings.stall_timeout + STALL_MARGIN),
             places=self.clients.places,
-            # Over TLS no id can be there before the client was answered.
+            # Over TLS a client cannot send its id before the server has answered it.
             registration=None if client_context else self.registration,
         )
         self._source_port = Port(
@@ -104,7 +104,7 @@ class MazeServer:
             log.warning(
                 "any_certificate_is_a_source",
                 authority=settings.source_tls_ca,
-                allows="whoever has a certificate of this authority may send events",
+                allows="anyone with a certificate of this authority may send events",
             )
         self.clients.places.max_clients = clients_that_fit(settings)
         check_accept_queue(settings)

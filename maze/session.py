@@ -54,7 +54,7 @@ class CloseReason(StrEnum):
     STALLED = "stalled"
     """the client took nothing for the stall timeout"""
     HOLDING = "holding"
-    """others waited for the client for longer than the hold timeout"""
+    """the client held up the others for longer than the hold timeout"""
     SLOW = "slow"
     """too much waited for the client, and the policy is to disconnect it"""
     FINISHED = "finished"
@@ -104,7 +104,7 @@ class Session(Outbox):
         super().__init__(user, sock.fileno(), SimpleQueue(), port.router.held)
         self.peer = peer
         self.mark = mark
-        """begins the position line that the client gets first; empty if it did not ask for one"""
+        """the mark that begins the client's first position line; empty if it did not ask for one"""
         self.opened_at = monotonic()
         self._sock = sock
         self._port = port
@@ -188,7 +188,7 @@ class Session(Outbox):
         self.close(CloseReason.STOPPED if self._port.router.draining else CloseReason.SLOW)
 
     def close_holding(self, waited_seconds: float) -> None:
-        """End the session because others have waited for its client for too long."""
+        """End the session because its client has held up the others for too long."""
         self.close(CloseReason.HOLDING, waited_seconds=round(waited_seconds, 3))
 
     def _write(self) -> None:
@@ -244,16 +244,16 @@ class Session(Outbox):
         raise StalledError
 
     def _on_readable(self) -> None:
-        """Called by the event loop when the client said something, or left.
+        """Called by the event loop when the client sent something, or left.
 
-        All that leave at once are told of in one turn of the loop, so little is done here.
+        Thousands may leave in one turn of the loop, so reading is left to the port.
         """
         if not self._closed:
             self._watcher.stop()
             self._port.read_soon(self)
 
     def read(self) -> None:
-        """Read and throw away what the client said; close the session if it left."""
+        """Read and discard what the client sent; close the session if it left."""
         if self._closed:
             return
         try:

@@ -148,7 +148,9 @@ class Settings:
     max_clients_per_address: int = _whole(
         "clients", 10_000, 1, 1_000_000, "of them, from one address"
     )
-    max_clients_per_user: int = _whole("clients", 1_000, 1, 1_000_000, "of them, of one user")
+    max_clients_per_user: int = _whole(
+        "clients", 1_000, 1, 1_000_000, "maximum clients of one user at a time"
+    )
     max_handshakes: int = _whole(
         "clients", 2_000, 1, 1_000_000, "of them, yet to send their user id"
     )
@@ -161,7 +163,7 @@ class Settings:
         "10s",
         "10ms",
         "24h",
-        "silence after which a client that asks for positions is told its own",
+        "time without events after which a client that asked for positions is told its position",
     )
     client_buffer: int = _size(
         "clients", "1MiB", "1KiB", "16GiB", "bytes that may wait for one client"
@@ -182,21 +184,21 @@ class Settings:
         "5s",
         "100ms",
         "24h",
-        "time in any minute that a client may hold up the others; 1m or more: all of it",
+        "longest time in any minute that a client may hold up the others; 1m or more: no limit",
     )
 
     source_tls_cert: str | None = _file("certificate of the source port, in PEM: TLS is on")
     source_tls_key: str | None = _file("its private key")
     source_tls_ca: str | None = _file(
-        "a source has to have a certificate of this authority, made for a source"
+        "a source has to have a certificate of this authority that names it as a source"
     )
     source_names: tuple[str, ...] = option(
         "access",
         "none",
         names,
-        "common names of sources' certificates, besides those with the URI maze:source; "
-        "any: every certificate of the authority is a source's",
-        bounds="none, any or names with commas between them",
+        "common names accepted in a source's certificate, in place of the URI maze:source; "
+        "any: accept every certificate of the authority",
+        bounds="none, any, or names separated by commas",
         value="NAMES",
     )
     client_tls_cert: str | None = _file("certificate of the client port, in PEM: TLS is on")

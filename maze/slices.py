@@ -1,4 +1,4 @@
-"""Work that can wait a little, done a few milliseconds at a time so that nobody waits for it."""
+"""Background work, done a few milliseconds at a time so that it holds up nothing else."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import gevent
 from maze.net import A_MOMENT
 
 SLICE_SECONDS = 0.005
-"""How long the work goes on before others run."""
+"""Longest time that the work runs before others do."""
 
 
 class Slices:
-    """Does work in the background: ``step`` again and again, while it returns that more is left."""
+    """Calls ``step`` in the background for as long as it returns that more work is left."""
 
     def __init__(self, step: Callable[[], bool]) -> None:
         self.step = step
         self._runs = False
 
     def begin(self) -> None:
-        """There is work. Returns at once."""
+        """Begin to work, unless already working; return at once."""
         if not self._runs:
             self._runs = True
             gevent.spawn(self._run)

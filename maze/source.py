@@ -36,10 +36,11 @@ MOST_OPENING = 100
 """connections that may be in TLS's handshake at a time; each takes a descriptor"""
 
 MOST_WAITING = 100
-"""connections that may wait for a place; more than ``max-sources`` only if most have finished"""
+"""Connections that may wait for a place. More than ``max-sources`` can wait only if most of them
+have already ended their stream."""
 
 TLS_HANDSHAKE = bytes([HANDSHAKE])
-"""what every peer that speaks TLS sends first"""
+"""first byte of every TLS connection"""
 
 
 class SourceCloseReason(StrEnum):
@@ -56,16 +57,16 @@ class SourceCloseReason(StrEnum):
     LINE_TOO_LONG = "line_too_long"
     """one of its lines was longer than the limit"""
     HTTP = "http"
-    """its first line was that of an HTTP request"""
+    """its first line was an HTTP request line"""
     TLS = "tls"
-    """it began with TLS's handshake, and the port speaks plain text"""
+    """it began a TLS handshake on a plain port"""
     STOPPED = "stopped"
     """the server stopped"""
 
 
 FOREIGN = {SourceCloseReason.HTTP, SourceCloseReason.TLS}
-"""for which the peer is no source at all: nothing of what it sent is decoded, because a web
-page can make a browser speak these to any port, and chooses much of what it says"""
+"""Reasons that mean that the peer is not a source. Nothing that it sent is decoded: a web page can
+make a browser speak these protocols to any port, and chooses much of what the browser sends."""
 
 
 class SourcePort:
@@ -73,8 +74,8 @@ class SourcePort:
 
     A source that has closed its end keeps its place until all it sent is
     routed. A new one that comes meanwhile waits for that place, so that a
-    source can be restarted without being refused. One that waits and has
-    closed its end, too, does not keep the next one from waiting behind it.
+    source can be restarted without being refused. A waiting source that has
+    itself closed its end does not keep another from waiting behind it.
     """
 
     def __init__(self, settings: Settings, router: Router, rejects: RejectLog, gate: Gate) -> None:
@@ -175,7 +176,7 @@ class SourcePort:
         return Counter({"routed_events": self._router.routed_events, **rejected})
 
     def _admit(self, sock: socket, peer: Peer) -> bool:
-        """Give the source a place, waiting in line for one that is about to be free."""
+        """Give the source a place, if need be once it is its turn; return whether it got one."""
         self._drop_broken_successors()
         staying = [other for other in (*self._sources, *self._waiting) if not has_finished(other)]
         if len(staying) >= self._settings.max_sources or len(self._waiting) >= MOST_WAITING:
@@ -196,7 +197,7 @@ class SourcePort:
         return sock in list(self._waiting)[:free]
 
     def _drop_broken_successors(self) -> None:
-        """End those who wait for a place and whose connection is broken."""
+        """Refuse waiting sources whose connections are broken."""
         for sock, (peer, greenlet) in list(self._waiting.items()):
             if is_broken(sock):
                 del self._waiting[sock]
@@ -227,7 +228,7 @@ class SourcePort:
     def _receive_start(
         self, connection: Connection, peer: Peer
     ) -> tuple[bytes, SourceCloseReason | None]:
-        """What comes first: as much as shows which protocol it is; see ``_receive``."""
+        """Receive until it is clear which protocol the peer speaks; see ``_receive``."""
         start, reason = self._receive(connection, peer, 0)
         while not reason and self._foreign(start) is None:
             data, reason = self._receive(connection, peer, 0)
@@ -235,7 +236,7 @@ class SourcePort:
         return start, reason
 
     def _foreign(self, start: bytes) -> SourceCloseReason | Literal[False] | None:
-        """The protocol of these first bytes, False if it is a source's, None if too few came."""
+        """Return which foreign protocol begins so; False if none, None if too few bytes came."""
         if start[:1] == TLS_HANDSHAKE:
             return SourceCloseReason.TLS
         return is_http_request(start, self._settings.line_limit) and SourceCloseReason.HTTP
@@ -243,7 +244,10 @@ class SourcePort:
     def _receive(
         self, connection: Connection, peer: Peer, received: int
     ) -> tuple[bytes, SourceCloseReason | None]:
-        """What comes next, after so many bytes; or nothing, and why nothing more comes."""
+        """Return the next bytes, or none and why no more will come.
+
+        ``received`` is the size of the previous read, in bytes.
+        """
         try:
             if received < THIN_BYTES and not isinstance(connection, TlsConnection):
                 wait_read(connection.fileno())

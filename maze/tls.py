@@ -168,7 +168,7 @@ class TlsConnection:
             self._send_answers()
 
     def peer_names(self) -> tuple[list[str], list[str]]:
-        """The common names and the URIs in the peer's certificate."""
+        """Return the common names and the URIs in the peer's certificate."""
         certificate: Any = self._tls.getpeercert() or {}
         common_names = [
             value
@@ -183,14 +183,14 @@ class TlsConnection:
 
     def _await_turn(self) -> None:
         since = time.monotonic()
-        # Before the peer was answered it cannot have sent more than its hello.
+        # Until the server has answered, the peer cannot have sent more than its hello.
         waits = self._registration.undecrypted() if self._registration and self._answered else None
         with waits or nullcontext():
             self._turns.wait()
         self.waited_seconds += time.monotonic() - since
 
     def _note_answer(self) -> None:
-        """What comes now may be the end of the handshake, and an id behind it."""
+        """Note that the next bytes may be the end of the handshake with an id after it."""
         self._answered = True
         if self._registration is not None:
             self._registration.watch(self.sock.fileno())
@@ -212,7 +212,7 @@ class TlsConnection:
             raise HandshakeError(HandshakeReason.TIMEOUT) from None
         except OSError as error:
             raise HandshakeError(HandshakeReason.LEFT, detail=str(error.strerror)) from None
-        if self._tls.session_reused:  # agreed on by another connection meanwhile: see ServerContext
+        if self._tls.session_reused:  # another connection cached it meanwhile: see ServerContext
             raise HandshakeError(HandshakeReason.TLS_FAILED, detail="an earlier session is resumed")
         return agreed
 

@@ -148,7 +148,7 @@ def ranges(text: str) -> tuple[Network, ...]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Names with commas between them; ``none`` is no name, ``any`` is ``ANY_NAME``."""
+    """Parse names separated by commas; ``none`` is no name, ``any`` is ``ANY_NAME``."""
     found = tuple(each.strip() for each in text.split(","))
     if len(found) == 1 and found[0].lower() in {"none", "any"}:
         return () if found[0].lower() == "none" else ANY_NAME

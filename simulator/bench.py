@@ -90,7 +90,7 @@ class Plan:
     names: tuple[str, ...]
     runs: int
     server_options: tuple[str, ...]
-    tls: tuple[str, ...]  # flags of a run
+    tls: tuple[str, ...]  # TLS flags and their values, for every run
     json: str | None
     markdown: str | None
     pictures: dict[str, str]  # by form

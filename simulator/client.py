@@ -23,7 +23,7 @@ class EndedError(Exception):
 
 
 def receive(connection: socket.socket, target: bytearray | memoryview) -> int:
-    """Take what is there, perhaps nothing; returns the bytes. Raises EndedError, RefusedError."""
+    """Receive what has come; return its size, perhaps 0. Raises EndedError, RefusedError."""
     try:
         size = connection.recv_into(target)
     except NOT_NOW:
@@ -66,7 +66,7 @@ class Client:
         self.closed_by: str | None = None  # how the connection ended, in words
         self.gave_up = False
         self._log_lines = lines
-        # For a block; made when something comes, since the source is not to wait for it.
+        # Holds one block. Allocated on the first read, so as not to delay the source.
         self._buffer = memoryview(b"")
         self._filled = 0
         self._number = 0
@@ -82,7 +82,7 @@ class Client:
 
     @property
     def failed(self) -> bool:
-        """Not everything came, or something else did, or the server closed the connection."""
+        """Whether events are missing or wrong, or the server closed the connection."""
         return not self.complete or self.closed_by is not None
 
     @property
@@ -93,7 +93,7 @@ class Client:
 
     @property
     def turning(self) -> bool:
-        """Never: it stays and reads (see `Session`)."""
+        """False: it stays connected and never stalls (see `Session`)."""
         return False
 
     @property
@@ -131,7 +131,7 @@ class Client:
         return size
 
     def give_up(self, seconds: float) -> None:
-        """Leave, after so long a wait for a new message."""
+        """Leave after waiting `seconds` for a new message."""
         self.gave_up = True
         self._closed(f"given up by the client, {seconds:g} s after its last message,")
         hang_up(self.connection)

@@ -33,7 +33,7 @@ class Address:
 
 @contextmanager
 def connect_sources(address: Address, count: int) -> Iterator[list[socket.socket]]:
-    """Connects so many event sources; closes all of them at the end."""
+    """Connect `count` event sources; close all of them at the end."""
     with ExitStack() as stack:
         connections = []
         for _ in range(count):
@@ -103,8 +103,8 @@ def _connect_any(host: str, port: int, receive_bytes: int | None) -> socket.sock
     for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         connection = socket.socket(family, kind)
         connection.settimeout(CONNECT_TIMEOUT)
-        # Small pieces must not wait for acknowledgements: a source's with a rate, and an id
-        # behind the last of TLS's handshake.
+        # Small segments must not wait for acknowledgements: events of a source with a rate, and
+        # an id after the end of the TLS handshake.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receive_bytes is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)

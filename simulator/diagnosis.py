@@ -119,7 +119,7 @@ def _classify(
     """The kind of a fault and the words for it, when `wanted` should have come first."""
     if not received:
         if wanted is None:
-            return DISCONNECTED, "everything had come, but the client must stay connected"
+            return DISCONNECTED, "the client had received everything, but must stay connected"
         return MISSING, "nothing more came"
     came, later = received[0], received[1:]
     if wanted is not None and not came.endswith(b"\n") and wanted.startswith(came):

@@ -161,7 +161,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def mix(text: str) -> tuple[float, ...]:
-    """Return a weight for each kind of event, not all 0; `original` names the recorded ones."""
+    """Parse a weight for each kind of event, not all 0; `original` stands for the recorded mix."""
     if text == "original":
         return ORIGINAL_MIX
     try:

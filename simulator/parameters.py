@@ -17,9 +17,9 @@ from simulator.workload import MAX_USERS, ORIGINAL_MIX, Workload
 
 _WHERE = ("--host", "--event-listener-port", "--client-listener-port")
 TLS_FLAGS = {
-    "--tls-ca": "speak TLS on both ports, to a server whose certificate this authority has signed",
-    "--tls-cert": "certificate of the source and the clients, for a server that asks for one",
-    "--tls-key": "private key of that certificate",
+    "--tls-ca": "authority that signed the server's certificate; turns TLS on for both ports",
+    "--tls-cert": "certificate of the sources and the clients, for a server that asks for one",
+    "--tls-key": "private key of the certificate in --tls-cert",
 }
 COMMANDS = ("bench", "record", "replay")
 _MAX_PORT = 65535
@@ -163,7 +163,7 @@ def _declare_stream(to: Declarations) -> None:
         read.mix,
         "original",
         "weights of follow, unfollow, broadcast, private message, status update; original: as "
-        "recorded from the challenge's simulator, which is {}".format(
+        "recorded from the challenge's original simulator ({})".format(
             ",".join(f"{weight:g}" for weight in ORIGINAL_MIX)
         ),
         unit="F,U,B,P,S",
@@ -265,8 +265,8 @@ def _declare_pace(to: Declarations) -> None:
         "timeout",
         whole(1),
         "20000",
-        "longest wait of each client for a new message; time in which the "
-        "source pauses for --rate, or a client stalls, does not count",
+        "longest wait of each client for a new message, not counting time in which "
+        "a source pauses for --rate or a client stalls",
         unit="MS",
     )
     to.add(
@@ -274,7 +274,7 @@ def _declare_pace(to: Declarations) -> None:
         None,
         whole(0),
         "0",
-        "wait after the clients have connected, before sources send",
+        "pause after the clients have connected, before the sources send",
         unit="MS",
     )
     to.add("--linger", None, whole(0), "200", "wait for bytes that should not come", unit="MS")

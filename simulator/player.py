@@ -81,7 +81,7 @@ class Play:
         self._timing = timing
         self._conduct = conduct
         self._open = 0
-        # Who waits for something still, and since when; who has waited longest comes first.
+        # The clients that wait for a message, and since when; the longest wait comes first.
         self._waiting: dict[Client | Session, float] = {}
         self._waits_count_from = 0.0
         self._now = 0.0
@@ -99,8 +99,8 @@ class Play:
     ) -> None:
         """Sends all, receives all, and stays for the linger time; how it went is in the fields.
 
-        `sources` and `clients` are their connections, one for each of the users. Raises
-        RefusedError if the server has closed them before an event is sent.
+        `sources` and `clients` are connections; there is a client for each user. Raises
+        RefusedError if the server closes a source or every client before an event is sent.
         """
         with ExitStack() as stack:
             self._selector = stack.enter_context(selectors.DefaultSelector())
@@ -135,7 +135,7 @@ class Play:
 
     @property
     def deserted(self) -> bool:
-        """Whether no client is connected any more."""
+        """Whether no client is still connected."""
         return not self._open
 
     def _add_source(self, connection: socket.socket, chunks: Sequence[Chunk]) -> None:
@@ -164,7 +164,7 @@ class Play:
         return self._selector if timed or not self._conduct.timed else self._lazy
 
     def _exchange(self, progress: Progress) -> None:
-        """Until everything was sent, and everybody has received everything or given up."""
+        """Play until everything is sent, and every client has received everything or given up."""
         began = moved = self._waits_count_from = time.monotonic()
         tick = _LAZY if self._conduct.timed else _TICK
         while self._open and (self._waiting or not self._all_sent):
@@ -174,7 +174,7 @@ class Play:
                 moved = self._now
             now = self._now
             if pause and (self._stalled or not self._all_sent):
-                # It may be us for whom everybody waits.
+                # The clients may be waiting for the simulator itself.
                 self._waits_count_from = now
             self._give_up(now, moved)
             self.sent_events = sum(source.sent_events for source in self._sources)
@@ -185,7 +185,7 @@ class Play:
         self.seconds = moved - began
 
     def _give_up(self, now: float, moved: float) -> None:
-        """Ends the wait of whoever has waited too long, and of sources if nothing moves at all."""
+        """End the wait of clients that waited too long, and of all sources if nothing moves."""
         timeout = self._timing.timeout
         while self._waiting:
             client, since = next(iter(self._waiting.items()))
@@ -209,7 +209,7 @@ class Play:
         while self._stalled and self._stalled[0][0] <= now:
             session = heapq.heappop(self._stalled)[2]
             self._selector_of(session).register(session.connection, selectors.EVENT_READ, session)
-            self._receive(session)  # what was buffered when it stalled
+            self._receive(session)  # bytes that TLS had buffered when it stalled
         if self._stalled:
             pauses.append(self._stalled[0][0] - now)
         for source in self._sources:
@@ -218,7 +218,7 @@ class Play:
                 pauses.append(pause)
             self._watch(source, writable=not source.done and not pause)
         if self._conduct.leave and self._all_sent:
-            # All at once: were one to leave before another is let in, the stream would end there.
+            # All together: if one left before another was let in, the stream would end there.
             for source in self._sources:
                 source.leave()
         return min(pauses, default=0.0)
@@ -279,8 +279,8 @@ class Play:
     def _come_back(self, first: Session) -> None:
         """Begin a second session; sources go on after the settle time, as at the start.
 
-        Nothing is sent between here and the moment at which the user id is in the server's hands,
-        or its system's: whatever is sent from now on has to reach the session.
+        No event is sent until the server, or its system, has the user id, so the session has to
+        receive every event sent from then on.
         """
         known = max(source.lines_begun for source in self._sources) + self._conduct.ahead
         try:

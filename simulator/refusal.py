@@ -1,8 +1,8 @@
 """Owns the question whether the server took part in a run at all.
 
-Where it closed the connections before an event was sent there is nothing to judge: the address, or
-the server's settings, are other than the user thinks. Whatever goes wrong later is for the verdict:
-a server that refuses late cannot be told from one that crashes at its first events.
+If it closed the connections before an event was sent, there is nothing to judge: the address or
+the server's settings differ from what the user thinks. Anything that goes wrong later is for the
+verdict: a server that refuses late cannot be told from one that crashes at its first events.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def check_admitted(
 
 
 def nobody_served(address: Address) -> str:
-    """Return what the reason may be, other than a fault, if no client got a byte."""
+    """Return what else the reason may be than a fault, if no client got a byte."""
     host = address.host
     return (
         "no user client got a byte: unless the server failed at the first events, perhaps "

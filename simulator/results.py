@@ -16,8 +16,10 @@ PASSED, FAILED = 0, 1
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a run ended. `faults` are those of the first ten failing clients, `server_faults` what
-    the server did wrong beside what it sent to clients, `hint` what else the reason may be.
+    """How a run ended.
+
+    `faults` are those of the first ten failing clients; `server_faults` are what the server did
+    wrong other than in what it sent to clients; `hint` is another possible reason.
     """
 
     failing: int = 0

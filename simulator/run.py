@@ -58,22 +58,22 @@ def run(
         play = Play(address, workload.connected, _timing(parameters), conduct)
         prepared_in = 0.0
         try:
-            # Before the stream is prepared: that no server is there shows at once.
+            # Connect before the stream is prepared, so that a missing server shows at once.
             sources = stack.enter_context(connect_sources(address, workload.sources))
             began = time.monotonic()
             if prepared is None:
                 prepared = prepare_reported(workload, report)
             prepared_in = time.monotonic() - began
             progress = _playing(report, timeline, prepared)
-            # After it: events follow upon the last client's id without a pause.
+            # Connect after it, so that events follow the last client's id without a pause.
             clients = stack.enter_context(connect_clients(address, workload.connected, stalling))
             play.run(sources, clients, prepared, progress)
         except (ConnectError, RefusedError):
-            # A server of our own that has ended did not turn us away: that is a verdict.
+            # If our own server has ended, it did not refuse us: that is for the verdict.
             if server is None or not server.has_ended():
                 raise
         if server and play.deserted:
-            # It is about to end, if that is why: then not because it was told to.
+            # It may be about to end. Find out before it is told to.
             server.has_ended()
         timeline.finish(play.seconds, play.sent_events, play.received)
     report.end_progress()
@@ -89,7 +89,7 @@ def run(
 
 
 def tls_of(parameters: Parameters) -> ssl.SSLContext | None:
-    """Return what it takes to speak TLS, if that is wanted; raises ParameterError."""
+    """Return the TLS context, or None without --tls-ca. Raises ParameterError."""
     if parameters.tls_ca is None:
         return None
     return context(parameters.tls_ca, parameters.tls_cert, parameters.tls_key)

@@ -29,7 +29,7 @@ COMMAND = (
 )
 READY_TIMEOUT = 30.0  # seconds
 STOP_TIMEOUT = 15.0  # seconds; a server that drains may take ten
-_ENDING = 1.0  # seconds from when a process closes its connections to its end
+_ENDING = 1.0  # seconds that a process may take to end after it closed its connections
 _LAST_LINES = 10
 _LEVELS = {"warning": logging.WARNING, "error": logging.ERROR, "critical": logging.ERROR}
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -106,11 +106,11 @@ class ServerProcess:
 
     @property
     def fault(self) -> str | None:
-        """What was wrong with how it ended, in words; None while it runs."""
+        """What was wrong with the server's end, in words; None if nothing was, or it still runs."""
         return self._fault
 
     def has_ended(self) -> bool:
-        """Whether it has ended by itself; waits a moment for one that is about to."""
+        """Whether the server has ended by itself; waits up to a second for one about to end."""
         return self.usage is not None or self._reap(_ENDING)
 
     def stop(self) -> None:

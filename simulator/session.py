@@ -131,7 +131,7 @@ class Session:
         return kind
 
     def give_up(self, seconds: float) -> None:
-        """Leave, after so long a wait for a new message."""
+        """Leave after waiting `seconds` for a new message."""
         self.gave_up = True
         self._closed(f"given up by the client, {seconds:g} s after its last message,")
         hang_up(self.connection)

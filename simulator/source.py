@@ -74,7 +74,7 @@ class Source:
 
     @property
     def answered(self) -> str | None:
-        """The words for it if the server wrote anything."""
+        """What the server wrote to the source, in words; None if it wrote nothing."""
         if not self._received:
             return None
         text = repr(self._first_received)[1:]
@@ -131,7 +131,7 @@ class Source:
         return size
 
     def give_up(self, seconds: float) -> None:
-        """Send no more, after so long in which the server took nothing."""
+        """Send no more, because the server took nothing for `seconds`."""
         if not self.done:
             self.lost = f"the server took nothing from the source for {seconds:g} s, {self._so_far}"
 
@@ -142,14 +142,14 @@ class Source:
         try:
             end_writing(self.connection)
         except ssl.SSLWantWriteError:
-            return  # the next time
+            return  # try again on the next call
         except OSError as error:
             log.debug("the server has closed the source already (%s)", reason(error))
         self._left = True
         log.debug("source leaves")
 
     def read(self) -> bool:
-        """Notes what the server writes, and that it closed. False: nothing more comes.
+        """Note what the server writes, and that it closed; False if nothing more will come.
 
         Raises RefusedError.
         """

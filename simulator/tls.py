@@ -1,6 +1,6 @@
 """Owns what TLS changes: the context, the handshake, and how a connection is read and closed.
 
-A connection is a socket or an `ssl.SSLSocket`; who sends and receives need not know which.
+A connection is a socket or an `ssl.SSLSocket`; senders and receivers need not know which.
 """
 
 import errno
@@ -12,17 +12,17 @@ from typing import NoReturn
 from simulator.errors import ConnectError, ParameterError, RefusedError
 
 NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-"""Errors of a connection that does not block, and has nothing to read or no room to write."""
+"""Errors of a non-blocking connection that has nothing to read or no room to write."""
 
 _OUR_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 """Parts of OpenSSL's names for the alerts by which a server refuses a peer's certificate."""
 
 
 def context(ca: str, cert: str | None, key: str | None) -> ssl.SSLContext:
-    """Return what it takes to speak TLS with servers whose certificate `ca` has signed.
+    """Return a TLS context for servers whose certificate the authority in `ca` has signed.
 
-    `cert` and `key` are our own certificate, if the server asks for one. Raises ParameterError for
-    a file that will not do.
+    `cert` and `key` are our own certificate and its private key, for servers that ask for one.
+    Raises ParameterError for a file that cannot be used.
     """
     result = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _check_readable("--tls-ca", ca)
@@ -40,7 +40,7 @@ def _load_own(result: ssl.SSLContext, cert: str, key: str) -> None:
     _check_readable("--tls-key", key)
 
     def refuse_to_ask() -> NoReturn:
-        raise ParameterError(f"--tls-key {key} is encrypted: it has to be a plain one")
+        raise ParameterError(f"--tls-key {key} is encrypted: give one without a password")
 
     try:
         result.load_cert_chain(cert, key, refuse_to_ask)
@@ -52,7 +52,7 @@ def _load_own(result: ssl.SSLContext, cert: str, key: str) -> None:
 
 
 def _check_readable(flag: str, path: str) -> None:
-    """Raise ParameterError for a file that is not; OpenSSL does not say which one it was."""
+    """Raise ParameterError for an unreadable file; OpenSSL would not say which file it is."""
     try:
         with open(path, "rb") as file:
             file.read(1)
@@ -63,7 +63,7 @@ def _check_readable(flag: str, path: str) -> None:
 def secure(
     connection: socket.socket, tls: ssl.SSLContext, host: str, port: int, seconds: float
 ) -> ssl.SSLSocket:
-    """Return the connection once TLS is agreed on, which is waited for, so long at most.
+    """Do the TLS handshake within `seconds`, and return the connection.
 
     Raises ConnectError, with the connection closed.
     """
@@ -71,7 +71,7 @@ def secure(
     secured = None
     try:
         secured = tls.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
-        # Wrapping a connection that is reset already would pass over it.
+        # Not done by wrap_socket, which skips it for a connection already reset.
         secured.do_handshake()
     except OSError as error:
         (secured or connection).close()
@@ -97,14 +97,14 @@ def _why_not(error: OSError, host: str, port: int, seconds: float) -> str:
 
 
 def buffered(connection: socket.socket) -> bool:
-    """Whether there is something to read of which the system, and so a selector, does not know."""
+    """Whether TLS has bytes to read that a selector cannot see."""
     return isinstance(connection, ssl.SSLSocket) and connection.pending() > 0
 
 
 def raise_if_refused(error: OSError) -> None:
-    """Raise RefusedError if the server says by this that it wants another certificate of us.
+    """Raise RefusedError if the error is an alert that refuses our certificate, or its lack.
 
-    With TLS 1.3 it does so when we think that all is agreed on.
+    With TLS 1.3 such an alert arrives only after our side has completed the handshake.
     """
     name = (error.reason if isinstance(error, ssl.SSLError) else None) or ""
     if "ALERT" in name and any(part in name for part in _OUR_CERTIFICATE):
@@ -121,20 +121,20 @@ def reason(error: OSError) -> str:
 
 
 def end_writing(connection: socket.socket) -> None:
-    """Close our half of the connection; what comes is still read.
+    """Close our half of the connection; the other half can still be read.
 
-    Raises OSError; it is SSLWantWriteError if there is no room yet for TLS's last word.
+    Raises OSError; SSLWantWriteError if there is no room yet for TLS's close_notify.
     """
     if isinstance(connection, ssl.SSLSocket):
-        # The server need not say the same, now or ever.
+        # The server need not answer with its own close_notify.
         with suppress(ssl.SSLWantReadError):
             connection.unwrap()
-    # Not SSLSocket's own, after which what comes would no longer be decrypted.
+    # SSLSocket's own shutdown would end decryption of what still comes.
     socket.socket.shutdown(connection, socket.SHUT_WR)
 
 
 def hang_up(connection: socket.socket) -> None:
-    """Close the connection, with TLS's last word if there is room for it."""
+    """Close the connection, after TLS's close_notify if there is room for it."""
     if isinstance(connection, ssl.SSLSocket):
         with suppress(OSError, ValueError):
             connection.unwrap()

@@ -3,11 +3,11 @@
 What is proved of each session, byte for byte:
 - one that was there from the start received a prefix of the user's stream. It must be all of it,
   unless the client left, or took nothing for as long as a server may disconnect it for, and was.
-- no other may be disconnected, not even once everything has come.
+- no other session may be disconnected, not even one that has received everything.
 - one that came back received the user's stream from some event on: whole lines, in order, nothing
   left out, to the end. That event comes after all that the first session received, and is no later
-  than the first that the source began to send after the user id had been sent again. Where exactly
-  it lies between the two, the protocol leaves open.
+  than the first that the source began to send after the user id had been sent again. The protocol
+  leaves open where exactly it lies between the two.
 """
 
 from bisect import bisect_left

@@ -22,7 +22,7 @@ FOLLOW, UNFOLLOW, BROADCAST, PRIVATE, STATUS = range(5)
 LETTERS = b"FUBPS"
 STEP_EVENTS = 20_000
 MAX_USERS = 2**32 - 1
-_KIND_BITS = 20  # the rarest kind of the original mix has 101 of 2^20 draws: 0.3% from its share
+_KIND_BITS = 20  # the rarest kind of the original mix gets 101 of 2^20 draws, 0.3% off its share
 
 Mix = tuple[float, float, float, float, float]
 

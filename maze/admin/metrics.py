@@ -85,7 +85,7 @@ class Metrics(Collector):
         yield _gauge("maze_ready", "1 if the server takes clients and routes, else 0.", ready)
         yield _gauge(
             "maze_router_stuck_seconds",
-            "For how long the router has handed out nothing, though nothing was in its way.",
+            "Seconds since the router last routed, if events are ready and it waits for no client.",
             self._monitor.stuck_seconds(),
         )
         yield _counter(
@@ -98,7 +98,7 @@ class Metrics(Collector):
         yield _gauge("maze_graph_follows", "Pairs of follower and followed.", graph.follows)
         yield _gauge(
             "maze_graph_listeners",
-            "Pairs of a connected user and a user whom it follows.",
+            "Pairs of a connected user and a user they follow.",
             graph.listeners,
         )
 
@@ -164,7 +164,7 @@ class Metrics(Collector):
         yield rejects
         yield _counter(
             "maze_registration_overruns",
-            "Batches routed while clients were still to be registered.",
+            "Batches routed before every client whose id may have come was registered.",
             server.registration.overruns,
         )
         yield _counters(

@@ -79,7 +79,7 @@ class Monitor:
         return max(0.01, self._due - time.monotonic() + 0.01)
 
     def stuck_seconds(self) -> float:
-        """For how long the router has handed out nothing, though nothing was in its way."""
+        """Seconds since the router last routed, if events are ready and it waits for no client."""
         return 0.0 if self._progresses() else time.monotonic() - self._progressed_at
 
     def rates(self) -> dict[str, dict[str, float]]:
@@ -113,7 +113,7 @@ class Monitor:
         )
 
     def _progresses(self) -> bool:
-        """Whether the router has handed something out since the last tick, or should not have."""
+        """Whether the router has routed since the last tick, or has nothing to route, or waits."""
         router = self._server.router
         return (
             router.meter.batches != self._batches

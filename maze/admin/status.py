@@ -32,7 +32,7 @@ LIMITS = (
 )
 """the options that bound something or decide what happens at a bound"""
 STUCK_SECONDS = 10.0
-"""Longer than anything that the router does takes: beyond it something is wrong."""
+"""Longest time that the router routes nothing without a fault; all its steps are shorter."""
 SLOWEST = 10
 """clients in the status that the page gets"""
 
@@ -91,8 +91,8 @@ def unready_because(server: MazeServer, monitor: Monitor) -> str | None:
     stuck = monitor.stuck_seconds()
     if stuck > STUCK_SECONDS:
         return (
-            f"the router has handed out nothing for {stuck:.0f} s, though events are ready and no "
-            "client is in its way"
+            f"the router has routed nothing for {stuck:.0f} s although events are ready "
+            "and it waits for no client"
         )
     return None
 

@@ -107,7 +107,7 @@ cdef class Batch:
     cdef Buffer tape
     cdef size_t line_bytes, stored_bytes, payload_bytes, batch_bytes
     cdef size_t room_bytes  # taken because the batch before needed them
-    cdef list touched  # a recipient of each user who got something of its own
+    cdef list touched  # one recipient of each user who got something of their own
     cdef list refused  # the follows for which the graph has no room
 
     def __dealloc__(self):
@@ -162,7 +162,7 @@ cdef class Batch:
                 elif user != NULL and user.member != NULL:
                     sessions = self.deliver(&user.member, 1, line, size, wide)
                 if not sessions:
-                    size = 0  # it concerns nobody
+                    size = 0  # no session gets it
                     if not self.graph.moving_in.count:
                         continue
             tally.deliveries += sessions
@@ -177,7 +177,7 @@ cdef class Batch:
     ) except -1:
         """Put a line into each draft, behind the broadcasts that it has not got yet.
 
-        Returns to how many sessions it goes.
+        Return how many sessions get it.
         """
         cdef size_t index, behind, gone = 0
         cdef int64_t sessions = 0
@@ -186,7 +186,7 @@ cdef class Batch:
         cdef char* to
         for index in range(count):
             member = members[index]
-            if not member.sessions:  # gone, and about to leave the audience
+            if not member.sessions:  # disconnected, and yet to leave the audience
                 gone += 1
                 continue
             draft = &member.draft
@@ -213,7 +213,7 @@ cdef class Batch:
     cdef int64_t deliver_entering(
         self, int64_t sender, const char* line, size_t size, bint wide
     ) except -1:
-        """Put a status update into the drafts of those who are still to enter its audience."""
+        """Put a status update into the drafts of followers who have yet to enter the audience."""
         cdef Audience* entering = &self.graph.moving_in
         cdef IdTable* apart
         cdef size_t index

@@ -7,7 +7,7 @@ from maze.core._idtable cimport IdTable
 
 cdef enum:
     SHARD_BITS = 6
-    SHARDS = 1 << SHARD_BITS  # tables of all users: to resize a single one of millions takes long
+    SHARDS = 1 << SHARD_BITS  # tables of all users: resizing a single table of millions takes long
 
 cdef struct Draft:
     # The payload of one user while a batch is routed.
@@ -19,15 +19,15 @@ cdef struct Draft:
     size_t usual  # how much it had of its own in the batch before
 
 cdef struct Member:
-    # A user in audiences: connected, or gone a moment ago and still about to leave them.
+    # A user in audiences: connected, or disconnected and yet to leave them.
     Draft draft
-    uint64_t sessions  # how many
-    PyObject* first  # its recipients, in the order of connecting; borrowed: the graph holds them
+    uint64_t sessions  # number of them
+    PyObject* first  # list of its recipients, in order of connecting; borrowed from the graph
     PyObject* last
     User* user
-    IdTable joined  # whom it follows and in whose audience it is
-    size_t slot  # of the table from which ids are moved: the last one
-    bint is_moving  # one of those that are entering, or leaving
+    IdTable joined  # the users it follows whose audiences it is in
+    size_t slot  # the last slot from which an id was moved to the other table
+    bint is_moving  # in ``moving_in`` or ``moving_out``
 
 cdef struct Audience:
     Member** items
@@ -37,14 +37,14 @@ cdef struct Audience:
 
 cdef struct User:
     int64_t id
-    IdTable following  # a member's without those in ``joined``
+    IdTable following  # users it follows; without those in its member's ``joined``
     Audience audience  # the members who have joined it
-    Member* member  # NULL while the user is in no audience and has no session
+    Member* member  # NULL if the user is in no audience and has no session
 
 
 cdef class Recipient:
     cdef readonly int64_t user
-    cdef PyObject* earlier  # the user's sessions that were connected before and after this one
+    cdef PyObject* earlier  # the user's sessions connected just before and after this one
     cdef PyObject* later
 
 
@@ -58,7 +58,7 @@ cdef class FollowGraph:
     cdef readonly uint64_t listeners
     cdef uint64_t max_users, max_follows, max_per_user
     cdef size_t at_once
-    cdef Audience moving_in, moving_out  # users who have not entered or left all audiences yet
+    cdef Audience moving_in, moving_out  # users who have yet to enter or leave some audiences
     cdef void grow_early(self, IdTable* known) noexcept
     cdef User* find(self, int64_t id) noexcept
     cdef bint link(self, int64_t follower, int64_t followed) except -1

@@ -1,9 +1,9 @@
 """The compiled twin of ``graph``: the same two indexes, in C arrays and hash tables.
 
-Nobody is kept who follows nobody, is followed by nobody connected, and is not
-connected. An audience is an array, because that is what a status update walks;
-where it is long, a table tells where in it each user stands, so that one can
-leave without a search.
+A user who follows nobody, is followed by nobody connected, and is not connected
+is not kept. An audience is an array, because a status update walks it. A long
+audience also has a table of each user's place in it, so that a user can leave
+without a search.
 """
 
 import secrets
@@ -27,7 +27,7 @@ cdef class Recipient:
 
 
 cdef enum:
-    MANY = 64  # members, from which on a search costs more than a table
+    MANY = 64  # members from which a search costs more than a table
 
 
 cdef int join(Audience* audience, Member* member, uint64_t multiplier) except -1:
@@ -51,7 +51,7 @@ cdef int join(Audience* audience, Member* member, uint64_t multiplier) except -1
 
 
 cdef void note_place(Audience* audience, size_t index, uint64_t multiplier) noexcept:
-    """Note where a member stands; without memory for that there is no table."""
+    """Note a member's place in the audience; drop the table if memory runs out."""
     cdef int64_t address = <int64_t>audience.items[index]
     if audience.places != NULL:
         try:
@@ -68,7 +68,7 @@ cdef void forget_places(Audience* audience) noexcept nogil:
 
 
 cdef void leave(Audience* audience, Member* member, uint64_t multiplier) noexcept:
-    """Remove a member that is among them; the last one takes its place."""
+    """Remove a member of the audience; the last member takes its place."""
     cdef void* moved
     cdef size_t index = 0
     cdef int64_t slot
@@ -119,7 +119,7 @@ cdef void free_audience(Audience* audience) noexcept nogil:
 
 
 cdef size_t follows_of(const User* user) noexcept nogil:
-    """How many users it follows."""
+    """Return how many users the user follows."""
     return user.following.count + (user.member.joined.count if user.member != NULL else 0)
 
 
@@ -153,7 +153,7 @@ cdef void remove_session(Member* member, Recipient recipient) noexcept:
 
 
 cdef list sessions_of(const Member* member):
-    """The recipients of a user, in the order of connecting."""
+    """Return the recipients of a user, in order of connecting."""
     cdef list sessions = []
     cdef PyObject* at = member.first
     while at != NULL:
@@ -240,7 +240,7 @@ cdef class FollowGraph:
         self.unlink(follower, followed)
 
     def connect(self, Recipient recipient not None):
-        """Add a recipient. With its user's first one, audiences are entered."""
+        """Add a recipient. With a first one, its user enters audiences."""
         cdef User* user
         if recipient in self.recipients:
             raise ValueError("the recipient is connected already")
@@ -254,7 +254,7 @@ cdef class FollowGraph:
             self.move(user.member)
 
     def disconnect(self, Recipient recipient not None):
-        """Remove a recipient that was connected. With its user's last one, audiences are left."""
+        """Remove a connected recipient. With the last one, its user leaves audiences."""
         cdef User* user
         del self.recipients[recipient]
         user = self.find(recipient.user)
@@ -264,7 +264,7 @@ cdef class FollowGraph:
             self.move(user.member)
 
     def settle(self, size_t limit):
-        """Enter and leave audiences for those who came and went; see ``graph.FollowGraph.settle``."""
+        """Enter and leave audiences where that is left to do; see ``graph.FollowGraph.settle``."""
         cdef Member* member
         while limit and self.moving_in.count:
             member = self.moving_in.items[self.moving_in.count - 1]
@@ -279,12 +279,12 @@ cdef class FollowGraph:
         return self.moving_in.count + self.moving_out.count > 0
 
     def session_count(self, user):
-        """How many recipients the user has."""
+        """Return how many recipients the user has."""
         cdef User* found = self.find(user)
         return found.member.sessions if found != NULL and found.member != NULL else 0
 
     def of_user(self, user):
-        """The recipients of one user, one for each session, in the order of connecting."""
+        """Return a user's recipients, one for each session, in order of connecting."""
         cdef User* found = self.find(user)
         return sessions_of(found.member) if found != NULL and found.member != NULL else []
 
@@ -353,9 +353,10 @@ cdef class FollowGraph:
         return user
 
     cdef void grow_early(self, IdTable* known) noexcept:
-        """Resize the table of a shard at a third to two thirds full, each at another time.
+        """Resize a shard's table when it is between a third and two thirds full.
 
-        All are equally full, and would be resized one right after the other.
+        The threshold differs for each shard: all tables fill at the same rate, and would
+        otherwise be resized one right after the other.
         """
         cdef uint64_t shard = known - self.known
         if known.ids == NULL:
@@ -381,7 +382,7 @@ cdef class FollowGraph:
         return True
 
     cdef bint link_member(self, User* user, int64_t followed) except -1:
-        """Make the follow hold; false if the user has no room for it."""
+        """Make a follow of a user with a member hold; false if a bound refuses it."""
         cdef bint is_connected = user.member.sessions > 0
         cdef IdTable* table = &user.member.joined if is_connected else &user.following
         cdef IdTable* other_table = &user.following if is_connected else &user.member.joined
@@ -444,7 +445,7 @@ cdef class FollowGraph:
         return 0
 
     cdef int move(self, Member* member) except -1:
-        """Its user has come or gone: it enters audiences or leaves them, the first ones at once."""
+        """Begin to enter audiences, or to leave them if no session is left; ``at_once`` at once."""
         cdef size_t limit = self.at_once
         if member.is_moving:
             leave(&self.moving_out if member.sessions else &self.moving_in, member, self.multiplier)
@@ -459,7 +460,7 @@ cdef class FollowGraph:
         return 0
 
     cdef bint enter_audiences(self, Member* member, size_t* limit) except -1:
-        """Enter audiences, and take them off the limit; whether none are left."""
+        """Enter audiences, and count the limit down; return whether none are left."""
         cdef IdTable* apart = &member.user.following
         cdef User* other
         while apart.count:
@@ -474,7 +475,7 @@ cdef class FollowGraph:
         return True
 
     cdef bint leave_audiences(self, Member* member, size_t* limit) except -1:
-        """Leave audiences, and take them off the limit; once none are left, free the member."""
+        """Leave audiences, and count the limit down; free the member once none are left."""
         cdef User* user = member.user
         cdef User* other
         while member.joined.count:

@@ -68,14 +68,14 @@ cdef inline int64_t put(
 
 
 cdef inline size_t next_slot(const IdTable* table, size_t slot) noexcept nogil:
-    """The slot of the next id, in an order that is far from that of the slots.
+    """Return the slot of the next id, in an order unlike that of the slots.
 
-    For who moves ids to another table, one by one: in the order of the slots all of them would
-    belong in the same part of that one, where a search would become longer and longer.
+    For moving ids to another table one by one. In the order of the slots, they would all belong
+    in the same part of that table, and searches there would become longer and longer.
     """
     cdef size_t mask = mask_of(table)
-    cdef uint64_t golden_ratio = 0x9E3779B97F4A7C15  # its fraction, times 2 ** 64
-    cdef size_t stride = (golden_ratio >> (64 - table.bits)) | 1  # odd, so that it misses none
+    cdef uint64_t golden_ratio = 0x9E3779B97F4A7C15  # its fractional part, times 2 ** 64
+    cdef size_t stride = (golden_ratio >> (64 - table.bits)) | 1  # odd, so that every slot is visited
     while True:
         slot = (slot + stride) & mask
         if table.ids[slot] != FREE:

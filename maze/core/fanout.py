@@ -1,13 +1,13 @@
-"""A batch and the follow graph in, a payload for each session out.
+"""Turns a batch and the follow graph into a payload for each session.
 
-All sessions of a user get the same bytes from a batch, for sessions come and go
-between batches only. So a payload is made for each user, and its sessions share it.
+Sessions come and go only between batches, so all sessions of a user get the same
+bytes from a batch. One payload is made for each user, and its sessions share it.
 
 Broadcasts are stored once. A batch has a *tape*: its broadcast lines, joined.
-The users who got nothing of their own share one payload, the tape itself;
-so a broadcast to 1,000 sessions costs one append. A user who did get something
-of its own keeps, for each such event, how long the tape was at that moment; its
-payload is slices of the tape up to there, and the event, in turn.
+Users who got nothing of their own share one payload, the tape itself, so a
+broadcast to 1,000 sessions costs one append. For a user who did, each event of
+their own is kept with the length of the tape at that moment. The payload is, in
+turn, the slice of the tape up to there and the event.
 """
 
 import sys
@@ -23,8 +23,8 @@ SLICE_BYTES = 4096
 copy begins to cost more than one part more in a vectored send (both some 0.3 us)."""
 
 ASKED_BYTES = 64
-"""To ask a user who is still entering audiences whom it follows takes as long as to store so
-many bytes; that counts towards the bound of a batch."""
+"""Bytes counted towards the bound of a batch for each check whether a user who is still entering
+audiences follows a sender: the check takes as long as storing so many."""
 
 Delivery = tuple[int, bytes]
 """(length of the tape before the event, the event's line)"""
@@ -46,7 +46,7 @@ class Fanout:
         """What was routed since the start, by event type."""
         return {kind: (counts[0], counts[1], counts[2]) for kind, counts in self._tallies.items()}
 
-    def route(  # a call an event would cost a tenth
+    def route(  # a call per event would cost a tenth of the speed
         self, runs: list[Run], payload_bytes: int = sys.maxsize, batch_bytes: int = sys.maxsize
     ) -> tuple[list[tuple[Recipient, Payload]], list[Run]]:
         """Route the events of the runs, in order, up to a bound.

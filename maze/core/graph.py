@@ -1,4 +1,4 @@
-"""Who follows whom, and which connected users that concerns.
+"""Knows who follows whom, and which of the followers are connected.
 
 Two indexes, not one:
 
@@ -8,18 +8,18 @@ Two indexes, not one:
     status update touches nobody else (measured on ten million events: 9 s
     with this index, 46 s without).
 
-An audience holds users, each with its sessions. So the audiences together
-never hold more than there are follows, and a second session of a user costs
-nothing. What the graph may hold is bounded: a follow beyond a bound is refused
-and changes nothing. The bounds depend on the stream alone, never on who is
+An audience holds users, each with all its sessions. So all audiences together
+never hold more entries than there are follows, and a second session of a user
+costs nothing. The graph is bounded: a follow beyond a bound is refused and
+changes nothing. What is refused depends on the stream alone, never on who is
 connected.
 
-With its first session a user enters the audiences of all whom it follows, and
-leaves them after its last. Where these are many it is done in steps, by
-``settle``, so that nobody has to wait for it. Whom a user follows is therefore
-kept in two parts: those in whose audience it is (``Member.joined``), and the
-others. A status update concerns the followers in the audience who have
-sessions, and those still entering who have not got to it.
+With its first session a user enters the audiences of all users it follows;
+after its last it leaves them. If there are many, ``settle`` does this in steps,
+so that it holds up nobody. The users that a user follows are therefore kept in
+two sets: those whose audiences it has joined (``Member.joined``), and the
+others. A status update goes to the members of the sender's audience who have
+sessions, and to the followers who have yet to enter it.
 """
 
 import sys
@@ -28,8 +28,8 @@ from functools import partial
 from typing import TypeVar
 
 AT_ONCE = 100
-"""Audiences that a user enters or leaves as it connects or disconnects: some 0.1 ms, of which a
-turn of the event loop may see fifty. The others are left to ``settle``."""
+"""Audiences that a user enters or leaves at once when it connects or disconnects (about 0.1 ms; a
+turn of the event loop may see fifty users). The rest is left to ``settle``."""
 
 Item = TypeVar("Item")
 
@@ -44,7 +44,7 @@ class Recipient:
 
 
 class Member:
-    """A user in audiences: connected, or gone a moment ago and still about to leave them.
+    """A user in audiences: connected, or disconnected and yet to leave them.
 
     All its sessions get the same bytes from a batch.
     """
@@ -55,7 +55,7 @@ class Member:
         self.user = user
         self.sessions: dict[Recipient, None] = {}
         self.joined: set[int] = set()
-        """whom it follows and in whose audience it is"""
+        """the users it follows whose audiences it is in"""
 
 
 class Remains:
@@ -76,7 +76,7 @@ class FollowGraph:
 
     ``max_users`` bounds the users who follow anybody, ``max_follows`` the
     follows of all of them together, ``max_follows_per_user`` those of each.
-    ``at_once`` is up to how many audiences are entered and left without ``settle``.
+    ``at_once`` is how many audiences are entered or left without ``settle``.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class FollowGraph:
         self._max_per_user = max_follows_per_user
         self._at_once = at_once
         self.users = 0
-        """how many follow anybody"""
+        """number of users who follow anybody"""
         self.follows = 0
         """how many there are, of all users together"""
         self.listeners = 0
-        """pairs of a connected user and a user whom it follows"""
-        self._following: dict[int, set[int]] = {}  # a member's without those in ``joined``
+        """pairs of a connected user and a user they follow"""
+        self._following: dict[int, set[int]] = {}  # without those in a member's ``joined``
         self._audience: dict[int, set[Member]] = {}
         self._members: dict[int, Member] = {}
         self._entering: dict[Member, None] = {}
@@ -153,7 +153,7 @@ class FollowGraph:
         self.listeners -= member is not None and bool(member.sessions)
 
     def connect(self, recipient: Recipient) -> None:
-        """Add a recipient. With its user's first one, audiences are entered."""
+        """Add a recipient. With a first one, its user enters audiences."""
         self.recipients[recipient] = None
         user = recipient.user
         member = self._members.get(user)
@@ -167,7 +167,7 @@ class FollowGraph:
                 self._entering[member] = None
 
     def disconnect(self, recipient: Recipient) -> None:
-        """Remove a recipient that was connected. With its user's last one, audiences are left."""
+        """Remove a connected recipient. With the last one, its user leaves audiences."""
         del self.recipients[recipient]
         member = self._members[recipient.user]
         del member.sessions[recipient]
@@ -178,9 +178,9 @@ class FollowGraph:
                 self._leaving[member] = None
 
     def settle(self, limit: int) -> bool:
-        """Enter and leave audiences for those who came and went, up to ``limit`` audiences.
+        """Enter and leave up to ``limit`` audiences for users who connected or disconnected.
 
-        Whether any are left. This changes nothing of what anybody gets.
+        Return whether any are left. This does not change what any session gets.
         """
         for members, move in ((self._entering, self._enter), (self._leaving, self._leave)):
             while members and limit:
@@ -191,12 +191,12 @@ class FollowGraph:
         return bool(self._entering or self._leaving)
 
     def session_count(self, user: int) -> int:
-        """How many recipients the user has."""
+        """Return how many recipients the user has."""
         member = self._members.get(user)
         return 0 if member is None else len(member.sessions)
 
     def of_user(self, user: int) -> list[Recipient]:
-        """The recipients of one user, one for each session, in the order of connecting."""
+        """Return a user's recipients, one for each session, in order of connecting."""
         return [recipient for member in self.member(user) for recipient in member.sessions]
 
     def audience(self, user: int) -> list[Recipient]:
@@ -204,12 +204,12 @@ class FollowGraph:
         return [recipient for member in self.followers(user) for recipient in member.sessions]
 
     def member(self, user: int) -> Collection[Member]:
-        """The user itself if it is connected, else nobody."""
+        """Return the user's member if the user is connected, else nothing."""
         member = self._members.get(user)
         return (member,) if member is not None and member.sessions else ()
 
     def followers(self, user: int) -> Collection[Member]:
-        """Everyone connected who follows the user; O(followers, and users who are entering)."""
+        """Return the connected followers of the user; O(followers + users still entering)."""
         members: Collection[Member] = self._audience.get(user, ())
         if self._leaving:
             members = [member for member in members if member.sessions]
@@ -237,7 +237,7 @@ class FollowGraph:
         return remains
 
     def _enter(self, member: Member, limit: int) -> tuple[int, bool]:
-        """Enter audiences; returns what is left of the limit, and whether any audiences are."""
+        """Enter audiences; return what is left of the limit, and whether any audiences are left."""
         apart = self._following.get(member.user, set())
         while apart and limit:
             self._join_audience(member, apart.pop())
@@ -246,7 +246,7 @@ class FollowGraph:
         return limit, bool(apart)
 
     def _leave(self, member: Member, limit: int) -> tuple[int, bool]:
-        """Leave audiences; returns what is left of the limit, and whether any audiences are."""
+        """Leave audiences; return what is left of the limit, and whether any audiences are left."""
         apart = self._following.get(member.user, set())
         while member.joined and limit:
             followed = member.joined.pop()
@@ -259,7 +259,7 @@ class FollowGraph:
         return limit, bool(member.joined)
 
     def _keep_apart(self, user: int, apart: set[int]) -> None:
-        """Note whom the user follows without being in their audience."""
+        """Keep the users that the user follows without being in their audiences."""
         if apart:
             self._following[user] = apart
         else:

@@ -1,8 +1,8 @@
-"""Positions: how a client that asks for it knows what it has, and what it has missed.
+"""Parses and formats positions, which tell a client what it has received or may have missed.
 
-A position is ``epoch-next``: everything below sequence number ``next``, in one life of the
-sequence. The id line of a client may ask for positions (``7|``), and may say from where on the
-client wants to go on (``7|1764100000000-312``). This module knows the form of these lines alone.
+A position is written ``epoch-next`` and stands for all events of that epoch with a sequence number
+below ``next``. An id line may ask for positions (``7|``), and may give the position from which the
+client wants to go on (``7|1764100000000-312``). This module knows only the form of these lines.
 """
 
 from typing import NamedTuple
@@ -10,26 +10,26 @@ from typing import NamedTuple
 from maze.core.events import parse_number
 
 REACHED = b"="
-"""begins a line that says up to where everything was sent"""
+"""begins a line with the position up to which everything was sent"""
 
 MISSED = b"!"
 """begins the line that answers a position from which the server cannot go on"""
 
 
 class Position(NamedTuple):
-    """Everything below ``next``, in the life of the sequence that ``epoch`` names."""
+    """All events of ``epoch`` with a sequence number below ``next``."""
 
     epoch: int
     next: int
 
 
 class IdLine(NamedTuple):
-    """What a client says first: its user id, and whether it asks for positions."""
+    """The first line of a client: its user id, and whether it asks for positions."""
 
     user: int
     asks: bool = False
     position: Position | None = None
-    """where the client wants to go on"""
+    """the position from which the client wants to go on"""
 
 
 def parse_id_line(line: bytes) -> IdLine | None:
@@ -53,8 +53,8 @@ def position_line(mark: bytes, position: Position) -> bytes:
 
 
 def next_epoch(last: int, milliseconds: int) -> int:
-    """Return the epoch that follows ``last``, begun at that Unix time.
+    """Return the epoch that follows ``last`` and begins at the given Unix time in milliseconds.
 
-    No epoch is used twice, also where the clock is set back or a new one begins at once.
+    It exceeds ``last`` even if the clock was set back or both begin in the same millisecond.
     """
     return max(last + 1, milliseconds)

@@ -36,7 +36,7 @@ STEP_GAPS = 1_000
 """gaps given up in one go: some 5 ms"""
 
 STEP_READY = 10_000
-"""Runs made ready in one go: some 5 ms. As many as the limit allows may wait for one number."""
+"""Runs made ready per step (about 5 ms). As many as the limit allows may wait for one number."""
 
 MOST_RUNS = 4_000
 """taken in one go: some 6 ms"""
@@ -69,8 +69,8 @@ class ReorderBuffer:
     ``skip`` gives the lowest missing numbers up, ``fail`` raises
     ReorderBufferFullError.
 
-    No call makes more than ``step`` runs ready. What is left of it counts as
-    waiting until ``advance`` is called, though no number is missing before it.
+    No call makes more than ``step`` runs ready. Further runs count as waiting
+    until ``advance`` is called, although no number is missing before them.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class ReorderBuffer:
         return rejects
 
     def advance(self) -> bool:
-        """Make ready what no number is missing before, a step of it; False if that is nothing."""
+        """Make up to ``step`` runs ready that no missing number precedes; False if none are."""
         return self._advance(self._step) > 0
 
     def is_new(self, run: Run) -> bool:
@@ -155,8 +155,8 @@ class ReorderBuffer:
     def enforce_limit(self) -> list[Reject]:
         """Apply the gap policy if more waits behind a gap than may, in events or in bytes.
 
-        A step of it: to be called until nothing comes, and ``advance`` has nothing left
-        to do either. Raises ReorderBufferFullError if the policy is ``fail``.
+        One step: to be called until it returns nothing and ``advance`` returns False.
+        Raises ReorderBufferFullError if the policy is ``fail``.
         """
         if self._gap_policy == "fail" and self._over_limit() and self._front not in self._runs:
             raise ReorderBufferFullError(self._front, self.waiting, self.waiting_bytes)
@@ -165,7 +165,7 @@ class ReorderBuffer:
     def give_up_gaps(self) -> list[Reject]:
         """Make what is held ready; the rejects are the missing numbers.
 
-        A step of it, as of ``enforce_limit``.
+        One step, to be called again like ``enforce_limit``.
         """
         return self._skip_gaps(lambda: bool(self.waiting))
 
@@ -271,7 +271,7 @@ class ReorderBuffer:
         return [runs[key] for key in runs.irange(start, end, inclusive=(True, False))]
 
     def _advance(self, limit: int) -> int:
-        """Make up to that many runs ready; returns how many."""
+        """Make up to ``limit`` runs ready; return how many."""
         # A hundred thousand runs may be waiting for one number: in as few steps as there can be.
         get = self._runs.get
         start = front = self._front
@@ -289,7 +289,7 @@ class ReorderBuffer:
         return count
 
     def _skip_gaps(self, wanted: Callable[[], bool]) -> list[Reject]:
-        """Give up the lowest missing numbers while that is wanted, a step of it."""
+        """Give up the lowest missing numbers while ``wanted`` says so, for one step."""
         rejects: list[Reject] = []
         runs, left = self._runs, self._step
         while wanted() and self._front not in runs and len(rejects) < STEP_GAPS:

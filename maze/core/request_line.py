@@ -1,7 +1,7 @@
-"""The first line of a connection: is it that of an HTTP request?
+"""Tells whether a connection begins with an HTTP request line.
 
-A web page can make a browser connect to any port of this machine, and chooses what
-follows the request's head. So what follows it must not be decoded.
+A web page can make a browser connect to any port of this machine, and chooses the body
+of the request. Therefore nothing after the request line may be decoded.
 """
 
 import re
@@ -15,8 +15,8 @@ _REQUEST_LINE = re.compile(
 def is_http_request(start: bytes, limit: int) -> bool | None:
     """Whether a connection that begins like this is an HTTP request; None if it may become one.
 
-    Empty lines before the request are passed over (RFC 9112, section 2.2). Nothing is
-    a request whose line, or the empty lines before it, are longer than ``limit`` bytes.
+    Empty lines before the request are skipped (RFC 9112, section 2.2). If the line, or the
+    empty lines before it, are longer than ``limit`` bytes, the answer is False.
     """
     line = start.lstrip(b"\r\n")
     if len(start) - len(line) > limit:

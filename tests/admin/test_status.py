@@ -193,7 +193,7 @@ def test_a_router_with_nobody_in_its_way_is_found_stuck(
     look_30_s_later(watched)
     answer, status = watched.ask("/readyz"), watched.status()
     assert answer.status == 503
-    assert "has handed out nothing for" in answer.json()["because"]
+    assert "has routed nothing for" in answer.json()["because"]
     assert status["router"]["stuck_seconds"] >= 30
     assert not status["is_ready"]
     monkeypatch.undo()

@@ -74,7 +74,7 @@ function noticesOf(status) {
   const { order, router, limits } = status;
   if (restartedAt && status.uptime_seconds < 60) notices.restart = `The server was started anew at ${moment(restartedAt * 1000)} UTC; counts begin at zero.`;
   if (status.state === "draining") notices.draining = "The server is stopping: clients get what waits for them.";
-  if (router.stuck_seconds > 2) notices.stuck = `The router has handed out nothing for ${seconds(Math.floor(router.stuck_seconds))}, though no client is in its way.`;
+  if (router.stuck_seconds > 2) notices.stuck = `The router has routed nothing for ${seconds(Math.floor(router.stuck_seconds))}, although events are ready and it waits for no client.`;
   if (isGap(status)) {
     notices["gap " + order.missing_sequence] = `Number ${order.missing_sequence} has been missing for ${seconds(Math.floor(order.missing_seconds))}, and nothing behind it is routed:`
       + ` ${several(order.waiting_events, "event waits", "events wait")}, at most ${whole(limits["reorder-limit"])} may.`;
