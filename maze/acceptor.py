@@ -110,8 +110,6 @@ class Acceptor(StreamServer):
 
     def do_handle(self, sock: socket, address: Address) -> None:
         """Serve a connection in a greenlet of its own, if there is a place for it."""
-        if self._registration is not None:
-            self._registration.count_step()
         if self._places is None or self._places.admit(address):
             if self._peer_timeout is not None:
                 probe_silent_peer(sock, self._peer_timeout)

@@ -141,7 +141,6 @@ class ClientPort:
                 data = b""
             if not data:
                 raise HandshakeError(HandshakeReason.LEFT, received)
-            self._registration.count_step()
             received += data
         line, _, rest = received.partition(b"\n")
         self.discarded_bytes += len(rest)

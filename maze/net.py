@@ -126,6 +126,18 @@ def is_broken(sock: GeventSocket) -> bool:
     return _state(sock) == _CLOSE
 
 
+def peek(sock: GeventSocket, size: int) -> bytes:
+    """Return at most ``size`` bytes that have come and leave them there; never waits."""
+    timeout = sock.gettimeout()
+    sock.settimeout(0.0)
+    try:
+        return bytes(sock.recv(size, socket.MSG_PEEK))
+    except OSError:
+        return b""
+    finally:
+        sock.settimeout(timeout)
+
+
 def _state(sock: GeventSocket) -> int:
     """Return a connection's TCP state; established where the system does not tell."""
     if not hasattr(socket, "TCP_INFO"):

@@ -11,31 +11,31 @@ the id of a client that is not registered:
 The first two are descriptors in an epoll set of this module's own, so that a check takes about
 1 us however many connections wait without sending anything.
 
-Connecting clients must not hold up events for long. Registering may delay routing by a budget
-of about a second's work, which is regained at a fifth of the elapsed time. When the budget is
+Connecting clients must not hold up events for long. Batches may wait for a budget of one second of
+processor time, which is regained at a fifth of the time in which none waits. When the budget is
 used up, batches are routed without waiting.
 """
 
 import select
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import gevent
 import structlog
+from gevent.event import Event
 
 from maze.net import A_MOMENT
 
 log = structlog.get_logger()
 
-BURST_STEPS = 20_000
-"""Budget of registering, in steps: about a second's work. A step is an accept, a read from a
-client that is not registered, or a turn of the event loop; each takes 30 to 50 us. Steps are
-counted rather than timed, so that a busy machine, or other work in a turn, does not use up the
-budget."""
+BURST_SECONDS = 1.0
+"""Processor time for which batches may wait. It is not time by the clock, so that a busy machine
+does not use it up. While a batch waits neither router nor sources work, so what is measured is
+mostly registering."""
 
-STEPS_PER_SECOND = BURST_STEPS / 5
-"""Steps regained per second: a fifth of the budget."""
+REGAINED_SHARE = 0.2
+"""Share of the time in which no batch waits that is added to the budget."""
 
 
 class Registration:
@@ -47,9 +47,10 @@ class Registration:
         self._look = (0, 1) if hasattr(select, "epoll") else (0,)  # no wait; one descriptor will do
         self._watched: set[int] = set()
         self._undecrypted = 0
-        self._waits = False
-        self._steps = float(BURST_STEPS)
-        self._regained_at = time.monotonic()
+        self._no_batch_waits = Event()
+        self._no_batch_waits.set()
+        self._budget = BURST_SECONDS
+        self._waited_until = time.monotonic()
         self._warned = False
         self.overruns = 0
         """batches routed before every client whose id may have come was registered"""
@@ -58,8 +59,9 @@ class Registration:
         """Watch a descriptor: from now on it may carry an id when it is readable."""
         if descriptor in self._watched:
             return
-        self._watched.add(descriptor)
-        self._poll.register(descriptor, select.POLLIN)
+        with suppress(OSError):  # beyond the system's limits the client is served unwatched
+            self._poll.register(descriptor, select.POLLIN)
+            self._watched.add(descriptor)
 
     def forget(self, descriptor: int) -> None:
         """Stop watching a descriptor; to be called before it is closed."""
@@ -76,10 +78,9 @@ class Registration:
         finally:
             self._undecrypted -= 1
 
-    def count_step(self) -> None:
-        """Charge an accept or a read to the budget while a batch waits."""
-        if self._waits:
-            self._steps -= 1
+    def wait_for_batch(self) -> None:
+        """Wait, as a source with a chunk in hand, while a batch waits for clients."""
+        self._no_batch_waits.wait()
 
     def wait(self) -> None:
         """Let the event loop run until every client whose id has come is registered.
@@ -89,26 +90,26 @@ class Registration:
         if not self._is_behind():
             return
         self._regain()
-        self._waits = True
+        self._no_batch_waits.clear()
+        began = time.thread_time()
         try:
-            while self._steps >= 1:
-                self._steps -= 1
+            while time.thread_time() - began < self._budget:
                 gevent.sleep(A_MOMENT)
                 if not self._is_behind():
                     return
         finally:
-            self._waits = False
+            self._budget -= time.thread_time() - began
+            self._waited_until = time.monotonic()
+            self._no_batch_waits.set()
         self._overrun()
 
     def _is_behind(self) -> bool:
         return bool(self._undecrypted or self._poll.poll(*self._look))
 
     def _regain(self) -> None:
-        now = time.monotonic()
-        self._steps += (now - self._regained_at) * STEPS_PER_SECOND
-        self._regained_at = now
-        if self._steps >= BURST_STEPS:
-            self._steps = BURST_STEPS
+        self._budget += (time.monotonic() - self._waited_until) * REGAINED_SHARE
+        if self._budget >= BURST_SECONDS:
+            self._budget = BURST_SECONDS
             self._warned = False
 
     def _overrun(self) -> None:

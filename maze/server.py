@@ -49,7 +49,11 @@ class MazeServer:
             Gate("client", settings, client_context, self.registration),
         )
         self.source = SourcePort(
-            settings, self.router, self.rejects, Gate("source", settings, source_context)
+            settings,
+            self.router,
+            self.rejects,
+            self.registration,
+            Gate("source", settings, source_context),
         )
         self._client_port = Port(
             "client",

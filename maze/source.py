@@ -13,8 +13,9 @@ from maze.core import Decoder, ReorderBufferFullError, Run, is_http_request
 from maze.gate import Connection, Gate
 from maze.handshake import HandshakeError, HandshakeReason
 from maze.logs import Throttle, shown
-from maze.net import current_greenlet, has_finished, has_vanished, is_broken
+from maze.net import current_greenlet, has_finished, has_vanished, is_broken, peek
 from maze.peer import Address, Peer
+from maze.registration import Registration
 from maze.rejects import RejectLog
 from maze.router import Router
 from maze.settings import Settings
@@ -31,6 +32,9 @@ Not with TLS, which may have in hand what its socket has not."""
 
 SHOWN_RUNS = 20
 """of one chunk, in a line of the log"""
+
+MAX_PEEK_BYTES = 8 * 1024
+"""Looked at of what a source has sent that waits for a place: an HTTP request line fits."""
 
 MOST_OPENING = 100
 """connections that may be in TLS's handshake at a time; each takes a descriptor"""
@@ -78,8 +82,16 @@ class SourcePort:
     itself closed its end does not keep another from waiting behind it.
     """
 
-    def __init__(self, settings: Settings, router: Router, rejects: RejectLog, gate: Gate) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        router: Router,
+        rejects: RejectLog,
+        registration: Registration,
+        gate: Gate,
+    ) -> None:
         self._settings = settings
+        self._registration = registration
         self._router = router
         self._rejects = rejects
         self.gate = gate
@@ -87,6 +99,9 @@ class SourcePort:
         self._closed = False
         self._sources: dict[socket, Peer] = {}
         self._waiting: dict[socket, tuple[Peer, Greenlet[..., Any]]] = {}
+        self._has_begun = False
+        """a source has sent something since the last stream ended: a probe, or an HTTP request that
+        came to the wrong port, ends no stream"""
         self._ending = False
         self._line_moved = Event()
         self._throttle = Throttle()
@@ -153,8 +168,9 @@ class SourcePort:
         reason = SourceCloseReason.STOPPED
         try:
             reason = self._read(connection, peer)
-            if len(self._sources) == 1:
+            if self._has_begun and len(self._sources) == 1:
                 self._ending = True
+                self._has_begun = False
                 self._router.end_stream(peer)
         finally:
             self._ending = False
@@ -177,7 +193,7 @@ class SourcePort:
 
     def _admit(self, sock: socket, peer: Peer) -> bool:
         """Give the source a place, if need be once it is its turn; return whether it got one."""
-        self._drop_broken_successors()
+        self._drop_false_successors()
         staying = [other for other in (*self._sources, *self._waiting) if not has_finished(other)]
         if len(staying) >= self._settings.max_sources or len(self._waiting) >= MOST_WAITING:
             return False
@@ -196,13 +212,18 @@ class SourcePort:
         free = self._settings.max_sources - len(self._sources)
         return sock in list(self._waiting)[:free]
 
-    def _drop_broken_successors(self) -> None:
-        """Refuse waiting sources whose connections are broken."""
+    def _drop_false_successors(self) -> None:
+        """Refuse waiting sources whose connections are broken, or speak another protocol."""
         for sock, (peer, greenlet) in list(self._waiting.items()):
             if is_broken(sock):
-                del self._waiting[sock]
-                self._refuse(peer, detail="its connection broke while it waited for a place")
-                greenlet.kill(block=False)
+                why = "its connection broke while it waited for a place"
+            elif self.gate.context is None and self._foreign(peek(sock, MAX_PEEK_BYTES)):
+                why = "it speaks another protocol"
+            else:
+                continue
+            del self._waiting[sock]
+            self._refuse(peer, detail=why)
+            greenlet.kill(block=False)
 
     def _read(self, connection: Connection, peer: Peer) -> SourceCloseReason:
         """Read until the source ends, is cut off, or has to be closed; which of them it was."""
@@ -260,8 +281,10 @@ class SourcePort:
     def _take(self, decoder: Decoder, data: bytes, peer: Peer) -> None:
         """Decode a chunk and submit its runs; in steps, if it has many rejects."""
         while True:
+            self._registration.wait_for_batch()
             if self._closed:  # it ran on before the end of its greenlet reached it
                 raise GreenletExit
+            self._has_begun = True
             runs, rejects = decoder.feed(data)
             if self.traces:
                 _trace(len(data), runs, peer)

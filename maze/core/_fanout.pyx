@@ -159,11 +159,11 @@ cdef class Batch:
                         )
                     if self.graph.moving_in.count:
                         sessions += self.deliver_entering(event.sender, line, size, wide)
-                elif user != NULL and user.member != NULL:
+                elif user != NULL and user.member != NULL and user.member.sessions:
                     sessions = self.deliver(&user.member, 1, line, size, wide)
                 if not sessions:
                     size = 0  # no session gets it
-                    if not self.graph.moving_in.count:
+                    if not (self.graph.moving_in.count or self.graph.moving_out.count):
                         continue
             tally.deliveries += sessions
             tally.delivered_bytes += size * sessions
@@ -207,7 +207,7 @@ cdef class Batch:
                 memcpy(to, line, size)
             draft.used += behind + size
             sessions += member.sessions
-        self.stored_bytes += size * (count - gone)
+        self.stored_bytes += size * (count - gone) + ASKED_BYTES * gone
         return sessions
 
     cdef int64_t deliver_entering(

@@ -79,8 +79,8 @@ class Fanout:
                     tally[2] += size * everybody
                 else:
                     if kind == STATUS:
-                        members = graph.followers(sender)
-                        stored_bytes += ASKED_BYTES * graph.entering
+                        members, asked = graph.followers(sender)
+                        stored_bytes += ASKED_BYTES * asked
                     elif kind == PRIVATE:
                         members = graph.member(target)
                     elif kind == FOLLOW:

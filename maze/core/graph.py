@@ -201,21 +201,27 @@ class FollowGraph:
 
     def audience(self, user: int) -> list[Recipient]:
         """The recipients of everyone connected who follows the user."""
-        return [recipient for member in self.followers(user) for recipient in member.sessions]
+        return [recipient for member in self.followers(user)[0] for recipient in member.sessions]
 
     def member(self, user: int) -> Collection[Member]:
         """Return the user's member if the user is connected, else nothing."""
         member = self._members.get(user)
         return (member,) if member is not None and member.sessions else ()
 
-    def followers(self, user: int) -> Collection[Member]:
-        """Return the connected followers of the user; O(followers + users still entering)."""
+    def followers(self, user: int) -> tuple[Collection[Member], int]:
+        """Return the connected followers of the user, and how many more users were asked.
+
+        Asked are those still entering, and those in the audience who are about to leave it.
+        """
         members: Collection[Member] = self._audience.get(user, ())
+        asked = self.entering
         if self._leaving:
-            members = [member for member in members if member.sessions]
+            present = [member for member in members if member.sessions]
+            asked += len(members) - len(present)
+            members = present
         if self._entering:
             members = [*members, *filter(partial(self._is_apart, user), self._entering)]
-        return members
+        return members, asked
 
     def following(self, user: int) -> frozenset[int]:
         """Whom the user follows."""

@@ -9,7 +9,7 @@ import pytest
 
 from maze.core import Position
 
-from .peers import Client
+from .peers import Client, until
 from .running import Maze
 
 pytestmark = pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True)
@@ -98,6 +98,18 @@ def test_a_reset_begins_an_epoch_and_tells_it_before_its_first_event(maze: Maze)
         before = after
         plain.expect(b"1|B\n2|B\n")
         assert number < 2
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.0\r\n"])
+def test_a_connection_that_is_no_source_ends_no_stream(maze: Maze, said: bytes) -> None:
+    client = maze.client(b"7|\n")
+    _, before = read_position(client)
+    probe = maze.source()
+    probe.send(said)
+    probe.half_close()
+    probe.read_until_closed()
+    until(lambda: maze.server.source.closed.total() == 1, "the probe to be noticed")
+    assert maze.server.router.position == before
 
 
 def test_without_a_reset_the_epoch_stays(start: Callable[..., Maze]) -> None:

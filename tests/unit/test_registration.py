@@ -2,7 +2,7 @@
 
 import socket as system
 from collections.abc import Iterator
-from types import SimpleNamespace
+from pathlib import Path
 
 import gevent
 import pytest
@@ -21,20 +21,29 @@ def _bounded() -> Iterator[None]:
         yield
 
 
+class Clock:
+    """Stands still but for what a test says: time by the clock, and processor time."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.worked = 50.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def thread_time(self) -> float:
+        return self.worked
+
+    def work(self, seconds: float) -> None:
+        self.now += seconds
+        self.worked += seconds
+
+
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The clock by which the budget is regained; ``now`` sets it."""
-    fake = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(registration, "time", SimpleNamespace(monotonic=lambda: fake.now))
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    fake = Clock()
+    monkeypatch.setattr(registration, "time", fake)
     return fake
-
-
-@pytest.fixture
-def budget(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Steps; a tenth of it is regained a second."""
-    monkeypatch.setattr(registration, "BURST_STEPS", 10)
-    monkeypatch.setattr(registration, "STEPS_PER_SECOND", 1)
-    return 10
 
 
 @pytest.fixture
@@ -105,39 +114,86 @@ def test_a_batch_goes_on_when_all_are_registered(pair: Pair) -> None:
     assert state.overruns == 0
 
 
-def test_the_budget_is_used_up_by_turns_accepts_and_reads_while_a_batch_waits(
-    pair: Pair, budget: int, clock: SimpleNamespace
-) -> None:
-    ours, theirs = pair
-    state = Registration()
-    state.watch(ours.fileno())
-    for _ in range(budget):
-        state.count_step()  # no batch waits: this costs nothing
-    theirs.send(b"1")
-    turns = 0
-    batch = gevent.spawn(state.wait)
-    while not batch.dead:
-        gevent.sleep(A_MOMENT)
-        state.count_step()
-        turns += 1
-    assert turns == pytest.approx(budget / 2, abs=1)
-    assert state.overruns == 1
-
-
-def test_the_budget_is_regained_and_one_warning_tells_of_each_time_it_is_used_up(
-    pair: Pair, budget: int, clock: SimpleNamespace
-) -> None:
+@pytest.fixture
+def behind(pair: Pair, clock: Clock) -> Iterator[Registration]:
+    """A connection that stays readable, while each turn of the event loop takes 5 ms."""
     ours, theirs = pair
     state = Registration()
     state.watch(ours.fileno())
     theirs.send(b"1")
+
+    def work() -> None:
+        while True:
+            clock.work(0.005)
+            gevent.sleep(A_MOMENT)
+
+    working = gevent.spawn(work)
+    yield state
+    working.kill()
+
+
+def test_a_batch_waits_for_a_second_of_work_and_then_a_fifth_of_the_time(
+    behind: Registration, clock: Clock
+) -> None:
+    began, waited = clock.now, 0.0
+    while clock.now < began + 10:
+        before = clock.now
+        behind.wait()
+        waited += clock.now - before
+        clock.work(0.01)  # the batch itself
+    assert waited <= 1 + 0.2 * 9 + 0.01
+    assert waited >= 1 + 0.2 * 7
+    assert behind.overruns > 100
+
+
+def test_time_in_which_a_batch_waits_is_not_regained(behind: Registration, clock: Clock) -> None:
+    behind.wait()
+    before = clock.now
+    behind.wait()
+    assert clock.now - before <= 0.01
+
+
+def test_a_machine_that_stands_still_does_not_use_the_budget_up(
+    behind: Registration, clock: Clock
+) -> None:
+    batch = gevent.spawn(behind.wait)
+    gevent.sleep(0)
+    clock.now += 3600
+    gevent.sleep(A_MOMENT)
+    assert not batch.dead
+    batch.join()
+    assert behind.overruns == 1
+
+
+def test_one_warning_tells_of_each_time_the_budget_is_used_up(
+    behind: Registration, clock: Clock
+) -> None:
     with capture_logs() as lines:
         for _ in range(3):
-            state.wait()
-            clock.now += 5  # half of it is back
+            behind.wait()
+            clock.now += 2.5  # half of it is back
         assert len(lines) == 1
         clock.now += 5
-        state.wait()
-    assert state.overruns == 4
+        behind.wait()
+    assert behind.overruns == 4
     warning = {"event": "registration_behind", "log_level": "warning", "waiting_connections": 1}
     assert lines == [warning] * 2
+
+
+def test_a_source_waits_while_a_batch_does(behind: Registration) -> None:
+    behind.wait_for_batch()
+    batch = gevent.spawn(behind.wait)
+    gevent.sleep(0)
+    source = gevent.spawn(behind.wait_for_batch)
+    gevent.sleep(0)
+    assert not source.dead
+    batch.join()
+    source.join()
+
+
+def test_a_descriptor_that_the_system_does_not_watch_is_no_error(tmp_path: Path) -> None:
+    state = Registration()
+    with open(tmp_path / "file", "wb") as file:  # of which there is nothing to watch
+        state.watch(file.fileno())
+        state.forget(file.fileno())
+    assert not waits(state)

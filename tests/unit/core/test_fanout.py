@@ -273,6 +273,21 @@ def test_to_ask_those_who_are_entering_counts_towards_the_bound_of_all() -> None
     assert world.fanout.route(runs, batch_bytes=1) == ([], [])
 
 
+def test_those_who_are_leaving_count_towards_the_bound_of_all() -> None:
+    world = crowded(1, 2, 3)
+    while world.fanout.graph.settle(100):
+        pass
+    for session in ("1", "2"):
+        world.disconnect(session)
+    runs, _ = Decoder().feed(b"1|S|10\n2|S|10\n3|S|10\n4|P|7|1\n5|P|7|3\n")
+    payloads, rest = world.fanout.route(runs, batch_bytes=2 * 2 * ASKED_BYTES)
+    assert (payloads, [(run.first, run.end) for run in rest]) == ([], [(3, 6)])
+    while world.fanout.graph.settle(1):
+        pass
+    _, rest = world.fanout.route(runs, batch_bytes=len(b"5|P|7|3\n") + 1)
+    assert rest == []
+
+
 # Broadcasts are stored once.
 
 
