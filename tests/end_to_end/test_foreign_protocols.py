@@ -11,7 +11,8 @@ from structlog.testing import LogCapture
 
 from .commands import Command
 from .peers import Source, until
-from .running import Maze
+from .running import Maze, shrink_buffers
+from .test_successors import Held
 
 plain_and_tls = pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True)
 
@@ -184,3 +185,18 @@ def test_curl_injects_no_event(maze: Maze, log: LogCapture) -> None:
     expect_closed(maze, log, "http")
     maze.source().send(b"1|B\n")
     client.expect_nothing_before(b"1|B\n")
+
+
+def test_a_request_that_waits_for_the_place_of_a_source_does_not_keep_it(
+    start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_buffers(monkeypatch)
+    held = Held(start(client_buffer=1024, reorder_limit=100))
+    page = held.successor(FIRST_LINES[0])
+    source = held.successor(b"1|P|9|1\n")
+    page.expect_closed()
+    assert held.refused == 1
+    held.release()
+    held.client.expect(b"1|P|9|1\n")
+    source.send(b"2|P|9|1\n")
+    held.client.expect(b"2|P|9|1\n")
