@@ -196,7 +196,7 @@ class Settings:
         "access",
         "none",
         names,
-        "common names accepted in a source's certificate, in place of the URI maze:source; "
+        "common names accepted in a source's certificate, besides the URI maze:source; "
         "any: accept every certificate of the authority",
         bounds="none, any, or names separated by commas",
         value="NAMES",
