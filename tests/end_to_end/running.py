@@ -104,6 +104,8 @@ class Maze:
         for peer in self._peers:
             peer.close()
         self.expect_all_freed()
+        # A source's last line of the log would else be among those of the next test.
+        until(lambda: not self.server.source._greenlets, "every source's greenlet to end")
 
     def expect_all_freed(self) -> None:
         until(
