@@ -8,6 +8,7 @@ no Python object and no call into Python, only a copy of some twenty bytes.
 
 import sys
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
@@ -98,6 +99,7 @@ cdef list behind(Run run, size_t routed, list others):
     return [run.clip(next_sequence, run.end), *others] if next_sequence < run.end else others
 
 
+@cython.final
 cdef class Batch:
     """The state of one call of ``route``."""
 
@@ -180,18 +182,19 @@ cdef class Batch:
         Return how many sessions get it.
         """
         cdef size_t index, behind, gone = 0
+        cdef size_t tape_used = self.tape.used  # at hand: the compiler would read it for each member
         cdef int64_t sessions = 0
         cdef Member* member
         cdef Draft* draft
         cdef char* to
         for index in range(count):
             member = members[index]
-            if not member.sessions:  # disconnected, and yet to leave the audience
-                gone += 1
-                continue
             draft = &member.draft
-            behind = self.tape.used - draft.mark
+            behind = tape_used - draft.mark
             if draft.own == NULL or behind >= SLICE_BYTES:
+                if not member.sessions:  # disconnected, and yet to leave the audience
+                    gone += 1
+                    continue
                 behind = self.begin_or_refer(member)
             if draft.used + behind + size + WIDE > draft.room:
                 grow(draft, behind + size)
@@ -199,7 +202,7 @@ cdef class Batch:
             if behind:
                 # The tape, too, has room for WIDE bytes more than are used.
                 memcpy(to, start_of(self.tape.data) + draft.mark, WIDE if behind <= WIDE else behind)
-                draft.mark = self.tape.used
+                draft.mark = tape_used
                 to += behind
             if wide:  # spelled out, so that the size is known to the compiler: 7% of W5
                 memcpy(to, line, WIDE)

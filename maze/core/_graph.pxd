@@ -7,7 +7,8 @@ from maze.core._idtable cimport IdTable
 
 cdef enum:
     SHARD_BITS = 6
-    SHARDS = 1 << SHARD_BITS  # tables of all users: resizing a single table of millions takes long
+    SHARDS = 1 << SHARD_BITS  # tables of users: resizing a single table of millions takes long
+    SPLIT_USERS = 1 << 15  # users in a single table; a second hash costs W8 3% of its CPU
 
 cdef struct Draft:
     # The payload of one user while a batch is routed.
@@ -50,7 +51,8 @@ cdef class Recipient:
 
 cdef class FollowGraph:
     cdef readonly dict recipients
-    cdef IdTable known[SHARDS]
+    cdef IdTable known[SHARDS]  # users; all in the first table until there are SPLIT_USERS
+    cdef bint is_split
     cdef uint64_t multiplier  # of all tables
     cdef uint64_t shard_multiplier
     cdef readonly uint64_t users  # that follow anybody
@@ -59,6 +61,7 @@ cdef class FollowGraph:
     cdef uint64_t max_users, max_follows, max_per_user
     cdef size_t at_once
     cdef Audience moving_in, moving_out  # users who have yet to enter or leave some audiences
+    cdef void split(self) noexcept
     cdef void grow_early(self, IdTable* known) noexcept
     cdef User* find(self, int64_t id) noexcept
     cdef bint link(self, int64_t follower, int64_t followed) except -1

@@ -162,9 +162,11 @@ cdef list sessions_of(const Member* member):
     return sessions
 
 
-cdef inline IdTable* shard_of(IdTable* shards, int64_t id, uint64_t multiplier) noexcept:
+cdef inline IdTable* table_of(FollowGraph graph, int64_t id) noexcept:
     """The table in which the user is, if anything is known of it."""
-    return shards + ((<uint64_t>id * multiplier) >> (64 - SHARD_BITS))
+    if not graph.is_split:
+        return graph.known
+    return graph.known + ((<uint64_t>id * graph.shard_multiplier) >> (64 - SHARD_BITS))
 
 
 cdef void free_users(IdTable* shards) noexcept nogil:
@@ -318,6 +320,7 @@ cdef class FollowGraph:
         cdef User* user
         memcpy(remains.known, self.known, sizeof(self.known))
         memset(self.known, 0, sizeof(self.known))
+        self.is_split = False
         self.users = self.follows = self.listeners = 0
         free_audience(&self.moving_in)
         free_audience(&self.moving_out)
@@ -330,7 +333,7 @@ cdef class FollowGraph:
 
     cdef User* find(self, int64_t id) noexcept:
         """The user, or NULL if nothing is known of it."""
-        cdef IdTable* known = shard_of(self.known, id, self.shard_multiplier)
+        cdef IdTable* known = table_of(self, id)
         cdef int64_t slot = ids.slot_of(known, id, self.multiplier)
         return <User*>known.values[slot] if slot != NOT_FOUND else NULL
 
@@ -343,14 +346,41 @@ cdef class FollowGraph:
             if user == NULL:
                 raise MemoryError
             user.id = id
-            known = shard_of(self.known, id, self.shard_multiplier)
-            self.grow_early(known)
+            if self.is_split:
+                self.grow_early(table_of(self, id))
+            elif self.known[0].count >= SPLIT_USERS:
+                self.split()
+            known = table_of(self, id)
             try:
                 ids.put(known, id, user, True, self.multiplier)
             except MemoryError:
                 free(user)
                 raise
         return user
+
+    cdef void split(self) noexcept:
+        """Divide the single table into shards; without memory for that it stays as it is."""
+        cdef IdTable whole = self.known[0]
+        cdef size_t slot
+        cdef int shard
+        memset(self.known, 0, sizeof(self.known))
+        self.is_split = True
+        try:
+            for slot in range(ids.mask_of(&whole) + 1):
+                if whole.ids[slot] != FREE:
+                    ids.put(
+                        table_of(self, whole.ids[slot]),
+                        whole.ids[slot],
+                        whole.values[slot],
+                        True,
+                        self.multiplier,
+                    )
+            ids.clear(&whole)
+        except MemoryError:
+            for shard in range(SHARDS):
+                ids.clear(&self.known[shard])
+            self.known[0] = whole
+            self.is_split = False
 
     cdef void grow_early(self, IdTable* known) noexcept:
         """Resize a shard's table when it is between a third and two thirds full.
@@ -497,7 +527,7 @@ cdef class FollowGraph:
     cdef void drop_if_empty(self, User* user) noexcept:
         cdef IdTable* known
         if not (user.following.count or user.audience.count or user.member != NULL):
-            known = shard_of(self.known, user.id, self.shard_multiplier)
+            known = table_of(self, user.id)
             ids.take(known, ids.slot_of(known, user.id, self.multiplier), self.multiplier)
             free(user)
 

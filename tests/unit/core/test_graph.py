@@ -588,6 +588,28 @@ def test_any_number_of_users_and_of_follows_is_kept_right() -> None:
     assert graph._users() == []
 
 
+def test_users_are_found_before_and_after_their_table_is_split() -> None:
+    """The compiled twin splits its table of users when there are 32,768 of them."""
+    people, reader = FollowGraph(), Recipient(0)
+    people.connect(reader)
+    for user in range(1, 33_000):
+        people.follow(user, user + 1)
+        people.follow(0, user)
+    people._check()
+    assert sorted(people._users()) == list(range(33_000))
+    assert all(people.audience(user) == [reader] for user in range(1, 33_000))
+    assert all(people.following(user) == {user + 1} for user in range(1, 33_000))
+    for user in range(1, 33_000):
+        people.unfollow(user, user + 1)
+        people.unfollow(0, user)
+    people._check()
+    assert people._users() == [0]
+    people.clear()
+    people.follow(5, 6)
+    people._check()
+    assert sorted(people._users()) == [0, 5]
+
+
 def test_a_user_who_unfollowed_nearly_all_follows_the_rest() -> None:
     """Both twins give memory back then; how much can be seen of the pure one alone."""
     people = FollowGraph()
