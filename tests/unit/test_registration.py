@@ -146,6 +146,35 @@ def test_a_batch_waits_for_a_second_of_work_and_then_a_fifth_of_the_time(
     assert behind.overruns > 100
 
 
+def test_once_the_budget_is_used_up_most_batches_do_not_wait_at_all(
+    behind: Registration, clock: Clock
+) -> None:
+    """If each waited for the little it had regained, a storm would double every event's latency."""
+    behind.wait()
+    waited: list[float] = []
+    while len(waited) < 1000:
+        before = clock.now
+        behind.wait()
+        waited.append(clock.now - before)
+        clock.work(0.001)  # the batch itself
+    assert sum(wait > 0 for wait in waited) <= 5
+    assert max(waited) <= 0.06
+
+
+def test_a_batch_that_waited_for_all_ends_the_shortage(
+    behind: Registration, pair: Pair, clock: Clock
+) -> None:
+    behind.wait()
+    clock.work(0.5)
+    batch = gevent.spawn(behind.wait)
+    gevent.sleep(0)
+    behind.forget(pair[0].fileno())
+    batch.join()
+    assert behind.overruns == 1
+    behind.watch(pair[0].fileno())
+    assert waits(behind)
+
+
 def test_time_in_which_a_batch_waits_is_not_regained(behind: Registration, clock: Clock) -> None:
     behind.wait()
     before = clock.now
