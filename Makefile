@@ -1,5 +1,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
+PYTEST = $(BIN)/pytest --numprocesses=auto --dist=worksteal
 FUZZ = 60s
 SOAK = 10m
 
@@ -19,8 +20,45 @@ simulator-test: .venv ## play ten thousand events against a running server, with
 demo: .venv ## start the server, play 100,000 events, check every byte
 	@$(BIN)/python -m simulator --serve --total-events 100000
 
-test: .venv ## lint, types, and every test with coverage
-	@$(BIN)/tox
+test: .venv ## lint, types and the quick tests, in a few minutes
+	@$(MAKE) --no-print-directory quick
+
+check: .venv ## everything else: coverage, faults, browser, memory safety, blocked hub
+	@$(MAKE) --no-print-directory thorough
+
+# What tox runs in its own environment: each needs one that is installed and built.
+
+quick: lint types tests
+
+thorough: coverage browser faults sanitized watched
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types:
+	$(BIN)/mypy
+
+tests:
+	$(PYTEST) $(foreach folder,browser faults fuzz soak,--ignore=tests/$(folder))
+
+# The pure core, as it is the one that coverage can see.
+coverage:
+	MAZE_PURE=1 $(PYTEST) --cov --cov-report=term-missing:skip-covered \
+		$(foreach folder,browser faults fuzz soak,--ignore=tests/$(folder))
+
+browser:
+	$(PYTEST) tests/browser
+
+faults:
+	$(PYTEST) tests/faults tests/fuzz tests/soak
+
+# The core's tests with a compiled core that checks every access to memory.
+sanitized:
+	HYPOTHESIS_PROFILE=brief $(BIN)/python tests/sanitized.py build/sanitized --numprocesses=auto
+
+watched:
+	GEVENT_MONITOR_THREAD_ENABLE=1 GEVENT_MAX_BLOCKING_TIME=0.1 $(PYTEST) tests/end_to_end
 
 fuzz: .venv ## fuzz decoder and handshake, each for FUZZ (60s)
 	@for target in decoder handshake; do \
@@ -46,4 +84,5 @@ clean: ## remove what the other targets made
 	@$(BIN)/python -c 'from maze.core import TWIN; print("the", TWIN, "core serves")'
 	@touch $@
 
-.PHONY: help run simulator simulator-test demo test fuzz soak clean .venv
+.PHONY: help run simulator simulator-test demo test check fuzz soak clean .venv
+.PHONY: quick thorough lint types tests coverage browser faults sanitized watched

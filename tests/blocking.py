@@ -11,8 +11,8 @@ calls a function of this module, five times within the limit, which counts
   - where there was no switch, or where the monitor itself was kept from running;
   - if the stack has a frame of ``maze`` in it.
 
-A virtual machine that stands still may still look like one that computes; so CI repeats a
-test that fails of this, and only a hub that is blocked each time is an error.
+A virtual machine that stands still may still look like one that computes; so under the watch
+all tests are marked ``realtime``, and only a hub that is blocked each time is an error in CI.
 
 ``python -m blocking [the server's arguments]`` is a server that logs ``hub_blocked``.
 """

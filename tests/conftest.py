@@ -4,6 +4,8 @@ from interrupts import let_children_be_interrupted
 
 from maze.core import TWIN
 
+pytest_plugins = ["reruns"]
+
 
 def pytest_configure() -> None:
     """Make the tests pass in the background, too."""

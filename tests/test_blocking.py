@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.realtime
+
 TESTS = Path(__file__).parent
 
 PROGRAM = """

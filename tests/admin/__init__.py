@@ -1,1 +1,1 @@
-"""Tests of the admin port and of its page."""
+"""Tests of the admin port."""

@@ -9,10 +9,9 @@ import pytest
 from end_to_end.conftest import bounded, log
 from structlog.testing import LogCapture
 
-from .browser import browser, serve, site, visit
 from .watching import Watched
 
-__all__ = ["bounded", "browser", "log", "serve", "site", "visit"]
+__all__ = ["bounded", "log"]
 
 Start = Callable[..., Watched]
 

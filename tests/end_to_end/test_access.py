@@ -21,6 +21,8 @@ from .certificates import Authority
 from .peers import Client, Peer, until
 from .running import Child, Maze
 
+pytestmark = pytest.mark.realtime
+
 ELSEWHERE = (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
 HERE = (*ELSEWHERE, ip_network("127.0.0.0/8"))
 

@@ -19,6 +19,8 @@ import pytest
 from .peers import PATIENCE, broadcasts, joined
 from .running import ROOT, Child
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.mark.parametrize(
     ("module", "name", "missing"),

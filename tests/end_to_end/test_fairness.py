@@ -20,6 +20,8 @@ from maze.session import Session
 from .peers import PATIENCE, Client, Source, broadcasts, joined, messages, patience, until
 from .running import Maze, shrink_buffers
 
+pytestmark = pytest.mark.realtime
+
 
 def test_a_source_lets_others_run_after_its_turn_whatever_it_brings(
     maze: Maze, monkeypatch: pytest.MonkeyPatch

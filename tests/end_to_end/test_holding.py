@@ -13,6 +13,8 @@ from maze.holding import MIN_LOOKS
 from .peers import Client, Source, broadcasts, joined, until
 from .running import Maze, shrink_buffers
 
+pytestmark = pytest.mark.realtime
+
 BUFFER = 32 * 1024
 HOLD_TIMEOUT = 0.3
 STALL_TIMEOUT = 3600.0

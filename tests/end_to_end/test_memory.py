@@ -10,7 +10,10 @@ from maze.session import Session
 from .peers import Client, until
 from .running import Maze
 
-pytestmark = pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True)
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True),
+]
 
 
 @pytest.fixture

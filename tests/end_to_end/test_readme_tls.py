@@ -12,6 +12,8 @@ import pytest
 from .commands import Command
 from .running import ROOT, Child
 
+pytestmark = pytest.mark.realtime
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

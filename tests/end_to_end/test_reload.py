@@ -14,6 +14,8 @@ from .certificates import Authority, Certificate
 from .peers import Client, broadcasts, joined, until
 from .running import Child
 
+pytestmark = pytest.mark.realtime
+
 
 class Reloading:
     """A server whose configuration and certificates a test may change."""

@@ -10,6 +10,8 @@ import pytest
 from .peers import Inbox, broadcasts, joined, until
 from .running import Child
 
+pytestmark = pytest.mark.realtime
+
 STOPPING = [signal.SIGTERM, signal.SIGINT]
 
 

@@ -20,7 +20,10 @@ from maze.session import CloseReason, Session
 from .peers import Client, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers
 
-pytestmark = pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True)
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True),
+]
 
 
 def _refuses(connect: Callable[[], Client]) -> bool:

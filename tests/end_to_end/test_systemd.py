@@ -19,6 +19,8 @@ from .peers import until
 from .running import ROOT, Child
 from .supervisor import Supervisor
 
+pytestmark = pytest.mark.realtime
+
 UNIT = ROOT / "docs" / "follower-maze.service"
 INSTALLED = "/opt/follower-maze/.venv/bin/python"
 

@@ -17,6 +17,8 @@ from .commands import Command
 from .peers import joined, messages, until
 from .running import Maze
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture
 def wire(authority: Authority) -> Wire:

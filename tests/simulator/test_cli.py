@@ -22,6 +22,8 @@ from simulator.server_process import ServerProcess
 from simulator.source import Source
 from simulator.workload import Workload
 
+pytestmark = pytest.mark.realtime
+
 ROOT = Path(__file__).parents[2]
 SMALL = ("--total-events", 60, "--concurrency-level", 3, "--number-of-users", 5)
 PATIENCE = 30.0

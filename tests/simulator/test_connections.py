@@ -16,6 +16,8 @@ from simulator.oracle import Expectation
 from simulator.source import Source
 from simulator.workload import Chunk
 
+pytestmark = pytest.mark.realtime
+
 Pair = tuple[socket.socket, socket.socket]
 
 

@@ -16,6 +16,8 @@ from simulator.faults import Faults, missing_numbers
 from simulator.oracle import prepare
 from simulator.workload import Workload
 
+pytestmark = pytest.mark.realtime
+
 NUMBER = rb"0*\d{1,18}"
 VALID = re.compile(rb"(?:%b)\|(?:[FUP]\|%b\|%b|B|S\|%b)\r?\n" % ((NUMBER,) * 4))
 LEADING = re.compile(rb"(%b)(?:\||\r?\n)" % NUMBER)

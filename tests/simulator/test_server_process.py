@@ -11,6 +11,8 @@ import pytest
 from simulator.errors import ServerProcessError
 from simulator.server_process import COMMAND, ServerProcess
 
+pytestmark = pytest.mark.realtime
+
 STAND_IN = str(Path(__file__).with_name("stand_in.py"))
 
 

@@ -18,6 +18,8 @@ from simulator.session import LEAVE, RETURN, STALL, Habit, Session, habits
 from simulator.source import Source
 from simulator.workload import Chunk
 
+pytestmark = pytest.mark.realtime
+
 QUICK = ("--serve", "--linger", 50, "--timeout", 8000)
 CROWD = ("--concurrency-level", 12, "--number-of-users", 40, "--mix", "1,1,1,1,1")
 

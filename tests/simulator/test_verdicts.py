@@ -27,6 +27,8 @@ from simulator.report import Report
 from simulator.results import Verdict
 from simulator.words import ALL_RECEIVED
 
+pytestmark = pytest.mark.realtime
+
 EVEN = ("--mix", "1,1,1,1,1")
 NEAR = ("--total-events", 300, "--concurrency-level", 4, "--number-of-users", 8)
 FAR = (

@@ -126,12 +126,16 @@ async function disconnect(client) {
 }
 
 async function post(address) {
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(new DOMException("no answer", "TimeoutError")), REQUEST_MS);
   try {
-    const answer = await fetch(address, { method: "POST", headers: authorization(), signal: AbortSignal.timeout(REQUEST_MS) });
+    const answer = await fetch(address, { method: "POST", headers: authorization(), signal: late.signal });
     return { ok: answer.ok, status: answer.status, why: `the server answered ${answer.status}` };
   } catch (error) {
     const isLate = error.name === "TimeoutError";
     return { ok: false, status: 0, why: isLate ? `no answer came within ${REQUEST_MS / 1000} s` : "the server does not answer" };
+  } finally {
+    clearTimeout(timer);
   }
 }
 

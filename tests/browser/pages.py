@@ -71,6 +71,7 @@ class Visit:
         )
         self._context.set_default_timeout(PATIENCE_MS)
         self.page: Page = self._context.new_page()
+        self.page.clock.install()  # goes on by itself; ``pass_time`` moves it
         self.page.on("console", self._note_console)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
@@ -87,6 +88,10 @@ class Visit:
         tab = self._context.new_page()
         tab.goto(self.url)
         return tab
+
+    def pass_time(self, seconds: float) -> None:
+        """Move the page's clock, so that its timers need not be sat out; the server's goes on."""
+        self.page.clock.run_for(round(1000 * seconds))
 
     def text(self, name: str) -> str:
         return self.page.inner_text(f"#{name}")

@@ -7,7 +7,7 @@ import signal
 
 from playwright.sync_api import Page
 
-from .browser import PHONE, Open, Serve, Site, Visit
+from .pages import PHONE, Open, Serve, Site, Visit
 
 LONG_ID = 2**63 - 1
 BUTTONS = "#clients tbody button"
@@ -60,6 +60,7 @@ def test_while_the_server_does_not_answer_nobody_can_be_disconnected(
     assert page.page.locator(f"{BUTTONS}:enabled").count() == 2
     page.page.locator(BUTTONS).last.focus()
     site.child.signal(signal.SIGSTOP)
+    page.pass_time(6)
     page.await_text("state", "no answer")
     assert page.page.locator(f"{BUTTONS}:enabled").count() == 0
     assert page.page.evaluate("document.activeElement.id") == "clients-title"
@@ -108,6 +109,7 @@ def test_rows_of_those_who_left_do_not_pile_up_under_a_pointer(site: Site, visit
             if page.page.evaluate(has_come):
                 break
         assert rows.count() == 10
+    page.pass_time(3)
     page.page.wait_for_function(  # though the pointer still rests there
         "() => document.querySelectorAll('#clients tbody tr:not(.absent)').length === 10"
     )
@@ -122,8 +124,10 @@ def test_a_disconnect_that_failed_is_told_for_some_seconds(site: Site, visit: Op
     page.page.locator(BUTTONS).click()
     page.page.locator("#confirm-yes").click()
     page.await_text("notice", "could not be disconnected: the server answered 500.")
-    page.await_statuses(3)
+    page.await_statuses(1)
+    page.pass_time(5)
     assert "could not be disconnected" in page.text("notice")
+    page.pass_time(3)
     page.page.wait_for_function(
         "() => !document.getElementById('notice').textContent.includes('could not')"
     )
@@ -135,7 +139,9 @@ def test_a_disconnect_without_an_answer_is_given_up(site: Site, visit: Open) -> 
     page = visit(site)
     page.page.route("**/disconnect", lambda route: None)
     page.page.locator(BUTTONS).click()
-    page.page.locator("#confirm-yes").click()
+    with page.page.expect_request("**/disconnect"):
+        page.page.locator("#confirm-yes").click()
+    page.pass_time(5)
     page.await_text("notice", "could not be disconnected: no answer came within 5 s.")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .browser import DESKTOP, PHONE, Open, Serve, Site
+from .pages import DESKTOP, PHONE, Open, Serve, Site
 
 TOKEN = "0123456789abcdef"
 

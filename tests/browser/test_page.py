@@ -15,7 +15,7 @@ from end_to_end.peers import broadcasts, joined, messages
 from end_to_end.running import ROOT
 from playwright.sync_api import Browser
 
-from .browser import PHONE, Open, Serve, Site, Visit
+from .pages import PHONE, Open, Serve, Site, Visit
 
 TOKEN = "0123456789abcdef"
 
@@ -133,6 +133,7 @@ def test_rows_stay_where_they_are_under_a_pointer(site: Site, visit: Open) -> No
             break
     assert first.get_attribute("data-session") == before
     # A pointer that only rests there, or a finger that was there, does not hold them for good.
+    page.pass_time(3)
     page.page.wait_for_function(
         "(before) => document.querySelector('#clients tbody tr').dataset.session !== before",
         arg=before,
