@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from simulator.errors import ParameterError
-from simulator.workload import LETTERS, ORIGINAL_MIX
+from simulator.stream.workload import LETTERS, ORIGINAL_MIX
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 

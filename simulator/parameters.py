@@ -8,12 +8,12 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from maze import __version__
+from simulator import __version__
 from simulator import options as read
 from simulator.errors import ParameterError
-from simulator.faults import Faults
 from simulator.options import LOG_LEVELS, Declarations, Parser, whole
-from simulator.workload import MAX_USERS, ORIGINAL_MIX, Workload
+from simulator.stream.faults import Faults
+from simulator.stream.workload import MAX_USERS, ORIGINAL_MIX, Workload
 
 _WHERE = ("--host", "--event-listener-port", "--client-listener-port")
 TLS_FLAGS = {

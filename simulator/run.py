@@ -8,22 +8,22 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from simulator.connecting import Address, check_files, connect_clients, connect_sources
-from simulator.diagnosis import diagnose
 from simulator.errors import ConnectError, RefusedError
-from simulator.oracle import Prepared, block_size, prepare
 from simulator.parameters import Parameters
-from simulator.player import Conduct, Play, Progress, Timing
-from simulator.refusal import nobody_served
-from simulator.report import Report
-from simulator.results import Figures, Latency, Result, Verdict
-from simulator.server_process import COMMAND, ServerProcess, Usage
-from simulator.session import STALL, habits
-from simulator.source import WRITE_BYTES
-from simulator.timeline import Timeline
-from simulator.tls import context
-from simulator.verification import verify
-from simulator.workload import Chunk, Workload
+from simulator.play.connecting import Address, check_files, connect_clients, connect_sources
+from simulator.play.player import Conduct, Play, Progress, Timing
+from simulator.play.preflight import nobody_served
+from simulator.play.server_process import COMMAND, ServerProcess, Usage
+from simulator.play.source import WRITE_BYTES
+from simulator.play.timeline import Timeline
+from simulator.play.tls import context
+from simulator.play.unsteady import STALL, habits
+from simulator.report.console import ConsoleReport
+from simulator.stream.oracle import Prepared, block_size, prepare
+from simulator.stream.workload import Chunk, Workload
+from simulator.verdict.diagnosis import diagnose
+from simulator.verdict.results import Figures, Latency, Result, Verdict
+from simulator.verdict.verification import verify
 
 log = logging.getLogger("simulator")
 
@@ -33,7 +33,7 @@ _LINES_LOGGED = 10_000  # up to so many events, debug logs each line
 
 def run(
     parameters: Parameters,
-    report: Report,
+    report: ConsoleReport,
     server_command: Sequence[str] = COMMAND,
     prepared: Prepared | None = None,
 ) -> Result:
@@ -95,7 +95,7 @@ def tls_of(parameters: Parameters) -> ssl.SSLContext | None:
     return context(parameters.tls_ca, parameters.tls_cert, parameters.tls_key)
 
 
-def prepare_reported(workload: Workload, report: Report) -> Prepared:
+def prepare_reported(workload: Workload, report: ConsoleReport) -> Prepared:
     """All that a play needs, with progress."""
     return prepare(workload, block_size(workload.clients), _preparing(report, workload.events))
 
@@ -194,18 +194,18 @@ def _figures(
 
 def _latency(workload: Workload, chunks: Sequence[Chunk], play: Play) -> Latency | None:
     """Measured on those who received all: where bytes are missing, offsets mean nothing."""
-    from simulator.latency import measure  # noqa: PLC0415, numpy takes a while to load
+    from simulator.verdict.latency import measure  # noqa: PLC0415, numpy takes a while to load
 
     log.info("working out the latency of every delivery that was timed")
     timed = [
-        (client.user, client.marks)
+        (client.user, client.timestamps)
         for client in play.clients
-        if client.marks is not None and client.complete
+        if client.timestamps is not None and client.complete
     ]
-    return measure(workload, chunks, play.source_marks, timed, play.behind)
+    return measure(workload, chunks, play.source_timestamps, timed, play.behind)
 
 
-def _preparing(report: Report, events: int) -> Callable[[int], None]:
+def _preparing(report: ConsoleReport, events: int) -> Callable[[int], None]:
     preparing = report.stage("preparing", events, "events")
 
     def progress(prepared: int) -> None:
@@ -216,7 +216,7 @@ def _preparing(report: Report, events: int) -> Callable[[int], None]:
     return progress
 
 
-def _playing(report: Report, timeline: Timeline, prepared: Prepared) -> Progress:
+def _playing(report: ConsoleReport, timeline: Timeline, prepared: Prepared) -> Progress:
     expectations = prepared.expectations
     events = sum(chunk.events for chunks in prepared.feeds for chunk in chunks)
     expected_bytes = sum(expectation.bytes for expectation in expectations)

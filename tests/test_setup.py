@@ -1,9 +1,13 @@
-"""The build, where there is no compiler."""
+"""The build: its version and packages, and what it does without a compiler."""
 
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+
+import maze
+import simulator
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,3 +29,18 @@ def test_without_a_compiler_one_line_says_which_core_serves(tmp_path: Path) -> N
     assert "C compiler" in line
     assert "no-compiler" in line
     assert not list(tmp_path.rglob("*.so"))
+
+
+def test_both_packages_have_one_version() -> None:
+    assert simulator.__version__ == maze.__version__
+
+
+def test_every_package_is_installed() -> None:
+    """Hold the list in pyproject.toml against the folders that there are."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found = {
+        ".".join(file.parent.relative_to(ROOT).parts)
+        for top in ("maze", "simulator")
+        for file in (ROOT / top).rglob("__init__.py")
+    }
+    assert set(settings["tool"]["setuptools"]["packages"]) >= found

@@ -8,8 +8,8 @@ from servers import Server
 
 from simulator.cli import simulate
 from simulator.parameters import Parameters, parse
-from simulator.report import Report
-from simulator.results import Verdict
+from simulator.report.console import ConsoleReport
+from simulator.verdict.results import Verdict
 
 
 def parameters(*argv: object) -> Parameters:
@@ -30,6 +30,6 @@ def flags(server: Server, *more: object) -> list[str]:
 def judged(server: Server, arguments: Sequence[object]) -> tuple[Verdict, str]:
     """The verdict on the server, and what the user reads."""
     output = StringIO()
-    with server, Report("info", 1.0, Console(file=output, width=100)) as report:
+    with server, ConsoleReport("info", 1.0, Console(file=output, width=100)) as report:
         verdict = simulate(parameters(*flags(server, *arguments)), report)
     return verdict, output.getvalue()

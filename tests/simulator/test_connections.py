@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 from servers import PATIENCE
 
-from simulator.client import Client
-from simulator.connecting import Address, connect_clients, connect_sources
 from simulator.errors import ConnectError
-from simulator.oracle import Expectation
-from simulator.source import Source
-from simulator.workload import Chunk
+from simulator.play.client import Client
+from simulator.play.connecting import Address, connect_clients, connect_sources
+from simulator.play.source import Source
+from simulator.stream.oracle import Expectation
+from simulator.stream.workload import Chunk
 
 pytestmark = pytest.mark.realtime
 

@@ -3,9 +3,9 @@
 import pytest
 from brute_force import streams
 
-from simulator.client import Evidence
-from simulator.diagnosis import ALTERED, MISSING, OUT_OF_ORDER, UNEXPECTED, Fault, diagnose
-from simulator.workload import Workload
+from simulator.play.client import Evidence
+from simulator.stream.workload import Workload
+from simulator.verdict.diagnosis import ALTERED, MISSING, OUT_OF_ORDER, UNEXPECTED, Fault, diagnose
 
 WORKLOAD = Workload(events=500, clients=3, users=6)
 USER = WORKLOAD.connected[0]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from running import parameters
 
 from simulator.errors import ParameterError
-from simulator.faults import Faults, missing_numbers
-from simulator.oracle import prepare
-from simulator.workload import Workload
+from simulator.stream.faults import Faults, missing_numbers
+from simulator.stream.oracle import prepare
+from simulator.stream.workload import Workload
 
 pytestmark = pytest.mark.realtime
 

@@ -1,4 +1,4 @@
-"""Latency from marks that are made up, against the definition in the plainest words."""
+"""Latency from timestamps that are made up, against the definition in the plainest words."""
 
 from bisect import bisect_left
 
@@ -8,24 +8,24 @@ from running import judged, parameters
 from servers import Server
 
 from simulator.errors import ParameterError
-from simulator.latency import measure
-from simulator.marks import Marks
-from simulator.oracle import prepare
+from simulator.play.timestamps import Timestamps
 from simulator.run import sample
-from simulator.workload import Chunk, Workload
+from simulator.stream.oracle import prepare
+from simulator.stream.workload import Chunk, Workload
+from simulator.verdict.latency import measure
 
 WORKLOAD = Workload(events=400, clients=4, users=8, batch=9)
 STRIDE = 50
 """bytes in each call of the source and the clients"""
 
 
-def marked(size: int, began: float, step: float) -> tuple[Marks, list[tuple[int, float]]]:
+def marked(size: int, began: float, step: float) -> tuple[Timestamps, list[tuple[int, float]]]:
     """Calls of STRIDE bytes each, `step` seconds apart."""
-    marks, calls = Marks(), []
+    timestamps, calls = Timestamps(), []
     for number, offset in enumerate([*range(STRIDE, size, STRIDE), size]):
-        marks.add(began + number * step, offset)
+        timestamps.add(began + number * step, offset)
         calls.append((offset, began + number * step))
-    return marks, calls
+    return timestamps, calls
 
 
 def time_of(calls: list[tuple[int, float]], end: int) -> float:
@@ -49,8 +49,8 @@ def test_it_is_what_the_definition_says() -> None:
     clients, wanted = [], []
     expected = zip(expectations, streams(WORKLOAD).items(), strict=True)
     for place, (expectation, (user, lines)) in enumerate(expected):
-        marks, calls = marked(expectation.bytes, 100.0 + place, 0.125)
-        clients.append((user, marks))
+        timestamps, calls = marked(expectation.bytes, 100.0 + place, 0.125)
+        clients.append((user, timestamps))
         offset = 0
         for line in lines:
             offset += len(line)
@@ -75,8 +75,8 @@ def test_nobody_and_nothing_is_no_latency() -> None:
     (chunks,), _ = prepare(silent, 4096, lambda _done: None)
     source, _ = marked(1000, 0.0, 1.0)
     assert measure(silent, chunks, source, [], 0.0) is None
-    marks = [(user, Marks()) for user in silent.connected]
-    assert measure(silent, chunks, source, marks, 0.0) is None
+    timestamps = [(user, Timestamps()) for user in silent.connected]
+    assert measure(silent, chunks, source, timestamps, 0.0) is None
 
 
 @pytest.mark.parametrize(("size", "picked"), [(1, [0]), (3, [0, 3, 6]), (10, range(10))])

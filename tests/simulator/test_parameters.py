@@ -4,7 +4,7 @@ import pytest
 
 from simulator.errors import ParameterError
 from simulator.parameters import Parameters, parse
-from simulator.workload import EVEN_MIX, ORIGINAL_MIX, Workload
+from simulator.stream.workload import EVEN_MIX, ORIGINAL_MIX, Workload
 
 VARIABLES = {
     "logLevel": ("debug", "--log-level"),

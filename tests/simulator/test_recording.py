@@ -7,12 +7,12 @@ import pytest
 from running import flags
 from servers import Server
 
-import simulator
+from simulator.cli import main
 from simulator.errors import OutputError, RecordingError
-from simulator.faults import Faults
-from simulator.oracle import Prepared, prepare
-from simulator.recording import load, save
-from simulator.workload import Workload
+from simulator.stream.faults import Faults
+from simulator.stream.oracle import Prepared, prepare
+from simulator.stream.recording import load, save
+from simulator.stream.workload import Workload
 
 WORKLOAD = Workload(
     events=900,
@@ -91,14 +91,14 @@ STREAM = ("--total-events", "400", "--concurrency-level", "3", "--number-of-user
 
 def test_record_and_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "stream")
-    assert simulator.main(["record", path, *STREAM]) == 0
+    assert main(["record", path, *STREAM]) == 0
     assert capsys.readouterr().out.endswith("recorded 400 events for 3 clients\n")
     with Server(3) as server:
-        assert simulator.main(["replay", path, *flags(server)]) == 0
+        assert main(["replay", path, *flags(server)]) == 0
     assert capsys.readouterr().out.endswith("\n\\o/ ALL NOTIFICATIONS RECEIVED \\o/\n")
     user = Workload(400, 3, 5).connected[0]
     with Server(3, lambda to, _nth, line: b"" if to == user else line, last=400) as server:
-        assert simulator.main(["replay", path, *flags(server)]) == 1
+        assert main(["replay", path, *flags(server)]) == 1
     assert f"user {user}: missing at its event 1" in capsys.readouterr().out
 
 
@@ -122,6 +122,6 @@ def test_wrong_usage_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("FILE").write_text("something else\n")
-    assert simulator.main(arguments) == 2
+    assert main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert part in line

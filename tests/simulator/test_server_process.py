@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from simulator.errors import ServerProcessError
-from simulator.server_process import COMMAND, ServerProcess
+from simulator.play.server_process import COMMAND, ServerProcess
 
 pytestmark = pytest.mark.realtime
 

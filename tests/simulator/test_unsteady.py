@@ -10,13 +10,13 @@ from running import judged, parameters
 from servers import Server
 
 from simulator.cli import simulate
-from simulator.diagnosis import MISSING
-from simulator.oracle import Expectation
-from simulator.report import Report
-from simulator.results import Verdict
-from simulator.session import LEAVE, RETURN, STALL, Habit, Session, habits
-from simulator.source import Source
-from simulator.workload import Chunk
+from simulator.play.source import Source
+from simulator.play.unsteady import LEAVE, RETURN, STALL, Habit, UnsteadySession, habits
+from simulator.report.console import ConsoleReport
+from simulator.stream.oracle import Expectation
+from simulator.stream.workload import Chunk
+from simulator.verdict.diagnosis import MISSING
+from simulator.verdict.results import Verdict
 
 pytestmark = pytest.mark.realtime
 
@@ -25,7 +25,7 @@ CROWD = ("--concurrency-level", 12, "--number-of-users", 40, "--mix", "1,1,1,1,1
 
 
 def verdict_on(*flags: object) -> Verdict:
-    with Report("error", 1.0, Console(file=StringIO())) as report:
+    with ConsoleReport("error", 1.0, Console(file=StringIO())) as report:
         return simulate(parameters(*QUICK, *CROWD, *flags), report)
 
 
@@ -84,7 +84,7 @@ def test_a_session_turns_where_it_should(kind: str) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
-        session = Session(1, ours, expectation(STREAM), Habit(kind, 0.5, abortive=True))
+        session = UnsteadySession(1, ours, expectation(STREAM), Habit(kind, 0.5, abortive=True))
         theirs.sendall(STREAM)
         assert (session.read(), session.turning, session.finished) == (6, True, False)
         assert session.turn() == kind
@@ -102,7 +102,7 @@ def test_a_session_that_the_server_closes(reset: bool) -> None:
     ours, theirs = socket.socketpair()
     with ours:
         ours.setblocking(False)
-        session = Session(1, ours, expectation(STREAM), None)
+        session = UnsteadySession(1, ours, expectation(STREAM), None)
         assert session.read() == 0
         assert not session.finished
         if reset:
@@ -119,7 +119,7 @@ def test_a_second_session_ends_with_the_last_line() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
-        first = Session(1, ours, expectation(STREAM), None)
+        first = UnsteadySession(1, ours, expectation(STREAM), None)
         second = first.again(ours, known=7)
         for part, finished in ((b"8|B\n9|", False), (b"B\n", True)):
             theirs.sendall(part)

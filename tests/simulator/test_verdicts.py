@@ -13,9 +13,11 @@ from running import judged, parameters
 from servers import Server, Tamper, honest
 from test_server_process import command
 
-from simulator import player
 from simulator.cli import simulate
-from simulator.diagnosis import (
+from simulator.play import player
+from simulator.report.console import ConsoleReport
+from simulator.report.text_report import ALL_RECEIVED
+from simulator.verdict.diagnosis import (
     ALTERED,
     DISCONNECTED,
     MISSING,
@@ -23,9 +25,7 @@ from simulator.diagnosis import (
     UNEXPECTED,
     Fault,
 )
-from simulator.report import Report
-from simulator.results import Verdict
-from simulator.words import ALL_RECEIVED
+from simulator.verdict.results import Verdict
 
 pytestmark = pytest.mark.realtime
 
@@ -285,7 +285,7 @@ def test_a_source_closed_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_fails_at_the_first_events_was_not_another_one(
     crash: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("simulator.player.LOST_SOURCE_PATIENCE", 0.1)
+    monkeypatch.setattr("simulator.play.player.LOST_SOURCE_PATIENCE", 0.1)
     server = Server(4, source_bytes=1, crash=crash)
     verdict, output = judged(server, (*NEAR, "--rate", 1000))
     assert (verdict.status, verdict.failing) == (1, 4)
@@ -319,7 +319,7 @@ SERVED = (*NEAR, "--serve", "--linger", 50, "--timeout", 5000)
 def verdict_on(manner: str, *more: object) -> tuple[Verdict, str]:
     """On a server process of that manner, which the simulator starts."""
     output = StringIO()
-    with Report("error", 1.0, Console(file=output, width=100)) as report:
+    with ConsoleReport("error", 1.0, Console(file=output, width=100)) as report:
         verdict = simulate(parameters(*SERVED, *more), report, command(manner, 4))
     return verdict, output.getvalue()
 
