@@ -1,7 +1,6 @@
-"""Owns the benchmark: the named workloads, their runs against a server of our own, the medians.
+"""Run the benchmark: play the named workloads, compute medians, write the results.
 
-Must never know how the results are shown. Each workload is prepared once and played to a new server
-each time, so that no run leaves anything to the next.
+Each workload is prepared once. Each run starts a new server, so that runs do not affect each other.
 """
 
 import json
@@ -29,33 +28,32 @@ from simulator.verdict.results import FAILED, PASSED, Result
 FORMAT = 1
 
 
-# Of each figure, whether more is better.
-FIGURES = {
-    "events_per_second": True,
-    "deliveries_per_second": True,
-    "cpu_seconds_per_million_events": False,
-    "peak_bytes": False,
-    "latency_p50": False,
-    "latency_p99": False,
-}
+FIGURES = (
+    "events_per_second",
+    "deliveries_per_second",
+    "cpu_seconds_per_million_events",
+    "peak_bytes",
+    "latency_p50",
+    "latency_p99",
+)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be run, and where the results go."""
+    """What to run, and where to write the results."""
 
     names: tuple[str, ...]
     runs: int
     server_options: tuple[str, ...]
-    tls: tuple[str, ...]  # TLS flags and their values, for every run
+    tls: tuple[str, ...]  # flags and their values
     json: str | None
     markdown: str | None
-    pictures: dict[str, str]  # by form
+    pictures: dict[str, str]  # paths by format
     compare: str | None
 
 
 def bench(argv: Sequence[str], server_command: Sequence[str] = COMMAND) -> int:
-    """Runs what is asked for, shows and writes the results; returns the exit status."""
+    """Run the benchmark, show and write its results; return the exit status."""
     plan = _plan(argv)
     check_installed("bench", "numpy", "matplotlib")
     for path in (plan.json, plan.markdown, *plan.pictures.values()):
@@ -76,7 +74,7 @@ def bench(argv: Sequence[str], server_command: Sequence[str] = COMMAND) -> int:
 def measure(
     plan: Plan, report: ConsoleReport, server_command: Sequence[str] = COMMAND
 ) -> dict[str, Any]:
-    """All runs; the results in JSON's types."""
+    """Run all workloads; return the results as JSON data."""
     workloads = {}
     for name in plan.names:
         flags = [*WORKLOADS[name].flags.split(), "--serve", *plan.tls]
@@ -126,7 +124,7 @@ def _measured(
 
 
 def figures_of(result: Result) -> dict[str, float | None]:
-    """What one run gives the table; None for what it did not measure."""
+    """Return the figures of one run; None for those it did not measure."""
     figures, latency = result.figures, result.latency
     return {
         "events_per_second": figures.events_per_second,
@@ -139,7 +137,7 @@ def figures_of(result: Result) -> dict[str, float | None]:
 
 
 def summary(runs: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
-    """The median of each figure, and its spread: from least to most, as a share of the median."""
+    """Return the median of each figure, and its range as a share of the median."""
     medians: dict[str, float | None] = {}
     spreads: dict[str, float | None] = {}
     for name in FIGURES:
@@ -151,7 +149,7 @@ def summary(runs: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
 
 
 def _cpu(result: Result) -> float | None:
-    """Of the play alone, without the server's start, if it was seen."""
+    """Return the server's CPU seconds per million events, without its start."""
     seconds = result.figures.cpu_seconds
     return None if seconds is None else seconds / max(1, result.figures.events) * 1e6
 
@@ -159,32 +157,44 @@ def _cpu(result: Result) -> float | None:
 def _plan(argv: Sequence[str]) -> Plan:
     parser = Parser(
         prog="python -m simulator bench",
-        description="Plays the named workloads to a server that it starts, and shows medians. "
+        description="Play the named workloads, each run to a new server, and show medians. "
         + " ".join(f"{name}: {workload.stresses}." for name, workload in WORKLOADS.items()),
-        epilog="Exit status: 0 if every run passed, 1 if one did not, 2 if it could not take "
-        "place. docs/benchmarks.md says how to get figures that can be compared.",
+        epilog="Exit status: 0 if every run passed, 1 if one failed, 2 if the benchmark could not "
+        "take place. docs/benchmarks.md says how to get comparable figures.",
     )
     add = parser.add_argument
-    add("--workloads", default=",".join(WORKLOADS), metavar="W1,W2", help="default: all")
-    add("--runs", type=whole(1), default=5, metavar="N", help="of each workload (default 5)")
+    add(
+        "--workloads",
+        default=",".join(WORKLOADS),
+        metavar="W1,W2",
+        help="workloads to run (default: all)",
+    )
+    add("--runs", type=whole(1), default=5, metavar="N", help="runs of each workload (default 5)")
     add(
         "--server-options",
         type=words,
         default=(),
         metavar="OPTIONS",
-        help="more for the server, as in --server-options='--stall-timeout 1s'",
+        help="options for the server, quoted as one argument: "
+        "--server-options='--stall-timeout 1s'",
     )
     for flag, text in TLS_FLAGS.items():
         add(flag, metavar="FILE", help=text)
-    add("--json", metavar="FILE", help="write everything measured, also for --compare")
-    add("--markdown", metavar="FILE", help="write the table")
-    add("--png", metavar="FILE", help="write a picture")
-    add("--svg", metavar="FILE", help="write it as SVG, which is text")
-    add("--compare", metavar="BEFORE.json", help="show ratios to what an earlier --json wrote")
+    add("--json", metavar="FILE", help="write all measurements as JSON, the format of --compare")
+    add("--markdown", metavar="FILE", help="write the table of medians as Markdown")
+    add("--png", metavar="FILE", help="write a chart of the medians as PNG")
+    add("--svg", metavar="FILE", help="write a chart of the medians as SVG")
+    add(
+        "--compare",
+        metavar="BEFORE.json",
+        help="show ratios to an earlier benchmark, from the file that its --json wrote",
+    )
     given = parser.parse_args(argv)
     names = tuple(given.workloads.upper().split(","))
     if unknown := [name for name in names if name not in WORKLOADS]:
-        raise ParameterError(f"--workloads: {', '.join(unknown)} is not of {', '.join(WORKLOADS)}")
+        raise ParameterError(
+            f"--workloads: {', '.join(unknown)} is not one of {', '.join(WORKLOADS)}"
+        )
     for form in ("png", "svg"):
         ending(f"--{form}", vars(given)[form], f".{form}")
     return Plan(
@@ -208,13 +218,15 @@ def _load(path: str) -> dict[str, Any]:
     try:
         results = json.loads(Path(path).read_text(encoding="utf-8"))
         if results["format"] != FORMAT:
-            raise ParameterError(f"--compare: {path} is of another version; measure it again")
+            raise ParameterError(
+                f"--compare: {path} has the format of another version: run that benchmark again"
+            )
         for entry in results["workloads"].values():
             _check_medians(entry["median"])
     except OSError as error:
         raise ParameterError(f"--compare: cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ParameterError(f"--compare: {path} is not what bench --json writes") from error
+        raise ParameterError(f"--compare: {path} is not a file that bench --json wrote") from error
     return dict(results)
 
 
@@ -236,7 +248,7 @@ def _show(
     if plan.markdown is not None:
         write_text("\n".join(lines) + "\n", plan.markdown)
     for form, path in plan.pictures.items():
-        from simulator.bench.picture import picture  # noqa: PLC0415, takes most of a second to load
+        from simulator.bench.picture import picture  # noqa: PLC0415, matplotlib loads slowly
 
         try:
             picture(results, before, path, form)

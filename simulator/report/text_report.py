@@ -1,4 +1,4 @@
-"""Owns the words for a result: what people read in the table, the verdict and the report."""
+"""Render a result as text: the verdict, and the rows of the tables."""
 
 import shlex
 
@@ -10,7 +10,7 @@ ALL_RECEIVED = r"\o/ ALL NOTIFICATIONS RECEIVED \o/"
 
 
 def verdict_lines(verdict: Verdict) -> list[str]:
-    """The verdict in words."""
+    """Return the lines of the verdict."""
     if not verdict.status:
         return [ALL_RECEIVED]
     lines = ["FAILED"]
@@ -21,12 +21,12 @@ def verdict_lines(verdict: Verdict) -> list[str]:
         lines.append(verdict.hint)
     lines += map(str, verdict.faults)
     if more := verdict.failing - len(verdict.faults):
-        lines.append(f"and {more:,} more clients")
+        lines.append(f"and {more:,} more client{'s' if more > 1 else ''}")
     return lines
 
 
 def figure_rows(figures: Figures) -> list[tuple[str, str]]:
-    """The figures of a run, for people."""
+    """Return the rows of a run's figures: name and value with its unit."""
     rows = [
         ("events sent", f"{figures.events:,}"),
         ("deliveries", f"{figures.deliveries:,}"),
@@ -39,54 +39,54 @@ def figure_rows(figures: Figures) -> list[tuple[str, str]]:
     ]
     if figures.usage:
         if figures.cpu_seconds is not None:
-            rows.append(("server's CPU", f"{figures.cpu_seconds:,.2f} s"))
+            rows.append(("server CPU", f"{figures.cpu_seconds:,.2f} s"))
         else:
             life = f"{figures.usage.cpu_seconds:,.2f} s"
-            rows.append(("server's CPU, from start to stop", life))
-        rows.append(("server's peak memory", f"{figures.usage.peak_bytes / 2**20:,.1f} MiB"))
+            rows.append(("server CPU, from start to stop", life))
+        rows.append(("server peak memory", f"{figures.usage.peak_bytes / 2**20:,.1f} MiB"))
     return rows
 
 
 def latency_rows(latency: Latency | None) -> list[tuple[str, str]]:
-    """The same for the latency."""
+    """Return the rows of the latency."""
     if latency is None:
-        return [("latency", "nothing to measure")]
+        return [("latency", "no deliveries")]
     rows = [
         (f"latency p{rank:g}", f"{seconds * 1000:,.3f} ms")
         for rank, seconds in latency.percentiles.items()
     ]
     return [
         ("deliveries timed", f"{latency.deliveries:,}"),
-        ("of so many clients", f"{latency.clients:,}"),
+        ("clients sampled", f"{latency.clients:,}"),
         *rows,
         ("latency max", f"{latency.largest * 1000:,.3f} ms"),
-        ("source behind its rate, at most", f"{latency.behind * 1000:,.3f} ms"),
+        ("source delay max", f"{latency.behind * 1000:,.3f} ms"),
     ]
 
 
 def command_line(parameters: Parameters) -> str:
-    """What was typed, as a shell takes it."""
+    """Return the command line, quoted for a shell."""
     return shlex.join(["python", "-m", "simulator", *parameters.arguments])
 
 
 def parameter_rows(parameters: Parameters) -> list[tuple[str, str]]:
-    """The parameters of a run with their units, for people; what had no part in it is left out."""
+    """Return the rows of the parameters that had a part in the run."""
     workload, faults = parameters.workload, parameters.workload.faults
     rate = parameters.rate
     rows = [
         ("events", f"{workload.events:,}"),
         ("clients", f"{workload.clients:,}"),
         ("users", f"{workload.users:,}"),
-        ("events in a shuffled batch, at most", f"{workload.batch:,}"),
+        ("maximum batch size", f"{workload.batch:,}"),
         ("seed", str(workload.seed)),
         ("weights of F, U, B, P, S", _mix(workload.mix)),
-        ("lines end with", "CR LF" if workload.crlf else "LF"),
+        ("line terminator", "CR LF" if workload.crlf else "LF"),
         ("sources", f"{workload.sources:,}"),
-        ("rate", "all that is taken" if rate is None else f"{rate:,g} events/s"),
+        ("rate", "unlimited" if rate is None else f"{rate:,g} events/s"),
         ("latency measured", "yes" if parameters.latency else "no"),
     ]
     if parameters.latency:
-        rows.append(("clients whose deliveries are timed", f"{parameters.latency_clients:,}"))
+        rows.append(("clients sampled", f"{parameters.latency_clients:,}"))
     rows += [
         ("duplicates", f"{faults.duplicates:g} %"),
         ("conflicts", f"{faults.conflicts:g} %"),
@@ -94,15 +94,15 @@ def parameter_rows(parameters: Parameters) -> list[tuple[str, str]]:
         ("gaps", f"{faults.gaps:,}"),
     ]
     if parameters.cuts is not None:
-        rows.append(("bytes that a source writes at once, at most", f"{parameters.cuts:,}"))
-    rows.append(("clients that stall", f"{parameters.stalling:,}"))
+        rows.append(("maximum bytes per write", f"{parameters.cuts:,}"))
+    rows.append(("stalling clients", f"{parameters.stalling:,}"))
     if parameters.stalling:
         rows.append(("stall time", _milliseconds(parameters.stall_time)))
         rows.append(("stall timeout", _milliseconds(parameters.stall_timeout)))
     rows += [
-        ("clients that leave", f"{parameters.leaving:,}"),
-        ("clients that come back", f"{parameters.returning:,}"),
-        ("server", "started for the run" if parameters.serve else "was running"),
+        ("leaving clients", f"{parameters.leaving:,}"),
+        ("returning clients", f"{parameters.returning:,}"),
+        ("server", "started for the run" if parameters.serve else "already running"),
     ]
     if parameters.server_options:
         rows.append(("server options", shlex.join(parameters.server_options)))
@@ -125,5 +125,5 @@ def _mix(mix: Mix) -> str:
 
 
 def _milliseconds(seconds: float) -> str:
-    """As the flags have it."""
+    """Return the text in milliseconds, the unit of the flags."""
     return f"{seconds * 1000:,.0f} ms"

@@ -138,17 +138,17 @@ def test_a_run_that_fails(
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--workloads", "W1,W9"], "--workloads: W9 is not of W1, W2"),
+        (["--workloads", "W1,W9"], "--workloads: W9 is not one of W1, W2"),
         (["--runs", "0"], "--runs: 0 is not at least 1"),
         (["--compare", "none.json"], "--compare: cannot read none.json: No such file"),
-        (["--compare", "FILE"], "--compare: FILE is not what bench --json writes"),
-        (["--compare", "OLD"], "--compare: OLD is of another version"),
-        (["--compare", "ODD"], "--compare: ODD is not what bench --json writes"),
+        (["--compare", "FILE"], "--compare: FILE is not a file that bench --json wrote"),
+        (["--compare", "OLD"], "--compare: OLD has the format of another version"),
+        (["--compare", "ODD"], "--compare: ODD is not a file that bench --json wrote"),
         (["--json", "nowhere/out.json"], "there is no directory nowhere"),
-        (["--png", "x.svg"], "--png x.svg: what it writes has to end in .png"),
+        (["--png", "x.svg"], "--png x.svg: the name of the file has to end in .png"),
         (["--tls-ca", "none.pem"], "--tls-ca none.pem cannot be read"),
         (["--tls-key", "none.pem"], "--tls-cert and --tls-key need --tls-ca"),
-        (["--svg", "x"], "--svg x: what it writes has to end in .svg"),
+        (["--svg", "x"], "--svg x: the name of the file has to end in .svg"),
     ],
 )
 def test_wrong_usage_is_one_line(

@@ -121,7 +121,7 @@ def test_parameters_have_units_and_what_had_no_part_is_left_out(tmp_path: Path) 
     assert rows["linger"] == "50 ms"
     assert rows["log interval"] == "1,000 ms"
     assert rows["duplicates"] == "5 %"
-    assert rows["rate"] == "all that is taken"
+    assert rows["rate"] == "unlimited"
     assert not {"server options", "stall time", "stall timeout"} & set(rows)
     assert all(rows.values())
 
@@ -132,8 +132,8 @@ def test_parameters_of_faults_have_units(tmp_path: Path) -> None:
     assert rows["stall time"] == "10 ms"
     assert rows["stall timeout"] == "10,000 ms"
     assert rows["rate"] == "6,000 events/s"
-    assert rows["bytes that a source writes at once, at most"] == "5,000"
-    assert rows["clients whose deliveries are timed"] == "10"
+    assert rows["maximum bytes per write"] == "5,000"
+    assert rows["clients sampled"] == "10"
 
 
 def test_it_says_when_and_with_which_command(tmp_path: Path) -> None:

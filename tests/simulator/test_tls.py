@@ -209,8 +209,8 @@ def test_a_server_that_does_not_answer(
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--tls-cert", "PEER", "--tls-key", "KEY"], "need --tls-ca, which turns TLS on"),
-        (["--tls-ca", "CA", "--tls-cert", "PEER"], "are given together, or not at all"),
+        (["--tls-cert", "PEER", "--tls-key", "KEY"], "need --tls-ca, which enables TLS"),
+        (["--tls-ca", "CA", "--tls-cert", "PEER"], "need each other: give both or neither"),
         (["--tls-ca", "nowhere"], "--tls-ca nowhere cannot be read: No such file or directory"),
         (["--tls-ca", "KEY"], "holds no certificate in PEM"),
         (["--tls-ca", "CA", "--tls-cert", "PEER", "--tls-key", "SERVERKEY"], "(key values mism"),

@@ -376,4 +376,4 @@ def test_the_first_ten_that_fail_are_listed() -> None:
 
     verdict, output = judged(Server(13, spare, last=200), arguments)
     assert [fault.user for fault in verdict.faults] == [users[0], *users[3:12]]
-    assert output.rstrip().endswith("and 1 more clients")
+    assert output.rstrip().endswith("and 1 more client")
