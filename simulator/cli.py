@@ -1,4 +1,4 @@
-"""Owns the command line: parameters in, a run, what the user reads at its end, exit status out."""
+"""Run the command line: parse the parameters, run, show the result, return the exit status."""
 
 import os
 import sys
@@ -26,10 +26,11 @@ from simulator.stream.recording import load, save
 from simulator.verdict.results import PASSED, Result, Verdict
 
 _IMPOSSIBLE, _INTERRUPTED = 2, 130
+"""Exit statuses of a run that could not take place, and of one that was interrupted."""
 
 
 def main(argv: Sequence[str] | None = None, server_command: Sequence[str] = COMMAND) -> int:
-    """Runs the simulator; returns the exit status. `server_command` is what --serve starts."""
+    """Run the simulator; return the exit status. ``server_command`` is what --serve starts."""
     argv = sys.argv[1:] if argv is None else argv
     command, *rest = [*argv, ""]
     try:
@@ -82,7 +83,7 @@ def simulate(
     server_command: Sequence[str] = COMMAND,
     prepared: Prepared | None = None,
 ) -> Verdict:
-    """One run, reported; raises SimulatorError if it cannot take place."""
+    """Run once, and write what was asked for; raise SimulatorError if that is not possible."""
     if parameters.latency:
         check_installed("--latency", "numpy")
     if parameters.report is not None:
@@ -109,7 +110,7 @@ def _show(report: ConsoleReport, result: Result) -> None:
 
 
 def write_report(result: Result, path: str) -> None:
-    """Writes the page; what draws it is only loaded now, which takes most of a second."""
-    from simulator.report.html_report import page  # noqa: PLC0415
+    """Write the HTML page."""
+    from simulator.report.html_report import page  # noqa: PLC0415, matplotlib loads slowly
 
     write_text(page(result), path)

@@ -1,7 +1,7 @@
-"""Owns the picture of benchmark results: a panel for each figure, a row in it for each workload.
+"""Draw benchmark results: a panel for each figure, with a row for each workload.
 
-Bars begin at 0, so that their length means something. Where workloads lie too far apart for that,
-dots on a logarithmic axis take their place. Must never know how the results were measured.
+Bars begin at 0. Where the values are too far apart for bars, dots on a logarithmic axis replace
+them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,22 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
 from simulator.bench.table import COLUMNS, NEW, Column, Results, earlier_of, ratio
 
-_FAR = 100  # times: beyond, the shortest bar could not be seen
+_MAX_BAR_RATIO = 100
+"""Ratio of values up to which the shortest bar is visible."""
+
 _AFTER, _BEFORE, _INK, _SOFT, _GRID = "#1f6feb", "#aab2bd", "#24292f", "#5b6470", "#dfe3e8"
-_ROW = 0.34  # inches for a workload, twice that beside one before
-_AROUND = 0.7  # inches for a panel's title and axis
-# As wide as a digit and as a comma: numbers padded with them stand in line.
+_ROW_HEIGHT = 0.34
+"""Height of a workload; inches. Doubled beside an earlier one."""
+
+_PANEL_HEIGHT = 0.7
+"""Height of a panel's title and axis; inches."""
+
 _BLANK = str.maketrans("0123456789,", "\u2007" * 10 + "\u2008")
+"""Spaces as wide as a digit and as a comma, to align numbers."""
 
 
 class _Row(NamedTuple):
-    """What a panel shows of one workload, in the column's unit."""
+    """The values of one workload in a panel, in the column's unit."""
 
     median: float
     runs: Sequence[float]
@@ -35,21 +41,21 @@ class _Row(NamedTuple):
 
 
 def picture(results: Results, before: Results | None, path: str, form: str) -> None:
-    """Writes it as png or svg; raises OSError."""
+    """Write the picture as PNG or SVG; raise OSError."""
     with rc_context({"svg.fonttype": "none"}):  # text stays text
-        # Without its date, which only an SVG has, a picture changes with the results alone.
+        # Omit the date of an SVG, so that equal results give equal files.
         metadata = {"Date": None} if form == "svg" else {}
         drawn(results, before).savefig(path, format=form, dpi=120, metadata=metadata)
 
 
 def drawn(results: Results, before: Results | None) -> Figure:
-    """Two panels side by side, as high as the workloads that have these figures."""
+    """Draw the panels in pairs, each as high as its number of workloads."""
     entries = results["workloads"]
     columns = [column for column in COLUMNS if _having(entries, [column])]
     pairs = [columns[place : place + 2] for place in range(0, len(columns), 2)]
-    row = _ROW * (1 if before is None else 2)
+    row = _ROW_HEIGHT * (1 if before is None else 2)
     heights = [row * len(_having(entries, pair)) for pair in pairs]
-    height = 0.8 + sum(heights) + _AROUND * len(pairs)
+    height = 0.8 + sum(heights) + _PANEL_HEIGHT * len(pairs)
     with rc_context({"font.size": 10, "text.color": _INK, "axes.labelcolor": _INK}):
         layout = ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08)
         figure = Figure(figsize=(13, height), layout=layout, facecolor="white")
@@ -59,7 +65,7 @@ def drawn(results: Results, before: Results | None) -> Figure:
             for side, column in enumerate(pair):
                 axes = figure.add_subplot(grid[line, side])
                 _draw(axes, _rows(entries, names, before, column), column)
-                # Both panels have the same rows: named once, on the left.
+                # Both panels have the same rows, labelled only on the left.
                 labels = [_label(name, entries[name]) for name in names] if not side else []
                 axes.set_yticks(range(len(names)), labels or [""] * len(names))
                 axes.set_ylim(len(names) - 0.5, -0.5)
@@ -71,7 +77,7 @@ def drawn(results: Results, before: Results | None) -> Figure:
 
 
 def _having(entries: Results, columns: Sequence[Column]) -> list[str]:
-    """The workloads that measured any of the columns."""
+    """Return the workloads that measured any of the columns."""
     return [
         name
         for name, entry in entries.items()
@@ -86,7 +92,7 @@ def _label(name: str, entry: Results) -> str:
 def _rows(
     entries: Results, names: Sequence[str], before: Results | None, column: Column
 ) -> dict[int, _Row]:
-    """By place; what has no median has no row."""
+    """Return the rows by place; a workload without a median has none."""
     medians = {
         place: median
         for place, name in enumerate(names)
@@ -117,8 +123,8 @@ def _aligned(number: str, longest: str) -> str:
 def _draw(axes: Axes, rows: Mapping[int, _Row], column: Column) -> None:
     values = [value for row in rows.values() for value in (row.median, *row.runs)]
     values += [row.before for row in rows.values() if row.before is not None]
-    least, most = min(values), max(values)
-    logarithmic = most > _FAR * least > 0
+    low, high = min(values), max(values)
+    logarithmic = high > _MAX_BAR_RATIO * low > 0
     for place, row in rows.items():
         shift = 0.0 if row.before is None else 0.21
         thickness = 0.62 if row.before is None else 0.4
@@ -133,13 +139,13 @@ def _draw(axes: Axes, rows: Mapping[int, _Row], column: Column) -> None:
     if logarithmic:
         axes.set_title(f"{column.title}, logarithmic", loc="left", fontsize=11)
         axes.set_xscale("log")
-        axes.set_xlim(least / 2, most * 2)
+        axes.set_xlim(low / 2, high * 2)
         axes.xaxis.set_major_locator(LogLocator(numticks=8))
         axes.xaxis.set_minor_locator(NullLocator())
     else:
-        axes.set_xlim(0, most * 1.04 or 1)
+        axes.set_xlim(0, high * 1.04 or 1)
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.xaxis.set_major_formatter(EngFormatter(sep="") if most > 10_000 else "{x:g}")
+    axes.xaxis.set_major_formatter(EngFormatter(sep="") if high > 10_000 else "{x:g}")
     axes.grid(axis="x", color=_GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -159,7 +165,7 @@ def _mark(
 
 
 def _write(axes: Axes, words: str, place: float, colour: str) -> None:
-    """To the right of the panel, where nothing is in the way."""
+    """Write to the right of the panel."""
     axes.annotate(
         words,
         (1, place),

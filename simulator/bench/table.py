@@ -1,17 +1,15 @@
-"""Owns how benchmark results are shown as text: the columns, and a Markdown table of them.
-
-Must never know how they were measured, nor how they are drawn.
-"""
+"""Format benchmark results as a Markdown table."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 Results = Mapping[str, Any]
-NEW = "(new)"  # in the place of a ratio: the earlier results have nothing to compare with
+NEW = "(new)"
+"""Shown instead of a ratio where the earlier results lack the workload."""
 
 
 class Column(NamedTuple):
-    """A figure, its title, and the factor and decimals it is shown with."""
+    """A figure, its title, and the factor and decimals of its values."""
 
     figure: str
     title: str
@@ -19,7 +17,7 @@ class Column(NamedTuple):
     decimals: int
 
     def text(self, value: float) -> str:
-        """The value, in the column's unit."""
+        """Return the value in the column's unit."""
         return f"{value * self.factor:,.{self.decimals}f}"
 
 
@@ -34,7 +32,7 @@ COLUMNS = (
 
 
 def markdown(results: Results, before: Results | None) -> list[str]:
-    """The lines of a table: medians, with their spread, and ratios to those before."""
+    """Return the lines of the table: medians with their spread, and ratios to earlier ones."""
     table = [["workload", "runs", *(column.title for column in COLUMNS)]]
     for name, entry in results["workloads"].items():
         label = f"{name} {entry['stresses']}"
@@ -53,13 +51,13 @@ def markdown(results: Results, before: Results | None) -> list[str]:
 
 
 def earlier_of(before: Results | None, name: str) -> Mapping[str, float | None]:
-    """The workload's medians before, by figure; empty if there are none."""
+    """Return the workload's earlier medians by figure; empty if there are none."""
     entry = (before or {"workloads": {}})["workloads"].get(name)
     return {} if entry is None else dict(entry["median"])
 
 
 def ratio(after: float, before: float | None) -> str:
-    """In brackets; empty where there is nothing to divide by."""
+    """Return the ratio in parentheses; empty without an earlier value."""
     return f"({after / before:.2f}x)" if before else ""
 
 
@@ -67,11 +65,11 @@ def _cell(entry: Results, earlier: Mapping[str, float | None], column: Column) -
     middle, spread = entry["median"][column.figure], entry["spread"][column.figure]
     if middle is None:
         return ""
-    words = [column.text(middle)]
+    parts = [column.text(middle)]
     if spread is not None and len(entry["runs"]) > 1:
-        words.append(f"±{spread * 50:.0f}%")
-    words.append(ratio(middle, earlier.get(column.figure)))
-    return " ".join(filter(None, words))
+        parts.append(f"±{spread * 50:.0f}%")
+    parts.append(ratio(middle, earlier.get(column.figure)))
+    return " ".join(filter(None, parts))
 
 
 def _row(cells: list[str], widths: list[int]) -> str:

@@ -1,10 +1,10 @@
-"""Owns the named workloads of the benchmark."""
+"""Define the named workloads of the benchmark."""
 
 from typing import NamedTuple
 
 
 class Workload(NamedTuple):
-    """A workload that has a name."""
+    """The flags of a workload, and what it stresses."""
 
     flags: str
     stresses: str

@@ -1,7 +1,7 @@
-"""Owns one user client: its connection, the bytes it received, and whether they are the expected.
+"""Receive as a user client, and compare the bytes with the expected ones.
 
-Must never know the workload: it compares digests of blocks. It keeps the block that it is
-receiving, and after a mismatch that block and as much again for diagnosis, then only counts.
+The comparison is of digests of blocks. A client keeps the block that it is receiving. After a
+mismatch it keeps that block and as many bytes again for diagnosis, then only counts.
 """
 
 import logging
@@ -16,14 +16,15 @@ from simulator.stream.oracle import Expectation, digest
 log = logging.getLogger("simulator")
 
 _SCRATCH = bytearray(64 * 1024)
+"""A buffer for bytes that are not compared."""
 
 
 class EndedError(Exception):
-    """The connection has ended; the message says how."""
+    """The connection has ended. The message says how."""
 
 
 def receive(connection: socket.socket, target: bytearray | memoryview) -> int:
-    """Receive what has come; return its size, perhaps 0. Raises EndedError, RefusedError."""
+    """Receive what is available; return its size. Raise EndedError or RefusedError."""
     try:
         size = connection.recv_into(target)
     except NOT_NOW:
@@ -37,17 +38,17 @@ def receive(connection: socket.socket, target: bytearray | memoryview) -> int:
 
 
 class Evidence(NamedTuple):
-    """What is known of a client that did not receive exactly what was expected."""
+    """What a client received that is not what was expected."""
 
     user: int
-    start: int  # how many bytes before `kept` are verified
+    start: int  # offset of ``kept`` in the stream; all bytes before it are verified
     kept: bytes
-    whole: bool  # nothing that came after `start` is missing from `kept`
-    fate: str
+    whole: bool  # whether ``kept`` has all bytes received after ``start``
+    fate: str  # what became of the connection
 
 
 class Client:
-    """A connected user, from the moment its id is sent."""
+    """A connected user whose id has been sent."""
 
     def __init__(
         self,
@@ -63,21 +64,21 @@ class Client:
         self.expected = expected
         self.received = 0
         self.timestamps = timestamps  # of its reads, for a client that is timed
-        self.closed_by: str | None = None  # how the connection ended, in words
+        self.closed_by: str | None = None  # how the connection ended
         self.gave_up = False
         self._log_lines = lines
-        # Holds one block. Allocated on the first read, so as not to delay the source.
+        # One block, allocated on the first read so that it does not delay the source.
         self._buffer = memoryview(b"")
         self._filled = 0
         self._number = 0
         self._due = 0
-        self._kept: bytearray | None = None  # once no more blocks can be verified
+        self._kept: bytearray | None = None  # set when no more blocks can be verified
         self._kept_from = 0
         self._next_block()
 
     @property
     def complete(self) -> bool:
-        """Everything expected came, and nothing else so far."""
+        """Whether everything expected was received, and nothing else so far."""
         return self.received == self.expected.bytes and self._kept_from == self.received
 
     @property
@@ -87,23 +88,23 @@ class Client:
 
     @property
     def finished(self) -> bool:
-        """Nothing that may still come can change the verdict or tell more about it."""
+        """Whether further bytes can neither change the verdict nor explain it."""
         enough = self._kept is not None and len(self._kept) >= 2 * self.expected.block
         return self.complete or enough or self.closed_by is not None
 
     @property
-    def turning(self) -> bool:
-        """False: it stays connected and never stalls (see `UnsteadySession`)."""
+    def acts_now(self) -> bool:
+        """False: a client stays connected and never stalls, unlike an UnsteadySession."""
         return False
 
     @property
     def delivered(self) -> int:
-        """Events received: exact if complete, else estimated from the bytes."""
+        """Events received; estimated from the bytes if incomplete."""
         share = min(1.0, self.received / max(1, self.expected.bytes))
         return int(self.expected.events * share)
 
     def read(self) -> int:
-        """Takes what is there, at most up to the next border of a block; returns the bytes."""
+        """Receive what is available, up to the end of the block; return the number of bytes."""
         kept = self._kept
         if kept is None and not self._buffer:
             self._buffer = memoryview(bytearray(self.expected.size_of(0)))
@@ -131,13 +132,13 @@ class Client:
         return size
 
     def give_up(self, seconds: float) -> None:
-        """Leave after waiting `seconds` for a new message."""
+        """Disconnect after waiting ``seconds`` for a new message."""
         self.gave_up = True
         self._closed(f"given up by the client, {seconds:g} s after its last message,")
         hang_up(self.connection)
 
     def evidence(self) -> Evidence:
-        """What diagnosis needs; only for a client that failed."""
+        """Return what diagnosis needs, for a client that failed."""
         fate = self.closed_by or f"connection still open after {self.received:,} bytes"
         if self._kept is None:
             start = self.received - self._filled
@@ -153,7 +154,7 @@ class Client:
             self._filled = 0
             self._next_block()
         else:
-            log.debug("client %d: block %d is not as expected", self.user, self._number)
+            log.debug("client %d: block %d does not match", self.user, self._number)
             self._keep(bytes(block))
 
     def _next_block(self) -> None:

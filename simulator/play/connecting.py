@@ -1,6 +1,6 @@
-"""Owns making connections: the address, the user ids, and what the machine must allow for them.
+"""Connect sources and clients, send user ids, and raise the limit of open files for them.
 
-Must never know the stream. Connecting blocks, within a bound.
+Connecting blocks, at most CONNECT_TIMEOUT for each connection.
 """
 
 import logging
@@ -16,14 +16,19 @@ from simulator.play.tls import hang_up, reason, secure
 
 log = logging.getLogger("simulator")
 
-CONNECT_TIMEOUT = 10.0  # seconds for one connection; a full backlog costs one to three
+CONNECT_TIMEOUT = 10.0
+"""Maximum time to connect; seconds. A full backlog delays a connection by one to three."""
+
 _SPARE_FILES = 64
+"""Open files of the simulator beside its clients."""
+
 _STALLING_BYTES = 8 * 1024
+"""Receive buffer of a stalling client; small, so that the server soon notices the stall."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the server is."""
+    """The server's address, and the TLS context if it speaks TLS."""
 
     host: str
     source_port: int
@@ -33,7 +38,7 @@ class Address:
 
 @contextmanager
 def connect_sources(address: Address, count: int) -> Iterator[list[socket.socket]]:
-    """Connect `count` event sources; close all of them at the end."""
+    """Connect ``count`` event sources; close all of them at the end."""
     with ExitStack() as stack:
         connections = []
         for _ in range(count):
@@ -46,14 +51,14 @@ def connect_sources(address: Address, count: int) -> Iterator[list[socket.socket
 def connect_clients(
     address: Address, users: Sequence[int], stalling: Container[int] = ()
 ) -> Iterator[list[socket.socket]]:
-    """Connects a client for each user and sends its id; closes all of them at the end.
+    """Connect a client for each user and send its id; close all of them at the end.
 
-    Those who will stall have a small buffer, so that the server soon feels it.
+    Users in ``stalling`` get a small receive buffer.
     """
     _allow_files(len(users))
     connections: list[socket.socket] = []
     try:
-        # One by one, so that those there are can be closed if the next one fails.
+        # extend() appends one by one, so that all are closed if the next one fails.
         connections.extend(
             connect_client(address, user, _STALLING_BYTES if user in stalling else None)
             for user in users
@@ -65,7 +70,7 @@ def connect_clients(
 
 
 def connect_client(address: Address, user: int, receive_bytes: int | None = None) -> socket.socket:
-    """A connection that does not block, and over which the user id was sent."""
+    """Connect, send the user id, and return the non-blocking connection."""
     connection = _connect(address, address.client_port, "user clients", receive_bytes)
     _send_id(connection, user)
     connection.setblocking(False)
@@ -74,7 +79,7 @@ def connect_client(address: Address, user: int, receive_bytes: int | None = None
 
 
 def connect_source(address: Address) -> socket.socket:
-    """A connection for the event source that does not block."""
+    """Connect an event source, and return the non-blocking connection."""
     connection = _connect(address, address.source_port, "the event source")
     connection.setblocking(False)
     log.debug("source connected")
@@ -90,7 +95,7 @@ def _connect(
     except (OSError, UnicodeError) as error:
         raise ConnectError(
             f"no server for {who} at {host}:{port} ({getattr(error, 'strerror', None) or error}); "
-            "start one with `python -m maze.serve`, or let the simulator do it with --serve"
+            "start one with `python -m maze.serve`, or use --serve"
         ) from error
     if address.tls is None:
         return connection
@@ -98,20 +103,20 @@ def _connect(
 
 
 def _connect_any(host: str, port: int, receive_bytes: int | None) -> socket.socket:
-    """A connection to the first of the host's addresses that answers."""
+    """Connect to the first of the host's addresses that answers."""
     failure = OSError("no address")
     for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         connection = socket.socket(family, kind)
         connection.settimeout(CONNECT_TIMEOUT)
-        # Small segments must not wait for acknowledgements: events of a source with a rate, and
-        # an id after the end of the TLS handshake.
+        # Events of a source with a rate, and an id after the TLS handshake, must not wait for an
+        # acknowledgement.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receive_bytes is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         try:
             connection.connect(address)
         except ConnectionResetError:
-            # Somebody is there and threw us out at once: the verdict says so when it is read.
+            # The server closed the connection at once: the first read reports it.
             return connection
         except OSError as error:
             connection.close()
@@ -125,19 +130,19 @@ def _send_id(connection: socket.socket, user: int) -> None:
     try:
         connection.sendall(b"%d\r\n" % user)
     except OSError as error:
-        # The server has closed already: found again, with a verdict, when the client reads.
-        log.debug("client %d: its id could not be sent (%s)", user, reason(error))
+        # The server has closed the connection: the first read reports it.
+        log.debug("client %d: cannot send its id (%s)", user, reason(error))
 
 
 def check_files(clients: int, instead: str = "lower --concurrency-level") -> None:
-    """Raises ConnectError if so many clients are more than this machine allows open files.
+    """Raise ConnectError if the hard limit of open files is too low for the clients.
 
-    `instead` is what the user may do if it cannot be allowed more.
+    ``instead`` is what the user can do other than raise the limit.
     """
     count, hard = clients + _SPARE_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if count > hard != resource.RLIM_INFINITY:
         raise ConnectError(
-            f"{count} open files are needed and this machine allows {hard}; raise `ulimit -Hn` "
+            f"{count} open files are needed, but the limit is {hard}: raise `ulimit -Hn` "
             f"or {instead}"
         )
 

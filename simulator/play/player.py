@@ -1,7 +1,7 @@
-"""Owns the play: the clients and the sources, sending and receiving in one loop.
+"""Play the stream: send as the sources and receive as the clients, in one loop.
 
-Must never know how the stream was made or judged. Plain non-blocking sockets and one thread, so
-that the measuring instrument is simpler than what it measures; everything it waits for is bounded.
+The loop uses non-blocking sockets and one thread, so that it is simpler than what it measures.
+Every wait is bounded.
 """
 
 import heapq
@@ -26,16 +26,21 @@ from simulator.stream.workload import Chunk
 
 log = logging.getLogger("simulator")
 
-LOST_SOURCE_PATIENCE = 2.0  # seconds without progress once a source is lost
-_LAZY = 0.01  # seconds between reads for clients that are not timed, while others are
-_TICK = 0.1  # seconds between looks at the clock when nothing happens
+LOST_SOURCE_TIMEOUT = 2.0
+"""Time without progress after which a play with a lost source ends; seconds."""
+
+_UNTIMED_INTERVAL = 0.01
+"""Time between reads of clients that are not timed, while others are; seconds."""
+
+_TICK = 0.1
+"""Maximum time of a select; seconds. Timeouts are checked between two of them."""
 
 Progress = Callable[[float, int, int], None]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """All waits of a play in seconds, and each source's rate in events per second."""
+    """The waits of a play in seconds, and the rate of each source in events per second."""
 
     timeout: float
     settle: float = 0.0
@@ -50,14 +55,14 @@ class Conduct:
 
     timed: frozenset[int] = frozenset()  # users whose deliveries are timed
     habits: Mapping[int, Habit] = field(default_factory=dict)
-    cut: int = WRITE_BYTES  # bytes that a source writes at a time, at most
-    leave: bool = False  # sources leave when they have sent all
-    ahead: int = 0  # by so many a number may be higher than the count of lines sent
+    cut: int = WRITE_BYTES  # maximum bytes per write of a source
+    leave: bool = False  # whether sources leave when they have sent everything
+    ahead: int = 0  # maximum excess of a sequence number sent over the number of lines sent
     log_lines: bool = False
 
 
 class Play:
-    """One run of the stream over clients that are connected already."""
+    """One play of the stream to connected clients. Its fields tell how it went."""
 
     def __init__(
         self,
@@ -81,14 +86,14 @@ class Play:
         self._timing = timing
         self._conduct = conduct
         self._open = 0
-        # The clients that wait for a message, and since when; the longest wait comes first.
+        # The clients that wait for a message, and since when; the longest wait is first.
         self._waiting: dict[Client | UnsteadySession, float] = {}
         self._waits_count_from = 0.0
         self._now = 0.0
         self._sources: list[Source] = []
         self._stalled: list[tuple[float, int, UnsteadySession]] = []
         self._held_until = 0.0
-        self._next_lazy = 0.0
+        self._next_untimed_read = 0.0
 
     def run(
         self,
@@ -97,14 +102,14 @@ class Play:
         prepared: Prepared,
         progress: Progress,
     ) -> None:
-        """Sends all, receives all, and stays for the linger time; how it went is in the fields.
+        """Send and receive everything, then wait for the linger time.
 
-        `sources` and `clients` are connections; there is a client for each user. Raises
-        RefusedError if the server closes a source or every client before an event is sent.
+        ``sources`` and ``clients`` are connections, one client for each user. Raise RefusedError
+        if the server closes a source or every client before the first event.
         """
         with ExitStack() as stack:
             self._selector = stack.enter_context(selectors.DefaultSelector())
-            self._lazy = stack.enter_context(selectors.DefaultSelector())
+            self._untimed = stack.enter_context(selectors.DefaultSelector())
             self._opened = stack
             for connection, chunks in zip(sources, prepared.feeds, strict=True):
                 self._add_source(connection, chunks)
@@ -130,7 +135,7 @@ class Play:
 
     @property
     def everybody(self) -> list[Client | UnsteadySession]:
-        """All who are or were connected, once for each connection."""
+        """All clients that are or were connected, once for each connection."""
         return [*self.clients, *self.sessions]
 
     @property
@@ -161,12 +166,12 @@ class Play:
 
     def _selector_of(self, client: Client | UnsteadySession) -> selectors.BaseSelector:
         timed = isinstance(client, Client) and client.timestamps is not None
-        return self._selector if timed or not self._conduct.timed else self._lazy
+        return self._selector if timed or not self._conduct.timed else self._untimed
 
     def _exchange(self, progress: Progress) -> None:
         """Play until everything is sent, and every client has received everything or given up."""
         began = moved = self._waits_count_from = time.monotonic()
-        tick = _LAZY if self._conduct.timed else _TICK
+        tick = _UNTIMED_INTERVAL if self._conduct.timed else _TICK
         while self._open and (self._waiting or not self._all_sent):
             now = time.monotonic()
             pause = self._prepare_turn(now)
@@ -174,18 +179,18 @@ class Play:
                 moved = self._now
             now = self._now
             if pause and (self._stalled or not self._all_sent):
-                # The clients may be waiting for the simulator itself.
+                # Clients may wait because of a pause of the simulator: it does not count.
                 self._waits_count_from = now
             self._give_up(now, moved)
             self.sent_events = sum(source.sent_events for source in self._sources)
             progress(now, self.sent_events, self.received)
-            if now - moved > LOST_SOURCE_PATIENCE and any(s.cut_off for s in self._sources):
+            if now - moved > LOST_SOURCE_TIMEOUT and any(s.cut_off for s in self._sources):
                 log.debug("nothing moved for %.1f s", now - moved)
                 break
         self.seconds = moved - began
 
     def _give_up(self, now: float, moved: float) -> None:
-        """End the wait of clients that waited too long, and of all sources if nothing moves."""
+        """Give up clients that have waited too long, and all sources if nothing moves."""
         timeout = self._timing.timeout
         while self._waiting:
             client, since = next(iter(self._waiting.items()))
@@ -204,12 +209,12 @@ class Play:
         return all(source.done for source in self._sources)
 
     def _prepare_turn(self, now: float) -> float:
-        """Watches what may move now; returns the seconds until more may, 0 if nothing waits."""
+        """Select what may move now; return the seconds until more may, 0 if nothing is paused."""
         pauses = []
         while self._stalled and self._stalled[0][0] <= now:
             session = heapq.heappop(self._stalled)[2]
             self._selector_of(session).register(session.connection, selectors.EVENT_READ, session)
-            self._receive(session)  # bytes that TLS had buffered when it stalled
+            self._receive(session)  # bytes that TLS had buffered before the stall
         if self._stalled:
             pauses.append(self._stalled[0][0] - now)
         for source in self._sources:
@@ -218,14 +223,14 @@ class Play:
                 pauses.append(pause)
             self._watch(source, writable=not source.done and not pause)
         if self._conduct.leave and self._all_sent:
-            # All together: if one left before another was let in, the stream would end there.
+            # All together: if one left before another was admitted, the stream would end there.
             for source in self._sources:
                 source.leave()
         return min(pauses, default=0.0)
 
     def _turn(self, wait: float) -> int:
-        """Serves every connection that is ready once; returns the bytes that moved."""
-        moved = self._read_the_lazy()
+        """Serve every ready connection once; return the bytes that moved."""
+        moved = self._read_untimed()
         ready = self._selector.select(wait)
         self._now = time.monotonic()
         for key, events in ready:
@@ -239,34 +244,34 @@ class Play:
                 self._selector.unregister(source.connection)
         return moved
 
-    def _read_the_lazy(self) -> int:
-        """Those who are not timed, while others are, are read now and then, as time allows."""
+    def _read_untimed(self) -> int:
+        """Read clients that are not timed at intervals, so as not to delay those that are."""
         now = time.monotonic()
-        if not self._lazy.get_map() or now < self._next_lazy:
+        if not self._untimed.get_map() or now < self._next_untimed_read:
             return 0
-        self._next_lazy = now + _LAZY
-        return sum(self._receive(key.data) for key, _ in self._lazy.select(0))
+        self._next_untimed_read = now + _UNTIMED_INTERVAL
+        return sum(self._receive(key.data) for key, _ in self._untimed.select(0))
 
     def _receive(self, client: Client | UnsteadySession) -> int:
         size = client.read()
-        while buffered(client.connection) and not (client.closed_by or client.turning):
+        while buffered(client.connection) and not (client.closed_by or client.acts_now):
             size += client.read()
         self.received += size
         if client.closed_by:
             self._selector_of(client).unregister(client.connection)
             self._open -= 1
-        elif isinstance(client, UnsteadySession) and client.turning:
-            self._turn_round(client)
+        elif isinstance(client, UnsteadySession) and client.acts_now:
+            self._act(client)
         if size and self._waiting.pop(client, None) is not None and not client.finished:
             self._waiting[client] = self._now
         if client.finished:
             self._waiting.pop(client, None)
         return size
 
-    def _turn_round(self, session: UnsteadySession) -> None:
-        """The session stalls, or leaves, and comes back if that is its habit."""
+    def _act(self, session: UnsteadySession) -> None:
+        """Let a session stall, leave, or leave and return, by its habit."""
         self._selector_of(session).unregister(session.connection)
-        kind = session.turn()
+        kind = session.act()
         if kind == STALL:
             session.stalled = self._timing.stall
             due = time.monotonic() + self._timing.stall
@@ -274,19 +279,19 @@ class Play:
             return
         self._open -= 1
         if kind == RETURN:
-            self._come_back(session)
+            self._reconnect(session)
 
-    def _come_back(self, first: UnsteadySession) -> None:
-        """Begin a second session; sources go on after the settle time, as at the start.
+    def _reconnect(self, first: UnsteadySession) -> None:
+        """Begin the second session of a user; sources continue after the settle time.
 
-        No event is sent until the server, or its system, has the user id, so the session has to
+        No event is sent before the user id is in the server's socket, so the session has to
         receive every event sent from then on.
         """
         known = max(source.lines_begun for source in self._sources) + self._conduct.ahead
         try:
             connection = self._opened.enter_context(connect_client(self.address, first.user))
         except ConnectError as error:
-            # Once the play has begun that is for the verdict.
+            # During the play this is a fault of the server, for the verdict.
             lost = first.again(first.connection, known)
             lost.closed_by = str(error)
             self.sessions.append(lost)
@@ -300,12 +305,12 @@ class Play:
             self._waiting[session] = self._now
 
     def _linger(self) -> None:
-        """Bytes beyond the expected are only found by waiting for them."""
+        """Wait for bytes beyond the expected ones."""
         for source in self._sources:
             self._watch(source, writable=False)
         deadline = time.monotonic() + self._timing.linger
         while self._open and (left := deadline - time.monotonic()) > 0:
-            self._turn(min(left, _LAZY))
+            self._turn(min(left, _UNTIMED_INTERVAL))
 
     def _watch(self, source: Source, *, writable: bool) -> None:
         key = self._selector.get_map().get(source.connection)

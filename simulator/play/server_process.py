@@ -1,7 +1,7 @@
-"""Owns the server that the simulator starts for itself: a child process that is always stopped.
+"""Start the server as a child process, and always stop it.
 
-Must never know the server's insides: it is a command that writes JSON lines to its stderr, one of
-them with `"event": "ready"`, `source_port` and `client_port`.
+The server is any command that writes JSON lines to stderr, one of them with ``"event": "ready"``,
+``source_port`` and ``client_port``.
 """
 
 import json
@@ -27,24 +27,33 @@ COMMAND = (
     *(sys.executable, "-m", "maze.serve"),
     *("--source-port", "0", "--client-port", "0", "--admin-port", "0", "--log-format", "json"),
 )
-READY_TIMEOUT = 30.0  # seconds
-STOP_TIMEOUT = 15.0  # seconds; a server that drains may take ten
-_ENDING = 1.0  # seconds that a process may take to end after it closed its connections
+READY_TIMEOUT = 30.0
+"""Maximum time to become ready; seconds."""
+
+STOP_TIMEOUT = 15.0
+"""Maximum time to stop; seconds. A server that drains may take ten."""
+
+_END_SECONDS = 1.0
+"""Maximum time from when a process closes its connections to its end; seconds."""
+
 _LAST_LINES = 10
+"""Lines of stderr shown for a server that does not become ready."""
+
 _LEVELS = {"warning": logging.WARNING, "error": logging.ERROR, "critical": logging.ERROR}
-_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+_MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
+"""Unit of ``ru_maxrss``; bytes."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What the server took in all, from its start to its end."""
+    """The resources that the server used from its start to its end."""
 
     cpu_seconds: float
     peak_bytes: int
 
 
 class ServerProcess:
-    """A running server; a context manager that starts and stops it."""
+    """A server process; as a context manager, it starts and stops the process."""
 
     def __init__(
         self,
@@ -66,9 +75,9 @@ class ServerProcess:
         self._stopped = False
 
     def __enter__(self) -> Self:
-        """Starts the server and waits until it is ready, or raises ServerProcessError."""
+        """Start the server and wait until it is ready, or raise ServerProcessError."""
         try:
-            # A session of its own, so that Ctrl-C reaches the server only as our SIGTERM.
+            # A new session, so that Ctrl-C does not reach the server: stop() sends SIGTERM.
             self._process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
@@ -101,27 +110,27 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The process id, running or not."""
+        """The process id, also after the end."""
         return self._process.pid
 
     @property
     def fault(self) -> str | None:
-        """What was wrong with the server's end, in words; None if nothing was, or it still runs."""
+        """What was wrong with the server's end; None if it ended well, or still runs."""
         return self._fault
 
     def has_ended(self) -> bool:
-        """Whether the server has ended by itself; waits up to a second for one about to end."""
-        return self.usage is not None or self._reap(_ENDING)
+        """Return whether the server has ended by itself; wait up to a second for that."""
+        return self.usage is not None or self._reap(_END_SECONDS)
 
     def stop(self) -> None:
-        """SIGTERM, a bounded wait, then SIGKILL; afterwards `usage` and `fault` are known."""
+        """Send SIGTERM, after a timeout SIGKILL; set ``usage`` and ``fault``."""
         if self._stopped:
             return
         self._stopped = True
         if self.usage is None:
             self._peak = self._high_water_mark()
         if self.usage is not None or self._reap(0.0):
-            self._fault = self._fault_of_status() or "the server ended before it was told to"
+            self._fault = self._fault_of_status() or "the server ended before it was stopped"
         else:
             self._terminate()
         self._drain.join(self._stop_timeout)
@@ -144,7 +153,7 @@ class ServerProcess:
         return f"the server ended with status {status}" if status else None
 
     def _signal(self, number: signal.Signals) -> None:
-        # Not through Popen, which would wait for the child first and so lose its usage.
+        # Popen.send_signal would reap a child that has ended, and so lose its usage.
         os.kill(self._process.pid, number)
 
     def _reap(self, timeout: float) -> bool:
@@ -158,14 +167,16 @@ class ServerProcess:
             time.sleep(0.01)
         self._process.returncode = os.waitstatus_to_exitcode(status)
         self.usage = Usage(
-            used.ru_utime + used.ru_stime, self._peak or used.ru_maxrss * _MAXRSS_UNIT
+            used.ru_utime + used.ru_stime, self._peak or used.ru_maxrss * _MAXRSS_BYTES
         )
         log.debug("the server ended with status %d", self._process.returncode)
         return True
 
     def _high_water_mark(self) -> int | None:
-        """The most memory so far, if it can be seen. What the kernel tells of a child that has
-        ended counts its parent's memory, too: that of a simulator with its stream prepared.
+        """Return the peak memory in bytes, or None if it cannot be read.
+
+        ``ru_maxrss`` of a child would include the memory of its parent before exec: a simulator
+        with a prepared stream.
         """
         try:
             status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
@@ -203,14 +214,14 @@ class ServerProcess:
             self._told.set()
 
     def _why_not_ready(self) -> str:
-        said = "; ".join(self._last) or "nothing"
+        said = "; ".join(self._last) or "empty"
         if self._drain.is_alive():
-            return f"the server was not ready within {self._ready_timeout:g} s; it said: {said}"
-        return f"the server ended before it was ready; it said: {said}"
+            return f"the server was not ready within {self._ready_timeout:g} s; its log: {said}"
+        return f"the server ended before it was ready; its log: {said}"
 
 
 def _shown(record: Mapping[str, object]) -> str:
-    """A line of the server's log for people: the event, then its fields; the time is our own."""
+    """Format a line of the server's log: the event, then its fields. The log adds the time."""
     fields = [
         f"{name}={value}"
         for name, value in record.items()

@@ -1,7 +1,7 @@
-"""Owns the event source: its connection, what is left to send, and when it may be sent.
+"""Send as an event source, at full speed or at a rate.
 
-Must never know the clients. Without a rate it writes as much as the server takes; with one, each
-piece of at most two milliseconds' events has a time at which it is due.
+With a rate, the stream is cut into pieces of at most two milliseconds' events, each of which is due
+at a time.
 """
 
 import logging
@@ -18,13 +18,20 @@ from simulator.stream.workload import Chunk
 log = logging.getLogger("simulator")
 
 WRITE_BYTES = 256 * 1024
+"""Maximum size of a write; bytes."""
+
 _PIECE_SECONDS = 0.002
+"""Duration of a piece at a rate; seconds."""
+
 _READ_BYTES = 4096
-_SHOWN_BYTES = 60
+"""Size of a read; bytes. A server writes nothing to a source."""
+
+_MAX_SHOWN_BYTES = 60
+"""Bytes shown of what the server writes to the source."""
 
 
 class Source:
-    """Sends the chunks over a connection that does not block."""
+    """Sends the chunks over a non-blocking connection."""
 
     def __init__(
         self,
@@ -40,63 +47,63 @@ class Source:
         self.sent_bytes = 0
         self.total_bytes = sum(len(chunk.data) for chunk in chunks)
         self.lost: str | None = None
-        self.behind = 0.0  # the most that bytes were sent after they were due
+        self.behind = 0.0  # maximum delay of a write after it was due; seconds
         self._cut = cut
         self._timestamps = timestamps
         self._left = False
-        self._closed = False  # by the server
+        self._closed = False  # whether the server closed the connection
         self._cut_off: str | None = None
         self._received = 0
         self._first_received = b""
         self._rate = rate
         self._log_lines = lines
         self._pieces = iter(chunks) if rate is None else _split(chunks, rate)
-        self._events = 0  # in the pieces before the one at hand
+        self._events = 0  # in the pieces before the current one
         self._piece = next(self._pieces, Chunk(b"", 0))
         self._at = 0
         self._began: float | None = None
 
     @property
     def done(self) -> bool:
-        """Nothing more can be sent, or need be."""
+        """Whether everything was sent, or the source was lost."""
         return self.lost is not None or self.sent_bytes == self.total_bytes
 
     @property
     def cut_off(self) -> str | None:
-        """The words for it if the server closed without having read all, as far as is known.
+        """How the server closed the connection before it had read everything; None if it did not.
 
-        What was sent is not yet read: that the server closed on it may only show some time after.
+        This may show only some time after the last write.
         """
         if self._closed and not self._left and self.lost is None and self._cut_off is None:
             number = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            self._cut_off = self._words(os.strerror(number)) if number else None
+            self._cut_off = self._closed_text(os.strerror(number)) if number else None
         return self.lost or self._cut_off
 
     @property
     def answered(self) -> str | None:
-        """What the server wrote to the source, in words; None if it wrote nothing."""
+        """What the server wrote to the source; None if it wrote nothing."""
         if not self._received:
             return None
         text = repr(self._first_received)[1:]
         more = "..." if self._received > len(self._first_received) else ""
         return (
-            f"the server wrote {self._received:,} bytes to the source, which is to get none: "
+            f"the server wrote {self._received:,} bytes to the source, which should receive none: "
             f"{text}{more}"
         )
 
     @property
     def sent_events(self) -> int:
-        """Events sent so far; of the piece at hand a share."""
+        """Events sent; estimated within the current piece."""
         share = self._at / max(1, len(self._piece.data))
         return self._events + int(self._piece.events * share)
 
     @property
     def lines_begun(self) -> int:
-        """Lines of which at least a part was sent, exactly."""
+        """The exact number of lines of which at least a part was sent."""
         return self._events + self._piece.data.count(b"\n", 0, self._at) + 1
 
     def wait(self, now: float) -> float:
-        """Seconds until the next bytes are due."""
+        """Return the seconds until the next bytes are due."""
         if self._rate is None:
             return 0.0
         if self._began is None:
@@ -106,7 +113,7 @@ class Source:
         return max(0.0, pause)
 
     def write(self) -> int:
-        """Sends what the server takes of the next bytes; returns how many."""
+        """Send as much as the socket takes; return the number of bytes."""
         data = memoryview(self._piece.data)[self._at : self._at + self._cut]
         now = time.monotonic()
         try:
@@ -131,12 +138,12 @@ class Source:
         return size
 
     def give_up(self, seconds: float) -> None:
-        """Send no more, because the server took nothing for `seconds`."""
+        """Stop sending, because the server read nothing for ``seconds``."""
         if not self.done:
-            self.lost = f"the server took nothing from the source for {seconds:g} s, {self._so_far}"
+            self.lost = f"the server read nothing from the source for {seconds:g} s, {self._so_far}"
 
     def leave(self) -> None:
-        """Closes this end, once; what the server still has to do with what came, it does."""
+        """Close this half of the connection; the server can still read what was sent."""
         if self._left or self.lost:
             return
         try:
@@ -144,19 +151,16 @@ class Source:
         except ssl.SSLWantWriteError:
             return  # try again on the next call
         except OSError as error:
-            log.debug("the server has closed the source already (%s)", reason(error))
+            log.debug("source closed by the server before it left (%s)", reason(error))
         self._left = True
         log.debug("source leaves")
 
     def read(self) -> bool:
-        """Note what the server writes, and that it closed; False if nothing more will come.
-
-        Raises RefusedError.
-        """
+        """Read what the server writes; return whether more may come. Raise RefusedError."""
         try:
             while data := self.connection.recv(_READ_BYTES):
                 self._received += len(data)
-                self._first_received = self._first_received or data[:_SHOWN_BYTES]
+                self._first_received = self._first_received or data[:_MAX_SHOWN_BYTES]
                 if not buffered(self.connection):
                     return True
             self._lose(None)
@@ -169,14 +173,14 @@ class Source:
 
     def _lose(self, error: OSError | None) -> None:
         self._closed = True
-        words = self._words(reason(error) if error else None)
+        words = self._closed_text(reason(error) if error else None)
         log.debug("%s", words)
         if not self.done:
             self.lost = words
         elif error and not self._left:
             self._cut_off = words
 
-    def _words(self, how: str | None) -> str:
+    def _closed_text(self, how: str | None) -> str:
         why = f" ({how})" if how else ""
         return f"the server closed the source's connection {self._so_far}{why}"
 

@@ -1,14 +1,16 @@
-"""Owns what a run looked like over time: events, bytes, and what the server used, sampled.
+"""Sample a play over time: events, bytes, the server's processor time and memory.
 
-Must never know what is drawn from it. Sampling is bounded: when there are too many samples every
-second one goes and the interval doubles, so that a run of any length costs the same.
+The number of samples is bounded: at the limit every second sample is dropped and the interval
+doubles, so a run of any length costs the same.
 """
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-FIRST_INTERVAL = 0.02  # seconds
+FIRST_INTERVAL = 0.02
+"""Initial time between samples; seconds."""
+
 MAX_SAMPLES = 2_000
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -16,7 +18,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Sample:
-    """What had happened by then. The server's part is None where it cannot be seen."""
+    """The totals at a time. The server's are None if they cannot be read."""
 
     seconds: float  # since the first sample
     events: int  # sent
@@ -36,19 +38,19 @@ class Timeline:
         self._next = 0.0
 
     def observe(self, now: float, events: int, received: int) -> None:
-        """Takes a sample if one is due; call this often."""
+        """Take a sample if one is due; to be called often."""
         if now < self._next:
             return
         self._next = now + self._interval
         self.take(now, events, received)
 
     def finish(self, seconds: float, events: int, received: int) -> None:
-        """The last sample, of a play that took so long."""
+        """Take the last sample, ``seconds`` after the first."""
         if self._began is not None:
             self.take(self._began + seconds, events, received)
 
     def take(self, now: float, events: int, received: int) -> None:
-        """Takes a sample, due or not."""
+        """Take a sample now."""
         if self._began is None:
             self._began = now
         self.samples.append(Sample(now - self._began, events, received, *self._server()))
@@ -58,7 +60,7 @@ class Timeline:
 
     @property
     def cpu_seconds(self) -> float | None:
-        """What the server took from the first sample to the last, if it was seen."""
+        """The server's processor time from the first sample to the last, if it could be read."""
         seen = [sample.cpu_seconds for sample in self.samples if sample.cpu_seconds is not None]
         return seen[-1] - seen[0] if len(seen) > 1 else None
 
@@ -66,7 +68,7 @@ class Timeline:
         if self._process is None:
             return None, None
         try:
-            # The name, in brackets, may contain anything: what follows it is counted from there.
+            # The name in parentheses may contain anything: count fields from behind it.
             fields = (self._process / "stat").read_text().rpartition(")")[2].split()
             pages = int((self._process / "statm").read_text().split()[1])
         except (OSError, IndexError):

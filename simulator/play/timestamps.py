@@ -1,7 +1,4 @@
-"""Owns what is noted of a connection during a play: when which offset of its bytes was reached.
-
-Must never know what is worked out from it: `latency` does, afterwards.
-"""
+"""Record when each byte offset of a connection was reached; ``latency`` computes from it."""
 
 from array import array
 
@@ -14,6 +11,6 @@ class Timestamps:
         self.offsets = array("q")
 
     def add(self, now: float, offset: int) -> None:
-        """All bytes before `offset` were handed over or read by now."""
+        """Record that all bytes before ``offset`` were sent or received by ``now``."""
         self.times.append(now)
         self.offsets.append(offset)

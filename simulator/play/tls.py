@@ -1,6 +1,6 @@
-"""Owns what TLS changes: the context, the handshake, and how a connection is read and closed.
+"""Speak TLS: the context, the handshake, and how a connection is read and closed.
 
-A connection is a socket or an `ssl.SSLSocket`; senders and receivers need not know which.
+A connection is a socket or an ``ssl.SSLSocket``. Sources and clients need not know which.
 """
 
 import errno
@@ -15,14 +15,14 @@ NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 """Errors of a non-blocking connection that has nothing to read or no room to write."""
 
 _OUR_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
-"""Parts of OpenSSL's names for the alerts by which a server refuses a peer's certificate."""
+"""Parts of OpenSSL's names of the alerts that refuse a peer's certificate."""
 
 
 def context(ca: str, cert: str | None, key: str | None) -> ssl.SSLContext:
-    """Return a TLS context for servers whose certificate the authority in `ca` has signed.
+    """Return a TLS context that trusts the authority in ``ca``.
 
-    `cert` and `key` are our own certificate and its private key, for servers that ask for one.
-    Raises ParameterError for a file that cannot be used.
+    ``cert`` and ``key`` are the certificate and private key that sources and clients present.
+    Raise ParameterError for a file that cannot be used.
     """
     result = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _check_readable("--tls-ca", ca)
@@ -40,7 +40,7 @@ def _load_own(result: ssl.SSLContext, cert: str, key: str) -> None:
     _check_readable("--tls-key", key)
 
     def refuse_to_ask() -> NoReturn:
-        raise ParameterError(f"--tls-key {key} is encrypted: give one without a password")
+        raise ParameterError(f"--tls-key {key} is encrypted: use a key without a password")
 
     try:
         result.load_cert_chain(cert, key, refuse_to_ask)
@@ -52,7 +52,7 @@ def _load_own(result: ssl.SSLContext, cert: str, key: str) -> None:
 
 
 def _check_readable(flag: str, path: str) -> None:
-    """Raise ParameterError for an unreadable file; OpenSSL would not say which file it is."""
+    """Raise ParameterError for an unreadable file, which OpenSSL's errors do not name."""
     try:
         with open(path, "rb") as file:
             file.read(1)
@@ -63,15 +63,15 @@ def _check_readable(flag: str, path: str) -> None:
 def secure(
     connection: socket.socket, tls: ssl.SSLContext, host: str, port: int, seconds: float
 ) -> ssl.SSLSocket:
-    """Do the TLS handshake within `seconds`, and return the connection.
+    """Do the TLS handshake within ``seconds``, and return the connection.
 
-    Raises ConnectError, with the connection closed.
+    Close the connection and raise ConnectError if the handshake fails.
     """
     connection.settimeout(seconds)
     secured = None
     try:
         secured = tls.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
-        # Not done by wrap_socket, which skips it for a connection already reset.
+        # wrap_socket would skip the handshake of a connection that is already reset.
         secured.do_handshake()
     except OSError as error:
         (secured or connection).close()
@@ -83,58 +83,59 @@ def _why_not(error: OSError, host: str, port: int, seconds: float) -> str:
     server = f"the server at {host}:{port}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
-            f"the certificate of {server} does not hold: {error.verify_message.rstrip('.')} "
-            f"(it has to be valid for {host}, and signed by the authority in --tls-ca)"
+            f"the certificate of {server} is not valid: {error.verify_message.rstrip('.')} "
+            f"(it has to be for {host}, and signed by the authority in --tls-ca)"
         )
     if isinstance(error, TimeoutError):
-        return f"no TLS from {server} within {seconds:g} s: perhaps it speaks none"
+        return f"no TLS handshake with {server} within {seconds:g} s: perhaps it speaks no TLS"
     if isinstance(error, ssl.SSLEOFError | ConnectionError) or error.errno == errno.ENOTCONN:
         return (
-            f"{server} closed the connection in TLS's handshake ({reason(error)}): "
+            f"{server} closed the connection in the TLS handshake ({reason(error)}): "
             "perhaps it speaks no TLS"
         )
     return f"TLS with {server} failed: {reason(error)}"
 
 
 def buffered(connection: socket.socket) -> bool:
-    """Whether TLS has bytes to read that a selector cannot see."""
+    """Return whether TLS has buffered bytes, which a selector does not report."""
     return isinstance(connection, ssl.SSLSocket) and connection.pending() > 0
 
 
 def raise_if_refused(error: OSError) -> None:
-    """Raise RefusedError if the error is an alert that refuses our certificate, or its lack.
+    """Raise RefusedError if the error is an alert that refuses our certificate, or its absence.
 
-    With TLS 1.3 such an alert arrives only after our side has completed the handshake.
+    In TLS 1.3 this alert arrives after the client has completed the handshake.
     """
     name = (error.reason if isinstance(error, ssl.SSLError) else None) or ""
     if "ALERT" in name and any(part in name for part in _OUR_CERTIFICATE):
         raise RefusedError(
-            f"the server refuses our certificate, or wants one ({reason(error)}): see --tls-cert"
+            f"the server refused the certificate, or none was given ({reason(error)}): "
+            "see --tls-cert"
         )
 
 
 def reason(error: OSError) -> str:
-    """Return the error in a few words."""
+    """Return a short description of the error."""
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
     return error.strerror or str(error)
 
 
 def end_writing(connection: socket.socket) -> None:
-    """Close our half of the connection; the other half can still be read.
+    """Close this half of the connection; the other half can still be read.
 
-    Raises OSError; SSLWantWriteError if there is no room yet for TLS's close_notify.
+    Raise OSError; SSLWantWriteError while there is no room for the TLS close_notify.
     """
     if isinstance(connection, ssl.SSLSocket):
-        # The server need not answer with its own close_notify.
+        # Do not wait for the server's close_notify.
         with suppress(ssl.SSLWantReadError):
             connection.unwrap()
-    # SSLSocket's own shutdown would end decryption of what still comes.
+    # SSLSocket.shutdown would end the decryption of what is still to be read.
     socket.socket.shutdown(connection, socket.SHUT_WR)
 
 
 def hang_up(connection: socket.socket) -> None:
-    """Close the connection, after TLS's close_notify if there is room for it."""
+    """Close the connection, after a TLS close_notify if there is room for it."""
     if isinstance(connection, ssl.SSLSocket):
         with suppress(OSError, ValueError):
             connection.unwrap()

@@ -1,7 +1,7 @@
-"""Owns the clients that do not stay and read: one stalls, one leaves, one leaves and comes back.
+"""Receive as an unsteady client: one that stalls, leaves, or leaves and returns.
 
-Must never know the workload. What such a client receives is kept in a file, since where its stream
-is cut is not known before: `verification` compares it afterwards.
+It is not known in advance where the stream of such a client is cut, so what it receives is kept in
+a file. ``verification`` compares it after the play.
 """
 
 import logging
@@ -20,26 +20,31 @@ log = logging.getLogger("simulator")
 
 STALL, LEAVE, RETURN = "stall", "leave", "return"
 _SCRATCH = bytearray(64 * 1024)
+"""Buffer of a read."""
+
 _ABORT = struct.pack("ii", 1, 0)
-_TAIL = 64  # bytes; no line of a stream is longer
+"""Value of SO_LINGER that makes close() reset the connection."""
+
+_TAIL_BYTES = 64
+"""Last bytes kept of a stream, to find its last line; no line is longer."""
 
 
 class Habit(NamedTuple):
-    """What a client does once, when it has received this share of its bytes."""
+    """What a client does, once, after it has received a share of its bytes."""
 
-    kind: str  # one of the three above
+    kind: str  # STALL, LEAVE or RETURN
     share: float
-    abortive: bool  # leaves with a reset, as if it had vanished
+    abortive: bool  # whether the client leaves with a reset
 
 
 def habits(
     users: Sequence[int], seed: int, stalling: int, leaving: int, returning: int
 ) -> dict[int, Habit]:
-    """Which of the users have which habit; the rest have none."""
+    """Choose the users with a habit, at random."""
     draw = Random(f"{seed} habits").random
     chosen = sorted(users, key=lambda _user: draw())
     kinds = [STALL] * stalling + [LEAVE] * leaving + [RETURN] * returning
-    # Whoever comes back does so while half of the stream is still to come.
+    # Clients act in the first half of the stream, so that it goes on when they return.
     return {
         user: Habit(kind, 0.05 + 0.45 * draw(), draw() < 0.5)
         for user, kind in zip(chosen, kinds, strict=False)
@@ -47,8 +52,10 @@ def habits(
 
 
 class UnsteadySession:
-    """One connection of such a client. `known` is the highest number that may have been routed
-    before this session began, None for one that was there from the start.
+    """One connection of an unsteady client.
+
+    ``known`` is the highest sequence number that may have been routed before the session began;
+    None for a session that was connected from the start.
     """
 
     def __init__(
@@ -68,22 +75,22 @@ class UnsteadySession:
         self.follows = follows  # the user's first session, if this is the second
         self.known = known
         self.received = 0
-        self.spool: IO[bytes] = TemporaryFile()  # noqa: SIM115, closed when it was compared
+        self.spool: IO[bytes] = TemporaryFile()  # noqa: SIM115, closed by verification
         self.left = False
         self.stalled = 0.0  # seconds
-        self.closed_by: str | None = None  # how the connection ended, in words
+        self.closed_by: str | None = None  # how the connection ended
         self.gave_up = False
-        self._turns_at = max(1, int(habit.share * expected.bytes)) if habit else None
+        self._acts_at = max(1, int(habit.share * expected.bytes)) if habit else None
         self._tail = b""
 
     @property
-    def turning(self) -> bool:
-        """The time has come for what it does."""
-        return self._turns_at is not None and self.received >= self._turns_at
+    def acts_now(self) -> bool:
+        """Whether the client has received so much that it acts now."""
+        return self._acts_at is not None and self.received >= self._acts_at
 
     @property
     def finished(self) -> bool:
-        """Nothing more is to come that must come."""
+        """Whether the session has received everything that it must."""
         if self.left or self.closed_by is not None:
             return True
         if self.known is None:
@@ -98,10 +105,10 @@ class UnsteadySession:
         return int(self.expected.events * share)
 
     def read(self) -> int:
-        """Takes what is there, at most up to where the client turns; returns the bytes."""
+        """Receive what is available, up to where the client acts; return the number of bytes."""
         room = len(_SCRATCH)
-        if self._turns_at is not None:
-            room = min(room, self._turns_at - self.received)
+        if self._acts_at is not None:
+            room = min(room, self._acts_at - self.received)
         target = memoryview(_SCRATCH)[:room]
         try:
             size = receive(self.connection, target)
@@ -111,14 +118,14 @@ class UnsteadySession:
         if not size:
             return 0
         self.spool.write(target[:size])
-        self._tail = (self._tail + bytes(target[max(0, size - _TAIL) : size]))[-_TAIL:]
+        self._tail = (self._tail + bytes(target[max(0, size - _TAIL_BYTES) : size]))[-_TAIL_BYTES:]
         self.received += size
         return size
 
-    def turn(self) -> str:
-        """What the client does now, once; leaving is done with that."""
+    def act(self) -> str:
+        """Leave, unless the client stalls; return the kind of its habit."""
         assert self.habit is not None
-        self._turns_at = None
+        self._acts_at = None
         kind = self.habit.kind
         log.debug("client %d: %s after %d bytes", self.user, kind, self.received)
         if kind != STALL:
@@ -131,13 +138,13 @@ class UnsteadySession:
         return kind
 
     def give_up(self, seconds: float) -> None:
-        """Leave after waiting `seconds` for a new message."""
+        """Disconnect after waiting ``seconds`` for a new message."""
         self.gave_up = True
         self._closed(f"given up by the client, {seconds:g} s after its last message,")
         hang_up(self.connection)
 
     def again(self, connection: socket.socket, known: int) -> "UnsteadySession":
-        """The user's second session; `known` is as above."""
+        """Return the user's second session."""
         return UnsteadySession(
             self.user, connection, self.expected, None, follows=self, known=known
         )

@@ -1,8 +1,8 @@
-"""Owns the charts of a run's report, as SVG to be put into a page.
+"""Draw the charts of the HTML report as SVG.
 
-Drawn by matplotlib in colours that stand for names; in the SVG each becomes a CSS variable of the
-page, so that one picture suits a light page and a dark one. Each is drawn twice, for a wide page
-and for a phone: scaled down, its text could not be read. Must never know the page's words.
+matplotlib draws in placeholder colours, and each is replaced by a CSS variable of the page, so that
+one SVG suits a light page and a dark one. Each chart is drawn twice, for a wide page and for a
+phone, because its text would be unreadable if scaled down.
 """
 
 import re
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from simulator.play.timeline import Sample
 from simulator.verdict.results import Latency
 
-# Colours that nothing else in the SVG has, and the page's variable for each.
 VARIABLES = {"#010203": "--ink", "#010204": "--grid", "#010205": "--first", "#010206": "--second"}
+"""Placeholder colours, used nowhere else, and the CSS variable for each."""
+
 _INK, _GRID, _FIRST, _SECOND = VARIABLES
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, in the page's font
@@ -42,17 +43,23 @@ _STYLE: dict[Any, Any] = {
     "xtick.major.size": 0,
     "ytick.major.size": 0,
 }
-# Inches of 72 units, and of each class of the page the one that it shows.
 WIDTHS = {"wide": 9.0, "narrow": 4.6}
-_POINTS = 120
-_CPU_STEP = 0.2  # seconds; the kernel counts processor time in steps of 0.01
-_BARS = 150  # clients that have a bar each
+"""Width of a chart for each CSS class; inches of 72 SVG units."""
+
+_MAX_POINTS = 120
+"""Steps of a chart over time."""
+
+_MIN_CPU_STEP = 0.2
+"""Step of the processor time; seconds. The kernel counts it in steps of 0.01."""
+
+_MAX_BARS = 150
+"""Clients up to which each has its own bar."""
 
 Floats = NDArray[np.float64]
 
 
 def throughput(samples: Sequence[Sample], deliveries_per_byte: float) -> str:
-    """Events and deliveries a second over time."""
+    """Draw events and deliveries per second over time."""
     seconds = _column([sample.seconds for sample in samples])
     events = _column([sample.events for sample in samples])
     deliveries = _column([sample.bytes for sample in samples]) * deliveries_per_byte
@@ -63,11 +70,11 @@ def throughput(samples: Sequence[Sample], deliveries_per_byte: float) -> str:
         _draw_rate(lower, seconds, deliveries, "deliveries/s", _SECOND)
         return figure
 
-    return _sized(draw, "Events and deliveries a second over time")
+    return _sized(draw, "Events and deliveries per second over time")
 
 
 def usage(samples: Sequence[Sample]) -> str | None:
-    """The server's processor time and memory over time; None if they were not seen."""
+    """Draw the server's processor time and memory over time; None if they are unknown."""
     seen = [
         (sample.seconds, sample.cpu_seconds, sample.memory)
         for sample in samples
@@ -79,7 +86,7 @@ def usage(samples: Sequence[Sample]) -> str | None:
 
     def draw(width: float) -> Figure:
         figure, (upper, lower) = _panels(2, width)
-        _draw_rate(upper, seconds, cpu * 100, "CPU, % of a core", _FIRST, step=_CPU_STEP)
+        _draw_rate(upper, seconds, cpu * 100, "CPU, % of a core", _FIRST, step=_MIN_CPU_STEP)
         lower.plot(seconds, memory / 2**20, color=_SECOND, linewidth=1.6)
         lower.fill_between(seconds, memory / 2**20, color=_SECOND, alpha=0.15, linewidth=0)
         _finish(lower, "memory, MiB")
@@ -89,7 +96,7 @@ def usage(samples: Sequence[Sample]) -> str | None:
 
 
 def latency_histogram(latency: Latency) -> str:
-    """How many deliveries took how long, with the percentiles."""
+    """Draw the distribution of latency, with its percentiles."""
 
     def draw(width: float) -> Figure:
         figure, (axes,) = _panels(1, width)
@@ -101,11 +108,11 @@ def latency_histogram(latency: Latency) -> str:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(visible=False, axis="x")
-        axes.set_ylim(top=max(counts) * 1.4)  # room for the names
+        axes.set_ylim(top=max(counts) * 1.4)  # room for the labels
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         marks = [(f"p{rank:g}", value) for rank, value in latency.percentiles.items()]
         for place, (name, value) in enumerate([*marks, ("max", latency.largest)]):
-            # Each line ends one step lower than the last, at its name: none runs through another.
+            # Each line ends one step lower than the last, so that none crosses a label.
             top = 1 - 0.09 * place
             dashes = (0, (4, 2))
             axes.axvline(value * 1000, ymax=top, color=_SECOND, linewidth=1.2, linestyle=dashes)
@@ -121,29 +128,29 @@ def latency_histogram(latency: Latency) -> str:
         axes.set_ylabel("deliveries")
         return figure
 
-    return _sized(draw, "How many deliveries took how long, with the percentiles")
+    return _sized(draw, "Distribution of latency, with percentiles")
 
 
 def deliveries(delivered: Sequence[int]) -> str:
-    """The deliveries of each client, most first."""
+    """Draw the deliveries of each client, in descending order."""
     ordered = sorted(delivered, reverse=True)
     places = np.arange(1, len(ordered) + 1)
 
     def draw(width: float) -> Figure:
         figure, (axes,) = _panels(1, width)
-        if len(ordered) <= _BARS:
+        if len(ordered) <= _MAX_BARS:
             axes.bar(places, ordered, color=_FIRST, alpha=0.8)
         else:
             axes.fill_between(places, ordered, color=_FIRST, alpha=0.8, linewidth=0)
         axes.grid(visible=False, axis="x")
         axes.set_xlim(0, len(ordered) + 1)
-        axes.set_xlabel("clients, most deliveries first")
+        axes.set_xlabel("clients by deliveries, descending")
         axes.set_ylabel("deliveries")
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         return figure
 
-    return _sized(draw, "The deliveries of each client")
+    return _sized(draw, "Deliveries of each client")
 
 
 def _column(values: Sequence[float]) -> Floats:
@@ -151,7 +158,7 @@ def _column(values: Sequence[float]) -> Floats:
 
 
 def _sized(draw: Callable[[float], Figure], title: str) -> str:
-    """What is drawn, in each width."""
+    """Return the chart in each width."""
     with rc_context(_STYLE):
         return "".join(
             f'<div class="{name}">{_svg(draw(width), title)}</div>'
@@ -168,9 +175,9 @@ def _panels(count: int, width: float) -> tuple[Figure, list[Axes]]:
 def _draw_rate(
     axes: Axes, seconds: Floats, total: Floats, name: str, colour: str, *, step: float = 0.0
 ) -> None:
-    """The growth of a total, in steps that are long enough to mean something."""
+    """Draw the growth per second of a total, in steps of at least ``step`` seconds."""
     duration = max(float(seconds[-1]), 1e-3)
-    points = int(min(_POINTS, len(seconds), duration / step if step else _POINTS))
+    points = int(min(_MAX_POINTS, len(seconds), duration / step if step else _MAX_POINTS))
     edges = np.linspace(0.0, duration, max(points, 1) + 1)
     rates = np.diff(np.interp(edges, seconds, total)) / np.diff(edges)
     axes.stairs(rates, edges, color=colour, linewidth=1.6)
@@ -194,7 +201,7 @@ def _svg(figure: Figure, title: str) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # Names of groups are nobody's business, and would be there once for every chart.
+    # Remove the ids of groups, which would be the same in every chart of the page.
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", svg, count=1)
     svg = re.sub(

@@ -1,7 +1,7 @@
-"""Owns what the user sees while a run goes on and at its end; nobody else prints to stdout.
+"""Show progress, log lines, the verdict and the table on the console.
 
-Must never know the protocol, and must cost next to nothing: it draws four times a second on a
-terminal, and otherwise writes a line each log interval.
+Nothing else prints to stdout. Progress is shown four times a second on a terminal, and otherwise as
+a line at each log interval, so that it costs next to nothing.
 """
 
 import logging
@@ -18,10 +18,11 @@ from rich.table import Table
 log = logging.getLogger("simulator")
 
 _TERMINAL_INTERVAL = 0.25
+"""Time between updates of the progress bars; seconds."""
 
 
 class ConsoleReport:
-    """Progress by stage, log lines, the verdict and the table, all on one console."""
+    """Shows progress by stage, log lines, the verdict and the table on one console."""
 
     def __init__(self, level: str, interval: float, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
@@ -45,7 +46,7 @@ class ConsoleReport:
 
     @property
     def detailed(self) -> bool:
-        """Whether anything but the verdict is wanted."""
+        """Whether the log level asks for more than the verdict."""
         return self._level in ("DEBUG", "INFO")
 
     def __enter__(self) -> Self:
@@ -67,19 +68,19 @@ class ConsoleReport:
         log.removeHandler(self._handler)
 
     def stage(self, name: str, total: int, unit: str) -> "Stage":
-        """A part of the run that begins now; `unit` is what is counted."""
+        """Begin a stage of the run; ``unit`` is what it counts."""
         bar = self._bars.add_task(name, total=total, speed="") if self._bars else None
         return Stage(name, total, unit, time.monotonic(), bar)
 
     def due(self, now: float) -> bool:
-        """Whether progress should be shown again; call this often, `progress` when it says so."""
+        """Return whether progress is to be shown; to be called often."""
         return now >= self._next
 
     def progress(self, now: float, counts: Sequence[tuple["Stage", int]]) -> None:
-        """Shows for each stage how much is done and, until it is, how much a second since last."""
+        """Show how much of each stage is done, and the speed since the last call."""
         self._next = now + self._interval
         for stage, count in counts:
-            # At the end the table says how fast it was, from first byte to last.
+            # The speed of a stage that is done is in the table, from first byte to last.
             done = count == stage.total
             speed = "" if done else f"{stage.speed(now, count):,.0f} {stage.unit}/s"
             if self._bars and stage.bar is not None:
@@ -91,17 +92,17 @@ class ConsoleReport:
             self._bars.refresh()
 
     def end_progress(self) -> None:
-        """No more progress follows; what is printed next stays below it."""
+        """Stop the progress bars, so that further output stays below them."""
         if self._bars:
             self._bars.refresh()
             self._bars.stop()
 
     def verdict(self, text: str) -> None:
-        """Printed at every log level."""
+        """Print a line at every log level."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def table(self, rows: Sequence[tuple[str, str]]) -> None:
-        """The figures at the end."""
+        """Print the table of figures."""
         if not self.detailed:
             return
         table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
@@ -113,7 +114,7 @@ class ConsoleReport:
 
 
 class Stage:
-    """One part of a run, and its speed since it was last shown."""
+    """One stage of a run, and its speed since it was last shown."""
 
     def __init__(self, name: str, total: int, unit: str, began: float, bar: TaskID | None) -> None:
         self.name = name
@@ -124,14 +125,14 @@ class Stage:
         self._count = 0
 
     def speed(self, now: float, count: int) -> float:
-        """Units a second since the last call."""
+        """Return units per second since the last call."""
         speed = (count - self._count) / max(now - self._seen, 1e-3)
         self._seen, self._count = now, count
         return speed
 
 
 class _Handler(logging.Handler):
-    """Log lines through the console, so that they do not tear the bars."""
+    """Prints log lines through the console, so that they do not break the progress bars."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()

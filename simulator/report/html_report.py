@@ -1,7 +1,4 @@
-"""Owns the report of a run as one HTML file that needs nothing else and asks no other host.
-
-Must never know how a chart is drawn.
-"""
+"""Render a result as one HTML file that loads nothing else."""
 
 from collections.abc import Iterable
 from html import escape
@@ -17,7 +14,8 @@ from simulator.report.text_report import (
 )
 from simulator.verdict.results import Result
 
-_LONG = 20  # characters of a value; a shorter one is never broken, least of all before its unit
+_MAX_UNBROKEN = 20
+"""Length up to which a value is not broken before its unit; characters."""
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -85,7 +83,7 @@ td.long {{ white-space: normal; overflow-wrap: anywhere; }}
 
 
 def page(result: Result) -> str:
-    """The whole file."""
+    """Return the HTML of the report."""
     workload = result.parameters.workload
     title = f"Follower Maze: {workload.events:,} events, {workload.clients:,} clients"
     sections = [*_charts(result), _tables(result)]
@@ -116,16 +114,16 @@ def _charts(result: Result) -> Iterable[str]:
         share = figures.deliveries / max(1, figures.bytes)
         yield _section(
             "Throughput",
-            "What the source sent and the clients received, in each step of time. Bytes are "
-            "counted; deliveries over time are worked out from them.",
+            "Events sent and deliveries received per second. Deliveries over time are estimated "
+            "from bytes.",
             charts.throughput(samples, share),
         )
     if result.latency is not None:
         yield _section(
             "Latency",
-            "From when an event and all before it had been handed to the kernel to its arrival, "
+            "Time from when an event and all events before it were sent until it arrived, "
             f"for {result.latency.deliveries:,} deliveries to {result.latency.clients:,} clients. "
-            "The buckets are logarithmic: twenty for a factor of ten.",
+            "The buckets are logarithmic, twenty for a factor of ten.",
             charts.latency_histogram(result.latency),
             _table(latency_rows(result.latency)),
         )
@@ -155,4 +153,4 @@ def _table(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _cell(value: str) -> str:
-    return f"<td{' class=long' if len(value) > _LONG else ''}>{escape(value)}</td>"
+    return f"<td{' class=long' if len(value) > _MAX_UNBROKEN else ''}>{escape(value)}</td>"

@@ -1,7 +1,7 @@
-"""Owns a result as JSON, for machines: parameters, verdict, figures, latency.
+"""Write a result as JSON: parameters, verdict, figures, latency.
 
-Times are in seconds and sizes in bytes, whatever the table for people shows. `format` goes up when
-a field changes its meaning or goes away.
+Times are in seconds and sizes in bytes. ``format`` increases when a field changes its meaning or is
+removed.
 """
 
 import dataclasses
@@ -17,11 +17,14 @@ from simulator.parameters import Parameters
 from simulator.verdict.results import Figures, Latency, Result, Verdict
 
 FORMAT = 1
+"""Version of the format."""
+
 STDOUT = "-"
+"""Path that stands for stdout."""
 
 
 def as_json(result: Result) -> dict[str, Any]:
-    """The result in JSON's types."""
+    """Return the result as JSON data."""
     return {
         "format": FORMAT,
         "started": result.started.isoformat(timespec="seconds"),
@@ -35,7 +38,7 @@ def as_json(result: Result) -> dict[str, Any]:
 
 
 def write_json(data: object, path: str) -> None:
-    """Writes to the file, or to stdout for `-`; raises OutputError."""
+    """Write data to a file, or to stdout; raise OutputError."""
     text = json.dumps(data, indent=2) + "\n"
     if path == STDOUT:
         sys.stdout.write(text)
@@ -44,7 +47,7 @@ def write_json(data: object, path: str) -> None:
 
 
 def write_text(text: str, path: str) -> None:
-    """Writes a whole file; raises OutputError."""
+    """Write a file; raise OutputError."""
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
@@ -52,7 +55,7 @@ def write_text(text: str, path: str) -> None:
 
 
 def check_writable(path: str) -> None:
-    """Raises OutputError for a file that cannot be written, before a long run is made for it."""
+    """Raise OutputError if the file cannot be written, before a run that may be long."""
     file = Path(path)
     if file.is_dir():
         raise OutputError(f"cannot write {path}: it is a directory")

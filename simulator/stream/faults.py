@@ -1,10 +1,13 @@
-"""Owns the faults in what a source sends: what the protocol says of each is still exact.
+"""Add faults to the stream, each with one outcome according to the protocol.
 
-Must never know sockets or clients. Two kinds are part of the stream itself (`Workload.step`):
-numbers that are never sent, and events in whose place a malformed line uses the number up. The
-others are extra lines (`Extras`) that change nothing, wherever the server's reads cut the stream:
-an event again, other bytes with its number, a malformed line without a number, one with a number
-that came before, and one with a number that is still waiting when its event takes the place.
+Two kinds are part of the stream itself (``Workload.step``): sequence numbers that are never sent,
+and malformed lines in the place of an event, which use up its number. The others are extra lines
+(``Extras``) that must not change what is delivered:
+- the same event again
+- another payload with the number of an event
+- a malformed line without a number
+- a malformed line with a number that was sent before
+- a malformed line with the number of an event that takes its place before the number is routed
 """
 
 import re
@@ -16,7 +19,7 @@ from random import Random
 
 Draw = Callable[[], float]
 
-_USED = (
+_MALFORMED_WITH_NUMBER = (
     b"|X|1|2",
     b"|f|1|2",
     b"|F|1",
@@ -33,9 +36,9 @@ _USED = (
     b"|",
     b"",
 )
-"""behind a valid number: malformed, and the number counts as used"""
+"""Malformed ends of a line behind a valid sequence number, which counts as used."""
 
-_NUMBERLESS = (
+_MALFORMED_WITHOUT_NUMBER = (
     b"",
     b"|B",
     b"-%d|B",
@@ -49,15 +52,16 @@ _NUMBERLESS = (
     b"\x00",
     b"hello",
 )
-"""malformed, and no number is used; %d is some event's"""
+"""Malformed lines that use no sequence number; ``%d`` is the number of an event."""
 
 _EVENT = re.compile(rb"(\d{1,18})\|(?:[FUP]\|\d{1,18}\|\d{1,18}|B|S\|\d{1,18})(\r?\n)")
-_LONGEST_GAP = 3
+_MAX_GAP = 3
+"""Maximum sequence numbers in a gap."""
 
 
 @dataclass(frozen=True)
 class Faults:
-    """How much of each; percentages are of the events."""
+    """The shares of faults in percent of the events, and the number of gaps."""
 
     duplicates: float = 0
     conflicts: float = 0
@@ -66,7 +70,7 @@ class Faults:
 
     @property
     def extras(self) -> bool:
-        """Whether there are lines beside those of the stream itself."""
+        """Whether lines are added to those of the stream itself."""
         return bool(self.duplicates or self.conflicts or self.malformed)
 
 
@@ -74,30 +78,31 @@ NO_FAULTS = Faults()
 
 
 def missing_numbers(gaps: int, events: int, seed: int) -> tuple[int, ...]:
-    """The numbers that are never sent, ascending: `gaps` times one to three, some of which meet."""
+    """Return the numbers never sent, ascending: ``gaps`` gaps of 1 to 3, which may overlap."""
     draw = Random(f"{seed} gaps").random
     missing: set[int] = set()
     for _ in range(gaps):
         first = int(draw() * events) + 1
-        missing.update(range(first, min(first + int(draw() * _LONGEST_GAP), events) + 1))
+        missing.update(range(first, min(first + int(draw() * _MAX_GAP), events) + 1))
     return tuple(sorted(missing))
 
 
 def between(numbers: tuple[int, ...], first: int, stop: int) -> tuple[int, ...]:
-    """Those of the ascending numbers from `first` to `stop` - 1."""
+    """Return the numbers from ``first`` to ``stop`` - 1, out of ascending ones."""
     return numbers[bisect_left(numbers, first) : bisect_left(numbers, stop)]
 
 
 def using_up(sequence: int, draw: Draw, end: bytes) -> bytes:
-    """A malformed line that uses the number up."""
-    return b"%d" % sequence + _pick(_USED, draw) + end
+    """Return a malformed line that uses up the sequence number."""
+    return b"%d" % sequence + _pick(_MALFORMED_WITH_NUMBER, draw) + end
 
 
 class Extras:
-    """Puts extra lines between those of a shuffled batch.
+    """Mixes extra lines into shuffled batches.
 
-    `alone`: no other source sends the same events. Only then may a malformed line come before the
-    event with its number: while another source is ahead, the number could be used up by it.
+    ``alone`` means that no other source sends the same events. Only then may a malformed line
+    precede the event with its number: otherwise, a source that is ahead may have made the number
+    the next one, and the malformed line would use it up.
     """
 
     def __init__(self, faults: Faults, users: int, seed: int, feed: int, *, alone: bool) -> None:
@@ -108,7 +113,7 @@ class Extras:
         self._late: list[bytes] = []
 
     def mixed_into(self, batch: list[bytes], order: list[int]) -> list[bytes]:
-        """The batch, whose events are in sequence order, in the order given, with its extras."""
+        """Return the lines of a batch in the given order, with extra lines among them."""
         size = len(order)
         placed = [(self._draw() * size, line) for line in self.late()]
         lowest = self._lowest_behind(batch, order)
@@ -123,12 +128,12 @@ class Extras:
             if self._hit(self._faults.malformed / 2):
                 held_back = self._alone and lowest[place] < index
                 self._put_malformed(placed, place, size, event, held_back=held_back)
-        # Stable: what has the place of an event comes after it.
+        # The sort is stable: an extra line with the place of an event follows it.
         placed.sort(key=itemgetter(0))
         return [line for _, line in placed if line]
 
     def late(self) -> list[bytes]:
-        """The extras of one batch that come in the next, or at the end."""
+        """Return the extra lines that were put off to the next batch, or to the end."""
         late, self._late = self._late, []
         return late
 
@@ -137,7 +142,7 @@ class Extras:
 
     @staticmethod
     def _lowest_behind(batch: list[bytes], order: list[int]) -> list[int]:
-        """For each place the lowest event that comes after it, which holds back all above it."""
+        """Return for each place the lowest event after it, which holds back all above it."""
         lowest = [len(batch)] * (len(order) + 1)
         for place in range(len(order) - 1, -1, -1):
             index = order[place]
@@ -178,7 +183,7 @@ class Extras:
     ) -> None:
         sequence, end = int(event[1]), event[2]
         if self._hit(33):
-            form = _pick(_NUMBERLESS, self._draw)
+            form = _pick(_MALFORMED_WITHOUT_NUMBER, self._draw)
             line = form % sequence if b"%d" in form else form
             placed.append((self._draw() * size, line + end))
         elif held_back and self._hit(50):

@@ -1,8 +1,8 @@
-"""Owns the truth: which bytes the protocol says each connected client must receive.
+"""Compute from the protocol which bytes each connected client must receive.
 
-Must never know sockets, or what a server did. The expected bytes of ten million events and 100
-clients are 3.5 GB, so they are never kept: a client's expectation is a list of digests of
-consecutive blocks of its stream, and diagnosis makes the bytes of a block again when it needs them.
+The expected bytes of ten million events and 100 clients are 3.5 GB, so they are not kept. A
+client's expectation is a list of digests of consecutive blocks of its stream. Diagnosis generates
+the bytes again.
 """
 
 import hashlib
@@ -22,26 +22,28 @@ from simulator.stream.workload import (
 
 MAX_BLOCK = 64 * 1024
 MIN_BLOCK = 4 * 1024
-_ALL_BLOCKS = 64 * 1024 * 1024
+"""Bounds of the size of a block; bytes."""
 
-# A block of 64 KiB takes 48 us with SHA-256 (1.4 GB/s, where the processor has instructions for
-# it), 20 us with crc32, 90 us with blake2b: strong costs 2 s more for 3.5 GB, so strong it is.
+_MAX_ALL_BLOCKS = 64 * 1024 * 1024
+"""Maximum size of the blocks of all clients together; bytes."""
+
 digest = hashlib.sha256
+"""The digest of a block. 64 KiB take 48 us with SHA-256 (on a processor with instructions for it),
+20 us with CRC-32 and 90 us with BLAKE2b: a strong digest costs only 2 s more for 3.5 GB."""
 
 
 def block_size(clients: int) -> int:
-    """The block in bytes: each client has a buffer of one, and all of them fit into 64 MiB."""
+    """Return the size of a block in bytes; one for each client fits into 64 MiB in all."""
     size = MAX_BLOCK
-    while size > MIN_BLOCK and size * clients > _ALL_BLOCKS:
+    while size > MIN_BLOCK and size * clients > _MAX_ALL_BLOCKS:
         size //= 2
     return size
 
 
 class Oracle:
-    """Routes the stream for the users given; everybody else's part of the graph is not kept.
+    """Routes the stream to the given users, and keeps only the follows by them.
 
-    Nothing is lost by that: who follows a user matters only for those followers who are connected,
-    and a follow or unfollow by anybody else changes nothing that a connected client can see.
+    Follows by other users change nothing that a connected client receives.
     """
 
     def __init__(self, users: Sequence[int]) -> None:
@@ -49,9 +51,9 @@ class Oracle:
         self._followers: dict[int, set[int]] = {}
 
     def route(self, step: Step) -> Iterator[list[int]]:
-        """For each client in turn, which of the step's events it receives, as ascending indices.
+        """Yield for each client the ascending indices of the events in the step that it receives.
 
-        Clients with nothing of their own are all given the same list, that of the broadcasts.
+        Clients that receive only broadcasts share one list.
         """
         own: list[list[int]] = [[] for _ in self._client_of]
         broadcasts: list[int] = []
@@ -69,7 +71,7 @@ class Oracle:
                 if kind != PRIVATE and sender in client_of:
                     self._change(kind, client_of[sender], recipient)
         for events in own:
-            # Two ascending runs: sorting merges them in one pass.
+            # Sorting merges two ascending runs in one pass.
             yield sorted(events + broadcasts) if events else broadcasts
 
     def _change(self, kind: int, client: int, followed: int) -> None:
@@ -80,7 +82,7 @@ class Oracle:
 
 
 class Expectation:
-    """What one client must receive: digests of whole blocks, then one of the rest, and the size."""
+    """What one client must receive: the digests of its blocks (the last may be short), the size."""
 
     def __init__(self, block: int) -> None:
         self.block = block
@@ -93,7 +95,7 @@ class Expectation:
         self._room = block
 
     def add(self, payload: bytes, events: int) -> None:
-        """Appends the next bytes of the stream."""
+        """Append the next bytes of the stream."""
         self.events += events
         self.bytes += len(payload)
         rest = memoryview(payload)
@@ -105,12 +107,12 @@ class Expectation:
         self._room -= len(rest)
 
     def finish(self) -> None:
-        """No more bytes come: the block that is open, if it has any, is the last."""
+        """Close the last block."""
         if self._room < self.block:
             self._close_block()
 
     def size_of(self, number: int) -> int:
-        """The bytes in block `number`, counted from 0; 0 behind the last."""
+        """Return the bytes in block ``number``, counted from 0; 0 after the last block."""
         return max(0, min(self.block, self.bytes - number * self.block))
 
     def _close_block(self) -> None:
@@ -120,16 +122,16 @@ class Expectation:
 
 
 class Prepared(NamedTuple):
-    """All that a play needs."""
+    """The prepared stream: what is sent, and what has to be received."""
 
     feeds: list[list[Chunk]]  # one for each source
     expectations: list[Expectation]  # one for each client, in the order of connecting
 
 
 def prepare(workload: Workload, block: int, progress: Callable[[int], None]) -> Prepared:
-    """The whole stream as each source will send it, and what each client must receive.
+    """Prepare the whole stream as each source sends it, and what each client must receive.
 
-    `progress` is told the number of events prepared after every step.
+    Call ``progress`` after every step with the number of events prepared so far.
     """
     oracle = Oracle(workload.connected)
     shufflers = [Shuffler(workload, feed) for feed in range(workload.sources)]

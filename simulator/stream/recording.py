@@ -1,12 +1,12 @@
-"""Owns a prepared stream on disk, so that ten million events need preparing only once.
+"""Save and load a prepared stream, so that ten million events are prepared only once.
 
-The file, in this order:
-- `follower-maze-recording 2` and LF: what it is, and the version of the format
-- a line of JSON: the workload; for each source the bytes and events of each chunk; for each client
-  its block size, bytes, events, last line, last number, and how many digests it has
-- the chunks of each source, end to end
-- the digests of each client, 32 bytes each, end to end
-- 32 bytes: SHA-256 of all before them
+The file contains, in this order:
+- ``follower-maze-recording 2`` and LF: its type and the version of its format
+- a line of JSON: the workload; for each source, the bytes and events of each chunk; for each
+  client, its block size, bytes, events, last line, last number and number of digests
+- the chunks of each source, concatenated
+- the digests of each client, 32 bytes each, concatenated
+- the SHA-256 of everything before it, 32 bytes
 """
 
 import dataclasses
@@ -24,13 +24,15 @@ from simulator.stream.oracle import Expectation, Prepared
 from simulator.stream.workload import Chunk, Workload
 
 VERSION = 2
+"""Version of the file format."""
+
 _NAME = b"follower-maze-recording"
-_DIGEST = 32
-_LONGEST_NAME = 64
+_DIGEST_BYTES = 32
+_MAX_NAME_BYTES = 64
 
 
 def save(path: str, workload: Workload, prepared: Prepared) -> None:
-    """Writes the file, which is there whole or not at all; raises OutputError."""
+    """Write the file, completely or not at all; raise OutputError."""
     part = Path(f"{path}.part")
     try:
         with part.open("wb") as file:
@@ -48,7 +50,7 @@ def save(path: str, workload: Workload, prepared: Prepared) -> None:
 
 
 def load(path: str) -> tuple[Workload, Prepared]:
-    """Reads the file; raises RecordingError if it is not a whole recording of this version."""
+    """Read the file; raise RecordingError if it is not a complete recording of this version."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -59,7 +61,9 @@ def load(path: str) -> tuple[Workload, Prepared]:
         end = data.index(b"\n", begin)
         return _restored(json.loads(data[begin:end]), memoryview(data)[end + 1 :])
     except (ValueError, KeyError, TypeError) as error:
-        raise RecordingError(f"{path} is no recording that can be replayed: {error!r}") from error
+        raise RecordingError(
+            f"{path} is not a recording that can be replayed ({error!r}): record it again"
+        ) from error
 
 
 def _pieces(workload: Workload, prepared: Prepared) -> Iterator[bytes]:
@@ -91,17 +95,17 @@ def _header(workload: Workload, prepared: Prepared) -> dict[str, Any]:
 
 
 def _check(path: str, data: bytes) -> None:
-    name, _, version = data[:_LONGEST_NAME].partition(b"\n")[0].partition(b" ")
+    name, _, version = data[:_MAX_NAME_BYTES].partition(b"\n")[0].partition(b" ")
     if name != _NAME:
-        raise RecordingError(f"{path} is no recording: `python -m simulator record` makes one")
+        raise RecordingError(f"{path} is not a recording: `python -m simulator record` writes one")
     if version != b"%d" % VERSION:
         raise RecordingError(
-            f"{path} has version {version.decode('ascii', 'replace')} of the format, and this "
+            f"{path} has version {version.decode('ascii', 'replace')} of the format, but this "
             f"simulator reads {VERSION}: record it again"
         )
-    if hashlib.sha256(memoryview(data)[:-_DIGEST]).digest() != data[-_DIGEST:]:
+    if hashlib.sha256(memoryview(data)[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
         raise RecordingError(
-            f"{path} is cut short or damaged, its checksum is not right: record it again"
+            f"{path} is incomplete or damaged (its checksum does not match): record it again"
         )
 
 
@@ -118,7 +122,7 @@ def _restored(header: dict[str, Any], rest: memoryview) -> tuple[Workload, Prepa
     expectations = []
     for fields in header["clients"]:
         expectations.append(_expectation(fields, rest))
-        rest = rest[_DIGEST * fields["digests"] :]
+        rest = rest[_DIGEST_BYTES * fields["digests"] :]
     return workload, Prepared(feeds, expectations)
 
 
@@ -128,9 +132,12 @@ def _expectation(fields: dict[str, Any], rest: memoryview) -> Expectation:
     expectation.events = fields["events"]
     expectation.last_line = fields["last_line"].encode("ascii")
     expectation.last_number = fields["last_number"]
-    expectation.digests = list(_split(rest[: _DIGEST * fields["digests"]]))
+    expectation.digests = list(_split(rest[: _DIGEST_BYTES * fields["digests"]]))
     return expectation
 
 
 def _split(digests: memoryview) -> Iterable[bytes]:
-    return (bytes(digests[start : start + _DIGEST]) for start in range(0, len(digests), _DIGEST))
+    return (
+        bytes(digests[start : start + _DIGEST_BYTES])
+        for start in range(0, len(digests), _DIGEST_BYTES)
+    )

@@ -1,11 +1,10 @@
-"""Owns the stream of events: a pure function of its parameters, the same bytes on every machine.
+"""Generate the stream of events: a pure function of its parameters, equal on every machine.
 
-Must never know sockets, or who receives what. Only `random()` and `getrandbits()` are used, whose
-sequences Python keeps from version to version, and each step of 20,000 events has a generator of
-its own, so that any event can be made again without making those before it. A shorter stream is
-therefore a prefix of a longer one (but for its gaps), and neither batches nor clients change the
-events. A step says what the server must make of it: where the stream has a fault in the place of
-an event, the step has one that nobody receives.
+Only ``random()`` and ``getrandbits()`` are used, whose sequences are the same in every version of
+Python. Each step of 20,000 events has its own generator, so that any event can be generated without
+those before it. A shorter stream is therefore a prefix of a longer one (except for gaps), and
+neither batches nor clients change the events. Where the stream has a fault in the place of an
+event, the step has an event that nobody receives.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +20,17 @@ from simulator.stream.faults import NO_FAULTS, Extras, Faults, between, missing_
 FOLLOW, UNFOLLOW, BROADCAST, PRIVATE, STATUS = range(5)
 LETTERS = b"FUBPS"
 STEP_EVENTS = 20_000
+"""Events of a step, each with its own generator."""
+
 MAX_USERS = 2**32 - 1
-_KIND_BITS = 20  # the rarest kind of the original mix gets 101 of 2^20 draws, 0.3% off its share
+
+_KIND_BITS = 20
+"""Bits of the draw of a kind: the rarest of the original mix gets 101 of 2^20, within 0.3%."""
 
 Mix = tuple[float, float, float, float, float]
 
 ORIGINAL_MIX: Mix = (14.72, 14.72, 0.0096, 15.12, 55.43)
-"""Percent of each kind in ten million recorded events of the challenge's original simulator."""
+"""Percentage of each kind in ten million events of the challenge's original simulator."""
 
 EVEN_MIX: Mix = (1, 1, 1, 1, 1)
 
@@ -43,7 +46,7 @@ class Step(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A piece of what the source sends: whole lines, and how many."""
+    """Whole lines that a source sends, and their number."""
 
     data: bytes
     events: int
@@ -51,7 +54,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Workload:
-    """Events 1..`events` among users 1..`users`, of whom `clients` are connected."""
+    """Events 1 to ``events`` among users 1 to ``users``, of whom ``clients`` are connected."""
 
     events: int
     clients: int
@@ -65,7 +68,7 @@ class Workload:
 
     @cached_property
     def connected(self) -> tuple[int, ...]:
-        """The connected users' ids, in the order in which their clients connect."""
+        """The ids of the connected users, in the order of connecting."""
         draw = Random(f"{self.seed} clients").random
         chosen: dict[int, None] = {}
         while len(chosen) < self.clients:
@@ -74,12 +77,12 @@ class Workload:
 
     @cached_property
     def missing(self) -> tuple[int, ...]:
-        """The numbers that are never sent, ascending."""
+        """The sequence numbers that are never sent, ascending."""
         return missing_numbers(self.faults.gaps, self.events, self.seed)
 
     @cached_property
     def _kind_of_draw(self) -> bytes:
-        """The kind for each of 2^20 draws; a weight of zero is never drawn."""
+        """The kind for each of 2^20 draws. A kind of weight 0 is never drawn."""
         bounds = list(accumulate(self.mix))
         kinds = bytearray()
         for kind, bound in enumerate(bounds):
@@ -93,12 +96,12 @@ class Workload:
         return tuple(b"%%d|%c" % LETTERS[kind] + tails[kind] + end for kind in range(5))
 
     def steps(self) -> Iterator[Step]:
-        """All events in sequence order."""
+        """Generate all events in sequence order."""
         for number in range(-(-self.events // STEP_EVENTS)):
             yield self.step(number)
 
     def step(self, number: int) -> Step:
-        """The step that starts with event `number` * 20,000 + 1, whatever came before."""
+        """Generate the step that begins with event ``number`` * 20,000 + 1."""
         first = number * STEP_EVENTS + 1
         size = min(STEP_EVENTS, self.events - first + 1)
         bits = Random(f"{self.seed} events {number}").getrandbits
@@ -114,24 +117,24 @@ class Workload:
         return step
 
     def line(self, sequence: int) -> bytes | None:
-        """The line of one event, or None if the stream has no such sequence number."""
+        """Return the line of an event, or None if the stream has no such sequence number."""
         if not 1 <= sequence <= self.events:
             return None
         number, index = divmod(sequence - 1, STEP_EVENTS)
         return self.step(number).lines[index]
 
     def _spoil(self, step: Step, draw: Callable[[], float]) -> None:
-        """Half of the malformed lines stand in an event's place; what is missing has no line."""
+        """Replace events by malformed lines (half of all such lines) and by gaps (no line)."""
         end = b"\r\n" if self.crlf else b"\n"
         for index in range(len(step.lines)):
             if draw() * 200 < self.faults.malformed:
-                self._silence(step, index, using_up(step.first + index, draw, end))
+                self._replace(step, index, using_up(step.first + index, draw, end))
         for sequence in between(self.missing, step.first, step.first + len(step.lines)):
-            self._silence(step, sequence - step.first, b"")
+            self._replace(step, sequence - step.first, b"")
 
     @staticmethod
-    def _silence(step: Step, index: int, line: bytes) -> None:
-        # A private message to user 0, who is never connected: nobody receives it.
+    def _replace(step: Step, index: int, line: bytes) -> None:
+        # A private message to user 0, who is never connected.
         step.kinds[index], step.recipients[index] = PRIVATE, 0
         step.lines[index] = line
 
@@ -158,17 +161,14 @@ class Workload:
 
 
 def _words(bits: Callable[[int], int]) -> Sequence[int]:
-    """Return 32 random bits for each event of a step.
-
-    One large draw takes half the time of a random() for each event.
-    """
+    """Return 32 random bits for each event of a step, in half the time of a draw per event."""
     return unpack(f"<{STEP_EVENTS}I", bits(32 * STEP_EVENTS).to_bytes(4 * STEP_EVENTS, "little"))
 
 
 class Shuffler:
-    """The order in which a source sends: batches of random size 1..`batch`, each shuffled.
+    """Shuffles the events of a source within batches of random size, 1 to ``batch``.
 
-    Each `feed`, counted from 0, has an order of its own.
+    Each feed, counted from 0, has its own order.
     """
 
     def __init__(self, workload: Workload, feed: int = 0) -> None:
@@ -184,7 +184,7 @@ class Shuffler:
         self._waiting: list[bytes] = []
 
     def add(self, lines: list[bytes]) -> Chunk:
-        """Takes the next lines in sequence order, gives the batches that are now complete."""
+        """Take the next lines in sequence order; return the batches that are now complete."""
         lines = self._waiting + lines
         sent: list[bytes] = []
         taken = 0
@@ -196,7 +196,7 @@ class Shuffler:
         return Chunk(b"".join(sent), len(sent))
 
     def rest(self) -> Chunk:
-        """What is left when no more lines come: the last batch, cut short."""
+        """Return the last, incomplete batch."""
         lines, self._waiting = self._shuffled(self._waiting), []
         if self._extras is not None:
             lines += self._extras.late()
@@ -206,7 +206,7 @@ class Shuffler:
         return int(self._random() * self._batch) + 1
 
     def _shuffled(self, batch: list[bytes]) -> list[bytes]:
-        # random.shuffle's sequence may change with the version of Python; a sort by random() not.
+        # Unlike random.shuffle, a sort by random() is the same in every version of Python.
         draw = self._random
         if self._extras is None:
             return sorted(batch, key=lambda _line: draw())

@@ -1,8 +1,7 @@
-"""Owns the verdict's words: the first thing that went wrong for a client, and how.
+"""Find the first fault in what each failing client received, and describe it.
 
-Must never know sockets. The stream is deterministic, so it is routed once more for the failing
-clients alone, the expected lines around the place of the failure are rebuilt, and compared line
-by line with what came.
+The stream is deterministic. It is routed again for the failing clients, to generate the expected
+lines around the failure and compare them with the lines received.
 """
 
 from array import array
@@ -19,18 +18,20 @@ UNEXPECTED = "unexpected"
 ALTERED = "altered"
 OUT_OF_ORDER = "out of order"
 DISCONNECTED = "disconnected"
-_SHOWN_BYTES = 120
+
+_MAX_SHOWN_BYTES = 120
+"""Bytes shown of a line."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """The first event at which a client's stream is not what the protocol says."""
+    """The first event at which a client's stream differs from the expected one."""
 
     user: int
-    kind: str  # one of the five above
+    kind: str  # one of the five constants
     position: int  # counted from 1 among the client's own events
-    expected: bytes | None  # None: nothing more was to come
-    received: bytes | None  # None: nothing more came
+    expected: bytes | None  # None: nothing more was expected
+    received: bytes | None  # None: nothing more was received
     why: str
     fate: str  # what became of the connection
 
@@ -44,7 +45,7 @@ class Fault:
 
 
 def diagnose(workload: Workload, failures: Sequence[Evidence]) -> list[Fault]:
-    """The first fault of each failing client; takes one more routing of the whole stream."""
+    """Return the first fault of each failing client. Route the whole stream once."""
     expected = [_Expected(evidence) for evidence in failures]
     oracle = Oracle([evidence.user for evidence in failures])
     for step in workload.steps():
@@ -57,19 +58,19 @@ def diagnose(workload: Workload, failures: Sequence[Evidence]) -> list[Fault]:
 
 
 class _Expected:
-    """What one client should have received: all sequence numbers, and the lines near the fault."""
+    """What a client should have received: all sequence numbers, and the lines near the fault."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.sequences = array("Q")
         self.lines: list[bytes] = []
-        self.before = 0  # events before the first of `lines`
-        self.head = 0  # bytes of the first of `lines` that are verified already
+        self.before = 0  # events before the first of ``lines``
+        self.head = 0  # verified bytes of the first of ``lines``
         self._start = evidence.start
         self._stop = evidence.start + len(evidence.kept) + MAX_BLOCK
         self._offset = 0
 
     def add(self, step: Step, indices: list[int]) -> None:
-        """Appends the events of the step that the client should receive."""
+        """Append the events of the step that the client should receive."""
         self.sequences.extend(map(step.first.__add__, indices))
         size = sum(len(step.lines[index]) for index in indices)
         if self._offset + size <= self._start:
@@ -80,7 +81,7 @@ class _Expected:
             self._add_line(step.lines[index])
 
     def has(self, sequence: int) -> bool:
-        """Whether the event is one of the client's."""
+        """Return whether the client should receive the event."""
         place = bisect_left(self.sequences, sequence)
         return place < len(self.sequences) and self.sequences[place] == sequence
 
@@ -96,7 +97,7 @@ class _Expected:
 
 
 def _first_fault(workload: Workload, evidence: Evidence, expected: _Expected) -> Fault:
-    # The part of the first line that lies before the failing block is verified, so it came.
+    # The part of the first line before the failing block is verified, so it was received.
     head = expected.lines[0][: expected.head] if expected.lines else b""
     received = _split(head + evidence.kept)
     if not evidence.whole and received and not received[-1].endswith(b"\n"):
@@ -107,47 +108,47 @@ def _first_fault(workload: Workload, evidence: Evidence, expected: _Expected) ->
     ):
         place += 1
     wanted = expected.lines[place] if place < len(expected.lines) else None
-    came = received[place] if place < len(received) else None
+    got = received[place] if place < len(received) else None
     kind, why = _classify(workload, expected, wanted, received[place:])
     position = expected.before + place + 1
-    return Fault(evidence.user, kind, position, wanted, came, why, evidence.fate)
+    return Fault(evidence.user, kind, position, wanted, got, why, evidence.fate)
 
 
 def _classify(
     workload: Workload, expected: _Expected, wanted: bytes | None, received: list[bytes]
 ) -> tuple[str, str]:
-    """The kind of a fault and the words for it, when `wanted` should have come first."""
+    """Return the kind and description of a fault where ``wanted`` was expected."""
     if not received:
         if wanted is None:
-            return DISCONNECTED, "the client had received everything, but must stay connected"
-        return MISSING, "nothing more came"
-    came, later = received[0], received[1:]
-    if wanted is not None and not came.endswith(b"\n") and wanted.startswith(came):
-        return MISSING, "the line is cut off and nothing more came"
+            return DISCONNECTED, "the client received everything, but was disconnected"
+        return MISSING, "nothing more was received"
+    got, later = received[0], received[1:]
+    if wanted is not None and not got.endswith(b"\n") and wanted.startswith(got):
+        return MISSING, "the line is cut off and nothing more was received"
     follows = wanted in later
-    sequence = _sequence(came)
-    if sequence is not None and workload.line(sequence) == came:
+    sequence = _sequence(got)
+    if sequence is not None and workload.line(sequence) == got:
         return _classify_event(expected, wanted, sequence, follows=follows)
     if wanted is not None and (sequence == _sequence(wanted) or not follows):
-        return ALTERED, "other bytes came in its place"
-    return UNEXPECTED, "what came is not a line of the stream"
+        return ALTERED, "other bytes were received in its place"
+    return UNEXPECTED, "the line received is not in the stream"
 
 
 def _classify_event(
     expected: _Expected, wanted: bytes | None, sequence: int, *, follows: bool
 ) -> tuple[str, str]:
-    """The same, when what came is an event of the stream as it was sent."""
+    """Do the same if the line received is an event of the stream."""
     if not expected.has(sequence):
-        return UNEXPECTED, "what came is not meant for this user"
+        return UNEXPECTED, "the event received is not for this user"
     if wanted is None or sequence < (_sequence(wanted) or 0):
-        return UNEXPECTED, "what came had come before"
+        return UNEXPECTED, "the event received is a repetition"
     if follows:
-        return OUT_OF_ORDER, "a later event came first"
-    return MISSING, "a later event came instead"
+        return OUT_OF_ORDER, "a later event was received first"
+    return MISSING, "a later event was received instead"
 
 
 def _split(received: bytes) -> list[bytes]:
-    """Lines by LF alone; the last one may be half."""
+    """Split into lines at LF; the last one may be incomplete."""
     *whole, rest = received.split(b"\n")
     lines = [line + b"\n" for line in whole]
     return [*lines, rest] if rest else lines
@@ -162,4 +163,6 @@ def _shown(line: bytes | None) -> str:
     if line is None:
         return "nothing"
     text = repr(line)[1:]
-    return text if len(text) <= _SHOWN_BYTES else f"{text[:_SHOWN_BYTES]}... ({len(line)} bytes)"
+    if len(text) <= _MAX_SHOWN_BYTES:
+        return text
+    return f"{text[:_MAX_SHOWN_BYTES]}... ({len(line)} bytes)"

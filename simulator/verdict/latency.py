@@ -1,9 +1,9 @@
-"""Owns delivery latency: from when an event could have been delivered to its arrival.
+"""Compute delivery latency: the time from when an event can be delivered until it arrives.
 
-An event could be delivered once it and every event with a lower number had been handed to the
-kernel. During the play only calls are marked, a time and an offset for each; what they mean for
-single events is worked out afterwards, so that measuring costs no work for each delivery. A time is
-taken before the source writes and after a client read: what is wrong in that never flatters.
+An event can be delivered when the source has written it and every event with a lower number to its
+socket. During the play only a time and an offset are recorded for each call. The latency of single
+events is computed afterwards, so that measuring costs nothing per delivery. Times are taken before
+a source writes and after a client reads, so that errors make latency look worse, never better.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +18,7 @@ from simulator.verdict.results import Latency
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 _BUCKETS_PER_DECADE = 20
+"""Buckets of the histogram for a factor of ten."""
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -30,7 +31,10 @@ def measure(
     clients: Sequence[tuple[int, Timestamps]],
     behind: float,
 ) -> Latency | None:
-    """The latency of every delivery to these users, who received all; None if there was none."""
+    """Return the latency of all deliveries to these users; None without deliveries.
+
+    The users must have received everything.
+    """
     ready = _ready_offsets(workload.events, chunks)
     parts = []
     for timestamps, (sequences, ends) in zip(
@@ -42,7 +46,7 @@ def measure(
     latencies = np.concatenate(parts) if parts else np.empty(0)
     if not latencies.size:
         return None
-    # Below the clock's steps nothing can be told apart.
+    # The logarithmic buckets need values above 0.
     latencies = np.maximum(latencies, 1e-9)
     return Latency(
         deliveries=latencies.size,
@@ -57,21 +61,21 @@ def measure(
 
 
 def _times_of(ends: Whole, timestamps: Timestamps) -> Floats:
-    """For events that end at these offsets, none beyond the last mark, when that was."""
+    """Return the times at which these offsets, none after the last recorded, were reached."""
     places = np.searchsorted(np.frombuffer(timestamps.offsets, np.int64), ends)
     times: Floats = np.frombuffer(timestamps.times, np.float64)[places]
     return times
 
 
 def _ready_offsets(events: int, chunks: Sequence[Chunk]) -> Whole:
-    """For each sequence number the offset in the source's bytes behind it and all lower ones."""
+    """Return for each sequence number the source's offset after it and all lower ones."""
     ends = np.zeros(events + 1, np.int64)
     offset = 0
     for chunk in chunks:
         lines = chunk.data.splitlines(keepends=True)
         sequences = np.fromiter((_sequence(line, events) for line in lines), np.int64, len(lines))
         reached = offset + np.cumsum(np.fromiter(map(len, lines), np.int64, len(lines)))
-        # Of several lines with one number the first counts: the last one to be assigned here.
+        # The first of several lines with one number counts, so it is assigned last.
         ends[sequences[::-1]] = np.where(ends[sequences] == 0, reached, ends[sequences])[::-1]
         offset += len(chunk.data)
     ends[0] = 0
@@ -86,7 +90,7 @@ def _sequence(line: bytes, events: int) -> int:
 
 
 def _own_events(workload: Workload, users: Sequence[int]) -> Iterator[tuple[Whole, Whole]]:
-    """For each user the numbers of the events received, and where in the user's bytes each ends."""
+    """Yield for each user the numbers of its events, and their end offsets in its stream."""
     oracle = Oracle(users)
     sequences: list[list[Whole]] = [[] for _ in users]
     lengths: list[list[Whole]] = [[] for _ in users]

@@ -1,7 +1,4 @@
-"""Owns what a run gives: the verdict, the figures, and all that was measured beside them.
-
-Must never know how any of it is shown.
-"""
+"""Define the result of a run: the verdict, the figures, and all else that was measured."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,14 +9,15 @@ from simulator.play.timeline import Sample
 from simulator.verdict.diagnosis import Fault
 
 PASSED, FAILED = 0, 1
+"""Exit statuses of a run."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a run ended.
+    """Whether the server passed, and what it did wrong.
 
-    `faults` are those of the first ten failing clients; `server_faults` are what the server did
-    wrong other than in what it sent to clients; `hint` is another possible reason.
+    ``faults`` has the first fault of each of the first ten failing clients. ``server_faults`` has
+    what the server did wrong other than to clients. ``hint`` is another possible reason.
     """
 
     failing: int = 0
@@ -30,7 +28,7 @@ class Verdict:
 
     @property
     def status(self) -> int:
-        """The exit status: 0 if every client received exactly what it should, and no more."""
+        """The exit status: PASSED or FAILED."""
         return FAILED if self.failing or self.source_lost or self.server_faults else PASSED
 
 
@@ -43,35 +41,35 @@ class Figures:
     bytes: int
     seconds: float
     prepared_in: float
-    usage: Usage | None  # of the server's whole life
-    cpu_seconds: float | None = None  # of the server, in the play alone
+    usage: Usage | None  # of the server, from start to stop
+    cpu_seconds: float | None = None  # of the server, during the play
 
     @property
     def events_per_second(self) -> float:
-        """From the first byte sent to the last received."""
+        """Events per second, from the first byte sent to the last received."""
         return self.events / max(self.seconds, 1e-9)
 
     @property
     def deliveries_per_second(self) -> float:
-        """The same for what the clients received."""
+        """Deliveries per second, over the same time."""
         return self.deliveries / max(self.seconds, 1e-9)
 
     @property
     def bytes_per_second(self) -> float:
-        """The same in bytes received."""
+        """Bytes received per second, over the same time."""
         return self.bytes / max(self.seconds, 1e-9)
 
 
 @dataclass(frozen=True)
 class Latency:
-    """The distribution; seconds."""
+    """The distribution of the latency; seconds."""
 
     deliveries: int
     clients: int
     percentiles: dict[float, float]
     largest: float
-    buckets: list[tuple[float, float, int]]  # from, to, deliveries; a twentieth of a decade each
-    behind: float  # the most that the source was behind its rate
+    buckets: list[tuple[float, float, int]]  # from, to, deliveries; a twentieth of a decade wide
+    behind: float  # maximum delay of the source behind its rate
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,6 @@ class Result:
     verdict: Verdict
     figures: Figures
     latency: Latency | None
-    delivered: list[tuple[int, int]]  # user and deliveries, in the order of connecting
+    delivered: list[tuple[int, int]]  # user, deliveries; in the order of connecting
     timeline: list[Sample]
     started: datetime  # UTC

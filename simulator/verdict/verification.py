@@ -1,13 +1,14 @@
-"""Owns the proof for clients that did not stay and read, whose stream is cut somewhere.
+"""Verify what unsteady clients received, whose stream is cut at an unknown place.
 
-What is proved of each session, byte for byte:
-- one that was there from the start received a prefix of the user's stream. It must be all of it,
-  unless the client left, or took nothing for as long as a server may disconnect it for, and was.
-- no other session may be disconnected, not even one that has received everything.
-- one that came back received the user's stream from some event on: whole lines, in order, nothing
-  left out, to the end. That event comes after all that the first session received, and is no later
-  than the first that the source began to send after the user id had been sent again. The protocol
-  leaves open where exactly it lies between the two.
+The rules, byte for byte:
+- A session connected from the start must receive a prefix of the user's stream. The prefix must be
+  the whole stream, unless the client left, or the server disconnected it after a stall that was
+  long enough.
+- No other session may be disconnected, even after it has received everything.
+- A second session must receive the user's stream from some event to the end: whole lines, in order,
+  without gaps. That event must follow all those that the first session received. It must not be
+  later than the first that the source began to send after the user id was sent again. The protocol
+  leaves open where it lies between the two.
 """
 
 from bisect import bisect_left
@@ -18,13 +19,14 @@ from simulator.play.unsteady import STALL, UnsteadySession
 from simulator.stream.oracle import Oracle
 from simulator.stream.workload import Step, Workload
 
-_KEPT = 128 * 1024  # bytes of evidence
+_MAX_EVIDENCE = 128 * 1024
+"""Bytes of evidence kept of a session."""
 
 
 def verify(
     workload: Workload, sessions: Sequence[UnsteadySession], stall_timeout: float
 ) -> list[Evidence]:
-    """Evidence for each session that received what it should not; routes the stream once more."""
+    """Return evidence of each session that failed. Route the whole stream once."""
     if not sessions:
         return []
     users = tuple(dict.fromkeys(session.user for session in sessions))
@@ -41,7 +43,7 @@ def verify(
 
 
 class _Check:
-    """Holds one session against the user's stream, which it is given step by step."""
+    """Compares one session with the user's stream, step by step."""
 
     def __init__(self, session: UnsteadySession, stall_timeout: float) -> None:
         self._session = session
@@ -49,16 +51,16 @@ class _Check:
         self._spool = session.spool
         self._spool.seek(0)
         self._offset = 0  # in the user's stream
-        self._compared = 0  # bytes of the spool that are as expected
-        self._fault: int | None = None  # where in the user's stream the first wrong line begins
-        # Where in the user's stream the session begins, and the bounds for that.
+        self._compared = 0  # verified bytes of the spool
+        self._fault: int | None = None  # offset of the first wrong line in the user's stream
+        # The offset in the user's stream at which the session begins, and its bounds.
         self._begins: int | None = 0 if session.follows is None else None
         self._earliest = 0
         self._latest: int | None = 0 if session.known is None else None
         self._first = self._first_number()
 
     def add(self, step: Step, indices: list[int]) -> None:
-        """Takes the events of the next step that the user receives."""
+        """Compare the events of the next step that the user receives."""
         lines = [step.lines[index] for index in indices]
         start = 0
         if self._session.follows is not None:
@@ -68,7 +70,7 @@ class _Check:
         self._offset += sum(map(len, lines))
 
     def finish(self) -> Evidence | None:
-        """The evidence if anything was wrong."""
+        """Return the evidence if the session failed."""
         if self._session.follows is not None:
             latest = self._offset if self._latest is None else self._latest
             if not self._session.received:
@@ -87,7 +89,7 @@ class _Check:
         return None
 
     def _place(self, step: Step, indices: list[int], lines: list[bytes]) -> int:
-        """Finds where the session begins, and the bounds; the first of the lines that it has."""
+        """Find where the session begins, and the bounds; return its first line's index."""
         assert self._session.follows is not None
         offset, begins_at = self._offset, 0
         wanted = None
@@ -133,16 +135,16 @@ class _Check:
         return int(digits) if digits.isdigit() and len(digits) < 20 else None
 
     def _evidence(self, start: int, skipped: int) -> Evidence:
-        """`start` is where in the user's stream, `skipped` where in the spool."""
+        """Return the evidence from offset ``start`` of the stream, ``skipped`` of the spool."""
         session = self._session
         self._spool.seek(skipped)
-        kept = self._spool.read(_KEPT)
+        kept = self._spool.read(_MAX_EVIDENCE)
         fate = session.closed_by or (
-            f"connection left by the client after {session.received:,} bytes"
+            f"connection closed by the client after {session.received:,} bytes"
             if session.left
             else f"connection still open after {session.received:,} bytes"
         )
         if session.follows is not None:
-            fate = f"came back; {fate}"
+            fate = f"reconnected; {fate}"
         whole = skipped + len(kept) == session.received
         return Evidence(session.user, start, kept, whole, fate)

@@ -174,7 +174,7 @@ def test_too_few_open_files_are_told_before_a_server_starts(
     monkeypatch.setattr("simulator.play.connecting.resource.getrlimit", lambda _: (1024, 4096))
     assert main(["bench", "--workloads", "W1,W7"], ["/nowhere/no-server"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "10064 open files are needed and this machine allows 4096" in line
+    assert "10064 open files are needed, but the limit is 4096" in line
     assert line.endswith("or leave W7 out with --workloads")
 
 

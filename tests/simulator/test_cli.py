@@ -77,7 +77,9 @@ def test_something_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     with server:
         assert main(flags(server, *SMALL, "--log-level", "error")) == 1
     out = capsys.readouterr().out
-    assert out.startswith(f"FAILED\nuser {users[2]}: missing at its event 1: nothing more came\n")
+    assert out.startswith(
+        f"FAILED\nuser {users[2]}: missing at its event 1: nothing more was received\n"
+    )
     assert "    expected  '" in out
     assert "    received  nothing\n" in out
 

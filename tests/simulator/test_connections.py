@@ -125,7 +125,7 @@ def test_the_source_notices_that_it_was_closed(pair: Pair, by: str) -> None:
     theirs.sendall(b"hello")
     assert source.read()
     assert source.answered == (
-        "the server wrote 5 bytes to the source, which is to get none: 'hello'"
+        "the server wrote 5 bytes to the source, which should receive none: 'hello'"
     )
     if by == "reset":
         ours.send(b"not read by the other end")
@@ -268,7 +268,7 @@ def test_the_limit_of_open_files_is_raised_if_needed(
 def test_too_many_clients_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _what: (10, 20))
     with (
-        pytest.raises(ConnectError, match="65 open files are needed and this machine allows 20"),
+        pytest.raises(ConnectError, match="65 open files are needed, but the limit is 20"),
         connect_clients(Address("127.0.0.1", 9, 9), [1]),
     ):
         pytest.fail("connected all the same")

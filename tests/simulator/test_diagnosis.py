@@ -65,7 +65,7 @@ def test_a_repeat_from_long_ago() -> None:
     fault = fault_in(len(STREAM), LINES[3])
     assert (fault.kind, fault.position) == (UNEXPECTED, len(LINES) + 1)
     assert (fault.expected, fault.received) == (None, LINES[3])
-    assert fault.why == "what came had come before"
+    assert fault.why == "the event received is a repetition"
 
 
 def test_a_sequence_number_beyond_all_numbers() -> None:
@@ -76,7 +76,7 @@ def test_a_fault_in_words() -> None:
     fault = fault_in(len(STREAM), b"x" * 500)
     assert str(fault).splitlines() == [
         f"user {USER}: unexpected at its event {len(LINES) + 1}: "
-        "what came is not a line of the stream",
+        "the line received is not in the stream",
         "    expected  nothing",
         "    received  '" + "x" * 119 + "... (500 bytes)",
         "    fate",

@@ -170,7 +170,7 @@ def test_charts_are_named_and_drawn_for_a_phone_too() -> None:
     assert [chart["role"] for chart in page.charts] == ["img", "img"]
     widths = [float((chart["viewbox"] or "").split()[2]) for chart in page.charts]
     assert widths == [648, pytest.approx(331.2)]
-    assert page.words.count("The deliveries of each client") == 2
+    assert page.words.count("Deliveries of each client") == 2
     assert 'class="narrow"' in drawn
 
 

@@ -139,4 +139,4 @@ def test_a_server_that_takes_nothing_from_the_source(clock: Clock, peers: Peers)
 
     play = peers.play(unfollows, Timing(timeout=5.0), serve, cut=2**20)
     assert play.source_lost is not None
-    assert play.source_lost.startswith("the server took nothing from the source for 5 s, after ")
+    assert play.source_lost.startswith("the server read nothing from the source for 5 s, after ")

@@ -49,7 +49,7 @@ def test_a_refused_source(
     assert text.startswith("simulator: the server closed the source's connection after 0 of ")
     for part in (
         "another source is connected",
-        f"127.0.0.1:{server.source_port} is not its port",
+        f"127.0.0.1:{server.source_port} is not its source port",
         "TLS",
     ):
         assert part in text
@@ -64,5 +64,5 @@ def test_all_clients_refused(
         assert main(flags(server, *NEAR, "--timeout", LONG)) == 2
     text = line(capsys)
     assert text.startswith("simulator: the server closed the connection of every user client ")
-    for part in (f"127.0.0.1:{server.client_port} is not its port", "no more of them in", "TLS"):
+    for part in (f"127.0.0.1:{server.client_port} is not its client port", "admits no more", "TLS"):
         assert part in text

@@ -60,14 +60,14 @@ def test_a_file_with_a_wrong_byte(recording: Path, place: int) -> None:
     data = bytearray(recording.read_bytes())
     data[place] ^= 1
     recording.write_bytes(data)
-    with pytest.raises(RecordingError, match="damaged, its checksum is not right"):
+    with pytest.raises(RecordingError, match="its checksum does not match"):
         load(str(recording))
 
 
 def test_a_file_of_another_version(recording: Path) -> None:
     data = recording.read_bytes()
     recording.write_bytes(data.replace(b"recording 2\n", b"recording 1\n", 1))
-    with pytest.raises(RecordingError, match=r"has version 1 of the format, and this .* reads 2"):
+    with pytest.raises(RecordingError, match=r"has version 1 of the format, but this .* reads 2"):
         load(str(recording))
 
 
@@ -75,7 +75,7 @@ def test_a_header_that_says_nothing(tmp_path: Path) -> None:
     data = b"follower-maze-recording 2\n{}\n"
     path = tmp_path / "stream"
     path.write_bytes(data + hashlib.sha256(data).digest())
-    with pytest.raises(RecordingError, match="is no recording that can be replayed"):
+    with pytest.raises(RecordingError, match="is not a recording that can be replayed"):
         load(str(path))
 
 
@@ -106,7 +106,7 @@ def test_record_and_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ("arguments", "part"),
     [
         (["replay", "FILE", "--total-events", "5"], "unrecognized arguments: --total-events"),
-        (["replay", "FILE"], "FILE is no recording"),
+        (["replay", "FILE"], "FILE is not a recording"),
         (["replay"], "the following arguments are required: FILE"),
         (["record"], "the following arguments are required: FILE"),
         (["record", "nowhere/FILE"], "there is no directory nowhere"),

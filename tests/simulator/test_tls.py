@@ -144,8 +144,9 @@ def test_the_real_server_wants_certificates(
     # With TLS 1.3 it says so when our side of the handshake is done.
     options = pki.server_options(*ports)
     assert main(["--serve", *map(str, SMALL), *pki.flags, *options]) == 2
-    assert "the server refuses our certificate, or wants one (tlsv13 alert certificate req" in (
-        capsys.readouterr().err
+    assert (
+        "the server refused the certificate, or none was given (tlsv13 alert certificate req"
+        in (capsys.readouterr().err)
     )
 
 
@@ -153,14 +154,14 @@ def test_the_wrong_authority(pki: Pki, tmp_path: Path, capsys: pytest.CaptureFix
     server = Server(4, tls=pki.context())
     line = refused(server, capsys, "--tls-ca", Authority(tmp_path).cert)
     where = f"127.0.0.1:{server.source_port}"
-    assert line.startswith(f"simulator: the certificate of the server at {where} does not hold: ")
+    assert line.startswith(f"simulator: the certificate of the server at {where} is not valid: ")
     assert line.endswith("signed by the authority in --tls-ca)")
 
 
 def test_a_certificate_that_has_expired(pki: Pki, capsys: pytest.CaptureFixture[str]) -> None:
     expired = pki.authority.issue(address="127.0.0.1", lifetime=-timedelta(days=1))
     line = refused(Server(4, tls=pki.context(expired)), capsys, *pki.flags)
-    assert "does not hold: certificate has expired" in line
+    assert "is not valid: certificate has expired" in line
 
 
 def test_a_certificate_of_another_host(pki: Pki, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +175,7 @@ def test_a_server_that_closes_because_it_speaks_no_tls(
     pki: Pki, reset: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refused(Server(4, refuse_source=True, reset=reset), capsys, *pki.flags)
-    assert "closed the connection in TLS's handshake" in line
+    assert "closed the connection in the TLS handshake" in line
     assert line.endswith("perhaps it speaks no TLS")
 
 
@@ -203,7 +204,7 @@ def test_a_server_that_does_not_answer(
 ) -> None:
     monkeypatch.setattr("simulator.play.connecting.CONNECT_TIMEOUT", 0.1)
     line = refused(Server(4), capsys, *pki.flags)
-    assert line.endswith("within 0.1 s: perhaps it speaks none")
+    assert line.endswith("within 0.1 s: perhaps it speaks no TLS")
 
 
 @pytest.mark.parametrize(
@@ -326,9 +327,9 @@ def test_a_session_stalls_on_what_is_buffered(ends: Ends) -> None:
     )
     ends.theirs.sendall(STREAM)
     session.read()
-    assert session.turning
+    assert session.acts_now
     assert buffered(ends.ours)
-    session.turn()
+    session.act()
     session.read()
     assert session.finished
     session.spool.close()

@@ -86,9 +86,9 @@ def test_a_session_turns_where_it_should(kind: str) -> None:
         ours.setblocking(False)
         session = UnsteadySession(1, ours, expectation(STREAM), Habit(kind, 0.5, abortive=True))
         theirs.sendall(STREAM)
-        assert (session.read(), session.turning, session.finished) == (6, True, False)
-        assert session.turn() == kind
-        assert not session.turning
+        assert (session.read(), session.acts_now, session.finished) == (6, True, False)
+        assert session.act() == kind
+        assert not session.acts_now
         assert session.left == session.finished == (kind != STALL)
         if kind == STALL:
             assert (session.read(), session.finished, session.delivered) == (6, True, 3)
@@ -162,7 +162,7 @@ def test_coming_back_to_a_closed_door_is_for_the_verdict() -> None:
     arguments = ("--total-events", 3000, *CROWD, "--returning", 1, "--rate", 6000)
     verdict, _ = judged(Server(12, doors_closed=True), arguments)
     (fault,) = verdict.faults
-    assert fault.fate.startswith("came back; no server for user clients at")
+    assert fault.fate.startswith("reconnected; no server for user clients at")
     assert (fault.kind, fault.received) == (MISSING, None)
 
 

@@ -153,8 +153,8 @@ class TestComingBack:
         fault = sessions.fault()
         assert facts(fault) == (UNEXPECTED, 21, LINES[20], LINES[19])
         assert fault is not None
-        assert fault.why == "what came had come before"
-        assert fault.fate.startswith("came back; ")
+        assert fault.why == "the event received is a repetition"
+        assert fault.fate.startswith("reconnected; ")
 
     def test_not_too_late(self, sessions: Sessions) -> None:
         sessions.second(after(43), known=NUMBERS[40])
