@@ -58,7 +58,7 @@ def _record(argv: Sequence[str]) -> int:
         prepared = prepare_reported(workload, report)
         report.end_progress()
         save(path, workload, prepared)
-        report.verdict(f"recorded {workload.events:,} events for {workload.clients:,} clients")
+        report.print_line(f"recorded {workload.events:,} events for {workload.clients:,} clients")
     return PASSED
 
 
@@ -106,7 +106,7 @@ def _show(report: ConsoleReport, result: Result) -> None:
         rows += latency_rows(result.latency)
     report.table(rows)
     for line in verdict_lines(result.verdict):
-        report.verdict(line)
+        report.print_line(line)
 
 
 def write_report(result: Result, path: str) -> None:

@@ -75,7 +75,7 @@ def run(
             # A server of this run that has ended refused nobody: the verdict reports it.
             if server is None or not server.has_ended():
                 raise
-        if server and play.deserted:
+        if server and play.all_disconnected:
             # The server may be about to end by itself. Find out before stopping it.
             server.has_ended()
         timeline.finish(play.seconds, play.sent_events, play.received)
@@ -167,7 +167,7 @@ def _judge(parameters: Parameters, play: Play, server: ServerProcess | None) -> 
     lost = play.source_lost or (play.source_cut_off if failures else None)
     server_faults = [*play.source_faults, server.fault if server else None]
     hint = None
-    gave_up = any(client.gave_up for client in play.everybody)
+    gave_up = any(client.gave_up for client in play.all_clients)
     if failures and not (play.received or gave_up):
         hint = unserved_hint(play.address)
     return Verdict(len(failures), faults, lost, list(filter(None, server_faults)), hint)
@@ -176,7 +176,7 @@ def _judge(parameters: Parameters, play: Play, server: ServerProcess | None) -> 
 def _delivered(workload: Workload, play: Play) -> list[tuple[int, int]]:
     """Return the deliveries of each user, summed over the user's sessions."""
     delivered = dict.fromkeys(workload.connected, 0)
-    for client in play.everybody:
+    for client in play.all_clients:
         delivered[client.user] += client.delivered
     return list(delivered.items())
 
@@ -186,7 +186,7 @@ def _figures(
 ) -> Figures:
     return Figures(
         events=play.sent_events,
-        deliveries=sum(client.delivered for client in play.everybody),
+        deliveries=sum(client.delivered for client in play.all_clients),
         bytes=play.received,
         seconds=play.seconds,
         prepared_in=prepared_in,

@@ -107,13 +107,13 @@ def _measured(
     for number in range(1, plan.runs + 1):
         result = run(parameters, report, command, prepared)
         runs.append(figures_of(result))
-        report.verdict(
+        report.print_line(
             f"{name} run {number} of {plan.runs}: {result.figures.events_per_second:,.0f} events/s"
         )
         if result.verdict.status:
             passed = False
             for line in verdict_lines(result.verdict):
-                report.verdict(line)
+                report.print_line(line)
     return {
         "flags": WORKLOADS[name].flags,
         "stresses": WORKLOADS[name].stresses,
@@ -242,7 +242,7 @@ def _show(
 ) -> None:
     lines = markdown(results, before)
     for line in lines:
-        report.verdict(line)
+        report.print_line(line)
     if plan.json is not None:
         write_json(results, plan.json)
     if plan.markdown is not None:

@@ -117,15 +117,15 @@ class Play:
                 self._users, clients, prepared.expectations, strict=True
             ):
                 self._add_client(user, connection, expected)
-            everybody = self.everybody
-            self._open = len(everybody)
-            self._waiting = {client: 0.0 for client in everybody if not client.finished}
-            for client in everybody:
+            all_clients = self.all_clients
+            self._open = len(all_clients)
+            self._waiting = {client: 0.0 for client in all_clients if not client.finished}
+            for client in all_clients:
                 self._selector_of(client).register(client.connection, selectors.EVENT_READ, client)
             if self._timing.settle:
                 time.sleep(self._timing.settle)
-            self._turn(0.0)
-            check_admitted(self._sources, everybody, self.address)
+            self._serve_ready(0.0)
+            check_admitted(self._sources, all_clients, self.address)
             self._exchange(progress)
             self.source_lost = next((s.lost for s in self._sources if s.lost), None)
             self.source_cut_off = next((s.cut_off for s in self._sources if s.cut_off), None)
@@ -134,12 +134,12 @@ class Play:
             self.source_faults = [source.answered for source in self._sources if source.answered]
 
     @property
-    def everybody(self) -> list[Client | UnsteadySession]:
+    def all_clients(self) -> list[Client | UnsteadySession]:
         """All clients that are or were connected, once for each connection."""
         return [*self.clients, *self.sessions]
 
     @property
-    def deserted(self) -> bool:
+    def all_disconnected(self) -> bool:
         """Whether no client is still connected."""
         return not self._open
 
@@ -174,8 +174,8 @@ class Play:
         tick = _UNTIMED_INTERVAL if self._conduct.timed else _TICK
         while self._open and (self._waiting or not self._all_sent):
             now = time.monotonic()
-            pause = self._prepare_turn(now)
-            if self._turn(min(pause or tick, tick)):
+            pause = self._schedule(now)
+            if self._serve_ready(min(pause or tick, tick)):
                 moved = self._now
             now = self._now
             if pause and (self._stalled or not self._all_sent):
@@ -208,7 +208,7 @@ class Play:
     def _all_sent(self) -> bool:
         return all(source.done for source in self._sources)
 
-    def _prepare_turn(self, now: float) -> float:
+    def _schedule(self, now: float) -> float:
         """Select what may move now; return the seconds until more may, 0 if nothing is paused."""
         pauses = []
         while self._stalled and self._stalled[0][0] <= now:
@@ -228,7 +228,7 @@ class Play:
                 source.leave()
         return min(pauses, default=0.0)
 
-    def _turn(self, wait: float) -> int:
+    def _serve_ready(self, wait: float) -> int:
         """Serve every ready connection once; return the bytes that moved."""
         moved = self._read_untimed()
         ready = self._selector.select(wait)
@@ -310,7 +310,7 @@ class Play:
             self._watch(source, writable=False)
         deadline = time.monotonic() + self._timing.linger
         while self._open and (left := deadline - time.monotonic()) > 0:
-            self._turn(min(left, _UNTIMED_INTERVAL))
+            self._serve_ready(min(left, _UNTIMED_INTERVAL))
 
     def _watch(self, source: Source, *, writable: bool) -> None:
         key = self._selector.get_map().get(source.connection)

@@ -97,7 +97,7 @@ class ConsoleReport:
             self._bars.refresh()
             self._bars.stop()
 
-    def verdict(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line at every log level."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 

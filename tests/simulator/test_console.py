@@ -66,7 +66,7 @@ def test_only_the_verdict_if_asked(terminal: bool) -> None:
         report.progress(1e9, [(report.stage("sending", 100, "events"), 50)])
         logging.getLogger("simulator").warning("a warning")
         report.table([("name", "value")])
-        report.verdict("the [verdict]")
+        report.print_line("the [verdict]")
     assert output.getvalue() == "the [verdict]\n"
 
 

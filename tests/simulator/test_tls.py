@@ -65,7 +65,7 @@ class Pki:
         return ["--server-options", shlex.join(options)]
 
     def asking(self, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
-        """The same, for a server that wants everybody's certificate."""
+        """The same, for a server that wants all_clients's certificate."""
         context = self.context()
         context.load_verify_locations(self.authority.cert)
         context.verify_mode = ssl.CERT_REQUIRED
@@ -316,7 +316,7 @@ def test_what_tls_has_buffered_is_read_though_nothing_more_comes(
         conduct = Conduct(habits=habits)
         play = Play(Address("127.0.0.1", 1, 1), workload.connected, timing, conduct)
         play.run([ours], [ends.ours], prepared, serve)
-    (client,) = play.everybody
+    (client,) = play.all_clients
     assert client.received == len(STREAM)
     assert client.closed_by is None
 

@@ -10,11 +10,9 @@ from running import judged, parameters
 from servers import Server
 
 from simulator.cli import simulate
-from simulator.play.source import Source
 from simulator.play.unsteady import LEAVE, RETURN, STALL, Habit, UnsteadySession, habits
 from simulator.report.console import ConsoleReport
 from simulator.stream.oracle import Expectation
-from simulator.stream.workload import Chunk
 from simulator.verdict.diagnosis import MISSING
 from simulator.verdict.results import Verdict
 
@@ -131,32 +129,6 @@ def test_a_second_session_ends_with_the_last_line() -> None:
             session.spool.close()
 
 
-def test_a_source_cuts_and_leaves() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        source = Source(ours, [Chunk(STREAM, 3)], None, cut=5)
-        assert [source.write() for _ in range(3)] == [5, 5, 2]
-        assert source.done
-        for _ in range(2):
-            source.leave()
-        assert (theirs.recv(100), theirs.recv(100)) == (STREAM, b"")
-        assert source.lost is None
-
-
-def test_lines_begun_are_counted_exactly() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        chunks = [Chunk(b"1|B\n2|P|1000000|1000000\n", 2), Chunk(b"3|B\n4|B\n", 2)]
-        source = Source(ours, chunks, None, cut=5)
-        counts = []
-        while not source.done:
-            counts.append(source.lines_begun)
-            source.write()
-        assert counts == [1, 2, 2, 2, 2, 3, 4]
-
-
 def test_coming_back_to_a_closed_door_is_for_the_verdict() -> None:
     # This server listens for no more clients than it was told of.
     arguments = ("--total-events", 3000, *CROWD, "--returning", 1, "--rate", 6000)
@@ -164,17 +136,6 @@ def test_coming_back_to_a_closed_door_is_for_the_verdict() -> None:
     (fault,) = verdict.faults
     assert fault.fate.startswith("reconnected; no server for user clients at")
     assert (fault.kind, fault.received) == (MISSING, None)
-
-
-def test_a_source_that_was_closed_has_left_already() -> None:
-    ours, theirs = socket.socketpair()
-    with ours:
-        ours.setblocking(False)
-        theirs.close()
-        source = Source(ours, [Chunk(STREAM, 3)], None)
-        assert source.write() == 0
-        source.leave()
-        assert source.lost is not None
 
 
 def test_a_server_that_keeps_what_waits_behind_a_gap_fails() -> None:
