@@ -1,15 +1,35 @@
-"""The build: its version and packages, and what it does without a compiler."""
+"""The build: its version, what is packaged, and what happens where there is no compiler."""
 
 import os
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import maze
 import simulator
+from maze.serve import main
 
 ROOT = Path(__file__).parents[1]
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_every_package_is_installed() -> None:
+    modules = [path for top in ("maze", "simulator") for path in (ROOT / top).rglob("*.py")]
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in modules}
+    packages = project()["tool"]["setuptools"]["packages"]
+    assert sorted(packages) == sorted(folders | {"maze.admin.page"})  # which has no module
+
+
+def test_the_console_command_is_the_module_s() -> None:
+    (name, value), *others = project()["project"]["scripts"].items()
+    assert (name, others) == ("follower-maze", [])
+    assert EntryPoint(name, value, "console_scripts").load() is main
 
 
 def test_without_a_compiler_one_line_says_which_core_serves(tmp_path: Path) -> None:
@@ -33,14 +53,3 @@ def test_without_a_compiler_one_line_says_which_core_serves(tmp_path: Path) -> N
 
 def test_both_packages_have_one_version() -> None:
     assert simulator.__version__ == maze.__version__
-
-
-def test_every_package_is_installed() -> None:
-    """Hold the list in pyproject.toml against the folders that there are."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    found = {
-        ".".join(file.parent.relative_to(ROOT).parts)
-        for top in ("maze", "simulator")
-        for file in (ROOT / top).rglob("__init__.py")
-    }
-    assert set(settings["tool"]["setuptools"]["packages"]) >= found
