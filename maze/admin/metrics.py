@@ -174,7 +174,7 @@ class Metrics(Collector):
         )
         yield _counter(
             "maze_log_lines_suppressed",
-            "Log lines held back because there were too many of their name.",
+            "Log lines held back because there were too many of their kind.",
             RATE_LIMIT.suppressed,
         )
         yield _counter(
