@@ -1,14 +1,13 @@
 """What happens to every log line on its way out."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from maze.log_lines import ONCE_A_SECOND, RateLimit, Recent, number_connection
+from maze.log_lines import RateLimit, Recent, number_connection
 from maze.peer import Peer
 
 log = structlog.get_logger()
@@ -176,11 +175,6 @@ def test_a_line_that_is_held_back_holds_no_frames() -> None:
                 log.exception("a")
         limit.tell(is_end=True)
     assert ["exc_info" in line for line in lines] == [True, False]
-
-
-def test_the_events_of_which_one_a_second_is_enough_are_in_the_manual() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "observability.md").read_text(encoding="utf-8")
-    assert [name for name in ONCE_A_SECOND if f"\n| `{name}` |" not in text] == []
 
 
 def test_the_last_warnings_are_kept_and_counted() -> None:
