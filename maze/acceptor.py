@@ -22,8 +22,6 @@ import structlog
 from gevent.server import StreamServer
 from gevent.socket import socket
 
-from maze.logs import Throttle
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -80,7 +78,6 @@ class Acceptor(StreamServer):
         self._descriptor = -1
         self.pauses = 0
         """how often accepting had to pause"""
-        self._throttle = Throttle()
 
     def start_accepting(self) -> None:
         """Accept connections, and watch the accept queue for clients that may have sent an id."""
@@ -138,9 +135,7 @@ class Acceptor(StreamServer):
         self.stop_accepting()
         self.pauses += 1
         gevent.spawn_later(PAUSE_SECONDS, self._resume)
-        held_back = self._throttle.admit(self._name)
-        if held_back is not None:
-            log.warning("accepting_paused", port=self._name, error=error.strerror, **held_back)
+        log.warning("accepting_paused", port=self._name, error=error.strerror)
 
 
 def probe_silent_peer(sock: socket, seconds: float) -> None:
