@@ -109,15 +109,15 @@ class _Check:
 
     def _compare(self, lines: list[bytes], offset: int) -> None:
         payload = b"".join(lines)
-        came = self._spool.read(len(payload))
-        if came == payload[: len(came)]:
-            self._compared += len(came)
+        got = self._spool.read(len(payload))
+        if got == payload[: len(got)]:
+            self._compared += len(got)
             return
         self._fault = offset
         for line in lines:
-            if not came.startswith(line):
+            if not got.startswith(line):
                 return
-            came = came[len(line) :]
+            got = got[len(line) :]
             self._fault += len(line)
 
     def _may_end(self, *, whole: bool) -> bool:
