@@ -10,7 +10,7 @@ from gevent.event import Event
 from gevent.socket import socket
 
 from maze.core import MISSED, REACHED, IdLine, is_http_request, parse_id_line
-from maze.gate import Connection, Gate
+from maze.gate import Gate
 from maze.handshake import HandshakeError, HandshakeReason
 from maze.net import current_greenlet, send_at_once
 from maze.peer import Address, Peer
@@ -20,8 +20,7 @@ from maze.router import Router
 from maze.session import CloseReason, Session
 from maze.settings import Settings
 from maze.slices import Slices
-from maze.tls import TlsConnection
-from maze.tls_session import TlsSession
+from maze.transport import Connection
 
 HTTP_LINE_BYTES = 4 * 1024
 """Longest line recognised as an HTTP request line; a longer one is an id that is too long."""
@@ -83,11 +82,7 @@ class ClientPort:
         ):
             return
         self.places.recognise(address)
-        mark = _mark_for(id_line)
-        if isinstance(connection, TlsConnection):
-            TlsSession(id_line.user, connection, peer, self, mark).serve()
-        else:
-            Session(id_line.user, connection, peer, self, mark).serve()
+        Session(id_line.user, connection, peer, self, _mark_for(id_line)).serve()
 
     def enter(self, session: Session) -> None:
         """A session has begun."""

@@ -12,10 +12,8 @@ no second greenlet.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from enum import StrEnum
-from socket import SHUT_WR
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -24,10 +22,10 @@ import structlog
 from gevent import GreenletExit
 from gevent.event import Event
 from gevent.queue import SimpleQueue
-from gevent.socket import socket, wait_write
 
-from maze.net import current_greenlet, has_vanished, unacknowledged_bytes
+from maze.net import current_greenlet, has_vanished
 from maze.peer import Peer
+from maze.transport import Connection
 from maze.twin import Outbox
 
 if TYPE_CHECKING:
@@ -39,7 +37,6 @@ STALL_CHECKS = 4
 """how often within the stall timeout is asked what a client has acknowledged"""
 MOST_PAUSE = 0.05
 """seconds between two questions whether a client has all that was sent before the end"""
-DISCARD_BYTES = 64 * 1024
 
 
 class CloseReason(StrEnum):
@@ -90,7 +87,6 @@ class Session(Outbox):
         "_finishing",
         "_greenlet",
         "_port",
-        "_sock",
         "_watcher",
         "_woken",
         "mark",
@@ -99,17 +95,16 @@ class Session(Outbox):
     )
 
     def __init__(
-        self, user: int, sock: socket, peer: Peer, port: ClientPort, mark: bytes = b""
+        self, user: int, connection: Connection, peer: Peer, port: ClientPort, mark: bytes = b""
     ) -> None:
-        super().__init__(user, sock.fileno(), SimpleQueue(), port.router.held)
+        super().__init__(user, connection, SimpleQueue(), port.router.held)
         self.peer = peer
         self.mark = mark
         """the mark that begins the client's first position line; empty if it did not ask for one"""
         self.opened_at = monotonic()
-        self._sock = sock
         self._port = port
         self._greenlet = current_greenlet()
-        self._watcher = gevent.get_hub().loop.io(sock.fileno(), 1)
+        self._watcher = gevent.get_hub().loop.io(connection.descriptor, 1)
         self._woken = Event()
         self._finishing = False
         self._fin = 0
@@ -122,6 +117,9 @@ class Session(Outbox):
         log.debug("session_opened", user=self.user, client=self.peer)
         try:
             self._watcher.start(self._on_readable)
+            if not self.connection.direct:
+                # What came together with the id may be in no buffer of the kernel's.
+                gevent.get_hub().loop.run_callback(self._on_readable)
             if self.queued_bytes:
                 self._woken.set()
             self._write()
@@ -212,7 +210,7 @@ class Session(Outbox):
         Closed before, what is on the way is lost if the client says anything meanwhile.
         """
         with suppress(OSError):  # reset already: the loop finds out
-            self._sock.shutdown(SHUT_WR)
+            self.connection.shutdown()
             self._fin = 1  # the end itself is acknowledged like a byte
         pause = 0.001
         while not self.has_taken_all():
@@ -221,7 +219,7 @@ class Session(Outbox):
 
     def _unacknowledged_bytes(self) -> int:
         """What was sent and is on its way; of a session that has ended that is nothing."""
-        return 0 if self._closed else unacknowledged_bytes(self._sock.fileno())
+        return 0 if self._closed else self.connection.unacknowledged_bytes()
 
     def _wait_until_writable(self) -> None:
         """Wait for room; StalledError if the client takes nothing for the stall timeout.
@@ -230,14 +228,13 @@ class Session(Outbox):
         that takes a little all the time is known by what it has acknowledged.
         """
         step = self._port.settings.stall_timeout / STALL_CHECKS
-        descriptor = self._sock.fileno()
         checks = 0
-        unacknowledged = unacknowledged_bytes(descriptor)
+        unacknowledged = self.connection.unacknowledged_bytes()
         while checks < STALL_CHECKS:
             try:
-                wait_write(descriptor, step)
+                self.connection.wait_writable(step)
             except TimeoutError:
-                before, unacknowledged = unacknowledged, unacknowledged_bytes(descriptor)
+                before, unacknowledged = unacknowledged, self.connection.unacknowledged_bytes()
                 checks = checks + 1 if unacknowledged == before else 0
             else:
                 return
@@ -257,7 +254,7 @@ class Session(Outbox):
         if self._closed:
             return
         try:
-            size = self._receive()
+            size = self.connection.discard()
         except BlockingIOError:
             size = 0
         except Exception as error:
@@ -269,7 +266,6 @@ class Session(Outbox):
         else:
             self._port.discarded_bytes += size
             self._watcher.start(self._on_readable)
-
-    def _receive(self) -> int:
-        """Read what the client said; how many bytes it was, or -1 if nothing more comes."""
-        return len(os.read(self._sock.fileno(), DISCARD_BYTES)) or -1
+            if self.connection.unsent_bytes and not self.writing:  # the transport's own answers
+                self.writing = True
+                self.on_blocked()

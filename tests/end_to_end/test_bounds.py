@@ -208,7 +208,7 @@ def test_connections_on_both_ports_are_probed(
     maze.source()
     maze.await_sources(1)
     (source,) = maze.server.source._sources
-    for sock, seconds in ((source, of_source), (maze.session(1)._sock, of_client)):
+    for sock, seconds in ((source, of_source), (maze.session(1).connection.sock, of_client)):
         assert sock.getsockopt(system.SOL_SOCKET, system.SO_KEEPALIVE) == 1
         assert sock.getsockopt(system.IPPROTO_TCP, system.TCP_KEEPIDLE) == seconds // 2
         user_timeout = sock.getsockopt(system.IPPROTO_TCP, system.TCP_USER_TIMEOUT)

@@ -172,7 +172,7 @@ def test_client_that_goes_in_the_middle_of_a_fan_out_is_noticed_by_nobody_else(
 def test_small_events_leave_at_once(maze: Maze) -> None:
     """Without it a client with delayed acknowledgements waits 40 ms for every second event."""
     maze.client(7)
-    sock = maze.session(7)._sock
+    sock = maze.session(7).connection.sock
     assert sock.getsockopt(system.IPPROTO_TCP, system.TCP_NODELAY)
 
 

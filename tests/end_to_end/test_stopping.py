@@ -13,9 +13,9 @@ from structlog.testing import LogCapture
 
 from maze import clients as clients_module
 from maze import router as router_module
-from maze import session as session_module
 from maze.router import DRAIN_STEPS
 from maze.session import CloseReason, Session
+from maze.transport import Connection
 
 from .peers import Client, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers
@@ -212,7 +212,7 @@ def test_what_a_client_has_taken_is_what_its_system_has_acknowledged(
     client.expect(b"1|B\n")
     session = maze.session(1)
     until(lambda: session.taken_bytes() == 4, "the event to be acknowledged")
-    monkeypatch.setattr(session_module, "unacknowledged_bytes", lambda _: 3)
+    monkeypatch.setattr(Connection, "unacknowledged_bytes", lambda _: 3)
     assert session.taken_bytes() == 1
 
 

@@ -10,8 +10,9 @@ import pytest
 from gevent import ssl
 from structlog.testing import LogCapture
 
+from maze import router, twin
 from maze import tls as maze_tls
-from maze.outbox import SEND_BYTES
+from maze.outbox import SEND_BYTES, Outbox
 from maze.session import Session
 
 from .certificates import Authority, Wire
@@ -99,14 +100,15 @@ def test_a_large_batch_is_left_to_the_writer(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: list[int] = []
-    flush = Session.flush
 
-    def spy(session: Session) -> None:
-        before = session.sent_bytes
-        flush(session)
-        flushed.append(session.sent_bytes - before)
+    def spy(sessions: list[Session], limit: int) -> list[Outbox]:
+        before = [session.sent_bytes for session in sessions]
+        full = twin.flush_all(sessions, limit)
+        for session, sent_bytes in zip(sessions, before, strict=True):
+            flushed.append(session.sent_bytes - sent_bytes)
+        return full
 
-    monkeypatch.setattr(Session, "flush", spy)
+    monkeypatch.setattr(router, "flush_all", spy)
     maze = start()
     client, source = maze.client(1), maze.source()
     stream = joined(messages(1, 30_001, 1))
@@ -127,7 +129,7 @@ def test_what_is_encrypted_and_waits_is_counted_as_held(
     maze.source().send_in_background(stream)
     session = maze.session(1)
     until(lambda: session.held_bytes > 32 * 1024, "the queue to be full")
-    waiting = session._tls.unsent_bytes  # type: ignore[attr-defined]
+    waiting = session.connection.unsent_bytes
     assert 0 < waiting <= maze_tls.MOST_UNSENT_BYTES
     assert maze.server.router.held.bytes == session.held_bytes + waiting
     client.expect(stream)

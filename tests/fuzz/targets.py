@@ -12,7 +12,6 @@ from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
-from gevent.socket import socket
 from property.grammar import number, parse, split
 
 from maze.clients import HTTP_LINE_BYTES, ClientPort
@@ -21,6 +20,7 @@ from maze.gate import Gate
 from maze.handshake import HandshakeError
 from maze.registration import Registration
 from maze.settings import Settings
+from maze.transport import Connection
 
 try:
     from maze.core import _events
@@ -107,7 +107,7 @@ ENDING_REASONS = ["left", "timeout", "left", "timeout"]
 
 
 class Stranger:
-    """What the handshake needs of a socket."""
+    """What the handshake needs of a connection."""
 
     def __init__(self, chunks: list[bytes], ending: type[OSError] | None) -> None:
         self.chunks = chunks
@@ -139,7 +139,7 @@ def handshake(data: bytes) -> None:
     port = ClientPort(settings, router, Registration(), gate)
     result: IdLine | str
     try:
-        result = port._handshake(cast(socket, stranger), gate.deadline())
+        result = port._handshake(cast(Connection, stranger), gate.deadline())
     except HandshakeError as error:
         result = error.reason.value
     line, end, _ = stream.partition(b"\n")
