@@ -1,4 +1,4 @@
-"""gevent's stream server, and what it lacks: bounds, calm, and an eye on peers that vanish.
+"""A listening port: gevent's stream server, with bounds, calm, and an eye on peers that vanish.
 
 A connection that has no place is closed at once. The system is told to probe
 a peer that is silent, so that one that vanished without a word is found out.
@@ -10,12 +10,11 @@ whoever is connected is served meanwhile. One that fails because the port itself
 is broken is a failure of the server. It must never know who connects.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import socket as system
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol, cast
 
 import gevent
 import structlog
@@ -23,13 +22,10 @@ from gevent.server import StreamServer
 from gevent.socket import socket
 
 from maze.logs import Throttle
+from maze.peer import Address
+from maze.registration import Registration
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from maze.net import Handler
-    from maze.peer import Address
-    from maze.registration import Registration
+Handler = Callable[[socket, Address], None]
 
 log = structlog.get_logger()
 
@@ -40,6 +36,10 @@ PAUSE_SECONDS = 0.1
 """after which it is tried again; a try costs one call of the system"""
 
 MOST_IDLE_SECONDS = 32_767  # MAX_TCP_KEEPIDLE in <net/tcp.h>
+
+
+class ListenError(Exception):
+    """A port cannot be listened on; the message says which and why."""
 
 
 class Places(Protocol):
@@ -141,6 +141,63 @@ class Acceptor(StreamServer):
         held_back = self._throttle.admit(self._name)
         if held_back is not None:
             log.warning("accepting_paused", port=self._name, error=error.strerror, **held_back)
+
+
+class Port:
+    """A listening port, with a greenlet for each connection."""
+
+    def __init__(
+        self,
+        name: str,
+        host: str,
+        port: int,
+        backlog: int,
+        handle: Handler,
+        *,
+        fail: Callable[..., None],
+        peer_timeout: float | None = None,
+        places: Places | None = None,
+        registration: Registration | None = None,
+    ) -> None:
+        self._name = name
+        self._server = Acceptor(
+            name,
+            (host, port),
+            handle,
+            backlog,
+            fail=fail,
+            peer_timeout=peer_timeout,
+            places=places,
+            registration=registration,
+        )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port; the port is the one really used once the port is open."""
+        host, port = cast(Address, self._server.address)[:2]
+        return host, port
+
+    @property
+    def pauses(self) -> int:
+        """How often accepting had to pause, for want of descriptors or memory."""
+        return self._server.pauses
+
+    def open(self) -> None:
+        """Begin to accept. Raises ListenError."""
+        try:
+            self._server.start()
+        except OSError as error:
+            host, port = self.address
+            # gevent adds the address to the system's message, in brackets.
+            why = str(error.strerror).partition(": (")[0]
+            raise ListenError(
+                f"cannot listen on {host} port {port}: {why}; "
+                f"--{self._name}-host and --{self._name}-port choose another address"
+            ) from None
+
+    def close(self) -> None:
+        """Accept no more; connections stay as they are."""
+        self._server.close()
 
 
 def probe_silent_peer(sock: socket, seconds: float) -> None:

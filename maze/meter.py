@@ -4,15 +4,11 @@ The router feeds these, a call a chunk or a batch, never one an event; whoever
 wants to know (``maze.admin``) reads them. Nothing here knows who that is.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from time import monotonic
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from maze.core import ReorderBuffer
-    from maze.session import Session
+from maze.core import ReorderBuffer
+from maze.twin import Outbox
 
 BATCH_SIZES = (1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536)
 ROUTING_SECONDS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
@@ -53,7 +49,7 @@ class Latency:
 
     def __init__(self) -> None:
         self.histogram = Histogram(LATENCY_SECONDS)
-        self.behind: dict[Session, tuple[int, float]] = {}
+        self.behind: dict[Outbox, tuple[int, float]] = {}
         """of sessions that have not sent it all: up to which byte, and the time it began"""
         self.followed = NOTHING
         """the number of the event that is followed"""
@@ -74,21 +70,21 @@ class Latency:
             return self._since
         return 0.0
 
-    def flushed(self, session: Session, since: float) -> None:
+    def flushed(self, session: Outbox, since: float) -> None:
         """A session of that batch has sent what its client takes at once."""
         if session.sent_bytes == session.pushed_bytes:
             self.histogram.observe(monotonic() - since)
         elif session.queued_bytes and session not in self.behind:
             self.behind[session] = (session.pushed_bytes, since)
 
-    def progressed(self, session: Session) -> None:
+    def progressed(self, session: Outbox) -> None:
         """A session has sent more."""
         goal, since = self.behind.get(session, (0, 0.0))
         if goal and session.sent_bytes >= goal:
             del self.behind[session]
             self.histogram.observe(monotonic() - since)
 
-    def left(self, session: Session) -> None:
+    def left(self, session: Outbox) -> None:
         """A session has ended; what it did not get is no delivery."""
         self.behind.pop(session, None)
 

@@ -7,13 +7,13 @@ import structlog
 from gevent.event import Event
 from gevent.socket import socket
 
+from maze.acceptor import ListenError, Port
 from maze.certificates import Context, load_contexts
 from maze.clients import ClientPort
 from maze.core import TWIN
 from maze.gate import Gate
 from maze.limits import check_accept_queue, clients_that_fit
 from maze.logs import FLUSH_SECONDS
-from maze.net import ListenError, Port
 from maze.peer import Address
 from maze.registration import Registration
 from maze.rejects import RejectLog
@@ -42,9 +42,10 @@ class MazeServer:
         self.rejects = RejectLog()
         self.registration = Registration()
         self.router = Router(settings, self.rejects, self.registration, self.fail)
+        self.sessions = self.router.sessions
         self.clients = ClientPort(
             settings,
-            self.router,
+            self.sessions,
             self.registration,
             Gate("client", settings, client_context, self.registration),
         )
@@ -157,12 +158,13 @@ class MazeServer:
         """
         self.state = "draining"
         timeout = self.settings.drain_timeout
-        log.info("draining", sessions=len(self.clients.sessions), timeout_seconds=timeout)
+        log.info("draining", sessions=len(self.sessions), timeout_seconds=timeout)
         self._close_ports()
         self._deadline = time.monotonic() + timeout
         try:
             self.router.drain(timeout)
-            self.clients.finish(max(0.0, self._deadline - time.monotonic()))
+            self.clients.finish()
+            self.sessions.finish(max(0.0, self._deadline - time.monotonic()))
         finally:
             self.stop()
 
@@ -190,7 +192,7 @@ class MazeServer:
         """Every figure there is about the server, now; counts are since the start."""
         router, clients, trail = self.router, self.clients, self.rejects.trail
         counters = {
-            "sessions": len(clients.sessions),
+            "sessions": len(self.sessions),
             "sources": len(self.source.sources),
             "routed_events": router.routed_events,
             "registration_overruns": self.registration.overruns,
@@ -202,7 +204,7 @@ class MazeServer:
             "users": router.fanout.graph.users,
             "follows": router.fanout.graph.follows,
             "listeners": router.fanout.graph.listeners,
-            "discarded_bytes": clients.discarded_bytes,
+            "discarded_bytes": self.sessions.discarded_bytes,
             "sources_refused": self.source.refused,
         }
         if trail is not None:
@@ -215,7 +217,7 @@ class MazeServer:
         for port, gate in (("clients", clients.gate), ("sources", self.source.gate)):
             rejects = gate.rejects.counts.items()
             counters |= {f"{port}_handshakes_{reason}": count for reason, count in rejects}
-        closed = clients.sessions_closed.items()
+        closed = self.sessions.closed.items()
         return counters | {f"sessions_{reason}": count for reason, count in closed}
 
     def fail(self, part: str, **details: object) -> None:
@@ -231,7 +233,8 @@ class MazeServer:
 
     def _close(self) -> None:
         self._close_ports()
-        self.clients.finish(0)
+        self.clients.finish()
+        self.sessions.finish(0)
         self._router_greenlet.kill(block=False)
 
     def _close_ports(self) -> None:

@@ -175,8 +175,8 @@ class Metrics(Collector):
         )
 
     def _of_sessions(self) -> Iterator[Metric]:
-        server, clients = self._server, self._server.clients
-        yield _gauge("maze_sessions", "Connected user clients.", len(clients.sessions))
+        server = self._server
+        yield _gauge("maze_sessions", "Connected user clients.", len(server.sessions))
         yield _counter(
             "maze_sessions_opened", "Sessions that began.", reading.sessions_opened(server)
         )
@@ -184,7 +184,7 @@ class Metrics(Collector):
             "maze_sessions_closed",
             "Sessions that ended.",
             "reason",
-            {reason.value: clients.sessions_closed[reason] for reason in CloseReason},
+            {reason.value: server.sessions.closed[reason] for reason in CloseReason},
         )
         yield _counter(
             "maze_sent_bytes",
@@ -194,7 +194,7 @@ class Metrics(Collector):
         yield _counter(
             "maze_client_discarded_bytes",
             "Bytes that clients sent behind their user id.",
-            clients.discarded_bytes,
+            server.sessions.discarded_bytes,
         )
         queues = reading.queues(server)
         yield _gauge("maze_queue_bytes", "Bytes that wait for all clients.", queues.total)

@@ -45,19 +45,19 @@ def tallies(server: MazeServer) -> dict[str, Tally]:
 
 def queues(server: MazeServer) -> Queues:
     """O(sessions): some 0.1 us each."""
-    sizes = [session.queued_bytes for session in server.clients.sessions]
+    sizes = [session.queued_bytes for session in server.sessions]
     return Queues(sum(sizes), max(sizes, default=0), server.router.held.bytes)
 
 
 def sent_bytes(server: MazeServer) -> int:
     """All that kernels took for clients. O(sessions)."""
-    live = sum(session.sent_bytes for session in server.clients.sessions)
-    return server.clients.sent_bytes_of_closed + live
+    live = sum(session.sent_bytes for session in server.sessions)
+    return server.sessions.sent_bytes_of_closed + live
 
 
 def sessions_opened(server: MazeServer) -> int:
     """How many sessions there were so far, those included that there are."""
-    return len(server.clients.sessions) + server.clients.sessions_closed.total()
+    return len(server.sessions) + server.sessions.closed.total()
 
 
 SORT_KEYS = {
@@ -72,7 +72,7 @@ SORT_KEYS = {
 def clients(server: MazeServer, sort: str, limit: int) -> list[dict[str, Any]]:
     """The clients that come first in that order."""
     now = monotonic()
-    chosen = nlargest(limit, server.clients.sessions, key=SORT_KEYS[sort])
+    chosen = nlargest(limit, server.sessions, key=SORT_KEYS[sort])
     return [
         {
             "session": session.peer.connection,
@@ -89,7 +89,7 @@ def clients(server: MazeServer, sort: str, limit: int) -> list[dict[str, Any]]:
 
 def session_of(server: MazeServer, connection: int) -> Session | None:
     """The session on the connection of that number. O(sessions)."""
-    for session in server.clients.sessions:
+    for session in server.sessions:
         if session.peer.connection == connection:
             return session
     return None

@@ -138,9 +138,9 @@ def _sources(server: MazeServer) -> dict[str, Any]:
 def _sessions(server: MazeServer) -> dict[str, Any]:
     clients = server.clients
     return {
-        "connected": len(clients.sessions),
+        "connected": len(server.sessions),
         "opened": reading.sessions_opened(server),
-        "closed": {reason.value: clients.sessions_closed[reason] for reason in CloseReason},
+        "closed": {reason.value: server.sessions.closed[reason] for reason in CloseReason},
         "handshakes": clients.places.handshakes,
         "handshakes_rejected": _handshakes(clients.gate),
         "refused": {reason.value: clients.places.refused[reason] for reason in RefusalReason},

@@ -55,7 +55,7 @@ def test_only_one_of_the_ports_may_speak_it(authority: Authority) -> None:
 
 def test_a_client_that_says_all_in_one_record_is_served(maze: Maze) -> None:
     client = maze.client(b"7\n" + b"more" * 1_000)
-    until(lambda: maze.server.clients.discarded_bytes == 4_000, "the rest to be discarded")
+    until(lambda: maze.server.sessions.discarded_bytes == 4_000, "the rest to be discarded")
     maze.source().send(b"1|B\n")
     client.expect(b"1|B\n")
 
@@ -65,7 +65,7 @@ def test_a_client_that_says_its_id_and_leaves_at_once_has_left(maze: Maze) -> No
     client.send(b"7\n")
     client.half_close()
     client.expect_closed()
-    until(lambda: dict(maze.server.clients.sessions_closed) == {"left": 1}, "it to have left")
+    until(lambda: dict(maze.server.sessions.closed) == {"left": 1}, "it to have left")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_client_that_goes_is_noticed_by_nobody_else(
     one.expect(b"1|B\n")
     leave(one)
     maze.await_sessions(1)
-    assert dict(maze.server.clients.sessions_closed) == {reason: 1}
+    assert dict(maze.server.sessions.closed) == {reason: 1}
     source.send(b"2|B\n")
     two.expect(b"1|B\n2|B\n")
 
@@ -140,7 +140,7 @@ def test_a_record_that_was_tampered_with_ends_the_session(maze: Maze) -> None:
     client, other = maze.client(1), maze.client(2)
     os.write(client.sock.fileno(), b"\x17\x03\x03\x00\x20" + b"x" * 32)
     maze.await_sessions(1)
-    assert dict(maze.server.clients.sessions_closed) == {"reset": 1}
+    assert dict(maze.server.sessions.closed) == {"reset": 1}
     maze.source().send(b"1|B\n")
     other.expect(b"1|B\n")
 

@@ -122,4 +122,4 @@ def test_a_peer_that_makes_tls_answer_and_does_not_read_is_closed(
     monkeypatch.setattr(maze_tls, "MOST_UNSENT_BYTES", -1)  # as if it did not
     client.say(b"R\n")
     maze.await_sessions(0)
-    assert dict(maze.server.clients.sessions_closed) == {"reset": 1}
+    assert dict(maze.server.sessions.closed) == {"reset": 1}

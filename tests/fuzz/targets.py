@@ -133,10 +133,10 @@ def handshake(data: bytes) -> None:
         return
     limit, ending, stream = 19 + (data[0] >> 2), data[0] & 3, data[2:]
     stranger = Stranger(pieces(stream, data[1]), ENDINGS[ending])
-    router: Any = SimpleNamespace()
+    sessions: Any = SimpleNamespace(discarded_bytes=0)
     settings = Settings(handshake_limit=limit)
     gate = Gate("client", settings, None)
-    port = ClientPort(settings, router, Registration(), gate)
+    port = ClientPort(settings, sessions, Registration(), gate)
     result: IdLine | str
     try:
         result = port._handshake(cast(Connection, stranger), gate.deadline())
@@ -155,7 +155,7 @@ def handshake(data: bytes) -> None:
     else:
         expected = id_line(content) or "bad_user"
     assert result == expected, f"{result} is not {expected}"
-    assert sum(map(len, stranger.chunks)) + port.discarded_bytes <= len(stream)
+    assert sum(map(len, stranger.chunks)) + sessions.discarded_bytes <= len(stream)
 
 
 def id_line(content: bytes) -> IdLine | None:

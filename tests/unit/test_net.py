@@ -12,14 +12,8 @@ import pytest
 from gevent import socket as green
 from gevent.event import Event
 
-from maze.net import (
-    ListenError,
-    Port,
-    current_greenlet,
-    has_finished,
-    has_vanished,
-    is_broken,
-)
+from maze.acceptor import ListenError, Port
+from maze.net import current_greenlet, has_finished, has_vanished, is_broken
 from maze.peer import Address, peer_name
 
 PATIENCE = 30.0
