@@ -1,11 +1,33 @@
-"""The build, where there is no compiler."""
+"""The build: what is packaged, and what happens where there is no compiler."""
 
 import os
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
+
+from maze.serve import main
 
 ROOT = Path(__file__).parents[1]
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_every_package_is_installed() -> None:
+    modules = [path for top in ("maze", "simulator") for path in (ROOT / top).rglob("*.py")]
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in modules}
+    packages = project()["tool"]["setuptools"]["packages"]
+    assert sorted(packages) == sorted(folders | {"maze.admin.page"})  # which has no module
+
+
+def test_the_console_command_is_the_module_s() -> None:
+    (name, value), *others = project()["project"]["scripts"].items()
+    assert (name, others) == ("follower-maze", [])
+    assert EntryPoint(name, value, "console_scripts").load() is main
 
 
 def test_without_a_compiler_one_line_says_which_core_serves(tmp_path: Path) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import inspect
 import itertools
-import re
-from pathlib import Path
 
 import pytest
 from end_to_end.peers import until
 from structlog.testing import LogCapture
 
 from maze.acceptor import ListenError
-from maze.admin import Admin, assets, http, server
+from maze.admin import Admin, assets, http
 from maze.server import MazeServer
 from maze.settings import Settings
 
@@ -276,15 +273,6 @@ def test_a_client_is_disconnected_logged_and_counted(watched: Watched, log: LogC
 
 
 # Faults.
-
-
-def test_the_manual_lists_every_status_of_an_error() -> None:
-    code = "".join(inspect.getsource(module) for module in (http, server))
-    used = set(re.findall(r"(?:HttpError|_RefusedError|_error|_json)\([^()]*?\b([45]\d\d)\b", code))
-    manual = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (sentence,) = re.findall(r"What cannot be answered is .*?\. ", manual)
-    assert set(re.findall(r"\b[45]\d\d\b", sentence)) == used
-    assert {"400", "408", "500", "503"} < used
 
 
 def test_a_fault_of_the_server_s_own_is_a_500_and_logged(

@@ -1,59 +1,14 @@
-"""The log: its names are documented, and at debug an event can be followed through it."""
+"""The log: at debug an event can be followed through it."""
 
 from __future__ import annotations
 
-import ast
 import json
-import re
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
-from end_to_end.running import ROOT, Child
+from end_to_end.running import Child
 from gevent.socket import create_connection
 
-from maze.rejects import NAMES
-
 from .watching import Answer, Watched, parsed, read_all
-
-DOCUMENT = ROOT / "docs" / "observability.md"
-
-
-def logged_names(path: Path) -> Iterator[str]:
-    """The names of the events that a module logs."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.Call) or not node.args:
-            continue
-        called, name = ast.unparse(node.func), node.args[0]
-        if called in {"_log", "self._log"}:  # which log under the name they are given
-            if isinstance(name, ast.Constant):
-                yield str(name.value)
-        elif called in {"self.fail", "self._fail"}:  # MazeServer.fail
-            yield f"{ast.literal_eval(name)}_failed"
-        elif re.fullmatch(r"log\.[a-z]+|write", called) and called != "log.log":
-            yield from names_in(name, path)
-
-
-def names_in(name: ast.expr, path: Path) -> Iterator[str]:
-    """The names that the first argument of a call of the log may have."""
-    text = ast.unparse(name)
-    if isinstance(name, ast.IfExp):
-        yield from names_in(name.body, path)
-        yield from names_in(name.orelse, path)
-    elif isinstance(name, ast.Call) and text.startswith("NAMES.get("):
-        yield from NAMES.values()
-        yield from names_in(name.args[1], path)
-    elif text not in {"event", "f'{part}_failed'"}:  # those are the callers' to name
-        assert isinstance(name, ast.Constant), f"{path}: a name that is not constant: {text}"
-        yield str(name.value)
-
-
-def test_the_document_lists_every_event_of_the_log_and_no_other() -> None:
-    text = DOCUMENT.read_text(encoding="utf-8").partition("## Log events")[2]
-    listed = set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE))
-    paths = list((ROOT / "maze").rglob("*.py"))
-    logged = {name for path in paths for name in logged_names(path)}
-    assert listed == logged | {"log_lines_dropped"}
 
 
 def test_at_debug_an_event_can_be_followed() -> None:

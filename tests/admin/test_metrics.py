@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pytest
 from end_to_end.peers import until
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -202,63 +198,3 @@ def test_the_buckets_of_a_histogram_add_up(watched: Watched) -> None:
     assert [bucket.value for bucket in buckets] == [1] * len(buckets)
     assert buckets[0].labels["le"] == "1"
     assert buckets[-1].labels["le"] == "+Inf"
-
-
-# The documents.
-
-
-def test_the_document_lists_every_metric_and_no_other(watched: Watched) -> None:
-    text = (DOCS / "observability.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^\| `(maze_[a-z_]+)`", text, re.MULTILINE))
-    exported = {
-        f"{name}_total" if family.type == "counter" else name
-        for name, family in families(watched).items()
-        if name.startswith("maze_")
-    }
-    assert listed == exported
-
-
-def metric_names(text: str) -> set[str]:
-    return set(re.findall(r"\b((?:maze|process)_[a-z_]+)\b", text))
-
-
-def expressions_of(dashboard: Any) -> Iterator[str]:
-    for panel in dashboard["panels"]:
-        for target in panel["targets"]:
-            yield target["expr"]
-
-
-def test_the_dashboard_asks_for_what_is_exported(watched: Watched) -> None:
-    dashboard = json.loads((DOCS / "grafana-dashboard.json").read_text(encoding="utf-8"))
-    asked = [metric_names(expression) for expression in expressions_of(dashboard)]
-    assert all(asked)
-    assert set().union(*asked) <= sample_names(watched)
-    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"]) >= 8
-
-
-def test_the_alerts_ask_for_what_is_exported(watched: Watched) -> None:
-    text = (DOCS / "alerts.yml").read_text(encoding="utf-8")
-    expressions = re.findall(r"^ +expr: (.+)$", text, re.MULTILINE)
-    names = [metric_names(expression) for expression in expressions]
-    assert len(names) == text.count("- alert:") >= 5
-    assert set().union(*names) - {"up"} <= sample_names(watched)
-    assert all(found or "up{" in text for found in names)
-
-
-def test_labels_in_the_documents_are_real(watched: Watched) -> None:
-    reasons = {word for _, labels in values(watched) for word in labels.split()}
-    for name in ("grafana-dashboard.json", "alerts.yml"):
-        text = (DOCS / name).read_text(encoding="utf-8").replace('\\"', '"')
-        asked = re.findall(r'(?:reason|type|level)(?:=|=~)"([a-z_|]+)"', text)
-        assert {word for group in asked for word in group.split("|")} <= reasons
-
-
-def test_the_scrape_example_names_the_default_port(start: Start) -> None:
-    text = (DOCS / "prometheus.yml").read_text(encoding="utf-8")
-    assert "127.0.0.1:9095" in text
-    assert "alerts.yml" in text
-
-
-@pytest.mark.parametrize("name", ["grafana-dashboard.json", "prometheus.yml", "alerts.yml"])
-def test_the_documents_point_nowhere_else(name: str) -> None:
-    assert "//" not in (DOCS / name).read_text(encoding="utf-8").replace("https://grafana", "")

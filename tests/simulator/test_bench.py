@@ -169,12 +169,3 @@ def test_too_few_open_files_are_told_before_a_server_starts(
     (line,) = capsys.readouterr().err.splitlines()
     assert "10064 open files are needed and this machine allows 4096" in line
     assert line.endswith("or leave W7 out with --workloads")
-
-
-def test_the_documented_workloads_are_those_there_are() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    table = text.partition("<!-- workloads: begin")[2].partition("<!-- workloads: end -->")[0]
-    assert table.splitlines()[1:] == [
-        f"| {name} | `{workload.flags}` | {workload.stresses} |"
-        for name, workload in bench.WORKLOADS.items()
-    ]

@@ -10,8 +10,8 @@ from maze.session import CloseReason
 from maze.settings import Settings, flag_of, key_of
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
-OPERATIONS = ROOT / "docs" / "operations.md"
+DOCS = ROOT / "docs"
+OPERATIONS = DOCS / "operations.md"
 
 NO_LIMITS = {
     *("source_port", "client_port", "admin_port", "admin_token", "first_sequence"),
@@ -31,11 +31,11 @@ def options_table() -> str:
 
 
 def test_the_options_table_is_the_declaration() -> None:
-    assert options_table() in README.read_text(encoding="utf-8")
+    assert options_table() in (DOCS / "configuration.md").read_text(encoding="utf-8")
 
 
 def test_every_reason_of_a_reject_is_named() -> None:
-    text = README.read_text(encoding="utf-8")
+    text = (DOCS / "protocol.md").read_text(encoding="utf-8")
     assert [reason for reason in Reason if f"`{reason.value}`" not in text] == []
 
 
@@ -57,7 +57,7 @@ def test_operators_are_told_every_reason_for_which_a_client_is_refused_or_lost()
 
 
 def test_the_example_of_one_test_alone_runs_some() -> None:
-    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    text = (DOCS / "testing.md").read_text(encoding="utf-8")
     command = re.search(r"`\.venv/bin/pytest (tests/unit/\S+) -k (\w+)`", text)
     assert command
     file, word = command.groups()

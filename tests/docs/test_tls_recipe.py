@@ -1,4 +1,4 @@
-"""The README's lines that set up TLS, tried one by one, with ports of the system's choice."""
+"""The lines of docs/tls.md that set up TLS, tried one by one, with ports of the system's choice."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from .commands import Command
-from .running import ROOT, Child
+from end_to_end.commands import Command
+from end_to_end.running import ROOT, Child
 
 pytestmark = pytest.mark.realtime
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+RECIPE = (ROOT / "docs" / "tls.md").read_text(encoding="utf-8")
 
 
 def _blocks() -> list[str]:
-    section = README.partition("<!-- tls: begin")[2].partition("<!-- tls: end")[0]
+    section = RECIPE.partition("<!-- tls: begin")[2].partition("<!-- tls: end")[0]
     return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
 
 

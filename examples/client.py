@@ -1,0 +1,25 @@
+"""A user client: print the events meant for a user until the server closes the connection.
+
+Usage: python examples/client.py USER [HOST [PORT]]
+"""
+
+import socket
+import sys
+
+
+def main(user: str, host: str = "127.0.0.1", port: str = "9099") -> None:
+    """Connect, send the user id, and print every line that comes."""
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(f"{user}\n".encode())
+        for line in connection.makefile("rb"):
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except (TypeError, ValueError):
+        sys.exit("usage: python examples/client.py USER [HOST [PORT]]")
+    except OSError as error:
+        sys.exit(f"client: {error}")

@@ -1,0 +1,25 @@
+"""An event source: send the events that come on stdin, one a line.
+
+Usage: python examples/source.py [HOST [PORT]] < events.txt
+"""
+
+import socket
+import sys
+
+
+def main(host: str = "127.0.0.1", port: str = "9090") -> None:
+    """Connect, send every line, and wait until the server has read them all."""
+    with socket.create_connection((host, int(port))) as connection:
+        for line in sys.stdin.buffer:
+            connection.sendall(line)
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(1)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except (TypeError, ValueError):
+        sys.exit("usage: python examples/source.py [HOST [PORT]] < events.txt")
+    except OSError as error:
+        sys.exit(f"source: {error}")

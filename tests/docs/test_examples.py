@@ -1,0 +1,58 @@
+"""The examples, played against a server."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from end_to_end.commands import Command
+from end_to_end.running import Child
+
+pytestmark = pytest.mark.realtime
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def example(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, str(EXAMPLES / name), *arguments]
+
+
+def test_the_client_prints_what_the_source_sends() -> None:
+    with Child("--log-level", "debug").ready() as child:
+        (host, client_port), (_, source_port) = child.client_address, child.source_address
+        client = Command(example("client.py", "50", host, str(client_port)))
+        child.await_logged("session_opened")
+        source = Command(example("source.py", host, str(source_port)))
+        source.say(b"2|P|60|50\n1|F|60|50\n")
+        source.end_input()
+        assert source.status() == 0
+        client.expect(b"1|F|60|50\n2|P|60|50\n")
+        child.signal(signal.SIGTERM)
+        assert client.status() == 0
+    for each in (client, source):
+        each.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["client.py"], "usage: python examples/client.py"),
+        (["client.py", "1", "127.0.0.1", "port"], "usage: python examples/client.py"),
+        (["source.py", "a", "b", "c"], "usage: python examples/source.py"),
+        (["client.py", "1", "127.0.0.1", "0"], "client: "),
+        (["source.py", "127.0.0.1", "0"], "source: "),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], said: str) -> None:
+    run = subprocess.run(
+        example(*arguments),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert run.stderr.startswith(said)
+    assert run.stderr.count("\n") == 1

@@ -1,0 +1,115 @@
+"""Metrics, log events, alerts and dashboard: documents and deployment files match the code."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from admin.conftest import Start
+from admin.test_metrics import families, sample_names, values
+from admin.watching import Watched
+
+from maze.rejects import NAMES
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+DEPLOY = ROOT / "deploy"
+
+
+def test_the_document_lists_every_metric_and_no_other(watched: Watched) -> None:
+    text = (DOCS / "observability.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `(maze_[a-z_]+)`", text, re.MULTILINE))
+    exported = {
+        f"{name}_total" if family.type == "counter" else name
+        for name, family in families(watched).items()
+        if name.startswith("maze_")
+    }
+    assert listed == exported
+
+
+def metric_names(text: str) -> set[str]:
+    return set(re.findall(r"\b((?:maze|process)_[a-z_]+)\b", text))
+
+
+def expressions_of(dashboard: Any) -> Iterator[str]:
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            yield target["expr"]
+
+
+def test_the_dashboard_asks_for_what_is_exported(watched: Watched) -> None:
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
+    asked = [metric_names(expression) for expression in expressions_of(dashboard)]
+    assert all(asked)
+    assert set().union(*asked) <= sample_names(watched)
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"]) >= 8
+
+
+def test_the_alerts_ask_for_what_is_exported(watched: Watched) -> None:
+    text = (DEPLOY / "alerts.yml").read_text(encoding="utf-8")
+    expressions = re.findall(r"^ +expr: (.+)$", text, re.MULTILINE)
+    names = [metric_names(expression) for expression in expressions]
+    assert len(names) == text.count("- alert:") >= 5
+    assert set().union(*names) - {"up"} <= sample_names(watched)
+    assert all(found or "up{" in text for found in names)
+
+
+def test_labels_in_the_documents_are_real(watched: Watched) -> None:
+    reasons = {word for _, labels in values(watched) for word in labels.split()}
+    for name in ("grafana-dashboard.json", "alerts.yml"):
+        text = (DEPLOY / name).read_text(encoding="utf-8").replace('\\"', '"')
+        asked = re.findall(r'(?:reason|type|level)(?:=|=~)"([a-z_|]+)"', text)
+        assert {word for group in asked for word in group.split("|")} <= reasons
+
+
+def test_the_scrape_example_names_the_default_port(start: Start) -> None:
+    text = (DEPLOY / "prometheus.yml").read_text(encoding="utf-8")
+    assert "127.0.0.1:9095" in text
+    assert "alerts.yml" in text
+
+
+@pytest.mark.parametrize("name", ["grafana-dashboard.json", "prometheus.yml", "alerts.yml"])
+def test_the_documents_point_nowhere_else(name: str) -> None:
+    assert "//" not in (DEPLOY / name).read_text(encoding="utf-8").replace("https://grafana", "")
+
+
+def logged_names(path: Path) -> Iterator[str]:
+    """The names of the events that a module logs."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        called, name = ast.unparse(node.func), node.args[0]
+        if called in {"_log", "self._log"}:  # which log under the name they are given
+            if isinstance(name, ast.Constant):
+                yield str(name.value)
+        elif called in {"self.fail", "self._fail"}:  # MazeServer.fail
+            yield f"{ast.literal_eval(name)}_failed"
+        elif re.fullmatch(r"log\.[a-z]+|write", called) and called != "log.log":
+            yield from names_in(name, path)
+
+
+def names_in(name: ast.expr, path: Path) -> Iterator[str]:
+    """The names that the first argument of a call of the log may have."""
+    text = ast.unparse(name)
+    if isinstance(name, ast.IfExp):
+        yield from names_in(name.body, path)
+        yield from names_in(name.orelse, path)
+    elif isinstance(name, ast.Call) and text.startswith("NAMES.get("):
+        yield from NAMES.values()
+        yield from names_in(name.args[1], path)
+    elif text not in {"event", "f'{part}_failed'"}:  # those are the callers' to name
+        assert isinstance(name, ast.Constant), f"{path}: a name that is not constant: {text}"
+        yield str(name.value)
+
+
+def test_the_document_lists_every_event_of_the_log_and_no_other() -> None:
+    text = (DOCS / "observability.md").read_text(encoding="utf-8").partition("## Log events")[2]
+    listed = set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE))
+    paths = list((ROOT / "maze").rglob("*.py"))
+    logged = {name for path in paths for name in logged_names(path)}
+    assert listed == logged | {"log_lines_dropped"}
