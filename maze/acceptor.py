@@ -52,8 +52,8 @@ class Places(Protocol):
         """A connection that was admitted has been closed."""
 
 
-class Acceptor(StreamServer):
-    """Accepts the connections of one port; closes at once those that have no place."""
+class Port(StreamServer):
+    """A listening port, with a greenlet for each connection that has a place."""
 
     max_accept = 10
     """connections in one turn of the event loop, which runs some fifty greenlets a turn: with
@@ -62,16 +62,17 @@ class Acceptor(StreamServer):
     def __init__(
         self,
         name: str,
-        address: tuple[str, int],
-        handle: Handler,
+        host: str,
+        port: int,
         backlog: int,
+        handle: Handler,
         *,
         fail: Callable[..., None],
         peer_timeout: float | None = None,
         places: Places | None = None,
         registration: Registration | None = None,
     ) -> None:
-        super().__init__(address, handle, backlog=backlog)
+        super().__init__((host, port), handle, backlog=backlog)
         self._name = name
         self._fail = fail
         self._peer_timeout = peer_timeout
@@ -81,6 +82,25 @@ class Acceptor(StreamServer):
         self.pauses = 0
         """how often accepting had to pause"""
         self._throttle = Throttle()
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Host and port; the port is the one really used once this is open."""
+        host, port = cast(Address, self.address)[:2]
+        return host, port
+
+    def open(self) -> None:
+        """Begin to accept. Raises ListenError."""
+        try:
+            self.start()
+        except OSError as error:
+            host, port = self.endpoint
+            # gevent adds the address to the system's message, in brackets.
+            why = str(error.strerror).partition(": (")[0]
+            raise ListenError(
+                f"cannot listen on {host} port {port}: {why}; "
+                f"--{self._name}-host and --{self._name}-port choose another address"
+            ) from None
 
     def start_accepting(self) -> None:
         """Accept connections, and watch the accept queue for clients that may have sent an id."""
@@ -141,63 +161,6 @@ class Acceptor(StreamServer):
         held_back = self._throttle.admit(self._name)
         if held_back is not None:
             log.warning("accepting_paused", port=self._name, error=error.strerror, **held_back)
-
-
-class Port:
-    """A listening port, with a greenlet for each connection."""
-
-    def __init__(
-        self,
-        name: str,
-        host: str,
-        port: int,
-        backlog: int,
-        handle: Handler,
-        *,
-        fail: Callable[..., None],
-        peer_timeout: float | None = None,
-        places: Places | None = None,
-        registration: Registration | None = None,
-    ) -> None:
-        self._name = name
-        self._server = Acceptor(
-            name,
-            (host, port),
-            handle,
-            backlog,
-            fail=fail,
-            peer_timeout=peer_timeout,
-            places=places,
-            registration=registration,
-        )
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port; the port is the one really used once the port is open."""
-        host, port = cast(Address, self._server.address)[:2]
-        return host, port
-
-    @property
-    def pauses(self) -> int:
-        """How often accepting had to pause, for want of descriptors or memory."""
-        return self._server.pauses
-
-    def open(self) -> None:
-        """Begin to accept. Raises ListenError."""
-        try:
-            self._server.start()
-        except OSError as error:
-            host, port = self.address
-            # gevent adds the address to the system's message, in brackets.
-            why = str(error.strerror).partition(": (")[0]
-            raise ListenError(
-                f"cannot listen on {host} port {port}: {why}; "
-                f"--{self._name}-host and --{self._name}-port choose another address"
-            ) from None
-
-    def close(self) -> None:
-        """Accept no more; connections stay as they are."""
-        self._server.close()
 
 
 def probe_silent_peer(sock: socket, seconds: float) -> None:

@@ -90,12 +90,12 @@ class MazeServer:
     @property
     def source_address(self) -> tuple[str, int]:
         """Where sources connect; known once the server has started."""
-        return self._source_port.address
+        return self._source_port.endpoint
 
     @property
     def client_address(self) -> tuple[str, int]:
         """Where clients connect; known once the server has started."""
-        return self._client_port.address
+        return self._client_port.endpoint
 
     @property
     def accepting_pauses(self) -> dict[str, int]:
