@@ -21,7 +21,6 @@ import structlog
 from gevent.server import StreamServer
 from gevent.socket import socket
 
-from maze.logs import Throttle
 from maze.peer import Address
 from maze.registration import Registration
 
@@ -81,7 +80,6 @@ class Port(StreamServer):
         self._descriptor = -1
         self.pauses = 0
         """how often accepting had to pause"""
-        self._throttle = Throttle()
 
     @property
     def endpoint(self) -> tuple[str, int]:
@@ -158,9 +156,7 @@ class Port(StreamServer):
         self.stop_accepting()
         self.pauses += 1
         gevent.spawn_later(PAUSE_SECONDS, self._resume)
-        held_back = self._throttle.admit(self._name)
-        if held_back is not None:
-            log.warning("accepting_paused", port=self._name, error=error.strerror, **held_back)
+        log.warning("accepting_paused", port=self._name, error=error.strerror)
 
 
 def probe_silent_peer(sock: socket, seconds: float) -> None:

@@ -18,6 +18,7 @@ import gevent
 import structlog
 from greenlet import greenlet
 
+from maze.counters import Counters, counters
 from maze.logs import LineWriter
 from maze.server import MazeServer
 
@@ -32,6 +33,8 @@ GREENLETS = 200
 """looked at before everybody else may run: some 1 ms each"""
 PAUSE = 0.001
 """A sleep of 0 would let the others take one step each; an event needs several."""
+
+ORDER = ("next_sequence", "missing_sequence", "ready_events", "waiting_events")
 
 Call = tuple[str, int, str] | str
 """(file, line, function), or a remark"""
@@ -54,7 +57,7 @@ class Dump:
         self._running = True
         try:
             dropped = self._writer.dropped
-            log.info("dump_counters", **self._server.counters(), log_lines_dropped=dropped)
+            log.info("dump_counters", **_flat(counters(self._server)), log_lines_dropped=dropped)
             self._write_stacks()
         finally:
             self._running = False
@@ -64,6 +67,39 @@ class Dump:
         log.info("dump_stacks", greenlets_and_threads=stacks.total(), stacks=len(stacks))
         for stack, count in stacks.most_common(STACKS):
             log.info("dump_stack", count=count, stack=_shown(stack))
+
+
+def _flat(found: Counters) -> dict[str, int]:
+    """The counters that say where a server stands, by names that need no context."""
+    events, sources, sessions, order = (
+        found[part] for part in ("events", "sources", "sessions", "order")
+    )
+    flat = {
+        "sessions": sessions["connected"],
+        "sources": len(sources["connected"]),
+        "routed_events": events["routed"],
+        "registration_overruns": found["router"]["registration_overruns"],
+        **{name: order[name] for name in ORDER},
+        "queued_bytes": found["queues"]["memory"],
+        **found["graph"],
+        "discarded_bytes": sessions["discarded_bytes"],
+        "sources_refused": sources["refused"],
+    }
+    for prefix, counts in (
+        ("rejects", events["reject_file"] or {}),
+        ("rejects", _not_zero(events["rejected"])),
+        ("clients_refused", _not_zero(sessions["refused"])),
+        ("sources", _not_zero(sources["closed"])),
+        ("clients_handshakes", _not_zero(sessions["handshakes_rejected"])),
+        ("sources_handshakes", _not_zero(sources["handshakes_rejected"])),
+        ("sessions", _not_zero(sessions["closed"])),
+    ):
+        flat |= {f"{prefix}_{name}": count for name, count in counts.items()}
+    return flat
+
+
+def _not_zero(counts: dict[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
 
 
 def _stacks() -> Iterator[Stack]:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import structlog
 
-from maze.logs import Throttle, shown
+from maze.logs import shown
 from maze.peer import Peer
 
 log = structlog.get_logger()
@@ -51,26 +51,22 @@ class HandshakeError(Exception):
 
 
 class HandshakeRejects:
-    """Counts who was not let in on one port, and logs it, at most once a second a reason."""
+    """Counts who was not let in on one port, and logs it."""
 
     def __init__(self, port: str) -> None:
         self.counts: Counter[HandshakeReason] = Counter()
         self._port = port
-        self._throttle = Throttle()
 
     def record(self, error: HandshakeError, peer: Peer) -> None:
         """Count and log one peer that was not let in."""
         self.counts[error.reason] += 1
-        held_back = self._throttle.admit(error.reason)
-        if held_back is None:
-            return
         details: dict[str, object] = {"reason": error.reason.value, self._port: peer}
         if error.detail:
             details["detail"] = error.detail
         else:
             details["received"] = shown(error.received)
         write = log.debug if error.reason is HandshakeReason.LEFT else log.warning
-        write("handshake_rejected", **details, **held_back)
+        write("handshake_rejected", **details)
 
     def fail(self, peer: Peer) -> None:
         """Count a peer that an exception, which is being handled, cost its connection."""

@@ -1,12 +1,13 @@
 """What happens to every log line on its way out, whoever wrote it.
 
-It gets the number of the connection it is about; of one name, only so many a
-second are let through; and the last warnings are kept, for the live page. The
+Of one kind, only so many a second are let through; a line gets the number of the
+connection it is about; and the last warnings are kept, for the live page. The
 log is one for the whole process, and so are these.
 """
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -16,9 +17,18 @@ from structlog.typing import EventDict
 from maze.peer import Peer
 
 LINES_A_SECOND = 100
-"""of one name; what a person can still make use of"""
+"""of one kind; what a person can still make use of"""
+ONCE_A_SECOND = {
+    *("accepting_paused", "client_refused", "handshake_rejected", "source_refused"),
+    *("line_rejected", "numbers_skipped", "follow_not_kept"),
+    *("rejects_dropped", "rejects_not_written"),
+    *("greenlet_failed", "thread_failed", "exception_ignored"),
+}
+"""Events of which one line a second is enough: most are counted, and the others are all alike."""
 KEPT_WARNINGS = 50
 _WARNINGS = {"warning", "error", "critical"}
+
+log = structlog.get_logger()
 
 
 def number_connection(_: object, __: str, event: EventDict) -> EventDict:
@@ -35,38 +45,76 @@ def _before(event: EventDict, key: str) -> EventDict:
     return {name: event[name] for name in keys[: keys.index(key)]}
 
 
-class RateLimit:
-    """Lets so many lines of a name through in a second, and tells how many it held back.
+Key = tuple[str, str | None, str | None, bool]
 
-    At debug everything is let through: who asks for all wants to follow one event.
+
+@dataclass(slots=True)
+class Window:
+    """The lines of one kind in the second that its first line began."""
+
+    ends_at: float = 0.0
+    lines: int = 0
+    untold: int = 0
+    """lines held back since the last one that was written"""
+    last: tuple[str, EventDict] | None = None
+    """level and values of the last of them"""
+
+
+class RateLimit:
+    """Hold back what exceeds a number of lines a second, and tell how many that were.
+
+    Lines are of one kind if event, reason and port are the same. The next line of
+    the kind tells the number as ``suppressed``; if none comes, ``tell`` writes the
+    last that was held back. A line that stands for several gives how many more
+    there are as its own ``suppressed``. At debug everything is let through, but
+    for ``ONCE_A_SECOND``: who asks for all wants to follow one event.
     """
 
     def __init__(self, lines: int = LINES_A_SECOND, clock: Callable[[], float] = monotonic) -> None:
         self.suppressed = 0
-        """lines held back, of all names"""
+        """lines held back, of all kinds"""
         self._lines = lines
         self._clock = clock
-        self._second = 0
-        self._seen: Counter[str] = Counter()
-        self._untold: Counter[str] = Counter()
+        self._windows: defaultdict[Key, Window] = defaultdict(Window)
 
     def __call__(self, _: object, level: str, event: EventDict) -> EventDict:
         """Let the line through, or raise DropEvent."""
-        if level == "debug":
-            return event
         name = event["event"]
-        second = int(self._clock())
-        if second != self._second:
-            self._second = second
-            self._seen.clear()
-        self._seen[name] += 1
-        if self._seen[name] > self._lines:
-            self._untold[name] += 1
+        is_rare = name in ONCE_A_SECOND
+        if level == "debug" and not is_rare:
+            return event
+        # Both ports reject handshakes for the same reasons; such a line names a peer, not a port.
+        window = self._windows[name, event.get("reason"), event.get("port"), "source" in event]
+        now = self._clock()
+        if now >= window.ends_at:
+            window.ends_at = now + 1.0
+            window.lines = 0
+        window.lines += 1
+        alike = event.pop("suppressed", 0)
+        self.suppressed += alike
+        window.untold += alike
+        if window.lines > (1 if is_rare else self._lines):
             self.suppressed += 1
+            window.untold += 1
+            event.pop("exc_info", None)  # it would keep alive what its frames hold
+            window.last = level, event
             raise structlog.DropEvent
-        if untold := self._untold.pop(name, 0):
-            event["suppressed"] = untold + int(event.get("suppressed", 0))
+        if window.untold:
+            event["suppressed"] = window.untold
+        window.untold = 0
+        window.last = None
         return event
+
+    def tell(self, *, is_end: bool = False) -> None:
+        """Log the last line held back of every kind whose second is over; at the end, of all."""
+        now = self._clock()
+        for window in list(self._windows.values()):
+            if window.last and (is_end or now >= window.ends_at):
+                level, event = window.last
+                window.last = None
+                window.untold -= 1
+                window.ends_at = 0.0
+                getattr(log, level)(**event)
 
 
 class Recent:
@@ -94,5 +142,3 @@ class Recent:
 
 RATE_LIMIT = RateLimit()
 RECENT = Recent()
-PROCESSORS = (number_connection, RATE_LIMIT, RECENT)
-"""in this order, behind the level and the time"""

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from maze.log_lines import PROCESSORS
+from maze.log_lines import RATE_LIMIT, RECENT, number_connection
 
 QUEUE_LINES = 10_000
 FLUSH_SECONDS = 2.0
@@ -111,16 +111,18 @@ def configure(
 ) -> LineWriter:
     """Send every log line of at least ``level`` to stderr, as ``text`` or ``json``."""
     processors: list[structlog.typing.Processor] = [
+        RATE_LIMIT,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        *PROCESSORS,
+        number_connection,
+        RECENT,
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer() if form == "json" else _render_text,
     ]
 
     def report(count: int) -> str:
         line: Any = {"event": "log_lines_dropped", "count": count}
-        for processor in processors:
+        for processor in processors[1:]:  # reports are not limited: each line may have one
             line = processor(None, "warning", line)
         return str(line)
 
@@ -177,29 +179,3 @@ def shown(line: bytes) -> str:
     """Bytes from outside, escaped and shortened, fit for a log line."""
     text = line[:SHOWN_BYTES].decode("latin-1").encode("unicode_escape").decode("ascii")
     return text if len(line) <= SHOWN_BYTES else f"{text}... ({len(line)} bytes)"
-
-
-class Throttle:
-    """Lets one line a second through for each name, and counts the others."""
-
-    def __init__(self, interval: float = 1.0) -> None:
-        self._interval = interval
-        self._next: dict[str, float] = {}
-        self._suppressed: dict[str, int] = {}
-
-    def admit(self, name: str, count: int = 1) -> dict[str, int] | None:
-        """What the line has to tell of those of its name that were held back since the last, or
-        None to hold this one back, too.
-
-        Of ``count`` lines at once it is the first that may get through.
-        """
-        now = time.monotonic()
-        before = self._suppressed.pop(name, 0)
-        admitted = now >= self._next.get(name, 0.0)
-        if admitted:
-            self._next[name] = now + self._interval
-        if held := count - 1 if admitted else before + count:
-            self._suppressed[name] = held
-        if not admitted:
-            return None
-        return {"suppressed": before} if before else {}

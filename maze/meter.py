@@ -5,6 +5,7 @@ wants to know (``maze.admin``) reads them. Nothing here knows who that is.
 """
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from time import monotonic
 
 from maze.core import ReorderBuffer
@@ -33,10 +34,10 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def observe(self, value: float, weight: int = 1) -> None:
+        """Count a value that came ``weight`` times."""
+        self.counts[bisect_left(self.bounds, value)] += weight
+        self.total += value * weight
 
 
 class Latency:
@@ -70,12 +71,18 @@ class Latency:
             return self._since
         return 0.0
 
-    def flushed(self, session: Outbox, since: float) -> None:
-        """A session of that batch has sent what its client takes at once."""
-        if session.sent_bytes == session.pushed_bytes:
-            self.histogram.observe(monotonic() - since)
-        elif session.queued_bytes and session not in self.behind:
-            self.behind[session] = (session.pushed_bytes, since)
+    def flushed(self, sessions: Iterable[Outbox], since: float) -> None:
+        """Sessions of that batch, flushed together, have sent what their clients take at once.
+
+        Their latencies count as equal: to look at the clock after each would slow the flush.
+        """
+        caught_up = 0
+        for session in sessions:
+            if session.sent_bytes == session.pushed_bytes:
+                caught_up += 1
+            elif session.queued_bytes and session not in self.behind:
+                self.behind[session] = (session.pushed_bytes, since)
+        self.histogram.observe(monotonic() - since, caught_up)
 
     def progressed(self, session: Outbox) -> None:
         """A session has sent more."""

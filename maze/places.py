@@ -2,8 +2,8 @@
 
 A connection takes a place when it is accepted, before a greenlet runs for it,
 and frees it when it is closed. Where a bound leaves no
-place the connection is closed at once, counted by the bound, and logged, at
-most once a second a bound. It must never know sessions.
+place the connection is closed at once, counted by the bound, and logged. It must
+never know sessions.
 """
 
 from collections import Counter
@@ -11,7 +11,6 @@ from enum import StrEnum
 
 import structlog
 
-from maze.logs import Throttle
 from maze.peer import Address, Peer
 from maze.settings import Settings
 
@@ -41,7 +40,6 @@ class Places:
         self.taken = 0
         """connections that have a place, whether they have said who they are or not"""
         self.refused: Counter[RefusalReason] = Counter()
-        self._throttle = Throttle()
 
     @property
     def handshakes(self) -> int:
@@ -94,8 +92,5 @@ class Places:
 
     def _refuse(self, reason: RefusalReason, limit: int, peer: Peer, **details: object) -> bool:
         self.refused[reason] += 1
-        held_back = self._throttle.admit(reason)
-        if held_back is not None:
-            details |= held_back
-            log.warning("client_refused", reason=reason.value, client=peer, limit=limit, **details)
+        log.warning("client_refused", reason=reason.value, client=peer, limit=limit, **details)
         return False

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from maze.core import Reason, Reject
-from maze.logs import Throttle, shown
+from maze.logs import shown
 from maze.trail import RejectTrail
 
 log = structlog.get_logger()
@@ -27,7 +27,6 @@ class RejectLog:
     def __init__(self) -> None:
         self.counts: Counter[Reason] = Counter()
         self.trail: RejectTrail | None = None
-        self._throttle = Throttle()
 
     def record(self, rejects: Sequence[Reject], peer: str) -> None:
         """Count, log and record what a source sent that is not routed."""
@@ -40,12 +39,10 @@ class RejectLog:
             by_reason[reject.reason].append(reject)
         for reason, alike in by_reason.items():
             self.counts[reason] += sum([reject.count for reject in alike])
-            held_back = self._throttle.admit(reason, len(alike))
-            if held_back is not None:
-                self._log(alike[0], peer, held_back)
+            self._log(alike[0], peer, len(alike) - 1)
 
     @staticmethod
-    def _log(reject: Reject, peer: str, held_back: dict[str, int]) -> None:
+    def _log(reject: Reject, peer: str, more: int) -> None:
         details: dict[str, object] = {"reason": reject.reason.value, "source": peer}
         if reject.reason is Reason.SKIPPED:
             assert reject.sequence is not None
@@ -53,4 +50,4 @@ class RejectLog:
         else:
             details["line"] = shown(reject.line)
         write = log.debug if reject.reason in QUIET else log.warning
-        write(NAMES.get(reject.reason, "line_rejected"), **details, **held_back)
+        write(NAMES.get(reject.reason, "line_rejected"), **details, suppressed=more)

@@ -19,6 +19,7 @@ from maze.acceptor import ListenError
 from maze.admin import Admin
 from maze.dump import Dump
 from maze.limits import raise_descriptor_limit
+from maze.log_lines import RATE_LIMIT
 from maze.memory import tune_memory
 from maze.reload import Reloader
 from maze.server import MazeServer
@@ -78,8 +79,18 @@ def _run(server: MazeServer, writer: logs.LineWriter) -> None:
     _stop_on_signal(server, supervisor)
     gevent.signal_handler(signal.SIGUSR2, Dump(server, writer).write)
     supervisor.ready(_status(server))
+    telling = gevent.spawn(_tell_suppressed)
     server.wait()
+    telling.kill(block=False)
+    RATE_LIMIT.tell(is_end=True)
     supervisor.stopping()
+
+
+def _tell_suppressed() -> None:
+    """Log once a second what the log's rate limit held back, and no later line told."""
+    while True:
+        gevent.sleep(1.0)
+        RATE_LIMIT.tell()
 
 
 def _status(server: MazeServer) -> str:

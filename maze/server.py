@@ -188,38 +188,6 @@ class MazeServer:
                 "events_not_routed", ready_events=reorder.ready, waiting_events=reorder.waiting
             )
 
-    def counters(self) -> dict[str, int]:
-        """Every figure there is about the server, now; counts are since the start."""
-        router, clients, trail = self.router, self.clients, self.rejects.trail
-        counters = {
-            "sessions": len(self.sessions),
-            "sources": len(self.source.sources),
-            "routed_events": router.routed_events,
-            "registration_overruns": self.registration.overruns,
-            "next_sequence": router.reorder.next_sequence,
-            "missing_sequence": router.reorder.missing_sequence,
-            "ready_events": router.reorder.ready,
-            "waiting_events": router.reorder.waiting,
-            "queued_bytes": router.held.bytes,
-            "users": router.fanout.graph.users,
-            "follows": router.fanout.graph.follows,
-            "listeners": router.fanout.graph.listeners,
-            "discarded_bytes": self.sessions.discarded_bytes,
-            "sources_refused": self.source.refused,
-        }
-        if trail is not None:
-            counters |= {"rejects_written": trail.written, "rejects_dropped": trail.dropped}
-        counters |= {f"rejects_{reason}": count for reason, count in self.rejects.counts.items()}
-        refused = clients.places.refused.items()
-        counters |= {f"clients_refused_{reason}": count for reason, count in refused}
-        left = self.source.closed.items()
-        counters |= {f"sources_{reason}": count for reason, count in left}
-        for port, gate in (("clients", clients.gate), ("sources", self.source.gate)):
-            rejects = gate.rejects.counts.items()
-            counters |= {f"{port}_handshakes_{reason}": count for reason, count in rejects}
-        closed = self.sessions.closed.items()
-        return counters | {f"sessions_{reason}": count for reason, count in closed}
-
     def fail(self, part: str, **details: object) -> None:
         """Stop for the exception being handled: what was routed since may be wrong for anybody.
 

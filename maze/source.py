@@ -12,7 +12,7 @@ from gevent.socket import socket, wait_read
 from maze.core import Decoder, ReorderBufferFullError, Run, is_http_request
 from maze.gate import Gate
 from maze.handshake import HandshakeError, HandshakeReason
-from maze.logs import Throttle, shown
+from maze.logs import shown
 from maze.net import current_greenlet, has_finished, has_vanished, is_broken, peek
 from maze.peer import Address, Peer
 from maze.registration import Registration
@@ -105,7 +105,6 @@ class SourcePort:
         came to the wrong port, ends no stream"""
         self._ending = False
         self._line_moved = Event()
-        self._throttle = Throttle()
         self._greenlets: set[Greenlet[..., Any]] = set()
         self.refused = 0
         self.closed: Counter[SourceCloseReason] = Counter()
@@ -182,9 +181,7 @@ class SourcePort:
 
     def _refuse(self, peer: Peer, **why: object) -> None:
         self.refused += 1
-        held_back = self._throttle.admit("source_refused")
-        if held_back is not None:
-            log.warning("source_refused", source=peer, connected=self.sources, **why, **held_back)
+        log.warning("source_refused", source=peer, connected=self.sources, **why)
 
     def _totals(self) -> Counter[str]:
         """What was routed and what rejected since the server started."""

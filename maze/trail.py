@@ -26,7 +26,6 @@ import gevent
 import structlog
 
 from maze.core import Reject
-from maze.logs import Throttle
 
 log = structlog.get_logger()
 
@@ -122,7 +121,6 @@ class RejectTrail:
         self._out_rejects = self._out_bytes = self._failed = 0
         self._told = 0  # in the file, of those dropped
         self._closing = False
-        self._throttle = Throttle()
         self._thread = threading.Thread(target=self._run, name="reject file", daemon=True)
         self._thread.start()
 
@@ -149,7 +147,7 @@ class RejectTrail:
             self._queue.put((now, peer, block))
         if room < len(rejects):
             self._overflowed += len(rejects) - room
-            self._log("rejects_dropped", dropped=self.dropped, path=self._file.baseFilename)
+            log.warning("rejects_dropped", dropped=self.dropped, path=self._file.baseFilename)
 
     def close(self, timeout: float) -> None:
         """Write what is queued, for at most ``timeout`` seconds; nothing may be added any more."""
@@ -204,16 +202,11 @@ class RejectTrail:
                 "error": getattr(error, "strerror", None) or str(error),
                 "path": self._file.baseFilename,
             }
-            self._log("rejects_not_written", **why, dropped=self.dropped)
+            log.warning("rejects_not_written", **why, dropped=self.dropped)
         else:
             self._told = dropped
         self._out_bytes += _bytes(rejects)
         self._out_rejects += len(rejects)
-
-    def _log(self, event: str, **details: object) -> None:
-        held_back = self._throttle.admit(event)
-        if held_back is not None:
-            log.warning(event, **details, **held_back)
 
 
 def _bytes(rejects: Sequence[Reject]) -> int:

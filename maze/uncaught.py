@@ -12,11 +12,7 @@ from types import TracebackType
 import gevent
 import structlog
 
-from maze.logs import Throttle
-
 log = structlog.get_logger()
-
-_throttle = Throttle()
 
 
 def log_uncaught() -> None:
@@ -48,6 +44,4 @@ def _exception_ignored(failure: "sys.UnraisableHookArgs") -> None:
 
 
 def _log(event: str, context: object, exception: object) -> None:
-    held_back = _throttle.admit(event)
-    if held_back is not None:
-        log.error(event, context=repr(context), exc_info=exception, **held_back)
+    log.error(event, context=repr(context), exc_info=exception)

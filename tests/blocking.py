@@ -19,15 +19,17 @@ all tests are marked ``realtime``, and only a hub that is blocked each time is a
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
+import re
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import gevent
 from gevent import config
@@ -78,12 +80,13 @@ class Watch:
         self._switches = self._tracer.greenlet_switch_counter
         self._before: Times | None = None
         self._blocked_seconds = 0.0
+        self._stacks = tempfile.TemporaryFile()  # noqa: SIM115 (until the process ends)
         sys.setswitchinterval(SWITCH_SECONDS)
         monitor.add_monitoring_function(self._tick, self._period)
 
     def _tick(self, _: object) -> None:
         """Called in the monitor's thread."""
-        frames = _frames_of_maze(sys._current_frames().get(self._thread))
+        frames = _frames_of_maze(self._thread, self._stacks)
         now, switches = self._now(), self._tracer.greenlet_switch_counter
         spent, switched = now.since(self._before or now), switches != self._switches
         self._before, self._switches = now, switches
@@ -114,15 +117,23 @@ def _monitor(hub: Any) -> Any:
     return hub.start_periodic_monitoring_thread()
 
 
-def _frames_of_maze(frame: FrameType | None) -> list[str]:
-    """Where the server is, the innermost first."""
-    places = []
-    while frame:
-        if frame.f_code.co_filename.startswith(MAZE):
-            name = Path(frame.f_code.co_filename).name
-            places.append(f"{frame.f_code.co_qualname} ({name} line {frame.f_lineno})")
-        frame = frame.f_back
-    return places
+def _frames_of_maze(thread: int, file: BinaryIO) -> list[str]:
+    """Where the server is in a thread, the innermost first.
+
+    faulthandler writes all stacks in one go. To follow ``f_back`` in the monitor's thread would
+    let the other one run in between and leave the frames that are followed: that crashed once.
+    """
+    file.seek(0)
+    file.truncate()
+    faulthandler.dump_traceback(file, all_threads=True)
+    stacks = os.pread(file.fileno(), 1 << 20, 0).decode(errors="replace").split("\n\n")
+    (stack,) = [stack for stack in stacks if f"hread 0x{thread:016x} " in stack]
+    places = re.findall(r'File "(.+)", line (\d+) in (.+)', stack)
+    return [
+        f"{function} ({Path(path).name} line {line})"
+        for path, line, function in places
+        if path.startswith(MAZE)
+    ]
 
 
 def _log(what: str) -> None:

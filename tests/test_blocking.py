@@ -71,7 +71,7 @@ def watched(method: str, code: str) -> str:
 
 @pytest.mark.parametrize("code", BLOCKING.values(), ids=BLOCKING.keys())
 def test_server_that_blocks_the_hub_is_found(code: str) -> None:
-    assert "Outbox.flush (outbox.py" in watched(IN_MAZE, code)
+    assert "flush (outbox.py" in watched(IN_MAZE, code)
 
 
 @pytest.mark.parametrize("code", BLOCKING.values(), ids=BLOCKING.keys())

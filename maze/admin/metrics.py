@@ -22,14 +22,10 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from maze import __version__
-from maze.admin import reading
 from maze.admin.status import unready_because
-from maze.core import TWIN, Reason
-from maze.handshake import HandshakeReason
+from maze.core import TWIN
+from maze.counters import Counters, Section, counters
 from maze.log_lines import RATE_LIMIT, RECENT
-from maze.places import RefusalReason
-from maze.session import CloseReason
-from maze.source import SourceCloseReason
 
 if TYPE_CHECKING:
     from maze.admin.monitor import Monitor
@@ -47,7 +43,7 @@ BY_TYPE = (
         "delivered_bytes",
     ),
 )
-"""name, text, and which figure of ``reading.Tally`` it is"""
+"""name, text, and which figure of ``by_type`` it is"""
 
 
 class Metrics(Collector):
@@ -66,22 +62,22 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every family, with its values as they are now."""
-        yield from self._of_server()
-        yield from self._of_events()
-        yield from self._of_ports()
-        yield from self._of_sessions()
-        yield from self._of_order()
+        found = counters(self._server)
+        yield from self._of_server(found)
+        yield from _of_events(found["events"], found["sources"])
+        yield from _of_ports(found)
+        yield from self._of_sessions(found["sessions"], found["queues"])
+        yield from self._of_order(found["order"])
         yield from self._of_times()
         yield from self._of_log()
 
-    def _of_server(self) -> Iterator[Metric]:
-        server = self._server
+    def _of_server(self, found: Counters) -> Iterator[Metric]:
         yield InfoMetricFamily(
             "maze_build",
             "Which build serves.",
             {"version": __version__, "core": TWIN, "python": platform.python_version()},
         )
-        ready = unready_because(server, self._monitor) is None
+        ready = unready_because(self._server, self._monitor) is None
         yield _gauge("maze_ready", "1 if the server takes clients and routes, else 0.", ready)
         yield _gauge(
             "maze_router_stuck_seconds",
@@ -91,136 +87,57 @@ class Metrics(Collector):
         yield _counter(
             "maze_router_waited_seconds",
             "Time that the router waited for clients to make room.",
-            server.router.meter.waited_seconds,
+            found["router"]["waited_seconds"],
         )
-        graph = server.router.fanout.graph
-        yield _gauge("maze_graph_users", "Users who follow anybody.", graph.users)
-        yield _gauge("maze_graph_follows", "Pairs of follower and followed.", graph.follows)
+        graph = found["graph"]
+        yield _gauge("maze_graph_users", "Users who follow anybody.", graph["users"])
+        yield _gauge("maze_graph_follows", "Pairs of follower and followed.", graph["follows"])
         yield _gauge(
             "maze_graph_listeners",
             "Pairs of a connected user and a user they follow.",
-            graph.listeners,
+            graph["listeners"],
         )
 
-    def _of_events(self) -> Iterator[Metric]:
-        server = self._server
-        yield _counter(
-            "maze_events_received",
-            "Well-formed events that sources sent, known ones included.",
-            server.router.meter.received_events,
-        )
-        yield _counter(
-            "maze_source_received_bytes",
-            "Bytes that sources sent.",
-            server.source.received_bytes,
-        )
-        tallies = reading.tallies(server)
-        for name, text, figure in BY_TYPE:
-            values = {kind: getattr(tally, figure) for kind, tally in tallies.items()}
-            yield _counters(name, text, "type", values)
+    def _of_sessions(self, sessions: Section, queues: Section) -> Iterator[Metric]:
+        yield _gauge("maze_sessions", "Connected user clients.", sessions["connected"])
+        yield _counter("maze_sessions_opened", "Sessions that began.", sessions["opened"])
         yield _counters(
-            "maze_events_rejected",
-            "Lines and numbers that are not routed.",
-            "reason",
-            {reason.value: server.rejects.counts[reason] for reason in Reason},
-        )
-        trail = server.rejects.trail
-        yield _counter(
-            "maze_rejects_written",
-            "Rejects that are in the reject file.",
-            trail.written if trail else 0,
+            "maze_sessions_closed", "Sessions that ended.", "reason", sessions["closed"]
         )
         yield _counter(
-            "maze_rejects_dropped",
-            "Rejects that are not in the reject file, though there is one.",
-            trail.dropped if trail else 0,
-        )
-
-    def _of_ports(self) -> Iterator[Metric]:
-        server = self._server
-        sources = server.source
-        yield _gauge("maze_sources", "Connected event sources.", len(sources.sources))
-        yield _counter("maze_sources_refused", "Sources that were not let in.", sources.refused)
-        yield _counters(
-            "maze_sources_closed",
-            "Sources that have left, or were closed.",
-            "reason",
-            {reason.value: sources.closed[reason] for reason in SourceCloseReason},
-        )
-        yield _counters(
-            "maze_clients_refused",
-            "Clients for which a bound left no place.",
-            "reason",
-            {reason.value: server.clients.places.refused[reason] for reason in RefusalReason},
-        )
-        rejects = CounterMetricFamily(
-            "maze_handshakes_rejected",
-            "Connections that the gate of a port did not let in.",
-            labels=["port", "reason"],
-        )
-        for port, gate in (("source", sources.gate), ("client", server.clients.gate)):
-            for reason in HandshakeReason:
-                rejects.add_metric([port, reason.value], gate.rejects.counts[reason])
-        yield rejects
-        yield _counter(
-            "maze_registration_overruns",
-            "Batches routed before every client whose id may have come was registered.",
-            server.registration.overruns,
-        )
-        yield _counters(
-            "maze_accepting_pauses",
-            "Times that a port accepted nothing for a moment, for want of descriptors or memory.",
-            "port",
-            server.accepting_pauses,
-        )
-
-    def _of_sessions(self) -> Iterator[Metric]:
-        server = self._server
-        yield _gauge("maze_sessions", "Connected user clients.", len(server.sessions))
-        yield _counter(
-            "maze_sessions_opened", "Sessions that began.", reading.sessions_opened(server)
-        )
-        yield _counters(
-            "maze_sessions_closed",
-            "Sessions that ended.",
-            "reason",
-            {reason.value: server.sessions.closed[reason] for reason in CloseReason},
-        )
-        yield _counter(
-            "maze_sent_bytes",
-            "Bytes that the kernel took for clients.",
-            reading.sent_bytes(server),
+            "maze_sent_bytes", "Bytes that the kernel took for clients.", sessions["sent_bytes"]
         )
         yield _counter(
             "maze_client_discarded_bytes",
             "Bytes that clients sent behind their user id.",
-            server.sessions.discarded_bytes,
+            sessions["discarded_bytes"],
         )
-        queues = reading.queues(server)
-        yield _gauge("maze_queue_bytes", "Bytes that wait for all clients.", queues.total)
+        yield _gauge("maze_queue_bytes", "Bytes that wait for all clients.", queues["total"])
         yield _gauge(
-            "maze_queue_largest_bytes", "Bytes that wait for the slowest client.", queues.largest
+            "maze_queue_largest_bytes", "Bytes that wait for the slowest client.", queues["largest"]
         )
         yield _gauge(
             "maze_queue_memory_bytes",
             "Memory that waits for all clients; what they share counts once.",
-            queues.memory,
+            queues["memory"],
         )
         yield _gauge(
             "maze_queue_limit_bytes",
             "Bytes that may wait for one client (client-buffer).",
-            server.settings.client_buffer,
+            self._server.settings.client_buffer,
         )
 
-    def _of_order(self) -> Iterator[Metric]:
-        router = self._server.router
-        reorder = router.reorder
+    def _of_order(self, order: Section) -> Iterator[Metric]:
         yield _gauge(
-            "maze_next_sequence", "Number of the next event to route.", reorder.next_sequence
+            "maze_next_sequence", "Number of the next event to route.", order["next_sequence"]
         )
-        yield _gauge("maze_reorder_ready_events", "Events that can be routed.", reorder.ready)
         yield _gauge(
-            "maze_reorder_waiting_events", "Events that wait for a missing one.", reorder.waiting
+            "maze_reorder_ready_events", "Events that can be routed.", order["ready_events"]
+        )
+        yield _gauge(
+            "maze_reorder_waiting_events",
+            "Events that wait for a missing one.",
+            order["waiting_events"],
         )
         yield _gauge(
             "maze_reorder_limit_events",
@@ -230,7 +147,7 @@ class Metrics(Collector):
         yield _gauge(
             "maze_reorder_missing_seconds",
             "For how long events have waited for the lowest missing one.",
-            router.meter.missing_seconds(reorder),
+            order["missing_seconds"],
         )
 
     def _of_times(self) -> Iterator[Metric]:
@@ -257,7 +174,7 @@ class Metrics(Collector):
         )
         yield _counter(
             "maze_log_lines_suppressed",
-            "Log lines held back because there were too many of their name.",
+            "Log lines held back because there were too many of their kind.",
             RATE_LIMIT.suppressed,
         )
         yield _counter(
@@ -265,6 +182,71 @@ class Metrics(Collector):
             "Log lines lost because nobody read them in time.",
             self._monitor.log_lines_dropped,
         )
+
+
+def _of_events(events: Section, sources: Section) -> Iterator[Metric]:
+    yield _counter(
+        "maze_events_received",
+        "Well-formed events that sources sent, known ones included.",
+        events["received"],
+    )
+    yield _counter(
+        "maze_source_received_bytes", "Bytes that sources sent.", sources["received_bytes"]
+    )
+    for name, text, figure in BY_TYPE:
+        values = {kind: tally[figure] for kind, tally in events["by_type"].items()}
+        yield _counters(name, text, "type", values)
+    yield _counters(
+        "maze_events_rejected",
+        "Lines and numbers that are not routed.",
+        "reason",
+        events["rejected"],
+    )
+    file = events["reject_file"] or {"written": 0, "dropped": 0}
+    yield _counter("maze_rejects_written", "Rejects that are in the reject file.", file["written"])
+    yield _counter(
+        "maze_rejects_dropped",
+        "Rejects that are not in the reject file, though there is one.",
+        file["dropped"],
+    )
+
+
+def _of_ports(found: Counters) -> Iterator[Metric]:
+    sources, sessions = found["sources"], found["sessions"]
+    yield _gauge("maze_sources", "Connected event sources.", len(sources["connected"]))
+    yield _counter("maze_sources_refused", "Sources that were not let in.", sources["refused"])
+    yield _counters(
+        "maze_sources_closed",
+        "Sources that have left, or were closed.",
+        "reason",
+        sources["closed"],
+    )
+    yield _counters(
+        "maze_clients_refused",
+        "Clients for which a bound left no place.",
+        "reason",
+        sessions["refused"],
+    )
+    rejects = CounterMetricFamily(
+        "maze_handshakes_rejected",
+        "Connections that the gate of a port did not let in.",
+        labels=["port", "reason"],
+    )
+    for port, part in (("source", sources), ("client", sessions)):
+        for reason, count in part["handshakes_rejected"].items():
+            rejects.add_metric([port, reason], count)
+    yield rejects
+    yield _counter(
+        "maze_registration_overruns",
+        "Batches routed before every client whose id may have come was registered.",
+        found["router"]["registration_overruns"],
+    )
+    yield _counters(
+        "maze_accepting_pauses",
+        "Times that a port accepted nothing for a moment, for want of descriptors or memory.",
+        "port",
+        found["accepting_pauses"],
+    )
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gevent
 
-from maze.admin import reading
+from maze.counters import events, queues
 from maze.meter import LATENCY_SECONDS, Histogram
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Monitor:
             {
                 "time": round(time.time(), 3),
                 **self._rates(1),
-                "queue_bytes": reading.queues(self._server).total,
+                "queue_bytes": queues(self._server)["total"],
                 "sessions": len(self._server.sessions),
                 "waiting_events": self._server.router.reorder.waiting,
                 **self.latency(),
@@ -131,15 +131,15 @@ class Monitor:
             self.tick()
 
     def _sample(self) -> Sample:
-        meter = self._server.router.meter
-        tallies = reading.tallies(self._server).values()
+        found = events(self._server)
+        by_type = found["by_type"].values()
         return Sample(
             time.monotonic(),
-            meter.received_events,
-            self._server.router.routed_events,
-            sum(tally.deliveries for tally in tallies),
-            sum(tally.delivered_bytes for tally in tallies),
-            tuple(meter.latency.histogram.counts),
+            found["received"],
+            found["routed"],
+            sum(tally["deliveries"] for tally in by_type),
+            sum(tally["delivered_bytes"] for tally in by_type),
+            tuple(self._server.router.meter.latency.histogram.counts),
         )
 
     def _window(self, seconds: int) -> tuple[Sample, Sample]:

@@ -1,64 +1,14 @@
-"""Reads the counters of a server's parts, and puts them together where they lie apart."""
+"""The connected clients, as plain values."""
 
 from __future__ import annotations
 
 from heapq import nlargest
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maze.server import MazeServer
     from maze.session import Session
-
-TYPE_NAMES = {
-    b"F": "follow",
-    b"U": "unfollow",
-    b"B": "broadcast",
-    b"P": "private",
-    b"S": "status",
-}
-
-
-class Tally(NamedTuple):
-    """What was routed of one event type."""
-
-    routed: int
-    deliveries: int
-    delivered_bytes: int
-
-
-class Queues(NamedTuple):
-    """What waits for clients, in bytes."""
-
-    total: int
-    largest: int
-    memory: int
-    """less than the total, because what several clients share is stored once"""
-
-
-def tallies(server: MazeServer) -> dict[str, Tally]:
-    """What was routed, by the type's name."""
-    return {
-        TYPE_NAMES[kind]: Tally(*tally) for kind, tally in server.router.fanout.tallies().items()
-    }
-
-
-def queues(server: MazeServer) -> Queues:
-    """O(sessions): some 0.1 us each."""
-    sizes = [session.queued_bytes for session in server.sessions]
-    return Queues(sum(sizes), max(sizes, default=0), server.router.held.bytes)
-
-
-def sent_bytes(server: MazeServer) -> int:
-    """All that kernels took for clients. O(sessions)."""
-    live = sum(session.sent_bytes for session in server.sessions)
-    return server.sessions.sent_bytes_of_closed + live
-
-
-def sessions_opened(server: MazeServer) -> int:
-    """How many sessions there were so far, those included that there are."""
-    return len(server.sessions) + server.sessions.closed.total()
-
 
 SORT_KEYS = {
     "queued": lambda session: session.queued_bytes,

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from maze import __version__
 from maze.admin import reading
-from maze.core import TWIN, Reason
-from maze.handshake import HandshakeReason
+from maze.core import TWIN
+from maze.counters import counters
 from maze.log_lines import RATE_LIMIT, RECENT
-from maze.places import RefusalReason
-from maze.session import CloseReason
 from maze.settings import Settings, key_of
 
 if TYPE_CHECKING:
     from maze.admin.monitor import Monitor
-    from maze.gate import Gate
     from maze.server import MazeServer
 
 LIMITS = (
@@ -39,6 +36,13 @@ SLOWEST = 10
 
 def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
     """Everything an operator asks first. O(sessions)."""
+    found = counters(server)
+    order, router = found["order"], found["router"]
+    order["missing_seconds"] = round(order["missing_seconds"], 3)
+    if not order["waiting_events"]:
+        order["missing_sequence"] = None
+    router["waited_seconds"] = round(router["waited_seconds"], 3)
+    router["stuck_seconds"] = round(monitor.stuck_seconds(), 3)
     return {
         "version": __version__,
         "core": TWIN,
@@ -47,24 +51,9 @@ def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
         "is_ready": unready_because(server, monitor) is None,
         "started_at": round(monitor.started_at, 3),
         "uptime_seconds": round(time.time() - monitor.started_at, 3),
-        "events": _events(server),
-        "order": _order(server),
-        "sources": _sources(server),
-        "sessions": _sessions(server),
-        "queues": reading.queues(server)._asdict(),
-        "accepting_pauses": server.accepting_pauses,
-        "graph": {
-            "users": server.router.fanout.graph.users,
-            "follows": server.router.fanout.graph.follows,
-            "listeners": server.router.fanout.graph.listeners,
-        },
+        **found,
         "rates": monitor.rates(),
         "latency": monitor.latency(),
-        "router": {
-            "batches": server.router.meter.batches,
-            "stuck_seconds": round(monitor.stuck_seconds(), 3),
-            "waited_seconds": round(server.router.meter.waited_seconds, 3),
-        },
         "hub_lag_seconds": round(monitor.last_lag, 6),
         "log_lines": {"suppressed": RATE_LIMIT.suppressed, "dropped": monitor.log_lines_dropped},
         "process": _process(),
@@ -95,61 +84,6 @@ def unready_because(server: MazeServer, monitor: Monitor) -> str | None:
             "and it waits for no client"
         )
     return None
-
-
-def _events(server: MazeServer) -> dict[str, Any]:
-    return {
-        "received": server.router.meter.received_events,
-        "routed": server.router.routed_events,
-        "by_type": {name: tally._asdict() for name, tally in reading.tallies(server).items()},
-        "rejected": {reason.value: server.rejects.counts[reason] for reason in Reason},
-        "reject_file": _reject_file(server),
-    }
-
-
-def _reject_file(server: MazeServer) -> dict[str, int] | None:
-    """None if none is kept."""
-    trail = server.rejects.trail
-    return {"written": trail.written, "dropped": trail.dropped} if trail else None
-
-
-def _order(server: MazeServer) -> dict[str, Any]:
-    reorder = server.router.reorder
-    return {
-        "next_sequence": reorder.next_sequence,
-        "ready_events": reorder.ready,
-        "waiting_events": reorder.waiting,
-        "missing_sequence": reorder.missing_sequence if reorder.waiting else None,
-        "missing_seconds": round(server.router.meter.missing_seconds(reorder), 3),
-    }
-
-
-def _sources(server: MazeServer) -> dict[str, Any]:
-    return {
-        "connected": [
-            {"connection": peer.connection, "source": str(peer)} for peer in server.source.sources
-        ],
-        "refused": server.source.refused,
-        "handshakes_rejected": _handshakes(server.source.gate),
-        "received_bytes": server.source.received_bytes,
-    }
-
-
-def _sessions(server: MazeServer) -> dict[str, Any]:
-    clients = server.clients
-    return {
-        "connected": len(server.sessions),
-        "opened": reading.sessions_opened(server),
-        "closed": {reason.value: server.sessions.closed[reason] for reason in CloseReason},
-        "handshakes": clients.places.handshakes,
-        "handshakes_rejected": _handshakes(clients.gate),
-        "refused": {reason.value: clients.places.refused[reason] for reason in RefusalReason},
-        "sent_bytes": reading.sent_bytes(server),
-    }
-
-
-def _handshakes(gate: Gate) -> dict[str, int]:
-    return {reason.value: gate.rejects.counts[reason] for reason in HandshakeReason}
 
 
 def _process() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 
+from end_to_end.peers import until
 from end_to_end.running import Child
 from gevent.socket import create_connection
 
@@ -64,6 +65,34 @@ def test_every_line_about_a_connection_has_its_number_and_its_peer() -> None:
         numbers.setdefault(line.get("client") or line["source"], set()).add(line["connection"])
     assert all(len(found) == 1 for found in numbers.values())
     assert len(set.union(*numbers.values())) == len(numbers) == 4
+
+
+def rejected_lines(child: Child) -> int:
+    """How many rejected lines the log tells of."""
+    return sum(1 + line.get("suppressed", 0) for line in child.logged("line_rejected"))
+
+
+def test_the_end_of_a_burst_is_told_though_no_other_line_follows() -> None:
+    with Child().ready() as child:
+        source = child.source()
+        source.send(b"junk\n")
+        child.await_logged("line_rejected")
+        source.send(b"junk\n" * 7)
+        until(lambda: rejected_lines(child) == 8, "the log to tell of them all")
+        assert child.logged("source_disconnected") == []
+
+
+def test_the_end_of_a_burst_is_told_when_the_server_stops() -> None:
+    with Child().ready() as child:
+        source = child.source()
+        source.send(b"junk\n")
+        child.await_logged("line_rejected")
+        source.send(b"junk\n" * 7)
+        source.close()
+        child.await_logged("source_disconnected")
+        child.signal(signal.SIGTERM)
+        assert child.status() == 0
+        assert rejected_lines(child) == 8
 
 
 def test_without_debug_nothing_is_traced(watched: Watched) -> None:

@@ -14,6 +14,7 @@ from admin.conftest import Start
 from admin.test_metrics import families, sample_names, values
 from admin.watching import Watched
 
+from maze.log_lines import ONCE_A_SECOND
 from maze.rejects import NAMES
 
 ROOT = Path(__file__).parents[2]
@@ -113,3 +114,9 @@ def test_the_document_lists_every_event_of_the_log_and_no_other() -> None:
     paths = list((ROOT / "maze").rglob("*.py"))
     logged = {name for path in paths for name in logged_names(path)}
     assert listed == logged | {"log_lines_dropped"}
+
+
+def test_the_document_lists_the_events_of_which_one_line_a_second_is_written() -> None:
+    text = (DOCS / "observability.md").read_text(encoding="utf-8")
+    sentence = text.partition("100 lines a second are written; of")[2].partition("at most one.")[0]
+    assert set(re.findall(r"`([a-z_]+)`", sentence)) == ONCE_A_SECOND

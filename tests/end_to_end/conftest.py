@@ -12,6 +12,8 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
+from maze.log_lines import RateLimit
+
 from .certificates import Authority, Wire
 from .running import Maze
 
@@ -32,7 +34,7 @@ def log(bounded: None) -> Iterator[LogCapture]:
     capture = LogCapture()
     before = structlog.get_config()
     structlog.configure(
-        processors=[capture],
+        processors=[RateLimit(), capture],
         wrapper_class=structlog.make_filtering_bound_logger(0),
         logger_factory=structlog.PrintLoggerFactory(),
         cache_logger_on_first_use=False,

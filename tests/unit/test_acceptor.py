@@ -5,7 +5,6 @@ import os
 import socket as system
 import sys
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -15,8 +14,9 @@ from gevent.event import Event
 from gevent.server import StreamServer
 from structlog.testing import capture_logs
 
-from maze import acceptor, logs
+from maze import acceptor
 from maze.acceptor import ListenError, Port, probe_silent_peer
+from maze.log_lines import RateLimit
 from maze.net import current_greenlet
 from maze.peer import Address, peer_name
 
@@ -28,14 +28,6 @@ Start = Callable[..., Port]
 def _bounded() -> Iterator[None]:
     with gevent.Timeout(PATIENCE):
         yield
-
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The log's clock, which stands still; ``now`` sets it."""
-    fake = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: fake.now))
-    return fake
 
 
 @pytest.fixture
@@ -155,7 +147,8 @@ def test_without_descriptors_accepting_pauses_and_goes_on_by_itself(
     monkeypatch.setattr(acceptor, "PAUSE_SECONDS", 0.01)
     accept = Accept(monkeypatch, number, number, number)
     server = start()
-    with capture_logs() as entries, connect(server) as client:
+    limit = RateLimit(clock=lambda: 1000.0)
+    with capture_logs([limit]) as entries, connect(server) as client:
         assert client.recv(5) == b"hello"
     assert accept.numbers == []
     assert server.pauses == 3
@@ -171,16 +164,17 @@ def test_without_descriptors_accepting_pauses_and_goes_on_by_itself(
 
 
 def test_a_pause_is_logged_at_most_once_a_second(
-    start: Start, monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
+    start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = 1000.0
     monkeypatch.setattr(acceptor, "PAUSE_SECONDS", 0.01)
     server = start()
-    with capture_logs() as entries:
+    with capture_logs([RateLimit(clock=lambda: now)]) as entries:
         for _ in range(2):
             Accept(monkeypatch, errno.EMFILE, errno.EMFILE)
             with connect(server) as client:
                 assert client.recv(5) == b"hello"
-            clock.now += 1
+            now += 1
     assert [entry.get("suppressed") for entry in entries] == [None, 1]
 
 

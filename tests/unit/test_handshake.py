@@ -3,20 +3,20 @@
 from structlog.testing import capture_logs
 
 from maze.handshake import HandshakeError, HandshakeReason, HandshakeRejects
-from maze.logs import Throttle
+from maze.log_lines import RateLimit
 from maze.peer import Peer
 
 
 def test_every_reject_is_counted_and_one_a_second_is_logged() -> None:
+    now = 1000.0
     rejects = HandshakeRejects("client")
-    with capture_logs() as lines:
+    with capture_logs([RateLimit(clock=lambda: now)]) as lines:
         for _ in range(3):
             rejects.record(HandshakeError(HandshakeReason.BAD_USER, b"x\n"), Peer(("here", 1)))
         rejects.record(
             HandshakeError(HandshakeReason.ADDRESS, detail="not let in"), Peer(("there", 2))
         )
-        throttle: Throttle = rejects._throttle
-        throttle._next.clear()  # a second has passed
+        now += 1
         rejects.record(HandshakeError(HandshakeReason.BAD_USER, b"y\n"), Peer(("here", 3)))
     assert rejects.counts == {HandshakeReason.BAD_USER: 4, HandshakeReason.ADDRESS: 1}
     about = {"event": "handshake_rejected", "log_level": "warning"}

@@ -6,14 +6,13 @@ import json
 import os
 import re
 import threading
-from types import SimpleNamespace
+import time
 from typing import Any
 
 import pytest
 import structlog
 
-from maze import logs
-from maze.logs import Descriptor, LineWriter, Throttle, configure, shown
+from maze.logs import Descriptor, LineWriter, configure, shown
 
 PATIENCE = 30.0
 """seconds after which something that should have happened has not"""
@@ -311,6 +310,32 @@ def test_in_json_the_report_of_drops_is_json_too() -> None:
     assert re.fullmatch(TIME, lines[1]["timestamp"])
 
 
+def test_reports_of_drops_are_never_held_back() -> None:
+    drops = 200  # more lines of one name than are written in a second
+
+    class Slow(io.StringIO):
+        """A stream that is so slow that during each write a line is dropped."""
+
+        def write(self, text: str) -> int:
+            nonlocal drops
+            if drops:
+                drops -= 1
+                writer.msg('{"event": "queued"}')
+                writer.msg('{"event": "dropped"}')
+            return super().write(text)
+
+    stream = Slow()
+    writer = configure("error", "json", stream, limit=1)
+    structlog.get_logger().error("first")
+    deadline = time.monotonic() + PATIENCE
+    while drops and writer._thread.is_alive() and time.monotonic() < deadline:
+        threading.Event().wait(0.001)
+    writer.close(PATIENCE)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    told = sum(line["count"] for line in lines if line["event"] == "log_lines_dropped")
+    assert told == writer.dropped == 200
+
+
 def test_in_text_the_report_of_drops_is_a_line_like_any_other() -> None:
     gate = Gate()
     writer = configure("error", "text", gate, limit=1)
@@ -364,72 +389,3 @@ def test_a_long_line_is_shortened_and_its_length_told() -> None:
 def test_bytes_from_outside_never_make_a_second_line(form: str) -> None:
     for line in (b"\n", b"\r\n2026 info forged", b"\xe2\x80\xa8", b"'\"= \\", bytes(range(256))):
         assert len(logged(form, line=shown(line)).splitlines()) == 1
-
-
-# The throttle.
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A clock that stands still; ``now`` sets it."""
-    fake = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: fake.now))
-    return fake
-
-
-def test_one_line_a_second_gets_through(clock: SimpleNamespace) -> None:
-    throttle = Throttle()
-    assert throttle.admit("a") == {}
-    assert throttle.admit("a") is None
-    clock.now += 0.999
-    assert throttle.admit("a") is None
-    clock.now += 0.001
-    assert throttle.admit("a") == {"suppressed": 2}
-    assert throttle.admit("a") is None
-
-
-def test_what_was_held_back_is_told_once(clock: SimpleNamespace) -> None:
-    throttle = Throttle()
-    throttle.admit("a")
-    throttle.admit("a")
-    clock.now += 1
-    assert throttle.admit("a") == {"suppressed": 1}
-    clock.now += 1
-    assert throttle.admit("a") == {}
-
-
-def test_the_second_is_counted_from_the_last_line_that_got_through(clock: SimpleNamespace) -> None:
-    throttle = Throttle()
-    throttle.admit("a")
-    clock.now += 1.5
-    assert throttle.admit("a") == {}
-    clock.now += 0.9
-    assert throttle.admit("a") is None
-    clock.now += 0.1
-    assert throttle.admit("a") == {"suppressed": 1}
-
-
-def test_of_many_at_once_the_first_gets_through_and_the_others_are_told(
-    clock: SimpleNamespace,
-) -> None:
-    throttle = Throttle()
-    assert throttle.admit("a", 5) == {}
-    assert throttle.admit("a", 2) is None
-    clock.now += 1
-    assert throttle.admit("a") == {"suppressed": 6}
-    clock.now += 1
-    assert throttle.admit("a") == {}
-
-
-def test_names_do_not_hold_each_other_back(clock: SimpleNamespace) -> None:
-    throttle = Throttle()
-    assert [throttle.admit(name) for name in ("a", "b", "a", "b", "c")] == [{}, {}, None, None, {}]
-
-
-def test_the_interval_can_be_another(clock: SimpleNamespace) -> None:
-    throttle = Throttle(interval=60)
-    throttle.admit("a")
-    clock.now += 59
-    assert throttle.admit("a") is None
-    clock.now += 1
-    assert throttle.admit("a") == {"suppressed": 1}

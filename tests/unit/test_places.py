@@ -1,23 +1,13 @@
 """Who has a place on the client port; addresses and a clock that are made up."""
 
-from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from structlog.testing import capture_logs
 
-from maze import logs
+from maze.log_lines import RateLimit
 from maze.peer import Address, Peer
 from maze.places import Places
 from maze.settings import Settings
-
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A clock that stands still; ``now`` sets it."""
-    fake = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: fake.now))
-    return fake
 
 
 def places(**bounds: Any) -> Places:
@@ -84,12 +74,13 @@ def test_nothing_is_kept_of_those_who_have_left() -> None:
     assert (taken.taken, taken.handshakes, taken._by_host) == (0, 0, {})
 
 
-def test_a_refusal_is_logged_at_most_once_a_second_for_each_bound(clock: SimpleNamespace) -> None:
+def test_a_refusal_is_logged_at_most_once_a_second_for_each_bound() -> None:
+    now = 1000.0
     taken = places(max_clients=0)
-    with capture_logs() as entries:
+    with capture_logs([RateLimit(clock=lambda: now)]) as entries:
         for port in (1, 2, 3):
             taken.admit(peer(port))
-        clock.now += 1
+        now += 1
         taken.admit(peer(4))
     assert entries == [
         {

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from maze import trail
 from maze.core import Reason, Reject
+from maze.log_lines import RateLimit
 from maze.trail import RejectTrail, TrailError
 
 PATIENCE = 30.0
@@ -191,7 +192,7 @@ def test_a_queue_that_is_full_drops_counts_and_tells(
 ) -> None:
     monkeypatch.setattr(trail, "QUEUE_REJECTS", 10)
     written = open_trail(file)
-    with capture_logs() as entries:
+    with capture_logs([RateLimit(clock=lambda: 1000.0)]) as entries:
         for sequence in range(4):
             written.add([Reject(Reason.STALE, b"", 3 * sequence + n) for n in range(3)], "peer")
             assert stuck.entered.wait(PATIENCE)
@@ -230,7 +231,7 @@ def test_the_queue_is_bounded_in_bytes_too(
 def test_a_disk_that_is_full_loses_no_more_than_it_has_to(file: Path) -> None:
     written = open_trail(file)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with capture_logs() as entries:
+    with capture_logs([RateLimit(clock=lambda: 1000.0)]) as entries:
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, limit[1]))
             for sequence in range(5):

@@ -10,8 +10,7 @@ import gevent
 import pytest
 from structlog.testing import capture_logs
 
-from maze import uncaught
-from maze.logs import Throttle
+from maze.log_lines import RateLimit
 from maze.uncaught import log_uncaught
 
 
@@ -26,7 +25,6 @@ def fail() -> None:
 @pytest.fixture(autouse=True)
 def _logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The hooks are the process's own; no test leaves them changed."""
-    monkeypatch.setattr(uncaught, "_throttle", Throttle())
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     log_uncaught()
@@ -51,15 +49,13 @@ def test_a_callback_of_the_event_loop_that_fails_is_logged_and_the_loop_goes_on(
     assert [entry["event"] for entry in entries] == ["greenlet_failed"]
 
 
-def test_what_fails_all_the_time_is_logged_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uncaught, "_throttle", Throttle(interval=0.0))
-    with capture_logs() as entries:
+def test_what_fails_all_the_time_is_logged_once_a_second() -> None:
+    now = 1000.0
+    with capture_logs([RateLimit(clock=lambda: now)]) as entries:
         gevent.joinall([gevent.spawn(fail) for _ in range(3)])
-    assert len(entries) == 3
-    monkeypatch.setattr(uncaught, "_throttle", Throttle(interval=60.0))
-    with capture_logs() as entries:
-        gevent.joinall([gevent.spawn(fail) for _ in range(3)])
-    assert len(entries) == 1
+        now += 1
+        gevent.spawn(fail).join()
+    assert [entry.get("suppressed") for entry in entries] == [None, 2]
 
 
 def test_a_greenlet_that_is_killed_is_no_failure() -> None:
