@@ -1,14 +1,15 @@
-"""An event source and user clients of our own, to test and to measure any Follower Maze server.
+"""An event source and user clients that test and measure any Follower Maze server.
 
-The simulator knows the protocol and nothing of the server: it makes a stream from a seed, works
-out which bytes every connected client must receive, plays the stream over TCP and compares every
-byte. It imports nothing from `maze`. Run it with `python -m simulator --help`.
+The simulator knows the protocol and nothing of the server, so it imports nothing from ``maze``. It
+makes a stream from a seed, works out which bytes every connected client must receive, plays the
+stream over TCP and compares every byte. Run it with ``python -m simulator --help``.
+
+Its rooms, lowest floor first; a room imports only from those before it:
+- ``stream``: what is sent, and what each client must receive
+- ``play``: the event sources, the clients and the server process
+- ``verdict``: the comparison of what was received with what had to be
+- ``report``: how a result is shown
+- ``bench``: the named workloads and their medians
 """
 
-from simulator.cli import main, simulate
-from simulator.diagnosis import Fault
-from simulator.errors import SimulatorError
-from simulator.parameters import Parameters
-from simulator.workload import Workload
-
-__all__ = ["Fault", "Parameters", "SimulatorError", "Workload", "main", "simulate"]
+__version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m simulator`: the command line."""
+"""Entry point of ``python -m simulator``."""
 
 import signal
 import sys
@@ -6,6 +6,6 @@ import sys
 from simulator.cli import main
 
 if __name__ == "__main__":
-    # A run that is told to end stops the server that it started, as with Ctrl-C.
+    # Handle SIGTERM as Ctrl-C, so that a server that was started is stopped, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

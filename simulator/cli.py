@@ -1,4 +1,4 @@
-"""Owns the command line: parameters in, a run, what the user reads at its end, exit status out."""
+"""Run the command line: parse the parameters, run, show the result, return the exit status."""
 
 import os
 import sys
@@ -13,23 +13,24 @@ except ModuleNotFoundError as missing:
         "that `make .venv` makes (.venv/bin/python), or pip install -r requirements.txt"
     )
 
-from simulator.bench import bench
-from simulator.document import STDOUT, check_writable, document, write_json, write_text
+from simulator.bench.benchmark import bench
 from simulator.errors import ParameterError, SimulatorError, check_installed
-from simulator.oracle import Prepared
 from simulator.parameters import Parameters, parse, parse_record, parse_replay, with_workload
-from simulator.recording import load, save
-from simulator.report import Report
-from simulator.results import PASSED, Result, Verdict
+from simulator.play.server_process import COMMAND
+from simulator.report.console import ConsoleReport
+from simulator.report.json_report import STDOUT, as_json, check_writable, write_json, write_text
+from simulator.report.text_report import figure_rows, latency_rows, verdict_lines
 from simulator.run import prepare_reported, run
-from simulator.server_process import COMMAND
-from simulator.words import figure_rows, latency_rows, verdict_lines
+from simulator.stream.oracle import Prepared
+from simulator.stream.recording import load, save
+from simulator.verdict.results import PASSED, Result, Verdict
 
 _IMPOSSIBLE, _INTERRUPTED = 2, 130
+"""Exit statuses of a run that could not take place, and of one that was interrupted."""
 
 
 def main(argv: Sequence[str] | None = None, server_command: Sequence[str] = COMMAND) -> int:
-    """Runs the simulator; returns the exit status. `server_command` is what --serve starts."""
+    """Run the simulator; return the exit status. ``server_command`` is what --serve starts."""
     argv = sys.argv[1:] if argv is None else argv
     command, *rest = [*argv, ""]
     try:
@@ -53,11 +54,11 @@ def main(argv: Sequence[str] | None = None, server_command: Sequence[str] = COMM
 def _record(argv: Sequence[str]) -> int:
     path, workload, given = parse_record(argv, os.environ)
     check_writable(path)
-    with Report(given.log_level, given.log_interval / 1000) as report:
+    with ConsoleReport(given.log_level, given.log_interval / 1000) as report:
         prepared = prepare_reported(workload, report)
         report.end_progress()
         save(path, workload, prepared)
-        report.verdict(f"recorded {workload.events:,} events for {workload.clients:,} clients")
+        report.print_line(f"recorded {workload.events:,} events for {workload.clients:,} clients")
     return PASSED
 
 
@@ -72,17 +73,17 @@ def _reported(
     parameters: Parameters, server_command: Sequence[str], prepared: Prepared | None = None
 ) -> Verdict:
     console = Console(highlight=False, stderr=True) if parameters.json == STDOUT else None
-    with Report(parameters.log_level, parameters.log_interval, console) as report:
+    with ConsoleReport(parameters.log_level, parameters.log_interval, console) as report:
         return simulate(parameters, report, server_command, prepared)
 
 
 def simulate(
     parameters: Parameters,
-    report: Report,
+    report: ConsoleReport,
     server_command: Sequence[str] = COMMAND,
     prepared: Prepared | None = None,
 ) -> Verdict:
-    """One run, reported; raises SimulatorError if it cannot take place."""
+    """Run once, and write what was asked for; raise SimulatorError if that is not possible."""
     if parameters.latency:
         check_installed("--latency", "numpy")
     if parameters.report is not None:
@@ -93,23 +94,23 @@ def simulate(
     result = run(parameters, report, server_command, prepared)
     _show(report, result)
     if parameters.json is not None:
-        write_json(document(result), parameters.json)
+        write_json(as_json(result), parameters.json)
     if parameters.report is not None:
         write_report(result, parameters.report)
     return result.verdict
 
 
-def _show(report: Report, result: Result) -> None:
+def _show(report: ConsoleReport, result: Result) -> None:
     rows = figure_rows(result.figures)
     if result.parameters.latency:
         rows += latency_rows(result.latency)
     report.table(rows)
     for line in verdict_lines(result.verdict):
-        report.verdict(line)
+        report.print_line(line)
 
 
 def write_report(result: Result, path: str) -> None:
-    """Writes the page; what draws it is only loaded now, which takes most of a second."""
-    from simulator.html_report import page  # noqa: PLC0415
+    """Write the HTML page."""
+    from simulator.report.html_report import page  # noqa: PLC0415, matplotlib loads slowly
 
     write_text(page(result), path)

@@ -1,26 +1,26 @@
-"""The reasons for which a run cannot take place at all.
+"""Errors that keep a run from taking place.
 
-They end the simulator with status 2 and their text on one line. What a server does wrong once it
-takes part in a run is never an exception: it is a verdict.
+They end the simulator with status 2 and a message of one line. What a server does wrong during a
+run is not an error but part of the verdict.
 """
 
 from importlib.util import find_spec
 
 
 class SimulatorError(Exception):
-    """The run cannot take place; the text is the one line that the user reads."""
+    """The run cannot take place. The message is the one line that the user reads."""
 
 
 class ParameterError(SimulatorError):
-    """A flag or an environment variable has a value that makes no sense."""
+    """A flag or an environment variable has an invalid value."""
 
 
 class ConnectError(SimulatorError):
-    """No server answers where one was looked for, or this machine cannot open the connections."""
+    """No server answers at the address, or this machine cannot open enough connections."""
 
 
 class RefusedError(SimulatorError):
-    """The server let nobody in, so that there was no run."""
+    """The server refused the source, or every client, before the first event."""
 
 
 class ServerProcessError(SimulatorError):
@@ -28,19 +28,19 @@ class ServerProcessError(SimulatorError):
 
 
 class OutputError(SimulatorError):
-    """A file that was asked for cannot be written."""
+    """An output file cannot be written."""
 
 
 class RecordingError(SimulatorError):
-    """A file is not a whole recording that this simulator can replay."""
+    """A file is not a complete recording of a version that this simulator reads."""
 
 
-def check_installed(what: str, *packages: str) -> None:
-    """Raises SimulatorError if a package is missing that `what` needs."""
+def check_installed(feature: str, *packages: str) -> None:
+    """Raise SimulatorError if a package that the feature needs is missing."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         names = " and ".join(missing)
         raise SimulatorError(
-            f"{what} needs {names}: pip install 'follower-maze[measuring]', "
+            f"{feature} needs {names}: pip install 'follower-maze[measuring]', "
             "or in a checkout pip install -r requirements.txt"
         )

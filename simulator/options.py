@@ -1,7 +1,7 @@
-"""Owns how a parameter is declared and read: a flag, perhaps a variable, a unit, bounds, one error.
+"""Declare and parse a parameter: a flag, perhaps a variable, a unit, bounds.
 
-Must never know which parameters there are. The values are read by functions of the text that raise
-`argparse.ArgumentTypeError` with the reason.
+This module does not know which parameters there are. A reader takes the text of a value, and raises
+``argparse.ArgumentTypeError`` with the reason if it is invalid.
 """
 
 import argparse
@@ -10,24 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from simulator.errors import ParameterError
-from simulator.workload import LETTERS, ORIGINAL_MIX
+from simulator.stream.workload import LETTERS, ORIGINAL_MIX
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class Parser(argparse.ArgumentParser):
-    """Gives its errors as ParameterError."""
+    """A parser that raises its errors as ParameterError."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises ParameterError instead of ending the process."""
+        """Raise ParameterError instead of ending the process."""
         if message == "argument --server-options: expected one argument":
-            # A value that begins with dashes and has no blank in it looks like a flag.
-            message += ", as in --server-options='--gap-policy=fail', with the equals sign"
+            # argparse takes a value that begins with dashes and has no space for a flag.
+            message += "; join them with an equals sign: --server-options='--gap-policy=fail'"
         raise ParameterError(f"{message.removeprefix('argument ')} (see --help)")
 
 
 class _Noted(argparse.Action):
-    """Stores the value, and in `flags` that it came from the command line."""
+    """Store the value, and note in ``flags`` that it came from the command line."""
 
     def __call__(
         self,
@@ -41,40 +41,40 @@ class _Noted(argparse.Action):
 
 
 class _Variable(str):
-    """A value from the environment, until argparse has it read."""
+    """A value from the environment that has not been parsed yet."""
 
     __slots__ = ()
 
 
 class Declarations:
-    """One call of `add` declares one parameter completely."""
+    """The parameters of one parser; each is declared by one call of ``add`` or ``switch``."""
 
     def __init__(self, parser: Parser, environment: Mapping[str, str]) -> None:
         self._parser = parser
         self._environment = environment
 
     def group(self, title: str) -> None:
-        """The parameters that follow are shown under this title."""
+        """Begin a group of parameters, with its title in --help."""
         self._group = self._parser.add_argument_group(title)
 
     def add(
         self,
         flag: str,
-        variable: str | None,
         read: Callable[[str], object],
         default: str | None,
         text: str,
         *,
         unit: str = "N",
+        variable: str | None = None,
     ) -> None:
-        """A parameter with a value; a default of None is explained by `text`."""
+        """Declare a parameter with a value. ``text`` has to explain a default of None."""
         shown = text if default is None else f"{text} (default {default})"
         if variable:
             shown += f" [{variable}]"
             value = self._environment.get(variable)
             default = _Variable(value) if value else default
             read = _naming(variable, flag, read)
-        # argparse reads a default that is text as if it had been given: `read` checks all three.
+        # argparse parses a default that is text, so ``read`` checks defaults and variables, too.
         self._group.add_argument(
             flag,
             type=read,
@@ -85,18 +85,18 @@ class Declarations:
         )
 
     def switch(self, flag: str, text: str) -> None:
-        """A parameter that is either given or not."""
+        """Declare a parameter without a value."""
         self._group.add_argument(flag, action="store_true", help=text)
 
 
 def flags_of(given: argparse.Namespace) -> Sequence[str]:
-    """Those with a value that were on the command line; neither defaults nor variables."""
+    """Return the flags with a value that were on the command line."""
     flags: Sequence[str] = getattr(given, "flags", ())
     return flags
 
 
 def _naming(variable: str, flag: str, read: Callable[[str], object]) -> Callable[[str], object]:
-    """Reads the same; if a value of the variable makes no sense, the variable is named for it."""
+    """Return a reader whose error names the variable if the value came from it."""
 
     def read_either(text: str) -> object:
         try:
@@ -110,20 +110,20 @@ def _naming(variable: str, flag: str, read: Callable[[str], object]) -> Callable
 
 
 def integer(text: str) -> int:
-    """A whole number."""
+    """Parse a whole number."""
     try:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
-def whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    """A reader of whole numbers within bounds."""
+def whole(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """Return a reader of whole numbers within bounds."""
 
     def read(text: str) -> int:
         value = integer(text)
-        if value < least or (most is not None and value > most):
-            bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+        if value < minimum or (maximum is not None and value > maximum):
+            bounds = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
             raise argparse.ArgumentTypeError(f"{text} is not {bounds}")
         return value
 
@@ -131,7 +131,7 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
 
 
 def rate(text: str) -> float:
-    """A number above 0."""
+    """Parse a number above 0."""
     try:
         rate = float(text)
     except ValueError:
@@ -142,7 +142,7 @@ def rate(text: str) -> float:
 
 
 def percent(text: str) -> float:
-    """A number from 0 to 100."""
+    """Parse a percentage from 0 to 100."""
     try:
         percent = float(text)
     except ValueError:
@@ -153,7 +153,7 @@ def percent(text: str) -> float:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Words as a shell would split them."""
+    """Split the text into words as a shell would."""
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
@@ -161,7 +161,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def mix(text: str) -> tuple[float, ...]:
-    """Parse a weight for each kind of event, not all 0; `original` stands for the recorded mix."""
+    """Parse a weight for each kind of event, not all 0; ``original`` is the recorded mix."""
     if text == "original":
         return ORIGINAL_MIX
     try:
@@ -170,15 +170,15 @@ def mix(text: str) -> tuple[float, ...]:
         weights = ()
     if len(weights) != len(LETTERS) or not all(0 <= weight < float("inf") for weight in weights):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not five weights F,U,B,P,S, each 0 or more, nor `original`"
+            f"{text!r} is not five weights F,U,B,P,S, each 0 or more, and not `original`"
         )
     if not any(weights):
-        raise argparse.ArgumentTypeError(f"{text!r} leaves no event to send")
+        raise argparse.ArgumentTypeError(f"{text!r} has no weight above 0")
     return weights
 
 
 def level(text: str) -> str:
-    """One of LOG_LEVELS."""
+    """Parse one of LOG_LEVELS; ``warn`` is ``warning``."""
     level = {"warn": "warning"}.get(text.lower(), text.lower())
     if level not in LOG_LEVELS:
         raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(LOG_LEVELS)}")
@@ -186,6 +186,6 @@ def level(text: str) -> str:
 
 
 def ending(flag: str, path: str | None, *endings: str) -> None:
-    """Raises ParameterError for a path that ends as none of those, if there is a path."""
+    """Raise ParameterError for a path with none of these endings; None is accepted."""
     if path is not None and not path.lower().endswith(endings):
-        raise ParameterError(f"{flag} {path}: what it writes has to end in {endings[0]}")
+        raise ParameterError(f"{flag} {path}: the name of the file has to end in {endings[0]}")

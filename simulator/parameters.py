@@ -1,4 +1,4 @@
-"""Owns every parameter: flag, variable, default, unit and bounds, each declared once.
+"""Declare every parameter once: flag, variable, default, unit and bounds.
 
 A flag beats the environment, the environment beats the default. The variables are those of the
 challenge's original simulator, with their names and meaning; an empty variable counts as unset.
@@ -8,17 +8,17 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from maze import __version__
+from simulator import __version__
 from simulator import options as read
 from simulator.errors import ParameterError
-from simulator.faults import Faults
 from simulator.options import LOG_LEVELS, Declarations, Parser, whole
-from simulator.workload import MAX_USERS, ORIGINAL_MIX, Workload
+from simulator.stream.faults import Faults
+from simulator.stream.workload import MAX_USERS, ORIGINAL_MIX, Workload
 
-_WHERE = ("--host", "--event-listener-port", "--client-listener-port")
+_ADDRESS_FLAGS = ("--host", "--event-listener-port", "--client-listener-port")
 TLS_FLAGS = {
-    "--tls-ca": "authority that signed the server's certificate; turns TLS on for both ports",
-    "--tls-cert": "certificate of the sources and the clients, for a server that asks for one",
+    "--tls-ca": "certificate authority of the server's certificate; enables TLS on both ports",
+    "--tls-cert": "certificate that sources and clients present to the server",
     "--tls-key": "private key of the certificate in --tls-cert",
 }
 COMMANDS = ("bench", "record", "replay")
@@ -29,7 +29,7 @@ _USERS_PER_CLIENT = 10
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a run needs to know, checked. Times are in seconds here."""
+    """The checked parameters of a run. Times are in seconds."""
 
     workload: Workload
     host: str
@@ -56,34 +56,34 @@ class Parameters:
     tls_key: str | None = None
     json: str | None = None
     report: str | None = None
-    # As they were given, for who wants to run it again; what they mean is above.
     arguments: tuple[str, ...] = field(default=(), compare=False)
+    """The command line as given, for reports. Runs with different ones may compare equal."""
 
 
-_FLAG_WINS = "A name in brackets is an environment variable of the same meaning; the flag wins. "
+_FLAG_WINS = "A name in brackets is the environment variable for the same setting; the flag wins. "
 _STATUSES = (
-    "Exit status: 0 all notifications received, 1 not, 2 the run could not take place, "
-    "130 interrupted."
+    "Exit status: 0 if every client received exactly its events, 1 if not, 2 if the run could not "
+    "take place, 130 if it was interrupted."
 )
 
 
 def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Parameters:
-    """The parameters of a run from the command line and the environment.
+    """Parse the parameters of a run from the command line and the environment.
 
-    Raises ParameterError with one line for a value that makes no sense; `--help` exits.
+    Raise ParameterError, a message of one line, for an invalid value. ``--help`` exits.
     """
     parser = Parser(
         prog="python -m simulator",
-        description="Plays a stream of social events to a Follower Maze server and checks every "
-        "byte that every user client receives. The same parameters give the same stream.",
-        epilog=f"Other commands, with a --help of their own: {', '.join(COMMANDS)}. "
+        description="Play a stream of social events to a Follower Maze server and check every byte "
+        "that every user client receives. The same parameters give the same stream.",
+        epilog=f"Other commands: {', '.join(COMMANDS)}; each has its own --help. "
         + _FLAG_WINS
         + _STATUSES,
     )
     parser.add_argument("--version", action="version", version=f"Follower Maze {__version__}")
     if argv and not argv[0].startswith("-"):
         raise ParameterError(
-            f"{argv[0]!r} is no command: there are {', '.join(COMMANDS)}, and none at all for a run"
+            f"{argv[0]!r} is not a command: use one of {', '.join(COMMANDS)}, or none for a run"
         )
     declarations = Declarations(parser, environment)
     _declare_stream(declarations)
@@ -95,14 +95,16 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Parameters:
 def parse_record(
     argv: Sequence[str] | None, environment: Mapping[str, str]
 ) -> tuple[str, Workload, argparse.Namespace]:
-    """The file and the stream of `record`; the rest has `log_level` and `log_interval`."""
+    """Parse the file and the stream of ``record``, and the namespace with its log options."""
     parser = Parser(
         prog="python -m simulator record",
-        description="Prepares a stream and what each client must receive, and keeps both in a file "
+        description="Prepare a stream and what each client must receive, and save both to a file "
         "for `replay`.",
         epilog=_FLAG_WINS,
     )
-    parser.add_argument("file", metavar="FILE", help="is replaced if it exists")
+    parser.add_argument(
+        "file", metavar="FILE", help="recording to write; an existing file is replaced"
+    )
     declarations = Declarations(parser, environment)
     _declare_stream(declarations)
     _declare_log(declarations)
@@ -113,20 +115,20 @@ def parse_record(
 def parse_replay(
     argv: Sequence[str] | None, environment: Mapping[str, str]
 ) -> tuple[str, argparse.Namespace]:
-    """The file of `replay`, and the rest for `with_workload`."""
+    """Parse the file of ``replay``, and the namespace for ``with_workload``."""
     parser = Parser(
         prog="python -m simulator replay",
-        description="Plays a stream that `record` has kept; the same as a run that prepares it.",
+        description="Play a stream that `record` saved, as a run that prepares it would.",
         epilog=_FLAG_WINS + _STATUSES,
     )
-    parser.add_argument("file", metavar="FILE", help="what record wrote")
+    parser.add_argument("file", metavar="FILE", help="recording to play")
     _declare_run(Declarations(parser, environment))
     given = parser.parse_args(argv)
     return given.file, given
 
 
 def with_workload(given: argparse.Namespace, workload: Workload) -> Parameters:
-    """The parameters of a run whose stream came from elsewhere; raises ParameterError."""
+    """Return the parameters of a run of a given workload; raise ParameterError."""
     return _checked(given, workload)
 
 
@@ -140,170 +142,204 @@ def _declare_run(to: Declarations) -> None:
 
 def _declare_stream(to: Declarations) -> None:
     to.group("the stream")
-    to.add("--total-events", "totalEvents", whole(1), "10000000", "events to send")
-    to.add("--concurrency-level", "concurrencyLevel", whole(1), "100", "user clients to connect")
+    to.add("--total-events", whole(1), "10000000", "events to send", variable="totalEvents")
     to.add(
-        "--number-of-users",
-        "numberOfUsers",
-        whole(1, MAX_USERS),
-        None,
-        "users that events are about, connected or not (default 10 for each client)",
-    )
-    to.add("--random-seed", "randomSeed", read.integer, "666", "seed of all that is random")
-    to.add(
-        "--max-event-source-batch-size",
-        "maxEventSourceBatchSize",
+        "--concurrency-level",
         whole(1),
         "100",
-        "events are shuffled within batches of random size, from 1 to this",
+        "user clients to connect",
+        variable="concurrencyLevel",
+    )
+    to.add(
+        "--number-of-users",
+        whole(1, MAX_USERS),
+        None,
+        "users named in events, connected or not (default: 10 per client)",
+        variable="numberOfUsers",
+    )
+    to.add(
+        "--random-seed", read.integer, "666", "seed of all random choices", variable="randomSeed"
+    )
+    to.add(
+        "--max-event-source-batch-size",
+        whole(1),
+        "100",
+        "maximum size of a batch; events are shuffled within batches of random size",
+        variable="maxEventSourceBatchSize",
     )
     to.add(
         "--mix",
-        None,
         read.mix,
         "original",
-        "weights of follow, unfollow, broadcast, private message, status update; original: as "
-        "recorded from the challenge's original simulator ({})".format(
+        "weights of follow, unfollow, broadcast, private message and status update; `original` is "
+        "the mix recorded from the challenge's original simulator ({})".format(
             ",".join(f"{weight:g}" for weight in ORIGINAL_MIX)
         ),
         unit="F,U,B,P,S",
     )
-    to.switch("--crlf", "end events with CR LF, not LF")
+    to.switch("--crlf", "end lines with CR LF instead of LF")
 
-    to.group("faults to order; the verdict stays exact")
-    to.add(
-        "--duplicates",
-        None,
-        read.percent,
-        "0",
-        "percent of the events that come twice",
-        unit="PERCENT",
-    )
+    to.group("faults in the stream")
+    to.add("--duplicates", read.percent, "0", "share of events that are sent twice", unit="PERCENT")
     to.add(
         "--conflicts",
-        None,
         read.percent,
         "0",
-        "percent of the events whose number comes again with other bytes",
+        "share of events whose sequence number is sent again with another payload",
         unit="PERCENT",
     )
     to.add(
         "--malformed",
-        None,
         read.percent,
         "0",
-        "percent of the events that have a malformed line in their place or near them",
+        "share of events with a malformed line in their place or near them",
         unit="PERCENT",
     )
     to.add(
         "--gaps",
-        None,
         whole(0),
         "0",
-        "times that one to three numbers are never sent; the source leaves when it has sent all. "
-        "The server's reorder limit must not be below the batch size",
+        "gaps of one to three sequence numbers that are never sent; sources disconnect when they "
+        "have sent everything. The server's reorder limit must be at least the batch size",
     )
     to.add(
         "--sources",
-        None,
         whole(1, _MAX_SOURCES),
         "1",
-        "sources that all send every event, each in an order of its own; the server must admit "
-        "them, which one started by --serve does",
+        "event sources; each sends every event in its own order. The server must admit that many, "
+        "as one started by --serve does",
     )
 
 
 def _declare_server(to: Declarations) -> None:
     to.group("the server")
-    to.add("--host", None, str, "127.0.0.1", "machine that the server runs on", unit="HOST")
+    to.add("--host", str, "127.0.0.1", "host name or address of the server", unit="HOST")
     port = whole(1, _MAX_PORT)
-    to.add("--event-listener-port", "eventListenerPort", port, "9090", "source's port", unit="PORT")
     to.add(
-        "--client-listener-port", "clientListenerPort", port, "9099", "clients' port", unit="PORT"
+        "--event-listener-port",
+        port,
+        "9090",
+        "server port for event sources",
+        unit="PORT",
+        variable="eventListenerPort",
+    )
+    to.add(
+        "--client-listener-port",
+        port,
+        "9099",
+        "server port for user clients",
+        unit="PORT",
+        variable="clientListenerPort",
     )
     to.switch(
-        "--serve", "start `python -m maze.serve` on free ports of this machine, stop it at the end"
+        "--serve", "start `python -m maze.serve` on free local ports, and stop it after the run"
     )
 
     to.add(
         "--server-options",
-        None,
         read.words,
         None,
-        "more options for the server that --serve starts, in one word: "
+        "options for the server that --serve starts, quoted as one argument: "
         "--server-options='--stall-timeout 1s'",
         unit="OPTIONS",
     )
     for flag, text in TLS_FLAGS.items():
-        to.add(flag, None, str, None, text, unit="FILE")
+        to.add(flag, str, None, text, unit="FILE")
 
 
 def _declare_conduct(to: Declarations) -> None:
-    to.group("faults to order in how sources write and clients read")
-    to.add("--cuts", None, whole(1), None, "most bytes that the source writes at once", unit="B")
-    to.add("--stalling", None, whole(0), "0", "clients that stop reading for the stall time")
-    to.add("--stall-time", None, whole(0), "2000", "how long they do", unit="MS")
+    to.group("faults in how sources write and clients read")
+    to.add("--cuts", whole(1), None, "maximum bytes per write of a source", unit="BYTES")
+    to.add("--stalling", whole(0), "0", "clients that stop reading once, for --stall-time")
     to.add(
-        "--stall-timeout",
-        None,
+        "--stall-time",
         whole(0),
-        "10000",
-        "a stalling client must not be disconnected before, and may be from then on",
+        "2000",
+        "time for which a stalling client does not read",
         unit="MS",
     )
-    to.add("--leaving", None, whole(0), "0", "clients that leave in mid-stream")
-    to.add("--returning", None, whole(0), "0", "clients that leave and come back at once")
+    to.add(
+        "--stall-timeout",
+        whole(0),
+        "10000",
+        "stall after which the server may disconnect a client; earlier is a failure",
+        unit="MS",
+    )
+    to.add("--leaving", whole(0), "0", "clients that disconnect before the end of their stream")
+    to.add("--returning", whole(0), "0", "clients that disconnect once and reconnect immediately")
 
 
 def _declare_pace(to: Declarations) -> None:
-    to.group("pace and patience")
-    to.add("--rate", None, read.rate, None, "events a second to send (default: all that are taken)")
-    to.switch("--latency", "measure the time from when an event could be delivered to its arrival")
-    to.add("--latency-clients", None, whole(1), "10", "clients whose deliveries are timed")
+    to.group("timing")
+    to.add(
+        "--rate", read.rate, None, "events per second that each source sends (default: unlimited)"
+    )
+    to.switch(
+        "--latency",
+        "measure the time from when an event can be delivered until it arrives; needs --rate",
+    )
+    to.add("--latency-clients", whole(1), "10", "clients sampled for --latency")
     to.add(
         "--timeout",
-        "timeout",
         whole(1),
         "20000",
-        "longest wait of each client for a new message, not counting time in which "
-        "a source pauses for --rate or a client stalls",
+        "time without a new message after which a client gives up, not counting pauses for --rate "
+        "or stalls",
         unit="MS",
+        variable="timeout",
     )
     to.add(
         "--settle",
-        None,
         whole(0),
         "0",
-        "pause after the clients have connected, before the sources send",
+        "pause between the connection of the last client and the first event",
         unit="MS",
     )
-    to.add("--linger", None, whole(0), "200", "wait for bytes that should not come", unit="MS")
+    to.add(
+        "--linger",
+        whole(0),
+        "200",
+        "time to wait for unexpected bytes after the last event",
+        unit="MS",
+    )
 
 
 def _declare_log(to: Declarations) -> None:
     to.group("output")
-    to.add("--log-level", "logLevel", read.level, "info", ", ".join(LOG_LEVELS), unit="LEVEL")
+    to.add(
+        "--log-level",
+        read.level,
+        "info",
+        f"minimum level: {', '.join(LOG_LEVELS)}",
+        unit="LEVEL",
+        variable="logLevel",
+    )
     to.add(
         "--log-interval",
-        "logInterval",
         whole(1),
         "1000",
-        "time between lines of progress when the output is not a terminal",
+        "time between progress lines when the output is not a terminal",
         unit="MS",
+        variable="logInterval",
     )
 
 
 def _declare_output(to: Declarations) -> None:
     to.add(
         "--json",
-        None,
         str,
         None,
-        "write parameters, verdict and figures for machines; - is stdout, and then all that people "
-        "read goes to stderr",
+        "write parameters, verdict and figures as JSON; - is stdout, and moves all other output "
+        "to stderr",
         unit="FILE",
     )
-    to.add("--report", None, str, None, "write a page of charts to look at", unit="FILE.html")
+    to.add(
+        "--report",
+        str,
+        None,
+        "write an HTML page with charts, figures and parameters",
+        unit="FILE.html",
+    )
 
 
 def _workload(given: argparse.Namespace) -> Workload:
@@ -312,7 +348,7 @@ def _workload(given: argparse.Namespace) -> Workload:
     if clients > users:
         raise ParameterError(
             f"--concurrency-level {clients} is more than --number-of-users {users}: "
-            "every client is a user of its own"
+            "every client is a different user"
         )
     return Workload(
         events=given.total_events,
@@ -330,7 +366,7 @@ def _workload(given: argparse.Namespace) -> Workload:
 def _checked(given: argparse.Namespace, workload: Workload) -> Parameters:
     if given.latency and given.rate is None:
         raise ParameterError(
-            "--latency needs --rate: at full speed it would only measure how much is under way"
+            "--latency needs --rate: at full speed it would only measure how much is queued"
         )
     _check_faults(given, workload)
     _check_server(given)
@@ -366,31 +402,33 @@ def _checked(given: argparse.Namespace, workload: Workload) -> Parameters:
 
 def _check_faults(given: argparse.Namespace, workload: Workload) -> None:
     clients = workload.clients
-    odd = given.stalling + given.leaving + given.returning
-    if odd > clients:
+    unsteady = given.stalling + given.leaving + given.returning
+    if unsteady > clients:
         raise ParameterError(
-            f"--stalling, --leaving and --returning are {odd} clients together, more than "
+            f"--stalling, --leaving and --returning add up to {unsteady} clients, more than "
             f"--concurrency-level {clients}"
         )
     if given.latency and (workload.faults.gaps or workload.sources > 1):
         raise ParameterError(
-            "--latency goes with neither --gaps nor --sources: when an event could have been "
-            "delivered is then not known"
+            "--latency cannot be combined with --gaps or --sources: with them, the time from which "
+            "an event could be delivered is unknown"
         )
 
 
 def _check_server(given: argparse.Namespace) -> None:
     if given.server_options and not given.serve:
-        raise ParameterError("--server-options needs --serve: they are for the server it starts")
+        raise ParameterError(
+            "--server-options needs --serve: the options are for the server that it starts"
+        )
     if given.tls_ca is None and (given.tls_cert or given.tls_key):
-        raise ParameterError("--tls-cert and --tls-key need --tls-ca, which turns TLS on")
+        raise ParameterError("--tls-cert and --tls-key need --tls-ca, which enables TLS")
     if (given.tls_cert is None) != (given.tls_key is None):
-        raise ParameterError("--tls-cert and --tls-key are given together, or not at all")
-    # Variables may be set for other runs: only what was asked for in so many words is refused.
-    elsewhere = [flag for flag in read.flags_of(given) if flag in _WHERE]
+        raise ParameterError("--tls-cert and --tls-key need each other: give both or neither")
+    # Environment variables may be set for other runs, so only flags are refused.
+    elsewhere = [flag for flag in read.flags_of(given) if flag in _ADDRESS_FLAGS]
     if given.serve and elsewhere:
         raise ParameterError(
-            f"--serve does not go with {elsewhere[0]}: it starts a server of its own, on free ports"
+            f"--serve cannot be combined with {elsewhere[0]}: it starts a server on free ports"
         )
 
 

@@ -1,4 +1,4 @@
-"""Owns the course of a run: connect, prepare, play, judge, measure."""
+"""Run once: connect, prepare the stream, play it, compare, measure."""
 
 import dataclasses
 import logging
@@ -8,38 +8,41 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from simulator.connecting import Address, check_files, connect_clients, connect_sources
-from simulator.diagnosis import diagnose
 from simulator.errors import ConnectError, RefusedError
-from simulator.oracle import Prepared, block_size, prepare
 from simulator.parameters import Parameters
-from simulator.player import Conduct, Play, Progress, Timing
-from simulator.refusal import nobody_served
-from simulator.report import Report
-from simulator.results import Figures, Latency, Result, Verdict
-from simulator.server_process import COMMAND, ServerProcess, Usage
-from simulator.session import STALL, habits
-from simulator.source import WRITE_BYTES
-from simulator.timeline import Timeline
-from simulator.tls import context
-from simulator.verification import verify
-from simulator.workload import Chunk, Workload
+from simulator.play.connecting import Address, check_files, connect_clients, connect_sources
+from simulator.play.player import Conduct, Play, Progress, Timing
+from simulator.play.preflight import unserved_hint
+from simulator.play.server_process import COMMAND, ServerProcess, Usage
+from simulator.play.source import WRITE_BYTES
+from simulator.play.timeline import Timeline
+from simulator.play.tls import context
+from simulator.play.unsteady import STALL, habits
+from simulator.report.console import ConsoleReport
+from simulator.stream.oracle import Prepared, block_size, prepare
+from simulator.stream.workload import Chunk, Workload
+from simulator.verdict.diagnosis import diagnose
+from simulator.verdict.results import Figures, Latency, Result, Verdict
+from simulator.verdict.verification import verify
 
 log = logging.getLogger("simulator")
 
-SHOWN_FAULTS = 10
-_LINES_LOGGED = 10_000  # up to so many events, debug logs each line
+MAX_FAULTS = 10
+"""Failing clients of which the first fault is looked for and shown."""
+
+_MAX_LOGGED_EVENTS = 10_000
+"""Events up to which the debug log has every line sent and received."""
 
 
 def run(
     parameters: Parameters,
-    report: Report,
+    report: ConsoleReport,
     server_command: Sequence[str] = COMMAND,
     prepared: Prepared | None = None,
 ) -> Result:
-    """One run, with its progress reported; raises SimulatorError if it cannot take place.
+    """Run once and report progress; raise SimulatorError if the run cannot take place.
 
-    What is `prepared` already, for the same workload, is not prepared again.
+    ``prepared``, if given, is the stream of the same workload, prepared before.
     """
     started = datetime.now(UTC)
     workload = parameters.workload
@@ -58,22 +61,22 @@ def run(
         play = Play(address, workload.connected, _timing(parameters), conduct)
         prepared_in = 0.0
         try:
-            # Connect before the stream is prepared, so that a missing server shows at once.
+            # Connect sources before preparing, so that a missing server is reported at once.
             sources = stack.enter_context(connect_sources(address, workload.sources))
             began = time.monotonic()
             if prepared is None:
                 prepared = prepare_reported(workload, report)
             prepared_in = time.monotonic() - began
             progress = _playing(report, timeline, prepared)
-            # Connect after it, so that events follow the last client's id without a pause.
+            # Connect clients after it, so that events follow the last id without a pause.
             clients = stack.enter_context(connect_clients(address, workload.connected, stalling))
             play.run(sources, clients, prepared, progress)
         except (ConnectError, RefusedError):
-            # If our own server has ended, it did not refuse us: that is for the verdict.
+            # A server of this run that has ended refused nobody: the verdict reports it.
             if server is None or not server.has_ended():
                 raise
-        if server and play.deserted:
-            # It may be about to end. Find out before it is told to.
+        if server and play.all_disconnected:
+            # The server may be about to end by itself. Find out before stopping it.
             server.has_ended()
         timeline.finish(play.seconds, play.sent_events, play.received)
     report.end_progress()
@@ -95,19 +98,19 @@ def tls_of(parameters: Parameters) -> ssl.SSLContext | None:
     return context(parameters.tls_ca, parameters.tls_cert, parameters.tls_key)
 
 
-def prepare_reported(workload: Workload, report: Report) -> Prepared:
-    """All that a play needs, with progress."""
+def prepare_reported(workload: Workload, report: ConsoleReport) -> Prepared:
+    """Prepare the stream and report progress."""
     return prepare(workload, block_size(workload.clients), _preparing(report, workload.events))
 
 
 def sample(users: Sequence[int], size: int) -> frozenset[int]:
-    """At most so many of the users, spread evenly over the order of connecting."""
+    """Return at most ``size`` users, spread evenly over the order of connecting."""
     size = min(size, len(users))
     return frozenset(users[place * len(users) // size] for place in range(size))
 
 
 def _served_by(server: ServerProcess, parameters: Parameters) -> Parameters:
-    """With where that server is: the ports are free ones."""
+    """Return the parameters with the address of the server of this run."""
     return dataclasses.replace(
         parameters,
         host="127.0.0.1",
@@ -128,28 +131,28 @@ def _timing(parameters: Parameters) -> Timing:
 
 def _conduct(parameters: Parameters) -> Conduct:
     workload = parameters.workload
-    odd = habits(
+    unsteady = habits(
         workload.connected,
         workload.seed,
         parameters.stalling,
         parameters.leaving,
         parameters.returning,
     )
-    steady = [user for user in workload.connected if user not in odd]
+    steady = [user for user in workload.connected if user not in unsteady]
     return Conduct(
         timed=sample(steady, parameters.latency_clients) if parameters.latency else frozenset(),
-        habits=odd,
+        habits=unsteady,
         cut=parameters.cuts or WRITE_BYTES,
-        # What waits behind a gap is only delivered when too much does, or when the source leaves.
+        # Events behind a gap are delivered when the reorder buffer is full or the source leaves.
         leave=workload.faults.gaps > 0,
         ahead=workload.batch + len(workload.missing),
-        log_lines=log.isEnabledFor(logging.DEBUG) and workload.events <= _LINES_LOGGED,
+        log_lines=log.isEnabledFor(logging.DEBUG) and workload.events <= _MAX_LOGGED_EVENTS,
     )
 
 
 def _judge(parameters: Parameters, play: Play, server: ServerProcess | None) -> Verdict:
     if play.sessions:
-        log.info("comparing what the clients received that did not stay and read")
+        log.info("comparing what unsteady clients received")
     workload = parameters.workload
     failures = {
         evidence.user: evidence
@@ -159,21 +162,21 @@ def _judge(parameters: Parameters, play: Play, server: ServerProcess | None) -> 
     if failures:
         log.info("looking for the first fault of each client that failed")
         failing = [failures[user] for user in workload.connected if user in failures]
-        faults = diagnose(workload, failing[:SHOWN_FAULTS])
-    # Where all was received, the server closed when it had read all.
+        faults = diagnose(workload, failing[:MAX_FAULTS])
+    # If every client received everything, the server closed the source after reading everything.
     lost = play.source_lost or (play.source_cut_off if failures else None)
     server_faults = [*play.source_faults, server.fault if server else None]
     hint = None
-    gave_up = any(client.gave_up for client in play.everybody)
+    gave_up = any(client.gave_up for client in play.all_clients)
     if failures and not (play.received or gave_up):
-        hint = nobody_served(play.address)
+        hint = unserved_hint(play.address)
     return Verdict(len(failures), faults, lost, list(filter(None, server_faults)), hint)
 
 
 def _delivered(workload: Workload, play: Play) -> list[tuple[int, int]]:
-    """For each user; what was received in two sessions is added up."""
+    """Return the deliveries of each user, summed over the user's sessions."""
     delivered = dict.fromkeys(workload.connected, 0)
-    for client in play.everybody:
+    for client in play.all_clients:
         delivered[client.user] += client.delivered
     return list(delivered.items())
 
@@ -183,7 +186,7 @@ def _figures(
 ) -> Figures:
     return Figures(
         events=play.sent_events,
-        deliveries=sum(client.delivered for client in play.everybody),
+        deliveries=sum(client.delivered for client in play.all_clients),
         bytes=play.received,
         seconds=play.seconds,
         prepared_in=prepared_in,
@@ -193,19 +196,19 @@ def _figures(
 
 
 def _latency(workload: Workload, chunks: Sequence[Chunk], play: Play) -> Latency | None:
-    """Measured on those who received all: where bytes are missing, offsets mean nothing."""
-    from simulator.latency import measure  # noqa: PLC0415, numpy takes a while to load
+    """Measure the sampled clients that received everything: otherwise offsets mean nothing."""
+    from simulator.verdict.latency import measure  # noqa: PLC0415, numpy loads slowly
 
-    log.info("working out the latency of every delivery that was timed")
+    log.info("computing the latency of the sampled clients")
     timed = [
-        (client.user, client.marks)
+        (client.user, client.timestamps)
         for client in play.clients
-        if client.marks is not None and client.complete
+        if client.timestamps is not None and client.complete
     ]
-    return measure(workload, chunks, play.source_marks, timed, play.behind)
+    return measure(workload, chunks, play.source_timestamps, timed, play.behind)
 
 
-def _preparing(report: Report, events: int) -> Callable[[int], None]:
+def _preparing(report: ConsoleReport, events: int) -> Callable[[int], None]:
     preparing = report.stage("preparing", events, "events")
 
     def progress(prepared: int) -> None:
@@ -216,7 +219,7 @@ def _preparing(report: Report, events: int) -> Callable[[int], None]:
     return progress
 
 
-def _playing(report: Report, timeline: Timeline, prepared: Prepared) -> Progress:
+def _playing(report: ConsoleReport, timeline: Timeline, prepared: Prepared) -> Progress:
     expectations = prepared.expectations
     events = sum(chunk.events for chunks in prepared.feeds for chunk in chunks)
     expected_bytes = sum(expectation.bytes for expectation in expectations)
@@ -232,7 +235,7 @@ def _playing(report: Report, timeline: Timeline, prepared: Prepared) -> Progress
         completed = not complete and sent == events and received == expected_bytes
         complete = complete or completed
         if report.due(now) or completed:
-            # Bytes are counted; deliveries, while they come, are estimated from them.
+            # Only bytes are counted, so deliveries are estimated from them.
             share = min(1.0, received / max(1, expected_bytes))
             report.progress(now, [(sending, sent), (receiving, int(expected * share))])
 

@@ -1,4 +1,4 @@
-"""The build: what is packaged, and what happens where there is no compiler."""
+"""The build: its version, what is packaged, and what happens where there is no compiler."""
 
 import os
 import subprocess
@@ -8,6 +8,8 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import maze
+import simulator
 from maze.serve import main
 
 ROOT = Path(__file__).parents[1]
@@ -47,3 +49,7 @@ def test_without_a_compiler_one_line_says_which_core_serves(tmp_path: Path) -> N
     assert "C compiler" in line
     assert "no-compiler" in line
     assert not list(tmp_path.rglob("*.so"))
+
+
+def test_both_packages_have_one_version() -> None:
+    assert simulator.__version__ == maze.__version__

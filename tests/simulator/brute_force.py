@@ -6,7 +6,7 @@ Slow and clear. Tests hold the oracle against it, and the servers of these tests
 from collections import defaultdict
 from collections.abc import Iterable
 
-from simulator.workload import Workload
+from simulator.stream.workload import Workload
 
 
 class Model:

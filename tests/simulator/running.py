@@ -1,6 +1,7 @@
 """Runs the simulator in process against a server of these tests."""
 
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
 from io import StringIO
 
 from rich.console import Console
@@ -8,8 +9,28 @@ from servers import Server
 
 from simulator.cli import simulate
 from simulator.parameters import Parameters, parse
-from simulator.report import Report
-from simulator.results import Verdict
+from simulator.play.client import Client
+from simulator.report.console import ConsoleReport
+from simulator.stream.oracle import Expectation
+from simulator.verdict.results import Verdict
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def socket_pair() -> Iterator[Pair]:
+    """Yield a non-blocking socket, and the other end of it."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def client_of(connection: socket.socket, expected: bytes, *, lines: bool = False) -> Client:
+    """Return a client of user 5 that expects these bytes, in blocks of 8."""
+    expectation = Expectation(block=8)
+    expectation.add(expected, 2)
+    expectation.finish()
+    return Client(5, connection, expectation, lines=lines)
 
 
 def parameters(*argv: object) -> Parameters:
@@ -30,6 +51,6 @@ def flags(server: Server, *more: object) -> list[str]:
 def judged(server: Server, arguments: Sequence[object]) -> tuple[Verdict, str]:
     """The verdict on the server, and what the user reads."""
     output = StringIO()
-    with server, Report("info", 1.0, Console(file=output, width=100)) as report:
+    with server, ConsoleReport("info", 1.0, Console(file=output, width=100)) as report:
         verdict = simulate(parameters(*flags(server, *arguments)), report)
     return verdict, output.getvalue()

@@ -15,12 +15,12 @@ from servers import Server
 from stand_in import closed_port
 from test_server_process import command
 
-import simulator
-from maze import __version__
-from simulator import connecting, run
-from simulator.server_process import ServerProcess
-from simulator.source import Source
-from simulator.workload import Workload
+from simulator import __version__, run
+from simulator.cli import main
+from simulator.play import connecting
+from simulator.play.server_process import ServerProcess
+from simulator.play.source import Source
+from simulator.stream.workload import Workload
 
 pytestmark = pytest.mark.realtime
 
@@ -38,13 +38,13 @@ def _no_parameters_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     with Server(3) as server:
-        assert simulator.main(flags(server, *SMALL)) == 0
+        assert main(flags(server, *SMALL)) == 0
     captured = capsys.readouterr()
     assert captured.out.endswith("\n\\o/ ALL NOTIFICATIONS RECEIVED \\o/\n")
     assert captured.err == ""
     for figure in ("events sent", "deliveries", "events/s", "deliveries/s", "MB/s"):
         assert figure in captured.out
-    assert "server's CPU" not in captured.out
+    assert "server CPU" not in captured.out
 
 
 def test_sources_connect_first_and_clients_when_all_is_prepared(
@@ -67,7 +67,7 @@ def test_sources_connect_first_and_clients_when_all_is_prepared(
     ):
         monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
     with Server(3) as server:
-        assert simulator.main(flags(server, *SMALL)) == 0
+        assert main(flags(server, *SMALL)) == 0
     assert order == ["connect_source", "prepare", *3 * ["connect_client"], "write"]
 
 
@@ -75,9 +75,11 @@ def test_something_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     users = Workload(60, 3, 5).connected
     server = Server(3, lambda user, _nth, line: b"" if user == users[2] else line, last=60)
     with server:
-        assert simulator.main(flags(server, *SMALL, "--log-level", "error")) == 1
+        assert main(flags(server, *SMALL, "--log-level", "error")) == 1
     out = capsys.readouterr().out
-    assert out.startswith(f"FAILED\nuser {users[2]}: missing at its event 1: nothing more came\n")
+    assert out.startswith(
+        f"FAILED\nuser {users[2]}: missing at its event 1: nothing more was received\n"
+    )
     assert "    expected  '" in out
     assert "    received  nothing\n" in out
 
@@ -86,20 +88,20 @@ def test_parameters_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     for name, value in {"totalEvents": 60, "concurrencyLevel": 3, "numberOfUsers": 5}.items():
         monkeypatch.setenv(name, str(value))
     with Server(3) as server:
-        assert simulator.main(flags(server)) == 0
+        assert main(flags(server)) == 0
 
 
 def test_debug_tells_everything(capsys: pytest.CaptureFixture[str]) -> None:
     user = Workload(60, 3, 5).connected[0]
     with Server(3) as server:
-        assert simulator.main(flags(server, *SMALL, "--log-level", "debug")) == 0
+        assert main(flags(server, *SMALL, "--log-level", "debug")) == 0
     out = capsys.readouterr().out
     for part in (f"client {user} connected", "source connected", "source sent b'", "block 0"):
         assert part in out
 
 
 def test_a_wrong_parameter(capsys: pytest.CaptureFixture[str]) -> None:
-    assert simulator.main(["--rate", "x"]) == 2
+    assert main(["--rate", "x"]) == 2
     captured = capsys.readouterr()
     assert captured.err == ("simulator: error: --rate: 'x' is not a number above 0 (see --help)\n")
     assert captured.out == ""
@@ -108,29 +110,29 @@ def test_a_wrong_parameter(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["recrod", "x"], "'recrod' is no command: there are bench, record, replay, and none"),
-        (["--report", "x.txt"], "--report x.txt: what it writes has to end in .html"),
+        (["recrod", "x"], "'recrod' is not a command: use one of bench, record, replay, or none"),
+        (["--report", "x.txt"], "--report x.txt: the name of the file has to end in .html"),
         (["--serve", "--server-options", "--gap-policy=fail"], "--server-options='--gap-policy=fa"),
     ],
 )
 def test_what_was_probably_meant_is_told(
     arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert simulator.main(arguments) == 2
+    assert main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        simulator.main(["--version"])
+        main(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out == f"Follower Maze {__version__}\n"
 
 
 def test_no_server(capsys: pytest.CaptureFixture[str]) -> None:
     port = str(closed_port())
-    assert simulator.main(["--event-listener-port", port]) == 2
+    assert main(["--event-listener-port", port]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "python -m maze.serve" in line
     assert "--serve" in line
@@ -146,20 +148,20 @@ def test_no_server(capsys: pytest.CaptureFixture[str]) -> None:
 def test_only_one_of_the_ports(flag: str, who: str, capsys: pytest.CaptureFixture[str]) -> None:
     port = closed_port()
     with Server(3) as server:
-        assert simulator.main(flags(server, *SMALL, flag, port)) == 2
+        assert main(flags(server, *SMALL, flag, port)) == 2
     assert f"no server for {who} at 127.0.0.1:{port} " in capsys.readouterr().err
 
 
 def test_a_server_of_our_own(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*map(str, SMALL), "--serve", "--linger", "0"]
-    assert simulator.main(arguments, command("behaves", 3)) == 0
+    assert main(arguments, command("behaves", 3)) == 0
     out = capsys.readouterr().out
-    assert "server's CPU" in out
-    assert "server's peak memory" in out
+    assert "server CPU" in out
+    assert "server peak memory" in out
 
 
 def test_a_server_of_our_own_that_dies(capsys: pytest.CaptureFixture[str]) -> None:
-    assert simulator.main(["--serve"], command("dies")) == 2
+    assert main(["--serve"], command("dies")) == 2
     assert "the server ended before it was ready" in capsys.readouterr().err
 
 
@@ -178,7 +180,7 @@ def test_an_interrupt_stops_the_server_too(
 
     monkeypatch.setattr(run, "ServerProcess", Watched)
     monkeypatch.setattr(run, "prepare", interrupt)
-    assert simulator.main([*map(str, SMALL), "--serve"], command("behaves", 3)) == 130
+    assert main([*map(str, SMALL), "--serve"], command("behaves", 3)) == 130
     assert capsys.readouterr().err == "simulator: interrupted\n"
     with pytest.raises(ProcessLookupError):
         os.kill(started[0].pid, 0)

@@ -3,9 +3,9 @@
 import pytest
 from brute_force import streams
 
-from simulator.client import Evidence
-from simulator.diagnosis import ALTERED, MISSING, OUT_OF_ORDER, UNEXPECTED, Fault, diagnose
-from simulator.workload import Workload
+from simulator.play.client import Evidence
+from simulator.stream.workload import Workload
+from simulator.verdict.diagnosis import ALTERED, MISSING, OUT_OF_ORDER, UNEXPECTED, Fault, diagnose
 
 WORKLOAD = Workload(events=500, clients=3, users=6)
 USER = WORKLOAD.connected[0]
@@ -65,7 +65,7 @@ def test_a_repeat_from_long_ago() -> None:
     fault = fault_in(len(STREAM), LINES[3])
     assert (fault.kind, fault.position) == (UNEXPECTED, len(LINES) + 1)
     assert (fault.expected, fault.received) == (None, LINES[3])
-    assert fault.why == "what came had come before"
+    assert fault.why == "the event received is a repetition"
 
 
 def test_a_sequence_number_beyond_all_numbers() -> None:
@@ -76,7 +76,7 @@ def test_a_fault_in_words() -> None:
     fault = fault_in(len(STREAM), b"x" * 500)
     assert str(fault).splitlines() == [
         f"user {USER}: unexpected at its event {len(LINES) + 1}: "
-        "what came is not a line of the stream",
+        "the line received is not in the stream",
         "    expected  nothing",
         "    received  '" + "x" * 119 + "... (500 bytes)",
         "    fate",

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from running import parameters
 
 from simulator.errors import ParameterError
-from simulator.faults import Faults, missing_numbers
-from simulator.oracle import prepare
-from simulator.workload import Workload
+from simulator.stream.faults import Faults, missing_numbers
+from simulator.stream.oracle import prepare
+from simulator.stream.workload import Workload
 
 pytestmark = pytest.mark.realtime
 
@@ -172,9 +172,9 @@ def test_missing_numbers_are_numbers_of_the_stream() -> None:
         ("--duplicates x", "'x' is not a percentage"),
         ("--sources 17", "17 is not from 1 to 16"),
         ("--cuts 0", "0 is not at least 1"),
-        ("--latency --rate 5 --gaps 1", "--latency goes with neither --gaps nor --sources"),
-        ("--latency --rate 5 --sources 2", "--latency goes with neither"),
-        ("--concurrency-level 5 --leaving 3 --returning 3", "are 6 clients together, more than"),
+        ("--latency --rate 5 --gaps 1", "--latency cannot be combined with --gaps or --sources"),
+        ("--latency --rate 5 --sources 2", "--latency cannot be combined with"),
+        ("--concurrency-level 5 --leaving 3 --returning 3", "add up to 6 clients, more than"),
         ("--server-options x", "--server-options needs --serve"),
         ("--serve --server-options '", "No closing quotation"),
     ],

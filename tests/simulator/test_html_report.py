@@ -11,11 +11,12 @@ from running import flags
 from servers import Server
 from test_server_process import command
 
-import simulator
-from simulator import charts
-from simulator.results import Latency
-from simulator.timeline import Sample
-from simulator.workload import Workload
+from simulator import __version__
+from simulator.cli import main
+from simulator.play.timeline import Sample
+from simulator.report import charts
+from simulator.stream.workload import Workload
+from simulator.verdict.results import Latency
 
 SMALL = ("--total-events", 600, "--concurrency-level", 3, "--number-of-users", 5)
 
@@ -71,7 +72,7 @@ def samples(*, server: bool) -> list[Sample]:
 
 def made(path: Path, *more: object) -> Page:
     with Server(3, last=600) as server:
-        simulator.main(flags(server, *SMALL, "--report", path, *more))
+        main(flags(server, *SMALL, "--report", path, *more))
     text = path.read_text(encoding="utf-8")
     assert "prefers-color-scheme: dark" in text
     assert not any(colour in text for colour in charts.VARIABLES)
@@ -93,7 +94,7 @@ def test_a_failure_is_shown_with_its_reason(tmp_path: Path) -> None:
     path = tmp_path / "out.html"
     server = Server(3, lambda to, _nth, line: b"<b>\n" if to == user else line, last=600)
     with server:
-        assert simulator.main(flags(server, *SMALL, "--report", path)) == 1
+        assert main(flags(server, *SMALL, "--report", path)) == 1
     page = Page(path.read_text(encoding="utf-8"))
     assert "FAILED" in page.words
     assert any("received  '<b>" in word for word in page.words)
@@ -120,7 +121,7 @@ def test_parameters_have_units_and_what_had_no_part_is_left_out(tmp_path: Path) 
     assert rows["linger"] == "50 ms"
     assert rows["log interval"] == "1,000 ms"
     assert rows["duplicates"] == "5 %"
-    assert rows["rate"] == "all that is taken"
+    assert rows["rate"] == "unlimited"
     assert not {"server options", "stall time", "stall timeout"} & set(rows)
     assert all(rows.values())
 
@@ -131,17 +132,15 @@ def test_parameters_of_faults_have_units(tmp_path: Path) -> None:
     assert rows["stall time"] == "10 ms"
     assert rows["stall timeout"] == "10,000 ms"
     assert rows["rate"] == "6,000 events/s"
-    assert rows["bytes that a source writes at once, at most"] == "5,000"
-    assert rows["clients whose deliveries are timed"] == "10"
+    assert rows["maximum bytes per write"] == "5,000"
+    assert rows["clients sampled"] == "10"
 
 
-def test_it_says_when_and_with_which_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("importlib.metadata.version", lambda _name: "1.2.3")
+def test_it_says_when_and_with_which_command(tmp_path: Path) -> None:
     page = made(tmp_path / "out.html", "--mix", "1,1,1,1,1")
     (when,) = (word for word in page.words if "UTC" in word)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, Follower Maze 1\.2\.3", when)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, Follower Maze .+", when)
+    assert when.endswith(__version__)
     (typed,) = (word for word in page.words if word.startswith("python -m simulator "))
     assert "--total-events 600" in typed
     assert f"--report {tmp_path / 'out.html'}" in typed
@@ -152,7 +151,7 @@ def test_a_server_of_our_own_is_shown_with_its_ports(tmp_path: Path) -> None:
     arguments = [*map(str, SMALL), "--serve", "--linger", "0"]
     arguments += ["--server-options", "--stall-timeout 1500ms"]
     arguments += ["--report", str(report), "--json", str(out)]
-    assert simulator.main(arguments, command("behaves", 3)) == 0
+    assert main(arguments, command("behaves", 3)) == 0
     text = report.read_text(encoding="utf-8")
     assert "<td class=long>--stall-timeout 1500ms</td>" in text
     rows = Page(text).rows
@@ -171,7 +170,7 @@ def test_charts_are_named_and_drawn_for_a_phone_too() -> None:
     assert [chart["role"] for chart in page.charts] == ["img", "img"]
     widths = [float((chart["viewbox"] or "").split()[2]) for chart in page.charts]
     assert widths == [648, pytest.approx(331.2)]
-    assert page.words.count("The deliveries of each client") == 2
+    assert page.words.count("Deliveries of each client") == 2
     assert 'class="narrow"' in drawn
 
 

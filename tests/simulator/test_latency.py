@@ -1,5 +1,6 @@
-"""Latency from marks that are made up, against the definition in the plainest words."""
+"""Latency from timestamps that are made up, against the definition in the plainest words."""
 
+import re
 from bisect import bisect_left
 
 import pytest
@@ -8,24 +9,24 @@ from running import judged, parameters
 from servers import Server
 
 from simulator.errors import ParameterError
-from simulator.latency import measure
-from simulator.marks import Marks
-from simulator.oracle import prepare
+from simulator.play.timestamps import Timestamps
 from simulator.run import sample
-from simulator.workload import Chunk, Workload
+from simulator.stream.oracle import prepare
+from simulator.stream.workload import Chunk, Workload
+from simulator.verdict.latency import measure
 
 WORKLOAD = Workload(events=400, clients=4, users=8, batch=9)
 STRIDE = 50
 """bytes in each call of the source and the clients"""
 
 
-def marked(size: int, began: float, step: float) -> tuple[Marks, list[tuple[int, float]]]:
+def marked(size: int, began: float, step: float) -> tuple[Timestamps, list[tuple[int, float]]]:
     """Calls of STRIDE bytes each, `step` seconds apart."""
-    marks, calls = Marks(), []
+    timestamps, calls = Timestamps(), []
     for number, offset in enumerate([*range(STRIDE, size, STRIDE), size]):
-        marks.add(began + number * step, offset)
+        timestamps.add(began + number * step, offset)
         calls.append((offset, began + number * step))
-    return marks, calls
+    return timestamps, calls
 
 
 def time_of(calls: list[tuple[int, float]], end: int) -> float:
@@ -49,8 +50,8 @@ def test_it_is_what_the_definition_says() -> None:
     clients, wanted = [], []
     expected = zip(expectations, streams(WORKLOAD).items(), strict=True)
     for place, (expectation, (user, lines)) in enumerate(expected):
-        marks, calls = marked(expectation.bytes, 100.0 + place, 0.125)
-        clients.append((user, marks))
+        timestamps, calls = marked(expectation.bytes, 100.0 + place, 0.125)
+        clients.append((user, timestamps))
         offset = 0
         for line in lines:
             offset += len(line)
@@ -75,8 +76,8 @@ def test_nobody_and_nothing_is_no_latency() -> None:
     (chunks,), _ = prepare(silent, 4096, lambda _done: None)
     source, _ = marked(1000, 0.0, 1.0)
     assert measure(silent, chunks, source, [], 0.0) is None
-    marks = [(user, Marks()) for user in silent.connected]
-    assert measure(silent, chunks, source, marks, 0.0) is None
+    timestamps = [(user, Timestamps()) for user in silent.connected]
+    assert measure(silent, chunks, source, timestamps, 0.0) is None
 
 
 @pytest.mark.parametrize(("size", "picked"), [(1, [0]), (3, [0, 3, 6]), (10, range(10))])
@@ -93,19 +94,20 @@ RUN = ("--total-events", 400, "--concurrency-level", 5, "--number-of-users", 8, 
 def test_the_table_shows_it() -> None:
     verdict, output = judged(Server(5), (*RUN, "--latency", "--latency-clients", 2))
     assert verdict.status == 0
-    rows = {line[:33].strip(): line[33:].split() for line in output.splitlines()}
+    cells = (re.split(r" {2,}", line.strip()) for line in output.splitlines())
+    rows = {name: value[0].split() for name, *value in cells if value}
     shown = [float(rows[f"latency {name}"][0]) for name in ("p50", "p90", "p99", "p99.9", "max")]
     assert shown == sorted(shown)
     assert shown[0] > 0
     assert shown[-1] < 5000
-    assert rows["of so many clients"] == ["2"]
+    assert rows["clients sampled"] == ["2"]
 
 
 def test_who_did_not_receive_all_is_not_measured() -> None:
     server = Server(5, lambda *_: b"", last=400)
     verdict, output = judged(server, (*RUN, "--latency"))
     assert verdict.status == 1
-    assert "nothing to measure" in output
+    assert "no deliveries" in output
 
 
 def test_without_a_rate_it_is_refused() -> None:

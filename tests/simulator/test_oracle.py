@@ -5,8 +5,16 @@ from brute_force import streams
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.oracle import MAX_BLOCK, MIN_BLOCK, Expectation, Oracle, block_size, digest, prepare
-from simulator.workload import Workload
+from simulator.stream.oracle import (
+    MAX_BLOCK,
+    MIN_BLOCK,
+    Expectation,
+    Oracle,
+    block_size,
+    digest,
+    prepare,
+)
+from simulator.stream.workload import Workload
 
 weight = st.integers(0, 5)
 workloads = st.builds(

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from simulator import player
-from simulator.connecting import Address
-from simulator.oracle import prepare
-from simulator.player import Conduct, Play, Timing
-from simulator.workload import Workload
+from simulator.play import player
+from simulator.play.connecting import Address
+from simulator.play.player import Conduct, Play, Timing
+from simulator.stream.oracle import prepare
+from simulator.stream.workload import Workload
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -86,7 +86,7 @@ def test_nothing_is_sent_before_the_settle_time(
     def serve() -> None:
         clock.now += 1
 
-    monkeypatch.setattr("simulator.player.time.sleep", sleep)
+    monkeypatch.setattr("simulator.play.player.time.sleep", sleep)
     peers.play(BROADCASTS, Timing(timeout=1.0, settle=0.5), serve)
     assert slept == [0.5]
     assert peers.from_source.recv(4096) == b"".join(LINES)
@@ -139,4 +139,4 @@ def test_a_server_that_takes_nothing_from_the_source(clock: Clock, peers: Peers)
 
     play = peers.play(unfollows, Timing(timeout=5.0), serve, cut=2**20)
     assert play.source_lost is not None
-    assert play.source_lost.startswith("the server took nothing from the source for 5 s, after ")
+    assert play.source_lost.startswith("the server read nothing from the source for 5 s, after ")

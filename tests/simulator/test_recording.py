@@ -7,12 +7,12 @@ import pytest
 from running import flags
 from servers import Server
 
-import simulator
+from simulator.cli import main
 from simulator.errors import OutputError, RecordingError
-from simulator.faults import Faults
-from simulator.oracle import Prepared, prepare
-from simulator.recording import load, save
-from simulator.workload import Workload
+from simulator.stream.faults import Faults
+from simulator.stream.oracle import Prepared, prepare
+from simulator.stream.recording import load, save
+from simulator.stream.workload import Workload
 
 WORKLOAD = Workload(
     events=900,
@@ -60,14 +60,14 @@ def test_a_file_with_a_wrong_byte(recording: Path, place: int) -> None:
     data = bytearray(recording.read_bytes())
     data[place] ^= 1
     recording.write_bytes(data)
-    with pytest.raises(RecordingError, match="damaged, its checksum is not right"):
+    with pytest.raises(RecordingError, match="its checksum does not match"):
         load(str(recording))
 
 
 def test_a_file_of_another_version(recording: Path) -> None:
     data = recording.read_bytes()
     recording.write_bytes(data.replace(b"recording 2\n", b"recording 1\n", 1))
-    with pytest.raises(RecordingError, match=r"has version 1 of the format, and this .* reads 2"):
+    with pytest.raises(RecordingError, match=r"has version 1 of the format, but this .* reads 2"):
         load(str(recording))
 
 
@@ -75,7 +75,7 @@ def test_a_header_that_says_nothing(tmp_path: Path) -> None:
     data = b"follower-maze-recording 2\n{}\n"
     path = tmp_path / "stream"
     path.write_bytes(data + hashlib.sha256(data).digest())
-    with pytest.raises(RecordingError, match="is no recording that can be replayed"):
+    with pytest.raises(RecordingError, match="is not a recording that can be replayed"):
         load(str(path))
 
 
@@ -91,14 +91,14 @@ STREAM = ("--total-events", "400", "--concurrency-level", "3", "--number-of-user
 
 def test_record_and_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "stream")
-    assert simulator.main(["record", path, *STREAM]) == 0
+    assert main(["record", path, *STREAM]) == 0
     assert capsys.readouterr().out.endswith("recorded 400 events for 3 clients\n")
     with Server(3) as server:
-        assert simulator.main(["replay", path, *flags(server)]) == 0
+        assert main(["replay", path, *flags(server)]) == 0
     assert capsys.readouterr().out.endswith("\n\\o/ ALL NOTIFICATIONS RECEIVED \\o/\n")
     user = Workload(400, 3, 5).connected[0]
     with Server(3, lambda to, _nth, line: b"" if to == user else line, last=400) as server:
-        assert simulator.main(["replay", path, *flags(server)]) == 1
+        assert main(["replay", path, *flags(server)]) == 1
     assert f"user {user}: missing at its event 1" in capsys.readouterr().out
 
 
@@ -106,7 +106,7 @@ def test_record_and_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ("arguments", "part"),
     [
         (["replay", "FILE", "--total-events", "5"], "unrecognized arguments: --total-events"),
-        (["replay", "FILE"], "FILE is no recording"),
+        (["replay", "FILE"], "FILE is not a recording"),
         (["replay"], "the following arguments are required: FILE"),
         (["record"], "the following arguments are required: FILE"),
         (["record", "nowhere/FILE"], "there is no directory nowhere"),
@@ -122,6 +122,6 @@ def test_wrong_usage_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("FILE").write_text("something else\n")
-    assert simulator.main(arguments) == 2
+    assert main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert part in line

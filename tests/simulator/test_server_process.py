@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from simulator.errors import ServerProcessError
-from simulator.server_process import COMMAND, ServerProcess
+from simulator.play.server_process import COMMAND, ServerProcess
 
 pytestmark = pytest.mark.realtime
 
@@ -93,7 +93,7 @@ def test_how_it_ends_when_it_is_told_to(manner: str, fault: str | None) -> None:
     ("number", "fault"),
     [
         (signal.SIGKILL, "the server was ended by SIGKILL"),
-        (signal.SIGTERM, "the server ended before it was told to"),
+        (signal.SIGTERM, "the server ended before it was stopped"),
     ],
 )
 def test_how_it_ends_by_itself(number: signal.Signals, fault: str) -> None:
@@ -114,7 +114,7 @@ def test_it_ends_before_it_is_ready() -> None:
 
 def test_it_does_not_get_ready() -> None:
     server = ServerProcess(command("silent"), ready_timeout=0.3)
-    with pytest.raises(ServerProcessError, match=r"not ready within 0\.3 s; it said: "), server:
+    with pytest.raises(ServerProcessError, match=r"not ready within 0\.3 s; its log: "), server:
         pytest.fail("it is not ready")
     assert is_gone(server.pid)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.timeline import FIRST_INTERVAL, MAX_SAMPLES, Timeline
+from simulator.play.timeline import FIRST_INTERVAL, MAX_SAMPLES, Timeline
 
 
 def process(table: Path, ticks: tuple[int, int], pages: int) -> None:

@@ -16,19 +16,18 @@ from rich.console import Console
 from running import flags, judged, parameters
 from servers import PATIENCE, Server
 
-import simulator
-from simulator.cli import simulate
-from simulator.client import Client
-from simulator.connecting import Address
-from simulator.diagnosis import DISCONNECTED, MISSING
-from simulator.oracle import Expectation, prepare
-from simulator.player import Conduct, Play, Timing
-from simulator.report import Report
-from simulator.results import Verdict
-from simulator.session import STALL, Habit, Session
-from simulator.source import Source
-from simulator.tls import buffered
-from simulator.workload import Chunk, Workload
+from simulator.cli import main, simulate
+from simulator.play.client import Client
+from simulator.play.connecting import Address
+from simulator.play.player import Conduct, Play, Timing
+from simulator.play.source import Source
+from simulator.play.tls import buffered
+from simulator.play.unsteady import STALL, Habit, UnsteadySession
+from simulator.report.console import ConsoleReport
+from simulator.stream.oracle import Expectation, prepare
+from simulator.stream.workload import Chunk, Workload
+from simulator.verdict.diagnosis import DISCONNECTED, MISSING
+from simulator.verdict.results import Verdict
 
 SMALL = ("--total-events", 300, "--concurrency-level", 4, "--number-of-users", 8)
 USERS = Workload(300, 4, 8).connected
@@ -66,7 +65,7 @@ class Pki:
         return ["--server-options", shlex.join(options)]
 
     def asking(self, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
-        """The same, for a server that wants everybody's certificate."""
+        """The same, for a server that wants all_clients's certificate."""
         context = self.context()
         context.load_verify_locations(self.authority.cert)
         context.verify_mode = ssl.CERT_REQUIRED
@@ -82,7 +81,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 def refused(server: Server, capsys: pytest.CaptureFixture[str], *more: object) -> str:
     """The one line for a run that does not take place."""
     with server:
-        assert simulator.main(flags(server, *SMALL, *more)) == 2
+        assert main(flags(server, *SMALL, *more)) == 2
     output = capsys.readouterr()
     assert "FAILED" not in output.out
     (line,) = output.err.splitlines()
@@ -144,9 +143,10 @@ def test_the_real_server_wants_certificates(
 ) -> None:
     # With TLS 1.3 it says so when our side of the handshake is done.
     options = pki.server_options(*ports)
-    assert simulator.main(["--serve", *map(str, SMALL), *pki.flags, *options]) == 2
-    assert "the server refuses our certificate, or wants one (tlsv13 alert certificate req" in (
-        capsys.readouterr().err
+    assert main(["--serve", *map(str, SMALL), *pki.flags, *options]) == 2
+    assert (
+        "the server refused the certificate, or none was given (tlsv13 alert certificate req"
+        in (capsys.readouterr().err)
     )
 
 
@@ -154,14 +154,14 @@ def test_the_wrong_authority(pki: Pki, tmp_path: Path, capsys: pytest.CaptureFix
     server = Server(4, tls=pki.context())
     line = refused(server, capsys, "--tls-ca", Authority(tmp_path).cert)
     where = f"127.0.0.1:{server.source_port}"
-    assert line.startswith(f"simulator: the certificate of the server at {where} does not hold: ")
+    assert line.startswith(f"simulator: the certificate of the server at {where} is not valid: ")
     assert line.endswith("signed by the authority in --tls-ca)")
 
 
 def test_a_certificate_that_has_expired(pki: Pki, capsys: pytest.CaptureFixture[str]) -> None:
     expired = pki.authority.issue(address="127.0.0.1", lifetime=-timedelta(days=1))
     line = refused(Server(4, tls=pki.context(expired)), capsys, *pki.flags)
-    assert "does not hold: certificate has expired" in line
+    assert "is not valid: certificate has expired" in line
 
 
 def test_a_certificate_of_another_host(pki: Pki, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,7 +175,7 @@ def test_a_server_that_closes_because_it_speaks_no_tls(
     pki: Pki, reset: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refused(Server(4, refuse_source=True, reset=reset), capsys, *pki.flags)
-    assert "closed the connection in TLS's handshake" in line
+    assert "closed the connection in the TLS handshake" in line
     assert line.endswith("perhaps it speaks no TLS")
 
 
@@ -192,7 +192,7 @@ def test_a_server_that_answers_something_else(pki: Pki, capsys: pytest.CaptureFi
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
-        assert simulator.main(["--event-listener-port", str(port), *pki.flags]) == 2
+        assert main(["--event-listener-port", str(port), *pki.flags]) == 2
         thread.join(PATIENCE)
     line = capsys.readouterr().err
     where = f"127.0.0.1:{port}"
@@ -202,16 +202,16 @@ def test_a_server_that_answers_something_else(pki: Pki, capsys: pytest.CaptureFi
 def test_a_server_that_does_not_answer(
     pki: Pki, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("simulator.connecting.CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr("simulator.play.connecting.CONNECT_TIMEOUT", 0.1)
     line = refused(Server(4), capsys, *pki.flags)
-    assert line.endswith("within 0.1 s: perhaps it speaks none")
+    assert line.endswith("within 0.1 s: perhaps it speaks no TLS")
 
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--tls-cert", "PEER", "--tls-key", "KEY"], "need --tls-ca, which turns TLS on"),
-        (["--tls-ca", "CA", "--tls-cert", "PEER"], "are given together, or not at all"),
+        (["--tls-cert", "PEER", "--tls-key", "KEY"], "need --tls-ca, which enables TLS"),
+        (["--tls-ca", "CA", "--tls-cert", "PEER"], "need each other: give both or neither"),
         (["--tls-ca", "nowhere"], "--tls-ca nowhere cannot be read: No such file or directory"),
         (["--tls-ca", "KEY"], "holds no certificate in PEM"),
         (["--tls-ca", "CA", "--tls-cert", "PEER", "--tls-key", "SERVERKEY"], "(key values mism"),
@@ -231,7 +231,7 @@ def test_files_that_will_not_do(
         "SERVERKEY": pki.server.key,
         "ENCRYPTED": encrypted.key,
     }
-    assert simulator.main([paths.get(argument, argument) for argument in arguments]) == 2
+    assert main([paths.get(argument, argument) for argument in arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert part in line
 
@@ -245,7 +245,7 @@ def test_every_fault_at_once_against_the_real_server(pki: Pki, sources: int) -> 
         *("--sources", sources, "--leaving", 3, "--returning", 3),
         *("--stalling", 2, "--stall-time", 200),
     )
-    with Report("error", 1.0, Console(file=StringIO())) as report:
+    with ConsoleReport("error", 1.0, Console(file=StringIO())) as report:
         assert simulate(parameters(*arguments), report) == Verdict()
 
 
@@ -316,18 +316,20 @@ def test_what_tls_has_buffered_is_read_though_nothing_more_comes(
         conduct = Conduct(habits=habits)
         play = Play(Address("127.0.0.1", 1, 1), workload.connected, timing, conduct)
         play.run([ours], [ends.ours], prepared, serve)
-    (client,) = play.everybody
+    (client,) = play.all_clients
     assert client.received == len(STREAM)
     assert client.closed_by is None
 
 
 def test_a_session_stalls_on_what_is_buffered(ends: Ends) -> None:
-    session = Session(1, ends.ours, expectation(STREAM, 1000), Habit(STALL, 0.3, abortive=False))
+    session = UnsteadySession(
+        1, ends.ours, expectation(STREAM, 1000), Habit(STALL, 0.3, abortive=False)
+    )
     ends.theirs.sendall(STREAM)
     session.read()
-    assert session.turning
+    assert session.acts_now
     assert buffered(ends.ours)
-    session.turn()
+    session.act()
     session.read()
     assert session.finished
     session.spool.close()

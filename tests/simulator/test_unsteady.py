@@ -10,13 +10,11 @@ from running import judged, parameters
 from servers import Server
 
 from simulator.cli import simulate
-from simulator.diagnosis import MISSING
-from simulator.oracle import Expectation
-from simulator.report import Report
-from simulator.results import Verdict
-from simulator.session import LEAVE, RETURN, STALL, Habit, Session, habits
-from simulator.source import Source
-from simulator.workload import Chunk
+from simulator.play.unsteady import LEAVE, RETURN, STALL, Habit, UnsteadySession, habits
+from simulator.report.console import ConsoleReport
+from simulator.stream.oracle import Expectation
+from simulator.verdict.diagnosis import MISSING
+from simulator.verdict.results import Verdict
 
 pytestmark = pytest.mark.realtime
 
@@ -25,7 +23,7 @@ CROWD = ("--concurrency-level", 12, "--number-of-users", 40, "--mix", "1,1,1,1,1
 
 
 def verdict_on(*flags: object) -> Verdict:
-    with Report("error", 1.0, Console(file=StringIO())) as report:
+    with ConsoleReport("error", 1.0, Console(file=StringIO())) as report:
         return simulate(parameters(*QUICK, *CROWD, *flags), report)
 
 
@@ -84,11 +82,11 @@ def test_a_session_turns_where_it_should(kind: str) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
-        session = Session(1, ours, expectation(STREAM), Habit(kind, 0.5, abortive=True))
+        session = UnsteadySession(1, ours, expectation(STREAM), Habit(kind, 0.5, abortive=True))
         theirs.sendall(STREAM)
-        assert (session.read(), session.turning, session.finished) == (6, True, False)
-        assert session.turn() == kind
-        assert not session.turning
+        assert (session.read(), session.acts_now, session.finished) == (6, True, False)
+        assert session.act() == kind
+        assert not session.acts_now
         assert session.left == session.finished == (kind != STALL)
         if kind == STALL:
             assert (session.read(), session.finished, session.delivered) == (6, True, 3)
@@ -102,7 +100,7 @@ def test_a_session_that_the_server_closes(reset: bool) -> None:
     ours, theirs = socket.socketpair()
     with ours:
         ours.setblocking(False)
-        session = Session(1, ours, expectation(STREAM), None)
+        session = UnsteadySession(1, ours, expectation(STREAM), None)
         assert session.read() == 0
         assert not session.finished
         if reset:
@@ -119,7 +117,7 @@ def test_a_second_session_ends_with_the_last_line() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
-        first = Session(1, ours, expectation(STREAM), None)
+        first = UnsteadySession(1, ours, expectation(STREAM), None)
         second = first.again(ours, known=7)
         for part, finished in ((b"8|B\n9|", False), (b"B\n", True)):
             theirs.sendall(part)
@@ -131,50 +129,13 @@ def test_a_second_session_ends_with_the_last_line() -> None:
             session.spool.close()
 
 
-def test_a_source_cuts_and_leaves() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        source = Source(ours, [Chunk(STREAM, 3)], None, cut=5)
-        assert [source.write() for _ in range(3)] == [5, 5, 2]
-        assert source.done
-        for _ in range(2):
-            source.leave()
-        assert (theirs.recv(100), theirs.recv(100)) == (STREAM, b"")
-        assert source.lost is None
-
-
-def test_lines_begun_are_counted_exactly() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        chunks = [Chunk(b"1|B\n2|P|1000000|1000000\n", 2), Chunk(b"3|B\n4|B\n", 2)]
-        source = Source(ours, chunks, None, cut=5)
-        counts = []
-        while not source.done:
-            counts.append(source.lines_begun)
-            source.write()
-        assert counts == [1, 2, 2, 2, 2, 3, 4]
-
-
 def test_coming_back_to_a_closed_door_is_for_the_verdict() -> None:
     # This server listens for no more clients than it was told of.
     arguments = ("--total-events", 3000, *CROWD, "--returning", 1, "--rate", 6000)
     verdict, _ = judged(Server(12, doors_closed=True), arguments)
     (fault,) = verdict.faults
-    assert fault.fate.startswith("came back; no server for user clients at")
+    assert fault.fate.startswith("reconnected; no server for user clients at")
     assert (fault.kind, fault.received) == (MISSING, None)
-
-
-def test_a_source_that_was_closed_has_left_already() -> None:
-    ours, theirs = socket.socketpair()
-    with ours:
-        ours.setblocking(False)
-        theirs.close()
-        source = Source(ours, [Chunk(STREAM, 3)], None)
-        assert source.write() == 0
-        source.leave()
-        assert source.lost is not None
 
 
 def test_a_server_that_keeps_what_waits_behind_a_gap_fails() -> None:

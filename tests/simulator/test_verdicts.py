@@ -13,9 +13,11 @@ from running import judged, parameters
 from servers import Server, Tamper, honest
 from test_server_process import command
 
-from simulator import player
 from simulator.cli import simulate
-from simulator.diagnosis import (
+from simulator.play import player
+from simulator.report.console import ConsoleReport
+from simulator.report.text_report import ALL_RECEIVED
+from simulator.verdict.diagnosis import (
     ALTERED,
     DISCONNECTED,
     MISSING,
@@ -23,9 +25,7 @@ from simulator.diagnosis import (
     UNEXPECTED,
     Fault,
 )
-from simulator.report import Report
-from simulator.results import Verdict
-from simulator.words import ALL_RECEIVED
+from simulator.verdict.results import Verdict
 
 pytestmark = pytest.mark.realtime
 
@@ -123,7 +123,7 @@ def test_a_repeated_event(arguments: Arguments, nth: int) -> None:
     case = Case(arguments, nth)
     fault = case.fault(case.tamper(nth, lambda _user, _nth, line: line + line))
     assert facts(fault) == (UNEXPECTED, nth + 1, case.line(nth + 1), case.line(nth))
-    assert "had come before" in fault.why
+    assert "is a repetition" in fault.why
 
 
 @pytest.mark.parametrize(("arguments", "nth"), PLACES)
@@ -166,7 +166,7 @@ def test_an_event_to_the_wrong_client(arguments: Arguments, nth: int) -> None:
 
     fault = case.fault(case.tamper(place, lambda _user, _nth, line: foreign + line))
     assert facts(fault) == (UNEXPECTED, place, case.line(place), foreign)
-    assert "not meant for this user" in fault.why
+    assert "not for this user" in fault.why
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -205,7 +205,9 @@ def test_a_server_that_writes_to_the_source() -> None:
     verdict, output = judged(Server(4, answer=b"ok\n" * 100), NEAR)
     (fault,) = verdict.server_faults
     assert verdict == Verdict(server_faults=[fault])
-    assert fault.startswith("the server wrote 300 bytes to the source, which is to get none: 'ok")
+    assert fault.startswith(
+        "the server wrote 300 bytes to the source, which should receive none: 'ok"
+    )
     assert fault in output
 
 
@@ -269,7 +271,7 @@ def test_much_garbage_is_not_kept() -> None:
 
 
 def test_a_source_closed_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(player, "LOST_SOURCE_PATIENCE", 0.2)
+    monkeypatch.setattr(player, "LOST_SOURCE_TIMEOUT", 0.2)
     case = Case(FAR, 1)
     verdict, _ = judged(Server(2, source_bytes=70_000), (*FAR, "--rate", 20_000))
     assert verdict.status == 1
@@ -285,14 +287,14 @@ def test_a_source_closed_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_fails_at_the_first_events_was_not_another_one(
     crash: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("simulator.player.LOST_SOURCE_PATIENCE", 0.1)
+    monkeypatch.setattr("simulator.play.player.LOST_SOURCE_TIMEOUT", 0.1)
     server = Server(4, source_bytes=1, crash=crash)
     verdict, output = judged(server, (*NEAR, "--rate", 1000))
     assert (verdict.status, verdict.failing) == (1, 4)
     assert verdict.source_lost is not None
     fate = "connection closed by the server" if crash else "connection still open"
     assert all(fault.fate == f"{fate} after 0 bytes" for fault in verdict.faults)
-    assert "no user client got a byte: unless the server failed at the first events" in output
+    assert "no user client received a byte: unless the server failed at the first events" in output
 
 
 def test_a_source_closed_when_all_was_in_the_kernel() -> None:
@@ -319,7 +321,7 @@ SERVED = (*NEAR, "--serve", "--linger", 50, "--timeout", 5000)
 def verdict_on(manner: str, *more: object) -> tuple[Verdict, str]:
     """On a server process of that manner, which the simulator starts."""
     output = StringIO()
-    with Report("error", 1.0, Console(file=output, width=100)) as report:
+    with ConsoleReport("error", 1.0, Console(file=output, width=100)) as report:
         verdict = simulate(parameters(*SERVED, *more), report, command(manner, 4))
     return verdict, output.getvalue()
 
@@ -342,7 +344,7 @@ def test_a_server_that_does_not_stop_as_it_should(manner: str, fault: str) -> No
     [
         ("crashes", "the server was ended by SIGKILL"),
         ("fails", "the server ended with status 3"),
-        ("leaves", "the server ended before it was told to"),
+        ("leaves", "the server ended before it was stopped"),
     ],
 )
 def test_a_server_that_ends_at_its_first_event(manner: str, fault: str) -> None:
@@ -376,4 +378,4 @@ def test_the_first_ten_that_fail_are_listed() -> None:
 
     verdict, output = judged(Server(13, spare, last=200), arguments)
     assert [fault.user for fault in verdict.faults] == [users[0], *users[3:12]]
-    assert output.rstrip().endswith("and 1 more clients")
+    assert output.rstrip().endswith("and 1 more client")

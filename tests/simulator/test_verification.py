@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 from brute_force import streams
 
-from simulator.diagnosis import DISCONNECTED, MISSING, UNEXPECTED, Fault, diagnose
-from simulator.oracle import prepare
-from simulator.session import LEAVE, RETURN, STALL, Habit, Session, habits
-from simulator.verification import verify
-from simulator.workload import Workload
+from simulator.play.unsteady import LEAVE, RETURN, STALL, Habit, UnsteadySession, habits
+from simulator.stream.oracle import prepare
+from simulator.stream.workload import Workload
+from simulator.verdict.diagnosis import DISCONNECTED, MISSING, UNEXPECTED, Fault, diagnose
+from simulator.verdict.verification import verify
 
 WORKLOAD = Workload(events=500, clients=3, users=6)
 USER = WORKLOAD.connected[1]
@@ -32,23 +32,27 @@ class Sessions:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self.made: list[Session] = []
+        self.made: list[UnsteadySession] = []
 
-    def first(self, received: bytes, kind: str | None = None, *, left: bool = False) -> Session:
+    def first(
+        self, received: bytes, kind: str | None = None, *, left: bool = False
+    ) -> UnsteadySession:
         habit = None if kind is None else Habit(kind, 0.5, abortive=False)
-        session = Session(USER, self._connection, EXPECTED, habit)
+        session = UnsteadySession(USER, self._connection, EXPECTED, habit)
         session.left = left
         return self._filled(session, received)
 
-    def second(self, received: bytes, known: int) -> Session:
-        session = Session(USER, self._connection, EXPECTED, None, follows=self.made[0], known=known)
+    def second(self, received: bytes, known: int) -> UnsteadySession:
+        session = UnsteadySession(
+            USER, self._connection, EXPECTED, None, follows=self.made[0], known=known
+        )
         return self._filled(session, received)
 
     def fault(self, stall_timeout: float = 10.0) -> Fault | None:
         failures = verify(WORKLOAD, self.made, stall_timeout)
         return diagnose(WORKLOAD, failures[:1])[0] if failures else None
 
-    def _filled(self, session: Session, received: bytes) -> Session:
+    def _filled(self, session: UnsteadySession, received: bytes) -> UnsteadySession:
         session.spool.write(received)
         session.received = len(received)
         self.made.append(session)
@@ -149,8 +153,8 @@ class TestComingBack:
         fault = sessions.fault()
         assert facts(fault) == (UNEXPECTED, 21, LINES[20], LINES[19])
         assert fault is not None
-        assert fault.why == "what came had come before"
-        assert fault.fate.startswith("came back; ")
+        assert fault.why == "the event received is a repetition"
+        assert fault.fate.startswith("reconnected; ")
 
     def test_not_too_late(self, sessions: Sessions) -> None:
         sessions.second(after(43), known=NUMBERS[40])

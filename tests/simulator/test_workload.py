@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.oracle import prepare
-from simulator.workload import (
+from simulator.stream.oracle import prepare
+from simulator.stream.workload import (
     EVEN_MIX,
     LETTERS,
     ORIGINAL_MIX,

@@ -1,0 +1,171 @@
+"""Receive as a user client, and compare the bytes with the expected ones.
+
+The comparison is of digests of blocks. A client keeps the block that it is receiving. After a
+mismatch it keeps that block and as many bytes again for diagnosis, then only counts.
+"""
+
+import logging
+import socket
+import time
+from typing import NamedTuple
+
+from simulator.play.timestamps import Timestamps
+from simulator.play.tls import NOT_NOW, hang_up, raise_if_refused, reason
+from simulator.stream.oracle import Expectation, digest
+
+log = logging.getLogger("simulator")
+
+_SCRATCH = bytearray(64 * 1024)
+"""A buffer for bytes that are not compared."""
+
+
+class EndedError(Exception):
+    """The connection has ended. The message says how."""
+
+
+def receive(connection: socket.socket, target: bytearray | memoryview) -> int:
+    """Receive what is available; return its size. Raise EndedError or RefusedError."""
+    try:
+        size = connection.recv_into(target)
+    except NOT_NOW:
+        return 0
+    except OSError as error:
+        raise_if_refused(error)
+        raise EndedError(f"reset by the server ({reason(error)})") from None
+    if not size:
+        raise EndedError("closed by the server")
+    return size
+
+
+class Evidence(NamedTuple):
+    """What a client received that is not what was expected."""
+
+    user: int
+    start: int  # offset of ``kept`` in the stream; all bytes before it are verified
+    kept: bytes
+    whole: bool  # whether ``kept`` has all bytes received after ``start``
+    fate: str  # what became of the connection
+
+
+class Client:
+    """A connected user whose id has been sent."""
+
+    def __init__(
+        self,
+        user: int,
+        connection: socket.socket,
+        expected: Expectation,
+        *,
+        timestamps: Timestamps | None = None,
+        lines: bool = False,
+    ) -> None:
+        self.user = user
+        self.connection = connection
+        self.expected = expected
+        self.received = 0
+        self.timestamps = timestamps  # of its reads, for a client that is timed
+        self.closed_by: str | None = None  # how the connection ended
+        self.gave_up = False
+        self._log_lines = lines
+        # One block, allocated on the first read so that it does not delay the source.
+        self._buffer = memoryview(b"")
+        self._filled = 0
+        self._number = 0
+        self._due = 0
+        self._kept: bytearray | None = None  # set when no more blocks can be verified
+        self._kept_from = 0
+        self._next_block()
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything expected was received, and nothing else so far."""
+        return self.received == self.expected.bytes and self._kept_from == self.received
+
+    @property
+    def failed(self) -> bool:
+        """Whether events are missing or wrong, or the server closed the connection."""
+        return not self.complete or self.closed_by is not None
+
+    @property
+    def finished(self) -> bool:
+        """Whether further bytes can neither change the verdict nor explain it."""
+        enough = self._kept is not None and len(self._kept) >= 2 * self.expected.block
+        return self.complete or enough or self.closed_by is not None
+
+    @property
+    def acts_now(self) -> bool:
+        """False: a client stays connected and never stalls, unlike an UnsteadySession."""
+        return False
+
+    @property
+    def delivered(self) -> int:
+        """Events received; estimated from the bytes if incomplete."""
+        share = min(1.0, self.received / max(1, self.expected.bytes))
+        return int(self.expected.events * share)
+
+    def read(self) -> int:
+        """Receive what is available, up to the end of the block; return the number of bytes."""
+        kept = self._kept
+        if kept is None and not self._buffer:
+            self._buffer = memoryview(bytearray(self.expected.size_of(0)))
+        target = self._buffer[self._filled : self._due] if kept is None else _SCRATCH
+        try:
+            size = receive(self.connection, target)
+        except EndedError as ended:
+            self._closed(str(ended))
+            return 0
+        if not size:
+            return 0
+        if self._log_lines:
+            for line in bytes(target[:size]).splitlines(keepends=True):
+                log.debug("client %d received %r", self.user, line)
+        self.received += size
+        if self.timestamps is not None:
+            self.timestamps.add(time.monotonic(), self.received)
+        if kept is not None:
+            if len(kept) < 2 * self.expected.block:
+                kept += _SCRATCH[:size]
+            return size
+        self._filled += size
+        if self._filled == self._due:
+            self._verify()
+        return size
+
+    def give_up(self, seconds: float) -> None:
+        """Disconnect after waiting ``seconds`` for a new message."""
+        self.gave_up = True
+        self._closed(f"given up by the client, {seconds:g} s after its last message,")
+        hang_up(self.connection)
+
+    def evidence(self) -> Evidence:
+        """Return what diagnosis needs, for a client that failed."""
+        fate = self.closed_by or f"connection still open after {self.received:,} bytes"
+        if self._kept is None:
+            start = self.received - self._filled
+            return Evidence(self.user, start, bytes(self._buffer[: self._filled]), True, fate)
+        whole = self._kept_from + len(self._kept) == self.received
+        return Evidence(self.user, self._kept_from, bytes(self._kept), whole, fate)
+
+    def _verify(self) -> None:
+        block = self._buffer[: self._due]
+        log.debug("client %d received block %d, %d bytes", self.user, self._number, self._due)
+        if digest(block).digest() == self.expected.digests[self._number]:
+            self._number += 1
+            self._filled = 0
+            self._next_block()
+        else:
+            log.debug("client %d: block %d does not match", self.user, self._number)
+            self._keep(bytes(block))
+
+    def _next_block(self) -> None:
+        self._due = self.expected.size_of(self._number)
+        if not self._due:
+            self._keep(b"")
+
+    def _keep(self, received: bytes) -> None:
+        self._kept = bytearray(received)
+        self._kept_from = self.received - len(received)
+
+    def _closed(self, how: str) -> None:
+        self.closed_by = f"connection {how} after {self.received:,} bytes"
+        log.debug("client %d: %s", self.user, self.closed_by)

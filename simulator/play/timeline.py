@@ -1,0 +1,76 @@
+"""Sample a play over time: events, bytes, the server's processor time and memory.
+
+The number of samples is bounded: at the limit every second sample is dropped and the interval
+doubles, so a run of any length costs the same.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+FIRST_INTERVAL = 0.02
+"""Initial time between samples; seconds."""
+
+MAX_SAMPLES = 2_000
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The totals at a time. The server's are None if they cannot be read."""
+
+    seconds: float  # since the first sample
+    events: int  # sent
+    bytes: int  # received
+    cpu_seconds: float | None
+    memory: int | None  # bytes, resident
+
+
+class Timeline:
+    """The samples of one play."""
+
+    def __init__(self, pid: int | None = None, process_table: Path = Path("/proc")) -> None:
+        self.samples: list[Sample] = []
+        self._process = None if pid is None else process_table / str(pid)
+        self._interval = FIRST_INTERVAL
+        self._began: float | None = None
+        self._next = 0.0
+
+    def observe(self, now: float, events: int, received: int) -> None:
+        """Take a sample if one is due; to be called often."""
+        if now < self._next:
+            return
+        self._next = now + self._interval
+        self.take(now, events, received)
+
+    def finish(self, seconds: float, events: int, received: int) -> None:
+        """Take the last sample, ``seconds`` after the first."""
+        if self._began is not None:
+            self.take(self._began + seconds, events, received)
+
+    def take(self, now: float, events: int, received: int) -> None:
+        """Take a sample now."""
+        if self._began is None:
+            self._began = now
+        self.samples.append(Sample(now - self._began, events, received, *self._server()))
+        if len(self.samples) > MAX_SAMPLES:
+            del self.samples[1::2]
+            self._interval *= 2
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """The server's processor time from the first sample to the last, if it could be read."""
+        seen = [sample.cpu_seconds for sample in self.samples if sample.cpu_seconds is not None]
+        return seen[-1] - seen[0] if len(seen) > 1 else None
+
+    def _server(self) -> tuple[float | None, int | None]:
+        if self._process is None:
+            return None, None
+        try:
+            # The name in parentheses may contain anything: count fields from behind it.
+            fields = (self._process / "stat").read_text().rpartition(")")[2].split()
+            pages = int((self._process / "statm").read_text().split()[1])
+        except (OSError, IndexError):
+            return None, None
+        return (int(fields[11]) + int(fields[12])) / _TICKS, pages * _PAGE
