@@ -12,6 +12,9 @@ from libc.string cimport memset, strerror
 from maze.core._graph cimport Recipient
 from maze.core._payload cimport Payload
 
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
 cdef extern from "<sys/socket.h>" nogil:
     struct iovec:
         void* iov_base
@@ -52,10 +55,7 @@ def flush_all(list outboxes not None, Py_ssize_t limit):
     """Flush them; returns those that still hold more than the limit, in bytes."""
     cdef list full = []
     for outbox in outboxes:
-        if (<Outbox?>outbox).sealed:
-            outbox.flush()  # which its owner may have changed
-        else:
-            (<Outbox>outbox).send_now()
+        (<Outbox?>outbox).send_now()
         if (<Outbox>outbox).held_bytes > limit:
             full.append(outbox)
     return full
@@ -69,8 +69,10 @@ cdef class Outbox(Recipient):
     cdef readonly Py_ssize_t pushed_bytes
     cdef readonly Py_ssize_t sent_bytes
     cdef public bint writing
-    cdef public bint sealed
+    cdef readonly object connection
+    cdef bint direct  # the system is called on the descriptor, not the connection
     cdef int descriptor
+    cdef Py_ssize_t unsent_bytes  # of the connection, as counted in what is held
     cdef object queue
     cdef Held held
     cdef Py_ssize_t queued  # payloads in the queue, which need not be asked then
@@ -79,9 +81,11 @@ cdef class Outbox(Recipient):
     cdef Py_ssize_t part  # the first that was not sent whole
     cdef Py_ssize_t offset  # how much of it was sent
 
-    def __init__(self, user, int descriptor, queue, Held held not None):
+    def __init__(self, user, connection, queue, Held held not None):
         Recipient.__init__(self, user)
-        self.descriptor = descriptor
+        self.connection = connection
+        self.direct = connection.direct
+        self.descriptor = connection.descriptor
         self.queue = queue
         self.held = held
         self.in_hand = []
@@ -107,27 +111,30 @@ cdef class Outbox(Recipient):
         if self.writing:
             return 0
         try:
-            if not self.send_all():
+            if not self.send_all(PY_SSIZE_T_MAX if self.direct else 1):
                 self.writing = True
                 self.on_blocked()
         except Exception as error:
             self.on_error(error)
         return 0
 
-    def advance(self):
-        """Send until nothing waits, or until the kernel takes no more: then it is False."""
-        return bool(self.send_all())
+    def advance(self, Py_ssize_t sends=PY_SSIZE_T_MAX):
+        """Send until nothing waits, with at most so many sends; False if anything still does."""
+        return bool(self.send_all(sends))
 
-    cdef bint send_all(self) except -1:
+    cdef int send_all(self, Py_ssize_t sends) except -1:
         cdef Py_ssize_t sent
         while True:
             if self.parts is None:
                 if not self.queued:
-                    return True
+                    return self.direct or self.send_unsent()
                 self.gather()
+            if not sends:
+                return 0
+            sends -= 1
             sent = self.send_parts()
             if sent == BLOCKED:
-                return False
+                return 0
             self.sent_bytes += sent
             self.go_behind(sent)
 
@@ -138,16 +145,15 @@ cdef class Outbox(Recipient):
             left = sum([len(part) for part in self.parts[self.part :]]) - self.offset
             sent_in_hand = sum([(<Payload>payload).size for payload in self.in_hand]) - left
         lost_bytes = self.queued_bytes - sent_in_hand
+        if not self.direct:
+            self.connection.drop_unsent()
+            self.count_unsent()
         self.parts = None
         self.part = self.offset = 0
         self.release_in_hand()
         while self.queued:
             self.release(self.take())
         return lost_bytes
-
-    def send_sealed(self, parts, /):
-        """Send the first of the parts in another form; returns how many bytes of them have left."""
-        raise NotImplementedError
 
     def on_blocked(self):
         """The kernel takes no more for now."""
@@ -180,8 +186,8 @@ cdef class Outbox(Recipient):
         """Hand the kernel what is left of the parts; how much it took, or BLOCKED."""
         cdef Py_ssize_t sent
         cdef object part
-        if self.sealed:
-            return self.send_parts_sealed()
+        if not self.direct:
+            return self.send_through()
         while True:
             part = self.parts[self.part]
             if len(self.parts) == self.part + 1 and PyBytes_CheckExact(part):
@@ -202,14 +208,34 @@ cdef class Outbox(Recipient):
             if sent != -EINTR:
                 raise OSError(-sent, strerror(-sent).decode())
 
-    cdef Py_ssize_t send_parts_sealed(self) except FAILED:
+    cdef Py_ssize_t send_through(self) except FAILED:
+        """Have the connection send what is left of the parts; how much it took, or BLOCKED."""
         parts = self.parts[self.part : self.part + MOST_PARTS]
         if self.offset:
             parts[0] = memoryview(parts[0])[self.offset :]
         try:
-            return self.send_sealed(parts)
+            return self.connection.send(parts)
         except BlockingIOError:
             return BLOCKED
+        finally:
+            self.count_unsent()
+
+    cdef int send_unsent(self) except -1:
+        """Send what the connection itself has to say; 0 if the kernel does not take it all."""
+        try:
+            self.connection.send_unsent()
+        except BlockingIOError:
+            return 0
+        finally:
+            self.count_unsent()
+        return 1
+
+    cdef int count_unsent(self) except -1:
+        """Have what is encrypted and not sent counted with what is held."""
+        cdef Py_ssize_t unsent_bytes = self.connection.unsent_bytes
+        self.held.bytes += unsent_bytes - self.unsent_bytes
+        self.unsent_bytes = unsent_bytes
+        return 0
 
     cdef Py_ssize_t send_vector(self) except FAILED:
         """One vectored send of up to MOST_PARTS parts; the error's number below 0 if refused."""

@@ -1,4 +1,4 @@
-"""gevent's stream server, and what it lacks: bounds, calm, and an eye on peers that vanish.
+"""A listening port: gevent's stream server, with bounds, calm, and an eye on peers that vanish.
 
 A connection that has no place is closed at once. The system is told to probe
 a peer that is silent, so that one that vanished without a word is found out.
@@ -10,24 +10,21 @@ whoever is connected is served meanwhile. One that fails because the port itself
 is broken is a failure of the server. It must never know who connects.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import socket as system
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol, cast
 
 import gevent
 import structlog
 from gevent.server import StreamServer
 from gevent.socket import socket
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from maze.peer import Address
+from maze.registration import Registration
 
-    from maze.net import Handler
-    from maze.peer import Address
-    from maze.registration import Registration
+Handler = Callable[[socket, Address], None]
 
 log = structlog.get_logger()
 
@@ -40,6 +37,10 @@ PAUSE_SECONDS = 0.1
 MOST_IDLE_SECONDS = 32_767  # MAX_TCP_KEEPIDLE in <net/tcp.h>
 
 
+class ListenError(Exception):
+    """A port cannot be listened on; the message says which and why."""
+
+
 class Places(Protocol):
     """Bounds the connections that are open at a time."""
 
@@ -50,8 +51,8 @@ class Places(Protocol):
         """A connection that was admitted has been closed."""
 
 
-class Acceptor(StreamServer):
-    """Accepts the connections of one port; closes at once those that have no place."""
+class Port(StreamServer):
+    """A listening port, with a greenlet for each connection that has a place."""
 
     max_accept = 10
     """connections in one turn of the event loop, which runs some fifty greenlets a turn: with
@@ -60,16 +61,17 @@ class Acceptor(StreamServer):
     def __init__(
         self,
         name: str,
-        address: tuple[str, int],
-        handle: Handler,
+        host: str,
+        port: int,
         backlog: int,
+        handle: Handler,
         *,
         fail: Callable[..., None],
         peer_timeout: float | None = None,
         places: Places | None = None,
         registration: Registration | None = None,
     ) -> None:
-        super().__init__(address, handle, backlog=backlog)
+        super().__init__((host, port), handle, backlog=backlog)
         self._name = name
         self._fail = fail
         self._peer_timeout = peer_timeout
@@ -78,6 +80,25 @@ class Acceptor(StreamServer):
         self._descriptor = -1
         self.pauses = 0
         """how often accepting had to pause"""
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Host and port; the port is the one really used once this is open."""
+        host, port = cast(Address, self.address)[:2]
+        return host, port
+
+    def open(self) -> None:
+        """Begin to accept. Raises ListenError."""
+        try:
+            self.start()
+        except OSError as error:
+            host, port = self.endpoint
+            # gevent adds the address to the system's message, in brackets.
+            why = str(error.strerror).partition(": (")[0]
+            raise ListenError(
+                f"cannot listen on {host} port {port}: {why}; "
+                f"--{self._name}-host and --{self._name}-port choose another address"
+            ) from None
 
     def start_accepting(self) -> None:
         """Accept connections, and watch the accept queue for clients that may have sent an id."""

@@ -1,56 +1,40 @@
-"""The client port: accepts clients, reads their ids, and keeps their sessions."""
+"""The client port: accepts clients, and reads their ids."""
 
 import time
-from collections import Counter, deque
 from typing import Any
 
-import gevent
 from gevent import Greenlet
-from gevent.event import Event
 from gevent.socket import socket
 
 from maze.core import MISSED, REACHED, IdLine, is_http_request, parse_id_line
-from maze.gate import Connection, Gate
+from maze.gate import Gate
 from maze.handshake import HandshakeError, HandshakeReason
 from maze.net import current_greenlet, send_at_once
 from maze.peer import Address, Peer
 from maze.places import Places
 from maze.registration import Registration
-from maze.router import Router
-from maze.session import CloseReason, Session
+from maze.session import Session
+from maze.sessions import Sessions
 from maze.settings import Settings
-from maze.slices import Slices
-from maze.tls import TlsConnection
-from maze.tls_session import TlsSession
+from maze.transport import Connection
 
 HTTP_LINE_BYTES = 4 * 1024
 """Longest line recognised as an HTTP request line; a longer one is an id that is too long."""
 
-CLOSED_AT_ONCE = 20
-"""sessions closed before others run; one in a thousand audiences takes 0.2 ms"""
-
 
 class ClientPort:
-    """Accepts clients and keeps their sessions."""
+    """Accepts clients and begins their sessions."""
 
     def __init__(
-        self, settings: Settings, router: Router, registration: Registration, gate: Gate
+        self, settings: Settings, sessions: Sessions, registration: Registration, gate: Gate
     ) -> None:
         self.settings = settings
-        self.router = router
+        self._sessions = sessions
         self._registration = registration
         self.gate = gate
         self.places = Places(settings)
-        self.sessions: dict[Session, None] = {}
         self._handshakes: set[Greenlet[..., Any]] = set()
         self.handshake_rejects = gate.rejects.counts
-        self.sessions_closed: Counter[CloseReason] = Counter()
-        self.sent_bytes_of_closed = 0
-        self.discarded_bytes = 0
-        self._readable: deque[Session] = deque()
-        self._reading = Slices(self._read_next)
-        self._empty = Event()
-        self._empty.set()
         self._finishing = False
 
     def handle(self, sock: socket, address: Address) -> None:
@@ -78,51 +62,17 @@ class ClientPort:
             self._registration.forget(sock.fileno())
         if self._finishing:  # it ran on before the end of its greenlet reached it
             return
-        if not self.places.has_room_for(
-            id_line.user, self.router.session_count(id_line.user), peer
-        ):
+        user = id_line.user
+        if not self.places.has_room_for(user, self._sessions.count_of(user), peer):
             return
         self.places.recognise(address)
-        mark = _mark_for(id_line)
-        if isinstance(connection, TlsConnection):
-            TlsSession(id_line.user, connection, peer, self, mark).serve()
-        else:
-            Session(id_line.user, connection, peer, self, mark).serve()
+        Session(user, connection, peer, self._sessions, _mark_for(id_line)).serve()
 
-    def enter(self, session: Session) -> None:
-        """A session has begun."""
-        self.sessions[session] = None
-        self._empty.clear()
-
-    def read_soon(self, session: Session) -> None:
-        """Have the session read what its client sent; a turn of the event loop reads for a few."""
-        self._readable.append(session)
-        self._reading.begin()
-
-    def _read_next(self) -> bool:
-        self._readable.popleft().read()
-        return bool(self._readable)
-
-    def leave(self, session: Session, reason: CloseReason) -> None:
-        """A session has ended."""
-        del self.sessions[session]
-        self.sessions_closed[reason] += 1
-        self.sent_bytes_of_closed += session.sent_bytes
-        if not self.sessions:
-            self._empty.set()
-
-    def finish(self, timeout: float) -> None:
-        """Let every session send what it has, for at most ``timeout`` seconds, and end it."""
+    def finish(self) -> None:
+        """End all handshakes; from here on no session begins."""
         self._finishing = True
         for greenlet in list(self._handshakes):
             greenlet.kill(block=False)
-        for session in list(self.sessions):
-            session.finish()
-        self._empty.wait(timeout)
-        for count, session in enumerate(list(self.sessions), start=1):
-            session.close(CloseReason.FINISHED if session.has_taken_all() else CloseReason.STOPPED)
-            if not count % CLOSED_AT_ONCE:
-                gevent.sleep(0)
 
     def _handshake(self, connection: Connection, deadline: float) -> IdLine:
         """Return the client's id line; discard what follows it in the same segment."""
@@ -143,7 +93,7 @@ class ClientPort:
                 raise HandshakeError(HandshakeReason.LEFT, received)
             received += data
         line, _, rest = received.partition(b"\n")
-        self.discarded_bytes += len(rest)
+        self._sessions.discarded_bytes += len(rest)
         if is_http_request(line + b"\n", HTTP_LINE_BYTES):
             raise HandshakeError(HandshakeReason.HTTP, received)
         line = line.removesuffix(b"\r")

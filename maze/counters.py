@@ -83,23 +83,23 @@ def _sources(server: MazeServer) -> Section:
 
 
 def _sessions(server: MazeServer) -> Section:
-    clients = server.clients
-    sent = sum(session.sent_bytes for session in clients.sessions)
+    clients, sessions = server.clients, server.sessions
+    sent = sum(session.sent_bytes for session in sessions)
     return {
-        "connected": len(clients.sessions),
-        "opened": len(clients.sessions) + clients.sessions_closed.total(),
-        "closed": _by_reason(CloseReason, clients.sessions_closed),
+        "connected": len(sessions),
+        "opened": len(sessions) + sessions.closed.total(),
+        "closed": _by_reason(CloseReason, sessions.closed),
         "handshakes": clients.places.handshakes,
         "handshakes_rejected": _by_reason(HandshakeReason, clients.gate.rejects.counts),
         "refused": _by_reason(RefusalReason, clients.places.refused),
-        "sent_bytes": clients.sent_bytes_of_closed + sent,
-        "discarded_bytes": clients.discarded_bytes,
+        "sent_bytes": sessions.sent_bytes_of_closed + sent,
+        "discarded_bytes": sessions.discarded_bytes,
     }
 
 
 def queues(server: MazeServer) -> dict[str, int]:
     """Bytes that wait for clients; of the memory, what several clients share counts once."""
-    sizes = [session.queued_bytes for session in server.clients.sessions]
+    sizes = [session.queued_bytes for session in server.sessions]
     return {
         "total": sum(sizes),
         "largest": max(sizes, default=0),

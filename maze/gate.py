@@ -15,10 +15,8 @@ from maze.peer import Address
 from maze.registration import Registration
 from maze.settings import Settings
 from maze.tls import TlsConnection, Turns
+from maze.transport import Connection
 from maze.units import ANY_NAME, Network
-
-Connection = socket | TlsConnection
-"""what ``recv`` and ``settimeout`` are called on, whether it is TLS or not"""
 
 USER_URI = "maze:user:"
 """prefix of a URI that names a user in a certificate; the user id follows"""
@@ -68,7 +66,7 @@ class Gate:
         if not self._allows(address):
             raise HandshakeError(HandshakeReason.ADDRESS, detail="not in the ranges let in")
         if self.context is None:
-            return sock, deadline
+            return Connection(sock), deadline
         connection = TlsConnection(sock, self.context, self._turns, self._registration)
         connection.handshake(deadline)
         return connection, deadline + connection.waited_seconds
@@ -77,7 +75,7 @@ class Gate:
         """Raise HandshakeError if the client's certificate has to name the user, and does not."""
         if not self._by_certificate:
             return
-        common_names, uris = _peer_names(connection)
+        common_names, uris = connection.peer_names()
         users = [uri.removeprefix(USER_URI) for uri in uris if uri.startswith(USER_URI)]
         names = common_names + users
         if user not in [parse_number(name.encode()) for name in names]:
@@ -90,7 +88,7 @@ class Gate:
         """Raise HandshakeError if the certificate has to name a source, and does not."""
         if not self._by_role:
             return
-        common_names, uris = _peer_names(connection)
+        common_names, uris = connection.peer_names()
         if SOURCE_URI not in uris and not self._source_names.intersection(common_names):
             raise HandshakeError(
                 HandshakeReason.NOT_A_SOURCE,
@@ -105,10 +103,6 @@ class Gate:
         if isinstance(peer, IPv6Address) and peer.ipv4_mapped:
             peer = peer.ipv4_mapped
         return any(peer in each for each in self._ranges)
-
-
-def _peer_names(connection: Connection) -> tuple[list[str], list[str]]:
-    return connection.peer_names() if isinstance(connection, TlsConnection) else ([], [])
 
 
 def _listed(names: list[str]) -> str:

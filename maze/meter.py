@@ -4,17 +4,12 @@ The router feeds these, a call a chunk or a batch, never one an event; whoever
 wants to know (``maze.admin``) reads them. Nothing here knows who that is.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
+from collections.abc import Iterable
 from time import monotonic
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from maze.core import ReorderBuffer
-    from maze.session import Session
+from maze.core import ReorderBuffer
+from maze.twin import Outbox
 
 BATCH_SIZES = (1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536)
 ROUTING_SECONDS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
@@ -55,7 +50,7 @@ class Latency:
 
     def __init__(self) -> None:
         self.histogram = Histogram(LATENCY_SECONDS)
-        self.behind: dict[Session, tuple[int, float]] = {}
+        self.behind: dict[Outbox, tuple[int, float]] = {}
         """of sessions that have not sent it all: up to which byte, and the time it began"""
         self.followed = NOTHING
         """the number of the event that is followed"""
@@ -76,7 +71,7 @@ class Latency:
             return self._since
         return 0.0
 
-    def flushed(self, sessions: Iterable[Session], since: float) -> None:
+    def flushed(self, sessions: Iterable[Outbox], since: float) -> None:
         """Sessions of that batch, flushed together, have sent what their clients take at once.
 
         Their latencies count as equal: to look at the clock after each would slow the flush.
@@ -89,14 +84,14 @@ class Latency:
                 self.behind[session] = (session.pushed_bytes, since)
         self.histogram.observe(monotonic() - since, caught_up)
 
-    def progressed(self, session: Session) -> None:
+    def progressed(self, session: Outbox) -> None:
         """A session has sent more."""
         goal, since = self.behind.get(session, (0, 0.0))
         if goal and session.sent_bytes >= goal:
             del self.behind[session]
             self.histogram.observe(monotonic() - since)
 
-    def left(self, session: Session) -> None:
+    def left(self, session: Outbox) -> None:
         """A session has ended; what it did not get is no delivery."""
         self.behind.pop(session, None)
 

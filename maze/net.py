@@ -8,20 +8,11 @@ import fcntl
 import socket
 import struct
 import termios
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import gevent
 from gevent import Greenlet
 from gevent.socket import socket as GeventSocket  # noqa: N812
-
-from maze.acceptor import Acceptor, Places
-from maze.peer import Address
-
-if TYPE_CHECKING:
-    from maze.registration import Registration
-
-Handler = Callable[[GeventSocket, Address], None]
 
 A_MOMENT = 1e-6
 """Long enough for the event loop to look at every socket and signal: after sleep(0) it runs
@@ -36,67 +27,6 @@ VANISHED = {
     errno.EHOSTDOWN,
     errno.ENETDOWN,
 }
-
-
-class ListenError(Exception):
-    """A port cannot be listened on; the message says which and why."""
-
-
-class Port:
-    """A listening port, with a greenlet for each connection."""
-
-    def __init__(
-        self,
-        name: str,
-        host: str,
-        port: int,
-        backlog: int,
-        handle: Handler,
-        *,
-        fail: Callable[..., None],
-        peer_timeout: float | None = None,
-        places: Places | None = None,
-        registration: Registration | None = None,
-    ) -> None:
-        self._name = name
-        self._server = Acceptor(
-            name,
-            (host, port),
-            handle,
-            backlog,
-            fail=fail,
-            peer_timeout=peer_timeout,
-            places=places,
-            registration=registration,
-        )
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port; the port is the one really used once the port is open."""
-        host, port = cast(Address, self._server.address)[:2]
-        return host, port
-
-    @property
-    def pauses(self) -> int:
-        """How often accepting had to pause, for want of descriptors or memory."""
-        return self._server.pauses
-
-    def open(self) -> None:
-        """Begin to accept. Raises ListenError."""
-        try:
-            self._server.start()
-        except OSError as error:
-            host, port = self.address
-            # gevent adds the address to the system's message, in brackets.
-            why = str(error.strerror).partition(": (")[0]
-            raise ListenError(
-                f"cannot listen on {host} port {port}: {why}; "
-                f"--{self._name}-host and --{self._name}-port choose another address"
-            ) from None
-
-    def close(self) -> None:
-        """Accept no more; connections stay as they are."""
-        self._server.close()
 
 
 def current_greenlet() -> Greenlet[..., Any]:

@@ -7,11 +7,12 @@ whoever owns the outbox is told to come back. It must never know greenlets.
 ``_outbox`` is the compiled twin; ``twin`` decides which one serves.
 """
 
-import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Protocol, cast
 
 from maze.core import Payload, Recipient
+from maze.transport import Connection
 
 SEND_BYTES = 48 * 1024
 """Payloads are gathered up to about this size: a send costs 4 us whatever it carries
@@ -49,37 +50,39 @@ class Held:
 class Outbox(Recipient):
     """The queue of one recipient, and the payloads that were sent in part.
 
-    ``descriptor`` is that of the client's socket, which does not block.
+    ``connection`` is the client's, whose socket does not block.
     ``queued_bytes`` is what waits for this client, ``held_bytes`` the memory that
     takes, were it not shared, ``pushed_bytes`` all that ever came for it,
     ``sent_bytes`` what of that the kernel has taken. While ``writing``
-    is true, its owner sends, and ``flush`` does nothing. While ``sealed`` is true,
-    ``send_sealed`` sends.
+    is true, its owner sends, and ``flush`` does nothing.
+
+    Payloads stay queued in the clear, so that what sessions share is held once. What the
+    connection has encrypted and not sent counts as held, too.
     """
 
     __slots__ = (
-        "_descriptor",
         "_held",
         "_in_hand",
         "_parts",
         "_queue",
+        "_unsent_bytes",
+        "connection",
         "held_bytes",
         "pushed_bytes",
         "queued_bytes",
-        "sealed",
         "sent_bytes",
         "writing",
     )
 
-    def __init__(self, user: int, descriptor: int, queue: Queue, held: Held) -> None:
+    def __init__(self, user: int, connection: Connection, queue: Queue, held: Held) -> None:
         super().__init__(user)
         self.queued_bytes = 0
         self.held_bytes = 0
         self.pushed_bytes = 0
         self.sent_bytes = 0
         self.writing = False
-        self.sealed = False
-        self._descriptor = descriptor
+        self.connection = connection
+        self._unsent_bytes = 0  # of the connection, as counted in what is held
         self._queue = queue
         self._held = held
         self._in_hand: list[Payload] = []
@@ -96,54 +99,57 @@ class Outbox(Recipient):
     def flush(self) -> None:
         """Send what the kernel takes at once; then ``on_blocked`` if that was not all.
 
-        An error goes to ``on_error``: it is this client's, not the caller's.
+        Only one send goes through a connection that encrypts: to encrypt a large batch for a
+        thousand clients takes too long for one go. An error goes to ``on_error``: it is this
+        client's, not the caller's.
         """
         if self.writing:
             return
         try:
-            if not self.advance():
+            if not self.advance(sys.maxsize if self.connection.direct else 1):
                 self.writing = True
                 self.on_blocked()
         except Exception as error:
             self.on_error(error)
 
-    def advance(self) -> bool:
-        """Send until nothing waits, or until the kernel takes no more: then it is False.
+    def advance(self, sends: int = sys.maxsize) -> bool:
+        """Send until nothing waits, with at most so many sends; False if anything still does.
 
         Raises OSError if the connection is broken.
         """
-        while self._parts or not self._queue.empty():
-            if not self._parts:
-                self._gather()
-            try:
-                if self.sealed:
-                    sent = self.send_sealed(self._parts[:MOST_PARTS])
-                else:
-                    sent = os.writev(self._descriptor, self._parts[:MOST_PARTS])
-            except BlockingIOError:
-                return False
-            self.sent_bytes += sent
-            self._parts = behind(sent, self._parts)
-            if not self._parts:
-                self._release_in_hand()
+        connection = self.connection
+        try:
+            while self._parts or not self._queue.empty():
+                if not sends:
+                    return False
+                sends -= 1
+                if not self._parts:
+                    self._gather()
+                sent = connection.send(self._parts[:MOST_PARTS])
+                self.sent_bytes += sent
+                self._parts = behind(sent, self._parts)
+                if not self._parts:
+                    self._release_in_hand()
+            if not connection.direct:
+                connection.send_unsent()  # what the connection itself has to say
+        except BlockingIOError:
+            return False
+        finally:
+            if not connection.direct:
+                self._count_unsent()
         return True
 
     def discard(self) -> int:
         """Free all that waits; returns how many bytes of it were not sent."""
         sent_in_hand = sum(payload.size for payload in self._in_hand) - sum(map(len, self._parts))
         lost_bytes = self.queued_bytes - sent_in_hand
+        self.connection.drop_unsent()
+        self._count_unsent()
         self._parts = ()
         self._release_in_hand()
         while not self._queue.empty():
             self._release(self._queue.get())
         return lost_bytes
-
-    def send_sealed(self, parts: Sequence[bytes | memoryview], /) -> int:
-        """Send the first of the parts in another form; returns how many bytes of them have left.
-
-        Raises BlockingIOError if the kernel takes no more; then the same parts come again.
-        """
-        raise NotImplementedError
 
     def on_blocked(self) -> None:
         """The kernel takes no more for now; ``writing`` is true until the owner changes it."""
@@ -152,6 +158,12 @@ class Outbox(Recipient):
     def on_error(self, error: Exception) -> None:
         """The connection is broken."""
         raise NotImplementedError
+
+    def _count_unsent(self) -> None:
+        """Have what is encrypted and not sent counted with what is held."""
+        unsent_bytes = self.connection.unsent_bytes
+        self._held.bytes += unsent_bytes - self._unsent_bytes
+        self._unsent_bytes = unsent_bytes
 
     def _gather(self) -> None:
         """Take payloads in hand, as much as one send should carry."""

@@ -7,18 +7,13 @@ Events are not kept yet for clients that come back: a position that a client sen
 with ``!``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
 
 import gevent
 
 from maze.core import REACHED, Payload, Position, Tape, position_line
-
-if TYPE_CHECKING:
-    from maze.session import Session
+from maze.twin import Outbox
 
 LOOKS = 10
 """How often within each position interval idle sessions are looked for."""
@@ -35,23 +30,23 @@ class Positions:
         self,
         interval: float,
         present: Callable[[], Position],
-        flush: Callable[[Sequence[Session]], None],
+        flush: Callable[[Sequence[Outbox]], None],
     ) -> None:
         self._interval = interval
         self._present = present
         self._flush = flush
-        self._silent: dict[Session, tuple[int, float]] = {}
+        self._silent: dict[Outbox, tuple[int, float]] = {}
         """for each session: how many bytes were ever queued for it, and since when no more were"""
         self._looking = False
 
-    def join(self, session: Session, mark: bytes) -> None:
+    def join(self, session: Outbox, mark: bytes) -> None:
         """Queue a session's first position line, and send it further ones from now on."""
         self._queue([session], mark)
         if not self._looking:
             self._looking = True
             gevent.spawn(self._look)
 
-    def leave(self, session: Session) -> None:
+    def leave(self, session: Outbox) -> None:
         """Send a session no more position lines; do nothing if it never asked."""
         self._silent.pop(session, None)
 
@@ -70,7 +65,7 @@ class Positions:
             self._flush(silent)
         self._looking = False
 
-    def _have_been_silent(self, now: float) -> list[Session]:
+    def _have_been_silent(self, now: float) -> list[Outbox]:
         """Note which sessions were sent something; return those idle for the interval.
 
         A session with anything queued is not idle: a position line would only queue behind it.
@@ -83,7 +78,7 @@ class Positions:
                 silent.append(session)
         return silent
 
-    def _queue(self, sessions: Iterable[Session], mark: bytes) -> None:
+    def _queue(self, sessions: Iterable[Outbox], mark: bytes) -> None:
         line = position_line(mark, self._present())
         payload = Payload([line], len(line), len(line), Tape(b""))
         now = monotonic()

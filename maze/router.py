@@ -10,12 +10,10 @@ nobody waits. A drain waits for those who take something. A source is never paus
 for a gap: the missing event is behind in the same stream.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from time import monotonic, time
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import gevent
 import structlog
@@ -38,12 +36,10 @@ from maze.net import A_MOMENT
 from maze.positions import Positions
 from maze.registration import Registration
 from maze.rejects import RejectLog
+from maze.session import CloseReason, Session
+from maze.sessions import Sessions
 from maze.settings import Settings
-from maze.slices import Slices
-from maze.twin import Held, flush_all, push_all
-
-if TYPE_CHECKING:
-    from maze.session import Session
+from maze.twin import Outbox, flush_all, push_all
 
 log = structlog.get_logger()
 
@@ -70,10 +66,6 @@ BATCH_BYTES = 16 * 1024 * 1024
 FLUSH_SESSIONS = 50
 """sessions that send before the time is looked at; a send of 50 KB takes 0.1 ms"""
 
-STEP_AUDIENCES = 1_000
-"""Audiences entered or left per step (about 0.5 ms). A user may follow 50,000, and thousands of
-users may come or go at once."""
-
 DRAIN_STEPS = 16
 """in so many parts of a drain's timeout it is asked who took their part of a full buffer"""
 
@@ -97,7 +89,6 @@ class Router:
         self._settings = settings
         self._registration = registration
         self._rejects = rejects
-        self._fail = fail
         self.reorder = ReorderBuffer(
             settings.first_sequence,
             settings.reorder_limit,
@@ -108,13 +99,19 @@ class Router:
             FollowGraph(settings.max_users, settings.max_follows, settings.max_follows_per_user)
         )
         self._epoch = next_epoch(0, int(1000 * time()))
-        self._settling = Slices(self._settle)
         self._positions = Positions(settings.position_interval, lambda: self.position, self._flush)
         self.routed_events = 0
         self.meter = Meter()
         self.traces = settings.log_level == "debug"
-        self.held = Held()
-        self._sessions: dict[Session, None] = {}
+        self.sessions = Sessions(
+            self.fanout.graph,
+            settings.stall_timeout,
+            on_enter=self._on_enter,
+            on_progress=self._on_progress,
+            on_leave=self._on_leave,
+            fail=fail,
+        )
+        self.held = self.sessions.held
         self._full: dict[Session, None] = {}
         self._holding: Holding[Session] = Holding(settings.hold_timeout)
         self.waits_for_room = False
@@ -199,46 +196,18 @@ class Router:
 
     # For the sessions.
 
-    def session_count(self, user: int) -> int:
-        """Return how many sessions the user has."""
-        return self.fanout.graph.session_count(user)
-
-    def connect(self, session: Session) -> None:
-        """From the next batch on the session gets its payloads."""
-        self._sessions[session] = None
-        self._change_graph(session, FollowGraph.connect)
+    def _on_enter(self, session: Session) -> None:
         if session.mark:
             self._positions.join(session, session.mark)
 
-    def disconnect(self, session: Session) -> None:
-        """The session is gone; nobody waits for it any more."""
-        del self._sessions[session]
-        self._change_graph(session, FollowGraph.disconnect)
+    def _on_leave(self, session: Session) -> None:
+        """Nobody waits for the session any more."""
         self.meter.latency.left(session)
         self._positions.leave(session)
         self._holding.forget(session)
-        self.has_room(session)  # it holds nothing any more
+        self._on_progress(session)  # it holds nothing any more
 
-    def _change_graph(
-        self, session: Session, change: Callable[[FollowGraph, Session], None]
-    ) -> None:
-        graph = self.fanout.graph
-        try:
-            change(graph, session)
-            if graph.settle(0):
-                self._settling.begin()
-        except Exception:  # a fault in the graph, which all sessions share
-            self._fail("graph")
-
-    def _settle(self) -> bool:
-        """Enter and leave some audiences; return whether any are left."""
-        try:
-            return self.fanout.graph.settle(STEP_AUDIENCES)
-        except Exception:
-            self._fail("graph")
-            return False
-
-    def has_room(self, session: Session) -> None:
+    def _on_progress(self, session: Session) -> None:
         """The session has sent something, or ended."""
         if session in self._full and session.held_bytes <= self._settings.client_buffer:
             del self._full[session]
@@ -272,8 +241,8 @@ class Router:
     def _in_the_way(self) -> list[Session]:
         """The sessions that the router waits for, and others with it."""
         if self._over_total():
-            return [session for session in self._sessions if session.queued_bytes]
-        return list(self._full) if len(self._full) < len(self._sessions) else []
+            return [session for session in self.sessions if session.queued_bytes]
+        return list(self._full) if len(self._full) < len(self.sessions) else []
 
     def run(self) -> None:
         """The router greenlet; it never returns."""
@@ -346,7 +315,7 @@ class Router:
 
     def _close_fullest(self) -> None:
         """Disconnect those for whom most waits, until the sum is within its bound."""
-        fullest_first = sorted(self._sessions, key=attrgetter("held_bytes"), reverse=True)
+        fullest_first = sorted(self.sessions, key=attrgetter("held_bytes"), reverse=True)
         for session in fullest_first:
             if not self._over_total():
                 return
@@ -354,7 +323,7 @@ class Router:
 
     def _give_up(self, session: Session) -> None:
         """Disconnect a session that others wait for; of thousands it may take a second."""
-        session.close_slow()
+        session.close(CloseReason.STOPPED if self.draining else CloseReason.SLOW)
         self._share_time()
 
     def _wait_for_room(self, timeout: float) -> bool:
@@ -373,14 +342,14 @@ class Router:
     def _look(self) -> None:
         """Count the time waited against the sessions that caused it; log and disconnect them."""
         excess = self.held.bytes - self._settings.total_buffer
-        in_the_way = holders(self._full, self._sessions, excess, self._share_time)
+        in_the_way = holders(self._full, self.sessions, excess, self._share_time)
         now = monotonic()
         overdue = self._holding.count(in_the_way, now)
         if notice := self._holding.notice(now):
             log.warning("clients_holding", **notice)
         for session, seconds in overdue:
             if session in self._full or self._over_total():
-                session.close_holding(seconds)
+                session.close(CloseReason.HOLDING, waited_seconds=round(seconds, 3))
                 self._share_time()
 
     def _hand_out(self) -> list[Session]:
@@ -409,7 +378,7 @@ class Router:
             self._trace(runs[0].first, events, payloads)
         return sessions
 
-    def _flush(self, sessions: Sequence[Session], ready_since: float = 0.0) -> None:
+    def _flush(self, sessions: Sequence[Outbox], ready_since: float = 0.0) -> None:
         """Have every session send what its client takes at once, in pieces: 10,000 take 0.1 s.
 
         A batch with a sampled event has been ready since a time; else that is 0.

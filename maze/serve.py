@@ -15,12 +15,12 @@ except ModuleNotFoundError as missing:
     )
 
 from maze import logs
+from maze.acceptor import ListenError
 from maze.admin import Admin
 from maze.dump import Dump
 from maze.limits import raise_descriptor_limit
 from maze.log_lines import RATE_LIMIT
 from maze.memory import tune_memory
-from maze.net import ListenError
 from maze.reload import Reloader
 from maze.server import MazeServer
 from maze.settings import SettingsError, parse_settings, read_settings, unknown_variables

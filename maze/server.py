@@ -7,13 +7,13 @@ import structlog
 from gevent.event import Event
 from gevent.socket import socket
 
+from maze.acceptor import ListenError, Port
 from maze.certificates import Context, load_contexts
 from maze.clients import ClientPort
 from maze.core import TWIN
 from maze.gate import Gate
 from maze.limits import check_accept_queue, clients_that_fit
 from maze.logs import FLUSH_SECONDS
-from maze.net import ListenError, Port
 from maze.peer import Address
 from maze.registration import Registration
 from maze.rejects import RejectLog
@@ -42,9 +42,10 @@ class MazeServer:
         self.rejects = RejectLog()
         self.registration = Registration()
         self.router = Router(settings, self.rejects, self.registration, self.fail)
+        self.sessions = self.router.sessions
         self.clients = ClientPort(
             settings,
-            self.router,
+            self.sessions,
             self.registration,
             Gate("client", settings, client_context, self.registration),
         )
@@ -89,12 +90,12 @@ class MazeServer:
     @property
     def source_address(self) -> tuple[str, int]:
         """Where sources connect; known once the server has started."""
-        return self._source_port.address
+        return self._source_port.endpoint
 
     @property
     def client_address(self) -> tuple[str, int]:
         """Where clients connect; known once the server has started."""
-        return self._client_port.address
+        return self._client_port.endpoint
 
     @property
     def accepting_pauses(self) -> dict[str, int]:
@@ -157,12 +158,13 @@ class MazeServer:
         """
         self.state = "draining"
         timeout = self.settings.drain_timeout
-        log.info("draining", sessions=len(self.clients.sessions), timeout_seconds=timeout)
+        log.info("draining", sessions=len(self.sessions), timeout_seconds=timeout)
         self._close_ports()
         self._deadline = time.monotonic() + timeout
         try:
             self.router.drain(timeout)
-            self.clients.finish(max(0.0, self._deadline - time.monotonic()))
+            self.clients.finish()
+            self.sessions.finish(max(0.0, self._deadline - time.monotonic()))
         finally:
             self.stop()
 
@@ -199,7 +201,8 @@ class MazeServer:
 
     def _close(self) -> None:
         self._close_ports()
-        self.clients.finish(0)
+        self.clients.finish()
+        self.sessions.finish(0)
         self._router_greenlet.kill(block=False)
 
     def _close_ports(self) -> None:

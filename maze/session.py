@@ -12,26 +12,21 @@ no second greenlet.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from enum import StrEnum
-from socket import SHUT_WR
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import gevent
 import structlog
 from gevent import GreenletExit
 from gevent.event import Event
 from gevent.queue import SimpleQueue
-from gevent.socket import socket, wait_write
 
-from maze.net import current_greenlet, has_vanished, unacknowledged_bytes
+from maze.net import current_greenlet, has_vanished
 from maze.peer import Peer
-from maze.twin import Outbox
-
-if TYPE_CHECKING:
-    from maze.clients import ClientPort
+from maze.transport import Connection
+from maze.twin import Held, Outbox
 
 log = structlog.get_logger()
 
@@ -39,7 +34,6 @@ STALL_CHECKS = 4
 """how often within the stall timeout is asked what a client has acknowledged"""
 MOST_PAUSE = 0.05
 """seconds between two questions whether a client has all that was sent before the end"""
-DISCARD_BYTES = 64 * 1024
 
 
 class CloseReason(StrEnum):
@@ -81,6 +75,26 @@ class StalledError(Exception):
     """The client took nothing for the stall timeout."""
 
 
+class Registry(Protocol):
+    """What a session needs of whoever keeps the sessions."""
+
+    held: Held
+    stall_timeout: float
+    discarded_bytes: int
+
+    def enter(self, session: Session, /) -> None:
+        """The session has begun: from now on it gets its payloads."""
+
+    def leave(self, session: Session, reason: CloseReason, /) -> None:
+        """The session has ended."""
+
+    def on_progress(self, session: Session, /) -> None:
+        """The session has sent something."""
+
+    def read_soon(self, session: Session, /) -> None:
+        """Have the session read what its client sent."""
+
+
 class Session(Outbox):
     """One connected user client."""
 
@@ -89,8 +103,7 @@ class Session(Outbox):
         "_fin",
         "_finishing",
         "_greenlet",
-        "_port",
-        "_sock",
+        "_registry",
         "_watcher",
         "_woken",
         "mark",
@@ -99,17 +112,16 @@ class Session(Outbox):
     )
 
     def __init__(
-        self, user: int, sock: socket, peer: Peer, port: ClientPort, mark: bytes = b""
+        self, user: int, connection: Connection, peer: Peer, registry: Registry, mark: bytes = b""
     ) -> None:
-        super().__init__(user, sock.fileno(), SimpleQueue(), port.router.held)
+        super().__init__(user, connection, SimpleQueue(), registry.held)
         self.peer = peer
         self.mark = mark
         """the mark that begins the client's first position line; empty if it did not ask for one"""
         self.opened_at = monotonic()
-        self._sock = sock
-        self._port = port
+        self._registry = registry
         self._greenlet = current_greenlet()
-        self._watcher = gevent.get_hub().loop.io(sock.fileno(), 1)
+        self._watcher = gevent.get_hub().loop.io(connection.descriptor, 1)
         self._woken = Event()
         self._finishing = False
         self._fin = 0
@@ -117,11 +129,13 @@ class Session(Outbox):
 
     def serve(self) -> None:
         """Send whatever is pushed, until the session is closed."""
-        self._port.enter(self)
-        self._port.router.connect(self)
+        self._registry.enter(self)
         log.debug("session_opened", user=self.user, client=self.peer)
         try:
             self._watcher.start(self._on_readable)
+            if not self.connection.direct:
+                # What came together with the id may be in no buffer of the kernel's.
+                gevent.get_hub().loop.run_callback(self._on_readable)
             if self.queued_bytes:
                 self._woken.set()
             self._write()
@@ -153,8 +167,7 @@ class Session(Outbox):
         self._watcher.stop()
         self._watcher.close()
         lost_bytes = self.discard()
-        self._port.router.disconnect(self)
-        self._port.leave(self, reason)
+        self._registry.leave(self, reason)
         write = log.warning if reason in LOUD else log.debug
         write(
             "session_closed",
@@ -183,26 +196,17 @@ class Session(Outbox):
             log.error("session_failed", user=self.user, client=self.peer, exc_info=error)
             self.close(CloseReason.FAILED)
 
-    def close_slow(self) -> None:
-        """End the session because too much waits for its client, and nobody waits for it."""
-        self.close(CloseReason.STOPPED if self._port.router.draining else CloseReason.SLOW)
-
-    def close_holding(self, waited_seconds: float) -> None:
-        """End the session because its client has held up the others for too long."""
-        self.close(CloseReason.HOLDING, waited_seconds=round(waited_seconds, 3))
-
     def _write(self) -> None:
         """Send what the kernel did not take at once, until the session is to finish."""
-        router = self._port.router
         while not self._finishing:
             self._woken.wait()
             self._woken.clear()
             self.writing = True
             while not self.advance():
-                router.has_room(self)
+                self._registry.on_progress(self)
                 self._wait_until_writable()
             self.writing = False
-            router.has_room(self)
+            self._registry.on_progress(self)
         self._end()
         self.close(CloseReason.FINISHED)
 
@@ -212,7 +216,7 @@ class Session(Outbox):
         Closed before, what is on the way is lost if the client says anything meanwhile.
         """
         with suppress(OSError):  # reset already: the loop finds out
-            self._sock.shutdown(SHUT_WR)
+            self.connection.shutdown()
             self._fin = 1  # the end itself is acknowledged like a byte
         pause = 0.001
         while not self.has_taken_all():
@@ -221,7 +225,7 @@ class Session(Outbox):
 
     def _unacknowledged_bytes(self) -> int:
         """What was sent and is on its way; of a session that has ended that is nothing."""
-        return 0 if self._closed else unacknowledged_bytes(self._sock.fileno())
+        return 0 if self._closed else self.connection.unacknowledged_bytes()
 
     def _wait_until_writable(self) -> None:
         """Wait for room; StalledError if the client takes nothing for the stall timeout.
@@ -229,15 +233,14 @@ class Session(Outbox):
         The kernel reports room only once a third of the send buffer is free, so a client
         that takes a little all the time is known by what it has acknowledged.
         """
-        step = self._port.settings.stall_timeout / STALL_CHECKS
-        descriptor = self._sock.fileno()
+        step = self._registry.stall_timeout / STALL_CHECKS
         checks = 0
-        unacknowledged = unacknowledged_bytes(descriptor)
+        unacknowledged = self.connection.unacknowledged_bytes()
         while checks < STALL_CHECKS:
             try:
-                wait_write(descriptor, step)
+                self.connection.wait_writable(step)
             except TimeoutError:
-                before, unacknowledged = unacknowledged, unacknowledged_bytes(descriptor)
+                before, unacknowledged = unacknowledged, self.connection.unacknowledged_bytes()
                 checks = checks + 1 if unacknowledged == before else 0
             else:
                 return
@@ -246,18 +249,18 @@ class Session(Outbox):
     def _on_readable(self) -> None:
         """Called by the event loop when the client sent something, or left.
 
-        Thousands may leave in one turn of the loop, so reading is left to the port.
+        Thousands may leave in one turn of the loop, so reading is left to the registry.
         """
         if not self._closed:
             self._watcher.stop()
-            self._port.read_soon(self)
+            self._registry.read_soon(self)
 
     def read(self) -> None:
         """Read and discard what the client sent; close the session if it left."""
         if self._closed:
             return
         try:
-            size = self._receive()
+            size = self.connection.discard()
         except BlockingIOError:
             size = 0
         except Exception as error:
@@ -267,9 +270,8 @@ class Session(Outbox):
             finished = self._finishing and self.has_taken_all()
             self.close(CloseReason.FINISHED if finished else CloseReason.LEFT)
         else:
-            self._port.discarded_bytes += size
+            self._registry.discarded_bytes += size
             self._watcher.start(self._on_readable)
-
-    def _receive(self) -> int:
-        """Read what the client said; how many bytes it was, or -1 if nothing more comes."""
-        return len(os.read(self._sock.fileno(), DISCARD_BYTES)) or -1
+            if self.connection.unsent_bytes and not self.writing:  # the transport's own answers
+                self.writing = True
+                self.on_blocked()

@@ -10,7 +10,7 @@ from gevent.event import Event
 from gevent.socket import socket, wait_read
 
 from maze.core import Decoder, ReorderBufferFullError, Run, is_http_request
-from maze.gate import Connection, Gate
+from maze.gate import Gate
 from maze.handshake import HandshakeError, HandshakeReason
 from maze.logs import shown
 from maze.net import current_greenlet, has_finished, has_vanished, is_broken, peek
@@ -19,7 +19,8 @@ from maze.registration import Registration
 from maze.rejects import RejectLog
 from maze.router import Router
 from maze.settings import Settings
-from maze.tls import HANDSHAKE, TlsConnection
+from maze.tls import HANDSHAKE
+from maze.transport import Connection
 
 log = structlog.get_logger()
 
@@ -155,8 +156,7 @@ class SourcePort:
         try:
             self._serve(sock, connection, peer)
         finally:
-            if isinstance(connection, TlsConnection):
-                connection.finish()
+            connection.finish()
 
     def _serve(self, sock: socket, connection: Connection, peer: Peer) -> None:
         if not self._admit(sock, peer):
@@ -267,8 +267,8 @@ class SourcePort:
         ``received`` is the size of the previous read, in bytes.
         """
         try:
-            if received < THIN_BYTES and not isinstance(connection, TlsConnection):
-                wait_read(connection.fileno())
+            if received < THIN_BYTES and connection.direct:
+                wait_read(connection.descriptor)
             data = connection.recv(CHUNK_BYTES)
         except OSError as error:
             return b"", _cut_off(error, peer)

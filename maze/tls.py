@@ -25,6 +25,7 @@ from maze.handshake import HandshakeError, HandshakeReason
 from maze.net import A_MOMENT
 from maze.outbox import MOST_PARTS, SEND_BYTES, behind
 from maze.registration import Registration
+from maze.transport import Connection
 
 RECORD_BYTES = 16 * 1024
 """The most that one record of TLS carries (RFC 8446, 5.1). A buffer of OpenSSL's never
@@ -52,11 +53,13 @@ class Turns:
                 self._began_at = time.monotonic()
 
 
-class TlsConnection:
+class TlsConnection(Connection):
     """A server's end of one TLS connection.
 
-    ``handshake``, ``recv`` and ``settimeout`` wait as a socket does; the others never do.
+    ``handshake`` waits, as ``recv`` and ``wait_writable`` do; the others never do.
     """
+
+    direct = False
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class TlsConnection:
         turns: Turns,
         registration: Registration | None = None,
     ) -> None:
-        self.sock = sock
+        super().__init__(sock)
         self._registration = registration
         self._answered = False
         self.waited_seconds = 0.0
@@ -73,7 +76,6 @@ class TlsConnection:
         self._turns = turns
         self._deadline: float | None = None
         self.unsent_bytes = 0
-        """encrypted, and not yet taken by the kernel"""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap(self._incoming, self._outgoing)
@@ -102,7 +104,7 @@ class TlsConnection:
         raise HandshakeError(HandshakeReason.LEFT, detail="before TLS was agreed on")
 
     def settimeout(self, seconds: float | None) -> None:
-        """How long ``recv`` may wait from now on, however many pieces its bytes come in."""
+        """Limit how long ``recv`` may wait from now on, however many pieces its bytes come in."""
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self.sock.settimeout(seconds)
 
@@ -142,6 +144,11 @@ class TlsConnection:
             sent = os.writev(self.sock.fileno(), self._unsent[:MOST_PARTS])
             self.unsent_bytes -= sent
             self._unsent = behind(sent, self._unsent)
+
+    def drop_unsent(self) -> None:
+        """Forget what is encrypted and not yet taken by the kernel."""
+        self._unsent = ()
+        self.unsent_bytes = 0
 
     def discard(self) -> int:
         """Throw away what came; returns how much that was, or -1 at the end of the stream.

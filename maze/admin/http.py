@@ -208,7 +208,7 @@ class Application:
             raise HttpError(400, f"limit is a whole number from 1 to {MOST_CLIENTS}")
         return _json(
             {
-                "connected": len(self._server.clients.sessions),
+                "connected": len(self._server.sessions),
                 "clients": reading.clients(self._server, sort, int(limit)),
             }
         )

@@ -106,7 +106,7 @@ class Monitor:
                 "time": round(time.time(), 3),
                 **self._rates(1),
                 "queue_bytes": queues(self._server)["total"],
-                "sessions": len(self._server.clients.sessions),
+                "sessions": len(self._server.sessions),
                 "waiting_events": self._server.router.reorder.waiting,
                 **self.latency(),
             }

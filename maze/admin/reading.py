@@ -22,7 +22,7 @@ SORT_KEYS = {
 def clients(server: MazeServer, sort: str, limit: int) -> list[dict[str, Any]]:
     """The clients that come first in that order."""
     now = monotonic()
-    chosen = nlargest(limit, server.clients.sessions, key=SORT_KEYS[sort])
+    chosen = nlargest(limit, server.sessions, key=SORT_KEYS[sort])
     return [
         {
             "session": session.peer.connection,
@@ -39,7 +39,7 @@ def clients(server: MazeServer, sort: str, limit: int) -> list[dict[str, Any]]:
 
 def session_of(server: MazeServer, connection: int) -> Session | None:
     """The session on the connection of that number. O(sessions)."""
-    for session in server.clients.sessions:
+    for session in server.sessions:
         if session.peer.connection == connection:
             return session
     return None

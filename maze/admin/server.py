@@ -19,10 +19,10 @@ from gevent import Greenlet, GreenletExit
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
+from maze.acceptor import ListenError
 from maze.admin.http import MOST_WATCHERS, Application, error_page
 from maze.admin.metrics import Metrics
 from maze.admin.monitor import Monitor
-from maze.net import ListenError
 from maze.settings import admin_fault
 from maze.units import FREE_PORT
 

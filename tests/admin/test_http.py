@@ -9,8 +9,8 @@ import pytest
 from end_to_end.peers import until
 from structlog.testing import LogCapture
 
+from maze.acceptor import ListenError
 from maze.admin import Admin, assets, http
-from maze.net import ListenError
 from maze.server import MazeServer
 from maze.settings import Settings
 

@@ -161,7 +161,7 @@ def test_what_a_bound_or_a_gate_kept_out_is_counted(start: Start, tmp_path: Path
     assert found["maze_rejects_written_total", ""] == 1
     assert found["maze_rejects_dropped_total", ""] == 3
     assert state["events"]["reject_file"] == {"written": 1, "dropped": 3}
-    watched.server._client_port._server.pauses = 2
+    watched.server._client_port.pauses = 2
     assert values(watched)["maze_accepting_pauses_total", "client"] == 2
     assert watched.status()["accepting_pauses"] == {"source": 0, "client": 2}
 

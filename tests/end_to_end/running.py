@@ -46,7 +46,7 @@ class Maze:
 
     @property
     def sessions(self) -> list[Session]:
-        return list(self.server.clients.sessions)
+        return list(self.server.sessions)
 
     def source(self, *, small_buffers: bool = False) -> Source:
         """A source; whether it is refused shows later."""

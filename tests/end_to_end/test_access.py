@@ -82,7 +82,8 @@ def test_which_addresses_are_in_a_range(ranges: str, address: str, allowed: bool
     gate = Gate("client", Settings(allow_client=parse_ranges(ranges)), None)
     refused = nullcontext() if allowed else pytest.raises(HandshakeError, match="address")
     with socket() as sock, refused:
-        assert gate.admit(sock, (address, 1), 7.0) == (sock, 7.0)
+        connection, deadline = gate.admit(sock, (address, 1), 7.0)
+        assert (connection.sock, deadline) == (sock, 7.0)
 
 
 # What is wrong is said before anything listens.

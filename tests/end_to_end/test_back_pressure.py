@@ -76,7 +76,7 @@ def test_wait_loses_nothing_and_slows_the_source(
     assert not fast.size
     slow.expect(lines + b"100001|B\n")
     until(lambda: fast.size == 9, "the other client to get its event")
-    assert maze.server.clients.sessions_closed == {}
+    assert maze.server.sessions.closed == {}
     # What is handed out in one go: what was ready, and a chunk more.
     assert BUFFER < peak.session <= BUFFER + 2_000 * LINE + CHUNK
 
@@ -104,7 +104,7 @@ def test_wait_disconnects_a_client_that_takes_nothing(
     until(lambda: fast.size >= len(stream), "the other client to get everything")
     assert fast.so_far() == stream
     maze.await_sessions(1)
-    assert dict(maze.server.clients.sessions_closed) == {"stalled": 1}
+    assert dict(maze.server.sessions.closed) == {"stalled": 1}
     (line,) = (entry for entry in log.entries if entry["event"] == "session_closed")
     assert (line["user"], line["reason"], line["log_level"]) == (1, "stalled", "warning")
 
@@ -152,7 +152,7 @@ def test_client_that_reads_slowly_is_not_stalled(
     for step in range(15):
         client.expect(lines[step << 16 : (step + 1) << 16])
         gevent.sleep(0.05)
-    assert maze.server.clients.sessions_closed == {}
+    assert maze.server.sessions.closed == {}
 
 
 def test_slow_client_disconnect_drops_it_at_once(
@@ -169,7 +169,7 @@ def test_slow_client_disconnect_drops_it_at_once(
         number += 500
         assert number < 1_000_000
     assert [session.user for session in maze.sessions] == [2]
-    assert dict(maze.server.clients.sessions_closed) == {"slow": 1}
+    assert dict(maze.server.sessions.closed) == {"slow": 1}
     (line,) = (entry for entry in log.entries if entry["event"] == "session_closed")
     assert (line["user"], line["reason"]) == (1, "slow")
     assert joined(broadcasts(1, number)).startswith(slow.read_until_closed())
@@ -212,7 +212,7 @@ def test_total_buffer_bounds_what_waits_for_all(
     encrypted = len(users) * (SEND_BYTES + 1024) if maze.tls else 0
     added = BUFFER // 2 + LINE + len(users) * PAYLOAD_BYTES
     assert peak.total <= BUFFER + added + encrypted
-    assert maze.server.clients.sessions_closed == {}
+    assert maze.server.sessions.closed == {}
 
 
 def test_total_buffer_counts_a_broadcast_once(start: Callable[..., Maze]) -> None:
@@ -240,7 +240,7 @@ def test_total_buffer_with_disconnect_drops_the_fullest_only(start: Callable[...
     source.send(b"%d|B\n" % number)
     other.expect(b"%d|B\n" % number)
     assert not maze.server.failed
-    assert dict(maze.server.clients.sessions_closed) == {"slow": 1}
+    assert dict(maze.server.sessions.closed) == {"slow": 1}
 
 
 def test_total_buffer_with_disconnect_survives_a_client_that_holds_it_all(
@@ -255,7 +255,7 @@ def test_total_buffer_with_disconnect_survives_a_client_that_holds_it_all(
     source.send(b"20001|P|9|2\n")
     other.expect(b"20001|P|9|2\n")
     assert not maze.server.failed
-    assert dict(maze.server.clients.sessions_closed) == {"slow": 1}
+    assert dict(maze.server.sessions.closed) == {"slow": 1}
 
 
 def test_disconnect_spares_clients_that_read_what_a_filled_gap_lets_loose(
@@ -272,10 +272,10 @@ def test_disconnect_spares_clients_that_read_what_a_filled_gap_lets_loose(
     source.send(lines[0])
     expected = joined(lines)
     until(
-        lambda: inbox.size >= len(expected) or maze.server.clients.sessions_closed,
+        lambda: inbox.size >= len(expected) or maze.server.sessions.closed,
         "everything to arrive",
     )
-    assert maze.server.clients.sessions_closed == {}
+    assert maze.server.sessions.closed == {}
     assert inbox.so_far() == expected
 
 
@@ -297,7 +297,7 @@ def test_error_in_one_session_costs_that_client_only(
     source.send(joined(messages(1, 10_001, 13)) + b"10001|B\n10002|P|9|1\n")
     lucky.expect(b"10001|B\n10002|P|9|1\n")
     maze.await_sessions(1)
-    assert dict(maze.server.clients.sessions_closed) == {"failed": 1}
+    assert dict(maze.server.sessions.closed) == {"failed": 1}
     (entry,) = (entry for entry in log.entries if entry["event"] == "session_failed")
     assert "provoked by a test" in repr(entry["exc_info"])
     source.send(b"10003|B\n")

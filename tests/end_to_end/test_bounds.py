@@ -208,7 +208,7 @@ def test_connections_on_both_ports_are_probed(
     maze.source()
     maze.await_sources(1)
     (source,) = maze.server.source._sources
-    for sock, seconds in ((source, of_source), (maze.session(1)._sock, of_client)):
+    for sock, seconds in ((source, of_source), (maze.session(1).connection.sock, of_client)):
         assert sock.getsockopt(system.SOL_SOCKET, system.SO_KEEPALIVE) == 1
         assert sock.getsockopt(system.IPPROTO_TCP, system.TCP_KEEPIDLE) == seconds // 2
         user_timeout = sock.getsockopt(system.IPPROTO_TCP, system.TCP_USER_TIMEOUT)
@@ -226,7 +226,7 @@ def test_client_that_vanished_is_told_from_one_that_reset(
     one, other = maze.clients(1, 2)
     maze.session(1).on_error(OSError(number, os.strerror(number)))
     one.expect_closed()
-    assert dict(maze.server.clients.sessions_closed) == {reason: 1}
+    assert dict(maze.server.sessions.closed) == {reason: 1}
     (line,) = (entry for entry in log.entries if entry["event"] == "session_closed")
     assert (line["log_level"], line["error"]) == ("debug", os.strerror(number))
     maze.source().send(b"1|B\n")

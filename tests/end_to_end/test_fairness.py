@@ -11,11 +11,11 @@ from unittest.mock import ANY
 import gevent
 import pytest
 
-from maze import router, slices
+from maze import router, sessions, slices
 from maze.core import Decoder, reorder
 from maze.core.graph import AT_ONCE
 from maze.net import A_MOMENT
-from maze.session import Session
+from maze.session import CloseReason, Session
 
 from .peers import PATIENCE, Client, Source, broadcasts, joined, messages, patience, until
 from .running import Maze, shrink_buffers
@@ -125,14 +125,14 @@ def _follows(maze: Maze, *users: int) -> Source:
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """In each turn of the event loop one thing is done in the background."""
     monkeypatch.setattr(slices, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(router, "STEP_AUDIENCES", 1)
+    monkeypatch.setattr(sessions, "STEP_AUDIENCES", 1)
 
 
 def test_who_enters_many_audiences_misses_nothing_meanwhile(
     maze: Maze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, graph = _follows(maze, 7, 8), maze.server.router.fanout.graph
-    monkeypatch.setattr(maze.server.router._settling, "begin", lambda: None)
+    monkeypatch.setattr(maze.server.sessions._settling, "begin", lambda: None)
     first = maze.server.router.reorder.next_sequence
     one, seven, tablet, eight = maze.clients(1, 7, 7, 8)
     assert graph.entering == 2
@@ -154,7 +154,7 @@ def test_others_run_while_a_user_of_many_follows_enters_and_leaves(
     maze: Maze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _follows(maze, 7)
-    settling = maze.server.router._settling
+    settling = maze.server.sessions._settling
     settle = settling.step
     turns = [0]  # in which so many steps were made
 
@@ -267,11 +267,11 @@ def test_sockets_are_looked_at_while_those_who_are_too_slow_are_disconnected(
     gevent.sleep(0)  # it waits for the socket
     closed: list[bool] = []
 
-    def close(_: Session) -> None:
+    def close(_: Session, __: CloseReason) -> None:
         closed.append(reading.ready())
         ours.send(b"x")
 
-    monkeypatch.setattr(Session, "close_slow", close)
+    monkeypatch.setattr(Session, "close", close)
     maze.server.router._full = dict.fromkeys(maze.sessions)
     maze.server.router._make_room()
     assert closed == [False, ANY, True]
@@ -306,7 +306,7 @@ def test_a_client_that_talks_gets_all_before_the_end(
     client.expect_closed()
     talking.join()
     draining.get(timeout=5)
-    assert dict(maze.server.clients.sessions_closed) == {"finished": 1}
+    assert dict(maze.server.sessions.closed) == {"finished": 1}
 
 
 def _talk(client: Client) -> None:
@@ -346,7 +346,7 @@ def test_connections_that_were_accepted_before_a_drain_and_begin_after_it_are_cl
         theirs.close()
     assert [end.recv(1) for end in ends] == [b"", b""]
     assert not server.clients.handshake_rejects
-    assert not server.clients.sessions
+    assert not server.sessions
     assert not server.source.sources
 
 
@@ -373,11 +373,11 @@ def test_the_fullest_are_disconnected_first_until_the_sum_is_within_its_bound(
     maze.clients(1, 2, 3)
     closed: list[int] = []
 
-    def close(session: Session) -> None:
+    def close(session: Session, _: CloseReason) -> None:
         closed.append(session.user)
         session.discard()
 
-    monkeypatch.setattr(Session, "close_slow", close)
+    monkeypatch.setattr(Session, "close", close)
     for user, size in ((1, 600), (2, 900), (3, 700)):
         session = maze.session(user)
         session.writing = True

@@ -121,13 +121,13 @@ def test_handshakes_that_wait_hold_nobody_up(maze: Maze) -> None:
 def test_client_that_says_more_is_served_and_what_it_says_is_counted(maze: Maze) -> None:
     client = maze.client(b"7\nand this")
     client.send(b"more\n")
-    until(lambda: maze.server.clients.discarded_bytes == 13, "13 bytes to be discarded")
+    until(lambda: maze.server.sessions.discarded_bytes == 13, "13 bytes to be discarded")
     source = maze.source()
     source.send(b"1|P|9|7\n")
     client.expect(b"1|P|9|7\n")
     flood = 3_000_000
     client.send(b"8\n" * (flood // 2))
-    until(lambda: maze.server.clients.discarded_bytes == 13 + flood, "the flood to be discarded")
+    until(lambda: maze.server.sessions.discarded_bytes == 13 + flood, "the flood to be discarded")
     source.send(b"2|P|9|8\n3|P|9|7\n")
     client.expect_nothing_before(b"3|P|9|7\n")
 
@@ -144,7 +144,7 @@ def test_client_that_goes_is_noticed_by_nobody_else(
     one.expect(b"2|B\n")
     leave(one)
     maze.await_sessions(2)
-    assert dict(maze.server.clients.sessions_closed) == {reason: 1}
+    assert dict(maze.server.sessions.closed) == {reason: 1}
     source.send(b"3|S|3\n4|P|9|1\n5|B\n")
     two.expect(b"2|B\n3|S|3\n4|P|9|1\n5|B\n")
     other.expect(b"2|B\n5|B\n")
@@ -172,7 +172,7 @@ def test_client_that_goes_in_the_middle_of_a_fan_out_is_noticed_by_nobody_else(
 def test_small_events_leave_at_once(maze: Maze) -> None:
     """Without it a client with delayed acknowledgements waits 40 ms for every second event."""
     maze.client(7)
-    sock = maze.session(7)._sock
+    sock = maze.session(7).connection.sock
     assert sock.getsockopt(system.IPPROTO_TCP, system.TCP_NODELAY)
 
 

@@ -83,7 +83,7 @@ def test_few_slow_clients_are_named_and_disconnected_and_the_many_get_every_byte
     maze.source(small_buffers=True).send_in_background(stream)
     until(lambda: min(inbox.size for inbox in inboxes) >= len(told), "the others to get it all")
     assert all(inbox.so_far() == told for inbox in inboxes)
-    assert dict(maze.server.clients.sessions_closed) == {"holding": slow}
+    assert dict(maze.server.sessions.closed) == {"holding": slow}
     lines = ended(log)
     assert {line["user"] for line in lines} == set(range(1, slow + 1))
     assert {line["log_level"] for line in lines} == {"warning"}
@@ -111,7 +111,7 @@ def test_slow_client_is_disconnected_whichever_bound_it_exceeds(
     maze.source(small_buffers=True).send_in_background(private(1, 1) + last)
     for other in others:
         other.expect(last)
-    assert dict(maze.server.clients.sessions_closed) == {"holding": 1}
+    assert dict(maze.server.sessions.closed) == {"holding": 1}
 
 
 def fill(maze: Maze, source: Source, *users: int) -> None:
@@ -135,7 +135,7 @@ def test_only_as_many_are_disconnected_as_bring_the_sum_within_its_bound(
     other.expect(b"2001|P|9|3\n")
     assert len(maze.sessions) == 3
     assert 0 < maze.server.router.held.bytes <= total
-    assert dict(maze.server.clients.sessions_closed) == {"holding": 1}
+    assert dict(maze.server.sessions.closed) == {"holding": 1}
 
 
 @pytest.mark.parametrize("read_bytes", [0, 1 << 17])
@@ -176,4 +176,4 @@ def test_a_drain_has_rules_of_its_own(start: Callable[..., Maze]) -> None:
     waited = maze.server.router.meter.waited_seconds
     maze.server.drain()
     assert maze.server.router.meter.waited_seconds - waited > 0.2
-    assert dict(maze.server.clients.sessions_closed) == {"stopped": 1, "finished": 1}
+    assert dict(maze.server.sessions.closed) == {"stopped": 1, "finished": 1}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from maze.session import Session
+from maze.session import CloseReason, Session
 
 from .peers import Client, until
 from .running import Maze
@@ -55,7 +55,7 @@ def test_a_session_that_ended_leaves_no_cycle(
 @pytest.mark.usefixtures("no_collector")
 def test_a_session_that_was_closed_from_elsewhere_leaves_no_cycle(maze: Maze) -> None:
     client = maze.client(1)
-    maze.session(1).close_slow()
+    maze.session(1).close(CloseReason.SLOW)
     client.expect_closed()
     until(lambda: not sessions_in_memory(), "the session to be freed")
 

@@ -161,7 +161,7 @@ def test_a_pause_of_accepting_holds_up_no_event(
     (client,) = maze.clients(1)
     source = maze.source()
     maze.await_sources(1)
-    maze.server._client_port._server.stop_accepting()
+    maze.server._client_port.stop_accepting()
     connect_at_once(stack, maze, range(2, 3))
     source.send(b"1|B\n")
     client.expect(b"1|B\n")

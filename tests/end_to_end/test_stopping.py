@@ -11,11 +11,11 @@ import gevent
 import pytest
 from structlog.testing import LogCapture
 
-from maze import clients as clients_module
 from maze import router as router_module
-from maze import session as session_module
+from maze import sessions as sessions_module
 from maze.router import DRAIN_STEPS
 from maze.session import CloseReason, Session
+from maze.transport import Connection
 
 from .peers import Client, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers
@@ -46,7 +46,7 @@ def test_drain_flushes_every_session_and_closes(maze: Maze) -> None:
     draining.get(timeout=5)
     maze.server.wait()
     assert not maze.server.failed
-    assert dict(maze.server.clients.sessions_closed) == {"finished": 3}
+    assert dict(maze.server.sessions.closed) == {"finished": 3}
 
 
 def test_drain_takes_no_more_connections(maze: Maze) -> None:
@@ -106,7 +106,7 @@ def test_drain_routes_what_waits_for_a_slow_client(
     last = int(received.splitlines()[-1].split(b"|")[0])
     told = [line for line in lines[:last] if line.endswith(b"B\n")]
     assert fast.all() == joined(told)
-    assert set(maze.server.clients.sessions_closed) == {"finished"}
+    assert set(maze.server.sessions.closed) == {"finished"}
 
 
 def test_client_that_does_not_read_costs_others_nothing_of_a_drain_but_time(
@@ -124,20 +124,21 @@ def test_client_that_does_not_read_costs_others_nothing_of_a_drain_but_time(
     until(lambda: maze.session(1).held_bytes > 32 * 1024, "the first client to be full")
     until(lambda: maze.server.router.reorder.ready >= 19_000, "events to pile up")
     given_up: list[float] = []
-    close_slow = Session.close_slow
+    close = Session.close
 
-    def spy(session: Session) -> None:
-        given_up.append(time.monotonic() - begin)
-        close_slow(session)
+    def spy(session: Session, reason: CloseReason) -> None:
+        if reason == CloseReason.STOPPED:
+            given_up.append(time.monotonic() - begin)
+        close(session, reason)
 
-    monkeypatch.setattr(Session, "close_slow", spy)
+    monkeypatch.setattr(Session, "close", spy)
     begin = time.monotonic()
     maze.server.drain()
     assert time.monotonic() - begin < 4.5
     # Half of the timeout is for the client; a busy machine may be late by almost another half.
     assert 2 <= given_up[0] < 3.9
     assert fast.all() == joined(lines[: maze.server.router.reorder.missing_sequence - 1])
-    assert dict(maze.server.clients.sessions_closed) == {"finished": 1, "stopped": 1}
+    assert dict(maze.server.sessions.closed) == {"finished": 1, "stopped": 1}
     assert not maze.sessions
     assert not maze.server.failed
 
@@ -152,10 +153,10 @@ def test_client_that_is_slow_has_all_of_the_drain_where_nobody_waits_for_it(
     until(lambda: maze.server.router.reorder.ready >= 2_000, "events to pile up")
     until(lambda: maze.session(1).held_bytes > 32 * 1024, "the client to be full")
     given_up: list[Session] = []
-    monkeypatch.setattr(Session, "close_slow", given_up.append)
+    monkeypatch.setattr(maze.server.router, "_give_up", given_up.append)
     maze.server.drain()
     assert given_up == []
-    assert dict(maze.server.clients.sessions_closed) == {"stopped": 1}
+    assert dict(maze.server.sessions.closed) == {"stopped": 1}
     client.read_until_closed()
 
 
@@ -170,11 +171,11 @@ def test_drain_gives_up_who_would_not_take_a_full_buffer_within_it(
     taken = itertools.count(0, int(part * buffer / DRAIN_STEPS))  # more each time it is asked
     given_up: set[Session] = set()
 
-    def note(session: Session) -> None:
+    def note(session: Session, _: CloseReason) -> None:
         given_up.add(session)
 
     monkeypatch.setattr(Session, "taken_bytes", lambda _: next(taken))
-    monkeypatch.setattr(Session, "close_slow", note)
+    monkeypatch.setattr(Session, "close", note)
     router._full = {slow: None}
     router._idle.clear()  # as if it waited for that session
     router.drain(0.2)
@@ -200,7 +201,7 @@ def test_session_may_end_while_the_drain_gives_others_up(
     router._full = {first: None, second: None}
     router._idle.clear()  # as if it waited for both
     router.drain(0.2)
-    assert dict(maze.server.clients.sessions_closed) == {"stopped": 1, "reset": 1}
+    assert dict(maze.server.sessions.closed) == {"stopped": 1, "reset": 1}
     router._idle.set()
 
 
@@ -212,7 +213,7 @@ def test_what_a_client_has_taken_is_what_its_system_has_acknowledged(
     client.expect(b"1|B\n")
     session = maze.session(1)
     until(lambda: session.taken_bytes() == 4, "the event to be acknowledged")
-    monkeypatch.setattr(session_module, "unacknowledged_bytes", lambda _: 3)
+    monkeypatch.setattr(Connection, "unacknowledged_bytes", lambda _: 3)
     assert session.taken_bytes() == 1
 
 
@@ -230,11 +231,11 @@ def test_session_may_end_while_the_drain_closes_the_others(
         gevent.spawn(close, last, CloseReason.RESET)
         close(session, reason)
 
-    monkeypatch.setattr(clients_module, "CLOSED_AT_ONCE", 1)
+    monkeypatch.setattr(sessions_module, "CLOSED_AT_ONCE", 1)
     monkeypatch.setattr(Session, "finish", lambda _: None)
     monkeypatch.setattr(Session, "close", close_while_another_leaves)
-    maze.server.clients.finish(0)
-    assert dict(maze.server.clients.sessions_closed) == {"stopped": 2, "reset": 1}
+    maze.server.sessions.finish(0)
+    assert dict(maze.server.sessions.closed) == {"stopped": 2, "reset": 1}
 
 
 def test_stop_ends_everything_at_once(maze: Maze) -> None:

@@ -10,8 +10,9 @@ import pytest
 from gevent import ssl
 from structlog.testing import LogCapture
 
+from maze import router, twin
 from maze import tls as maze_tls
-from maze.outbox import SEND_BYTES
+from maze.outbox import SEND_BYTES, Outbox
 from maze.session import Session
 
 from .certificates import Authority, Wire
@@ -54,7 +55,7 @@ def test_only_one_of_the_ports_may_speak_it(authority: Authority) -> None:
 
 def test_a_client_that_says_all_in_one_record_is_served(maze: Maze) -> None:
     client = maze.client(b"7\n" + b"more" * 1_000)
-    until(lambda: maze.server.clients.discarded_bytes == 4_000, "the rest to be discarded")
+    until(lambda: maze.server.sessions.discarded_bytes == 4_000, "the rest to be discarded")
     maze.source().send(b"1|B\n")
     client.expect(b"1|B\n")
 
@@ -64,7 +65,7 @@ def test_a_client_that_says_its_id_and_leaves_at_once_has_left(maze: Maze) -> No
     client.send(b"7\n")
     client.half_close()
     client.expect_closed()
-    until(lambda: dict(maze.server.clients.sessions_closed) == {"left": 1}, "it to have left")
+    until(lambda: dict(maze.server.sessions.closed) == {"left": 1}, "it to have left")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_client_that_goes_is_noticed_by_nobody_else(
     one.expect(b"1|B\n")
     leave(one)
     maze.await_sessions(1)
-    assert dict(maze.server.clients.sessions_closed) == {reason: 1}
+    assert dict(maze.server.sessions.closed) == {reason: 1}
     source.send(b"2|B\n")
     two.expect(b"1|B\n2|B\n")
 
@@ -99,14 +100,15 @@ def test_a_large_batch_is_left_to_the_writer(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: list[int] = []
-    flush = Session.flush
 
-    def spy(session: Session) -> None:
-        before = session.sent_bytes
-        flush(session)
-        flushed.append(session.sent_bytes - before)
+    def spy(sessions: list[Session], limit: int) -> list[Outbox]:
+        before = [session.sent_bytes for session in sessions]
+        full = twin.flush_all(sessions, limit)
+        for session, sent_bytes in zip(sessions, before, strict=True):
+            flushed.append(session.sent_bytes - sent_bytes)
+        return full
 
-    monkeypatch.setattr(Session, "flush", spy)
+    monkeypatch.setattr(router, "flush_all", spy)
     maze = start()
     client, source = maze.client(1), maze.source()
     stream = joined(messages(1, 30_001, 1))
@@ -127,7 +129,7 @@ def test_what_is_encrypted_and_waits_is_counted_as_held(
     maze.source().send_in_background(stream)
     session = maze.session(1)
     until(lambda: session.held_bytes > 32 * 1024, "the queue to be full")
-    waiting = session._tls.unsent_bytes  # type: ignore[attr-defined]
+    waiting = session.connection.unsent_bytes
     assert 0 < waiting <= maze_tls.MOST_UNSENT_BYTES
     assert maze.server.router.held.bytes == session.held_bytes + waiting
     client.expect(stream)
@@ -138,7 +140,7 @@ def test_a_record_that_was_tampered_with_ends_the_session(maze: Maze) -> None:
     client, other = maze.client(1), maze.client(2)
     os.write(client.sock.fileno(), b"\x17\x03\x03\x00\x20" + b"x" * 32)
     maze.await_sessions(1)
-    assert dict(maze.server.clients.sessions_closed) == {"reset": 1}
+    assert dict(maze.server.sessions.closed) == {"reset": 1}
     maze.source().send(b"1|B\n")
     other.expect(b"1|B\n")
 

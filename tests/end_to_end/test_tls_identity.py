@@ -145,7 +145,7 @@ def test_a_client_may_be_nobody_else(
     await_rejected(maze, "client", "other_user")
     (line,) = rejected(log)
     assert line["detail"].startswith(f"says {says.decode()}, its certificate ")
-    assert not maze.server.clients.sessions_closed
+    assert not maze.server.sessions.closed
 
 
 # The role.

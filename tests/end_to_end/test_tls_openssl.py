@@ -112,7 +112,7 @@ def test_a_peer_that_makes_tls_answer_is_answered(
     client.say(b"R\n")  # s_client's word for: let us begin anew, which the server answers
     until(lambda: refused, "the answer")
     until(lambda: not maze.sessions or not session.writing, "the writer to have sent it")
-    assert session._tls.unsent_bytes == 0  # type: ignore[attr-defined]
+    assert session.connection.unsent_bytes == 0
 
 
 def test_a_peer_that_makes_tls_answer_and_does_not_read_is_closed(
@@ -122,4 +122,4 @@ def test_a_peer_that_makes_tls_answer_and_does_not_read_is_closed(
     monkeypatch.setattr(maze_tls, "MOST_UNSENT_BYTES", -1)  # as if it did not
     client.say(b"R\n")
     maze.await_sessions(0)
-    assert dict(maze.server.clients.sessions_closed) == {"reset": 1}
+    assert dict(maze.server.sessions.closed) == {"reset": 1}

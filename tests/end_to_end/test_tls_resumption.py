@@ -70,7 +70,7 @@ def test_a_session_agreed_on_while_another_connection_was_silent_is_not_resumed_
                 late.sendall(b"7\n")
                 assert not late.recv(1)
             await_rejected(maze, "client", "tls_failed")
-    assert not maze.server.clients.sessions_closed
+    assert not maze.server.sessions.closed
 
 
 def test_sessions_do_not_pile_up(start: Callable[..., Maze], authority: Authority) -> None:

@@ -10,7 +10,9 @@ import resource
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import gevent
 from gevent.server import StreamServer
@@ -18,6 +20,7 @@ from gevent.server import StreamServer
 from maze import clients, logs, router, serve, source
 from maze.core import Decoder, Fanout, FollowGraph, IdLine, parse_id_line
 from maze.session import Session
+from maze.transport import Connection
 
 UNLUCKY = 666
 """the user, or the sequence number, that meets the fault"""
@@ -83,6 +86,17 @@ def break_session(name: str) -> None:
     setattr(Session, name, broken)
 
 
+def break_discard() -> None:
+    original = Session.read
+
+    def read(self: Session) -> None:
+        broken = self.user == UNLUCKY
+        with patch.object(Connection, "discard", side_effect=Provoked) if broken else nullcontext():
+            original(self)
+
+    Session.read = read  # type: ignore[method-assign]
+
+
 def break_port() -> None:
     """The third connection to a port finds it broken."""
     original = StreamServer.do_read
@@ -132,7 +146,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "graph_disconnect": lambda: break_graph("disconnect"),
     "handshake": break_handshake,
     "writer": lambda: break_session("_write"),
-    "discard": lambda: break_session("_receive"),
+    "discard": break_discard,
     "port": break_port,
     "elsewhere": break_elsewhere,
     "short_log_queue": shorten_log_queue,

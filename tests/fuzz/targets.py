@@ -12,7 +12,6 @@ from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
-from gevent.socket import socket
 from property.grammar import number, parse, split
 
 from maze.clients import HTTP_LINE_BYTES, ClientPort
@@ -21,6 +20,7 @@ from maze.gate import Gate
 from maze.handshake import HandshakeError
 from maze.registration import Registration
 from maze.settings import Settings
+from maze.transport import Connection
 
 try:
     from maze.core import _events
@@ -107,7 +107,7 @@ ENDING_REASONS = ["left", "timeout", "left", "timeout"]
 
 
 class Stranger:
-    """What the handshake needs of a socket."""
+    """What the handshake needs of a connection."""
 
     def __init__(self, chunks: list[bytes], ending: type[OSError] | None) -> None:
         self.chunks = chunks
@@ -133,13 +133,13 @@ def handshake(data: bytes) -> None:
         return
     limit, ending, stream = 19 + (data[0] >> 2), data[0] & 3, data[2:]
     stranger = Stranger(pieces(stream, data[1]), ENDINGS[ending])
-    router: Any = SimpleNamespace()
+    sessions: Any = SimpleNamespace(discarded_bytes=0)
     settings = Settings(handshake_limit=limit)
     gate = Gate("client", settings, None)
-    port = ClientPort(settings, router, Registration(), gate)
+    port = ClientPort(settings, sessions, Registration(), gate)
     result: IdLine | str
     try:
-        result = port._handshake(cast(socket, stranger), gate.deadline())
+        result = port._handshake(cast(Connection, stranger), gate.deadline())
     except HandshakeError as error:
         result = error.reason.value
     line, end, _ = stream.partition(b"\n")
@@ -155,7 +155,7 @@ def handshake(data: bytes) -> None:
     else:
         expected = id_line(content) or "bad_user"
     assert result == expected, f"{result} is not {expected}"
-    assert sum(map(len, stranger.chunks)) + port.discarded_bytes <= len(stream)
+    assert sum(map(len, stranger.chunks)) + sessions.discarded_bytes <= len(stream)
 
 
 def id_line(content: bytes) -> IdLine | None:

@@ -34,19 +34,19 @@ class SampledServer(MazeServer):
         self._tell_of_sessions()
 
     def _tell_of_sessions(self) -> None:
-        sessions = self.file.with_name("sessions.txt").open("a")
-        enter, leave = self.clients.enter, self.clients.leave
+        told = self.file.with_name("sessions.txt").open("a")
+        enter, leave = self.sessions.enter, self.sessions.leave
 
         def tell_and_enter(session: Session) -> None:
             enter(session)
             # What follows does not wait: whatever is routed after this, the session gets.
-            print(session.peer.rpartition(":")[2], "begins", file=sessions, flush=True)
+            print(session.peer.rpartition(":")[2], "begins", file=told, flush=True)
 
         def tell_and_leave(session: Session, reason: CloseReason) -> None:
             leave(session, reason)
-            print(session.peer.rpartition(":")[2], reason.value, file=sessions, flush=True)
+            print(session.peer.rpartition(":")[2], reason.value, file=told, flush=True)
 
-        vars(self.clients).update(enter=tell_and_enter, leave=tell_and_leave)
+        vars(self.sessions).update(enter=tell_and_enter, leave=tell_and_leave)
 
     def _sample(self) -> None:
         begin = time.monotonic()
@@ -62,7 +62,7 @@ class SampledServer(MazeServer):
             "resident_bytes": resident_pages * PAGE_BYTES,
             "descriptors": len(os.listdir("/proc/self/fd")),
             "greenlets": sum(isinstance(each, greenlet) for each in gc.get_objects()),
-            "sessions": len(self.clients.sessions),
+            "sessions": len(self.sessions),
             "sources": len(self.source.sources),
             "held_bytes": self.router.held.bytes,
             "routed_events": self.router.routed_events,

@@ -10,16 +10,18 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket as green
+from gevent.event import Event
 from gevent.server import StreamServer
 from structlog.testing import capture_logs
 
 from maze import acceptor
-from maze.acceptor import Acceptor, probe_silent_peer
+from maze.acceptor import ListenError, Port, probe_silent_peer
 from maze.log_lines import RateLimit
-from maze.peer import Address
+from maze.net import current_greenlet
+from maze.peer import Address, peer_name
 
 PATIENCE = 30.0
-Start = Callable[..., Acceptor]
+Start = Callable[..., Port]
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +33,11 @@ def _bounded() -> Iterator[None]:
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Start an acceptor that says hello to everybody; what is served stays open until then."""
-    running: list[Acceptor] = []
+    running: list[Port] = []
 
-    def start_one(**options: Any) -> Acceptor:
-        options = dict[str, Any](fail=never, backlog=5) | options
-        running.append(Acceptor("client", ("127.0.0.1", 0), greet, **options))
+    def start_one(**options: Any) -> Port:
+        options = dict[str, Any](fail=never) | options
+        running.append(Port("client", "127.0.0.1", 0, options.pop("backlog", 5), greet, **options))
         running[-1].start()
         return running[-1]
 
@@ -54,7 +56,7 @@ def greet(sock: green.socket, _: Address) -> None:
     sock.recv(1)
 
 
-def connect(server: Acceptor) -> green.socket:
+def connect(server: Port) -> green.socket:
     return green.create_connection((server.server_host, server.server_port))
 
 
@@ -280,3 +282,58 @@ def test_every_connection_is_probed_if_the_port_is_told_to(start: Start) -> None
         with connect(server) as client:
             client.recv(1)
     assert served == [0, 1]
+
+
+def test_a_port_says_which_one_the_system_has_picked() -> None:
+    port = Port("source", "127.0.0.1", 0, 5, greet, fail=never)
+    port.open()
+    host, number = port.endpoint
+    assert host == "127.0.0.1"
+    assert number > 0
+    port.close()
+
+
+def test_a_port_has_a_greenlet_for_each_connection() -> None:
+    seen: list[tuple[gevent.Greenlet[..., object], str]] = []
+    both = Event()
+
+    def handle(sock: green.socket, address: Address) -> None:
+        seen.append((current_greenlet(), peer_name(address)))
+        if len(seen) == 2:
+            both.set()
+
+    port = Port("source", "127.0.0.1", 0, 5, handle, fail=never)
+    port.open()
+    with (
+        green.create_connection(port.endpoint) as one,
+        green.create_connection(port.endpoint) as two,
+    ):
+        assert both.wait(PATIENCE)
+        assert {name for _, name in seen} == {
+            peer_name(one.getsockname()),
+            peer_name(two.getsockname()),
+        }
+    assert len({id(greenlet) for greenlet, _ in seen} | {id(current_greenlet())}) == 3
+    port.close()
+
+
+def test_a_port_that_is_closed_accepts_no_more() -> None:
+    port = Port("source", "127.0.0.1", 0, 5, greet, fail=never)
+    port.open()
+    address = port.endpoint
+    port.close()
+    with pytest.raises(ConnectionRefusedError):
+        green.create_connection(address)
+
+
+def test_a_port_that_is_taken_says_which_and_what_to_do() -> None:
+    with system.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        port = Port("client", "127.0.0.1", number, 5, greet, fail=never)
+        with pytest.raises(ListenError) as error:
+            port.open()
+    message = str(error.value)
+    assert message.startswith(f"cannot listen on 127.0.0.1 port {number}: ")
+    assert "in use" in message
+    assert message.endswith("--client-host and --client-port choose another address")
+    assert len(message.splitlines()) == 1

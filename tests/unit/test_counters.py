@@ -31,7 +31,7 @@ def server() -> MazeServer:
     clients, source = server.clients, server.source
     counts: list[tuple[Any, Any]] = [
         (server.rejects.counts, Reason),
-        (clients.sessions_closed, CloseReason),
+        (server.sessions.closed, CloseReason),
         (clients.places.refused, RefusalReason),
         (source.closed, SourceCloseReason),
         (clients.gate.rejects.counts, HandshakeReason),
@@ -42,7 +42,7 @@ def server() -> MazeServer:
             counter[reason] = 1_000 * number + index
     server.router.routed_events = 1
     server.registration.overruns = 2
-    clients.discarded_bytes = 3
+    server.sessions.discarded_bytes = 3
     source.refused = 4
     return server
 

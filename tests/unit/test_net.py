@@ -10,28 +10,12 @@ from collections.abc import Iterator
 import gevent
 import pytest
 from gevent import socket as green
-from gevent.event import Event
 
-from maze.net import (
-    ListenError,
-    Port,
-    current_greenlet,
-    has_finished,
-    has_vanished,
-    is_broken,
-)
+from maze.net import has_finished, has_vanished, is_broken
 from maze.peer import Address, peer_name
 
 PATIENCE = 30.0
 Pair = tuple[green.socket, green.socket]
-
-
-def never(part: str, **details: object) -> None:
-    raise AssertionError(f"{part} failed: {details}")
-
-
-def ignore(_: green.socket, __: Address) -> None:
-    """Serve nobody."""
 
 
 @pytest.fixture(autouse=True)
@@ -157,55 +141,3 @@ def test_a_wait_of_our_own_that_was_too_long_is_no_peer_that_vanished(pair: Pair
     with pytest.raises(TimeoutError) as error:
         near.recv(1)
     assert not has_vanished(error.value)
-
-
-def test_a_port_says_which_one_the_system_has_picked() -> None:
-    port = Port("source", "127.0.0.1", 0, 5, ignore, fail=never)
-    port.open()
-    host, number = port.address
-    assert host == "127.0.0.1"
-    assert number > 0
-    port.close()
-
-
-def test_a_port_has_a_greenlet_for_each_connection() -> None:
-    seen: list[tuple[gevent.Greenlet[..., object], str]] = []
-    both = Event()
-
-    def handle(sock: green.socket, address: Address) -> None:
-        seen.append((current_greenlet(), peer_name(address)))
-        if len(seen) == 2:
-            both.set()
-
-    port = Port("source", "127.0.0.1", 0, 5, handle, fail=never)
-    port.open()
-    with green.create_connection(port.address) as one, green.create_connection(port.address) as two:
-        assert both.wait(PATIENCE)
-        assert {name for _, name in seen} == {
-            peer_name(one.getsockname()),
-            peer_name(two.getsockname()),
-        }
-    assert len({id(greenlet) for greenlet, _ in seen} | {id(current_greenlet())}) == 3
-    port.close()
-
-
-def test_a_port_that_is_closed_accepts_no_more() -> None:
-    port = Port("source", "127.0.0.1", 0, 5, ignore, fail=never)
-    port.open()
-    address = port.address
-    port.close()
-    with pytest.raises(ConnectionRefusedError):
-        green.create_connection(address)
-
-
-def test_a_port_that_is_taken_says_which_and_what_to_do() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        number = taken.getsockname()[1]
-        port = Port("client", "127.0.0.1", number, 5, ignore, fail=never)
-        with pytest.raises(ListenError) as error:
-            port.open()
-    message = str(error.value)
-    assert message.startswith(f"cannot listen on 127.0.0.1 port {number}: ")
-    assert "in use" in message
-    assert message.endswith("--client-host and --client-port choose another address")
-    assert len(message.splitlines()) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +14,7 @@ from gevent.queue import SimpleQueue
 from maze import outbox as pure_outbox
 from maze.core import Recipient, payload
 from maze.outbox import PAYLOAD_BYTES
+from maze.transport import Connection
 from maze.twin import Outbox
 
 TWINS: list[tuple[ModuleType, ModuleType]] = [(pure_outbox, payload)]
@@ -52,8 +53,13 @@ class Pair:
             def on_error(self, error: Exception) -> None:
                 pair.errors.append(error)
 
-        self.box: Any = Box(7, server.fileno(), self.queue, self.held)
+        self._box = Box
+        self.box: Any = self.over(Connection(server))
         self.payloads = payload
+
+    def over(self, connection: Connection) -> Any:
+        """An outbox that sends over the given connection."""
+        return self._box(7, connection, self.queue, self.held)
 
     def payload(self, *parts: bytes | memoryview, tape: bytes = b"", own: int = -1) -> Any:
         size = sum(map(len, parts))
@@ -129,22 +135,6 @@ def test_many_are_pushed_to_and_flushed_together(pair: Pair, other: Pair) -> Non
     assert pair.module.flush_all([pair.box, other.box], 0) == []
     with pytest.raises((TypeError, AttributeError)):
         pair.module.push_all([(object(), pair.payload(b"1|B\n"))])
-
-
-def test_who_sends_in_another_form_may_flush_in_another_way(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flushed: list[Any] = []
-
-    def flush(box: Any) -> None:
-        flushed.append(box)
-
-    monkeypatch.setattr(type(pair.box), "flush", flush)
-    pair.box.sealed = True
-    pair.push(b"1|B\n")
-    assert pair.module.flush_all([pair.box], 1_000) == []
-    assert flushed == [pair.box]
-    assert pair.received() == b""
 
 
 def test_nothing_to_send_is_no_error(pair: Pair) -> None:
@@ -284,42 +274,126 @@ def test_any_pushes_and_reads_give_the_bytes_that_were_pushed(pair: Pair) -> Non
     assert (pair.box.queued_bytes, pair.box.held_bytes, pair.held.bytes) == (0, 0, 0)
 
 
-class Slow:
-    """Sends in another form, and takes a few bytes of what it is given, every other time."""
+# Over a connection that encrypts.
 
-    def __init__(self) -> None:
+
+class Slow(Connection):
+    """Encrypts, takes a few bytes of what it is given, and owes the kernel some, every other time.
+
+    ``own`` are the bytes that it has to say for itself.
+    """
+
+    direct = False
+
+    def __init__(self, own: int = 0) -> None:
+        self.descriptor = -1
+        self.unsent_bytes = own
         self.taken = b""
         self.given: list[bytes] = []
         self.refuses = False
 
-    def send(self, parts: Parts) -> int:
+    def send(self, parts: Sequence[bytes | memoryview]) -> int:
         self.refuses = not self.refuses
         data = b"".join(parts)
         self.given.append(data)
         if self.refuses:
+            self.unsent_bytes = 9
             raise BlockingIOError
+        self.unsent_bytes = 0
         self.taken += data[:5]
         return len(data[:5])
 
+    def send_unsent(self) -> None:
+        if self.unsent_bytes:
+            self.unsent_bytes -= 1
+            raise BlockingIOError
 
-def test_what_is_sealed_is_sent_by_the_owner(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drop_unsent(self) -> None:
+        self.unsent_bytes = 0
+
+
+class Quick(Slow):
+    """Encrypts, and takes five bytes each time."""
+
+    def send(self, parts: Sequence[bytes | memoryview]) -> int:
+        self.refuses = True
+        return super().send(parts)
+
+
+class Broken(Slow):
+    """Is broken."""
+
+    def send(self, _: Sequence[bytes | memoryview]) -> int:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+
+def test_what_is_encrypted_is_sent_by_the_connection(pair: Pair) -> None:
     slow = Slow()
-    monkeypatch.setattr(type(pair.box), "send_sealed", lambda _, parts: slow.send(parts))
-    pair.box.sealed = True
-    pair.push(b"1|B\n", memoryview(b"2222|B\n"))
-    pair.push(b"3|B\n")
-    pair.box.flush()
-    assert (pair.blocked, pair.box.queued_bytes) == (1, 15)
-    while not pair.box.advance():
+    box = pair.over(slow)
+    box.push(pair.payload(b"1|B\n", memoryview(b"2222|B\n")))
+    box.push(pair.payload(b"3|B\n"))
+    box.flush()
+    assert (pair.blocked, box.queued_bytes) == (1, 15)
+    while not box.advance():
         pass
     assert slow.taken == b"1|B\n2222|B\n3|B\n"
     assert slow.given[::2] == slow.given[1::2], "what was refused comes again, and nothing else"
-    assert (pair.box.queued_bytes, pair.box.sent_bytes, pair.held.bytes) == (0, 15, 0)
-    assert pair.received() == b"", "nothing of it was sent as it is"
+    assert (box.queued_bytes, box.sent_bytes, pair.held.bytes) == (0, 15, 0)
 
 
-def test_an_error_in_sending_what_is_sealed_goes_to_the_owner(pair: Pair) -> None:
-    pair.box.sealed = True
-    pair.push(b"1|B\n")
-    pair.box.flush()
-    assert [type(error) for error in pair.errors] == [NotImplementedError]
+@pytest.mark.parametrize("together", [False, True])
+def test_a_flush_encrypts_no_more_than_one_send(pair: Pair, together: bool) -> None:
+    quick = Quick()
+    box = pair.over(quick)
+    box.push(pair.payload(b"1|B\n2|B\n3|B\n"))
+    if together:
+        assert pair.module.flush_all([box], 0) == [box]
+    else:
+        box.flush()
+    assert quick.taken == b"1|B\n2"
+    assert (pair.blocked, box.writing) == (1, True), "the rest is left to the writer"
+    assert box.advance() is True
+    assert quick.taken == b"1|B\n2|B\n3|B\n"
+
+
+def test_a_flush_of_no_more_than_one_send_leaves_nothing_to_the_writer(pair: Pair) -> None:
+    box = pair.over(Quick())
+    box.push(pair.payload(b"1|B\n"))
+    box.flush()
+    assert (pair.blocked, box.writing, box.queued_bytes) == (0, False, 0)
+
+
+def test_what_is_encrypted_and_waits_counts_as_held(pair: Pair) -> None:
+    box = pair.over(Slow())
+    box.push(pair.payload(b"1|B\n"))
+    before = pair.held.bytes
+    assert box.advance() is False
+    assert pair.held.bytes == before + 9
+    assert box.advance() is True
+    assert pair.held.bytes == 0
+
+
+def test_what_the_connection_has_to_say_is_sent_and_counts_as_held(pair: Pair) -> None:
+    box = pair.over(Slow(own=3))
+    box.flush()
+    assert (pair.blocked, box.writing, pair.held.bytes) == (1, True, 2)
+    assert [box.advance() for _ in range(3)] == [False, False, True]
+    assert pair.held.bytes == 0
+
+
+def test_discard_frees_what_is_encrypted_for_good(pair: Pair) -> None:
+    slow = Slow()
+    box = pair.over(slow)
+    box.push(pair.payload(b"1|B\n"))
+    box.flush()
+    assert box.discard() == 4
+    assert (slow.unsent_bytes, pair.held.bytes) == (0, 0)
+    assert box.advance() is True
+    assert (slow.taken, pair.held.bytes) == (b"", 0)
+
+
+def test_an_error_of_the_connection_goes_to_the_owner(pair: Pair) -> None:
+    box = pair.over(Broken())
+    box.push(pair.payload(b"1|B\n"))
+    box.flush()
+    assert [type(error) for error in pair.errors] == [ConnectionResetError]

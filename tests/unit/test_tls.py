@@ -29,6 +29,9 @@ class Failing:
         self._came = came
         self._error = error
 
+    def fileno(self) -> int:
+        return -1
+
     def settimeout(self, _: float) -> None:
         """It does not wait."""
 
@@ -48,6 +51,9 @@ class Dribbling:
         self.pause = 0.0
         self._clock = clock
         self._timeout: float | None = None
+
+    def fileno(self) -> int:
+        return -1
 
     def settimeout(self, seconds: float | None) -> None:
         self._timeout = seconds
