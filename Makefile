@@ -69,7 +69,7 @@ soak: .venv ## check every byte for SOAK (10m) while everything goes wrong, and 
 
 clean: ## remove what the other targets made
 	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .fuzz .soak build
-	rm -f maze/*.so maze/_*.c maze/core/*.so maze/core/_*.c
+	rm -f maze/core/_compiled/*.so maze/core/_compiled/*.c
 
 .venv: .venv/built
 
@@ -79,9 +79,9 @@ clean: ## remove what the other targets made
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/built: .venv/installed setup.py $(wildcard maze/*.pyx maze/core/*.pyx maze/core/*.pxd)
+.venv/built: .venv/installed setup.py $(wildcard maze/core/_compiled/*.pyx maze/core/_compiled/*.pxd)
 	@$(BIN)/python setup.py --quiet build_ext --inplace
-	@$(BIN)/python -c 'from maze.core import TWIN; print("the", TWIN, "core serves")'
+	@$(BIN)/python -c 'from maze.core import IMPLEMENTATION; print("the", IMPLEMENTATION, "core serves")'
 	@touch $@
 
 .PHONY: help run simulator simulator-test demo test check fuzz soak clean .venv

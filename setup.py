@@ -7,8 +7,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
 MODULES = [
-    *(f"maze.core.{name}" for name in ("_events", "_graph", "_payload", "_fanout")),
-    "maze._outbox",
+    f"maze.core._compiled.{name}" for name in ("events", "graph", "payload", "fanout", "outbox")
 ]
 
 
@@ -43,7 +42,7 @@ setup(
         Extension(
             module,
             [f"{module.replace('.', '/')}.pyx"],
-            depends=glob("maze/core/*.pxd"),
+            depends=glob("maze/core/_compiled/*.pxd"),
             extra_compile_args=["-O3"],
             optional=True,
         )

@@ -14,19 +14,18 @@ except ModuleNotFoundError as missing:
         "`make .venv` makes (.venv/bin/python), or pip install -r requirements.txt"
     )
 
-from maze import logs
-from maze.acceptor import ListenError
 from maze.admin import Admin
-from maze.dump import Dump
-from maze.limits import raise_descriptor_limit
-from maze.log_lines import RATE_LIMIT
-from maze.memory import tune_memory
-from maze.reload import Reloader
+from maze.errors import MazeError
+from maze.log import setup as logs
+from maze.log.excepthooks import log_uncaught
+from maze.log.processors import RATE_LIMIT
+from maze.process.allocator import tune_memory
+from maze.process.diagnostics import Dump
+from maze.process.reload import Reloader
+from maze.process.rlimits import raise_descriptor_limit
+from maze.process.sd_notify import Supervisor
 from maze.server import MazeServer
-from maze.settings import SettingsError, parse_settings, read_settings, unknown_variables
-from maze.supervisor import Supervisor
-from maze.trail import TrailError
-from maze.uncaught import log_uncaught
+from maze.settings.options import parse_settings, read_settings, unknown_variables
 
 log = structlog.get_logger()
 
@@ -49,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reloader = Reloader(server, lambda: parse_settings(arguments))
         gevent.signal_handler(signal.SIGHUP, reloader.reload)
         _serve(server, Admin(server, writer) if settings.admin_port else None, writer)
-    except (SettingsError, ListenError, TrailError) as error:
+    except MazeError as error:
         writer.close()  # so that this line is the last, and a line of its own
         print(f"maze: {error}", file=sys.stderr)
-        return 2 if isinstance(error, SettingsError) else 1
+        return error.status
     finally:
         writer.close()
     return 1 if server.failed else 0

@@ -7,21 +7,22 @@ import structlog
 from gevent.event import Event
 from gevent.socket import socket
 
-from maze.acceptor import ListenError, Port
-from maze.certificates import Context, load_contexts
-from maze.clients import ClientPort
-from maze.core import TWIN
-from maze.gate import Gate
-from maze.limits import check_accept_queue, clients_that_fit
-from maze.logs import FLUSH_SECONDS
-from maze.peer import Address
-from maze.registration import Registration
-from maze.rejects import RejectLog
-from maze.router import Router
-from maze.settings import Settings
-from maze.source import SourcePort
-from maze.trail import RejectTrail
-from maze.units import ANY_NAME
+from maze.core import IMPLEMENTATION
+from maze.errors import ListenError
+from maze.listener.access import Gate
+from maze.listener.listener import Port
+from maze.listener.registration import Registration
+from maze.listener.system_limits import check_accept_queue, clients_that_fit
+from maze.listener.tls_context import Context, load_contexts
+from maze.log.reject_file import RejectFileWriter
+from maze.log.reject_log import RejectLog
+from maze.log.setup import FLUSH_SECONDS
+from maze.net.peer import Address
+from maze.pipeline.clients import ClientPort
+from maze.pipeline.router import Router
+from maze.pipeline.source import SourcePort
+from maze.settings.option_types import ANY_NAME
+from maze.settings.options import Settings
 
 log = structlog.get_logger()
 
@@ -103,7 +104,7 @@ class MazeServer:
         return {"source": self._source_port.pauses, "client": self._client_port.pauses}
 
     def start(self) -> None:
-        """Listen on both ports, clients first. Raises ListenError and TrailError."""
+        """Listen on both ports, clients first. Raises ListenError and RejectFileError."""
         settings = self.settings
         if settings.source_names == ANY_NAME:
             log.warning(
@@ -114,7 +115,7 @@ class MazeServer:
         self.clients.places.max_clients = clients_that_fit(settings)
         check_accept_queue(settings)
         if settings.rejects:
-            self.rejects.trail = RejectTrail(
+            self.rejects.trail = RejectFileWriter(
                 settings.rejects, settings.rejects_size, settings.rejects_files
             )
         self._router_greenlet.start()
@@ -127,7 +128,7 @@ class MazeServer:
         self.state = "ready"
         log.info(
             "ready",
-            core=TWIN,
+            core=IMPLEMENTATION,
             source_host=self.source_address[0],
             source_port=self.source_address[1],
             client_host=self.client_address[0],

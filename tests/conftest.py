@@ -2,7 +2,7 @@
 
 from interrupts import let_children_be_interrupted
 
-from maze.core import TWIN
+from maze.core import IMPLEMENTATION
 
 pytest_plugins = ["reruns"]
 
@@ -14,4 +14,4 @@ def pytest_configure() -> None:
 
 def pytest_report_header() -> str:
     """Which core the tests run with."""
-    return f"maze core: {TWIN}"
+    return f"maze core: {IMPLEMENTATION}"

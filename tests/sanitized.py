@@ -18,10 +18,10 @@ def main(folder: Path, arguments: list[str]) -> int:
     build = [*(sys.executable, "setup.py", "--quiet", "build"), *("--build-base", str(folder))]
     environment = os.environ | {"CFLAGS": FLAGS, "LDFLAGS": FLAGS}
     subprocess.run([*build, "--build-lib", built], cwd=ROOT, env=environment, check=True)
-    if not list(built.glob("maze/core/_*.so")):
+    if not list(built.glob("maze/core/_compiled/*.so")):
         sys.exit("the compiled core was not built: a C compiler with sanitizers is needed")
     tests = [*("-m", "pytest", "-o", f"pythonpath={built}", "-p", "no:cacheprovider")]
-    tests += ["tests/unit/core", "tests/unit/test_outbox.py", "tests/property", *arguments]
+    tests += ["tests/unit/core", "tests/unit/pipeline/test_outbox.py", "tests/property", *arguments]
     environment = os.environ | {
         "LD_PRELOAD": " ".join(map(_library, ("libasan.so", "libubsan.so"))),
         "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter itself leaks on purpose

@@ -17,7 +17,7 @@ PROGRAM = """
 import sys, time
 import gevent
 import blocking
-from maze.outbox import Outbox
+from maze.pipeline.outbox import Outbox
 
 class Blocker(Outbox):
     def advance(self):

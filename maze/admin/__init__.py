@@ -5,6 +5,6 @@ plain integers and know nothing of this package. What is asked for rarely may
 cost something here; what nobody asks for costs one tick of ``monitor`` a second.
 """
 
-from maze.admin.server import Admin
+from maze.admin.listener import Admin
 
 __all__ = ["Admin"]

@@ -22,14 +22,14 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from maze import __version__
+from maze.admin.counters import Counters, Section, counters
 from maze.admin.status import unready_because
-from maze.core import TWIN
-from maze.counters import Counters, Section, counters
-from maze.log_lines import RATE_LIMIT, RECENT
+from maze.core import IMPLEMENTATION
+from maze.log.processors import RATE_LIMIT, RECENT
 
 if TYPE_CHECKING:
     from maze.admin.monitor import Monitor
-    from maze.meter import Histogram
+    from maze.pipeline.stats import Histogram
     from maze.server import MazeServer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -75,7 +75,7 @@ class Metrics(Collector):
         yield InfoMetricFamily(
             "maze_build",
             "Which build serves.",
-            {"version": __version__, "core": TWIN, "python": platform.python_version()},
+            {"version": __version__, "core": IMPLEMENTATION, "python": platform.python_version()},
         )
         ready = unready_because(self._server, self._monitor) is None
         yield _gauge("maze_ready", "1 if the server takes clients and routes, else 0.", ready)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gevent
 
-from maze.counters import events, queues
-from maze.meter import LATENCY_SECONDS, Histogram
+from maze.admin.counters import events, queues
+from maze.pipeline.stats import LATENCY_SECONDS, Histogram
 
 if TYPE_CHECKING:
-    from maze.logs import LineWriter
+    from maze.log.setup import LineWriter
     from maze.server import MazeServer
 
 TICK_SECONDS = 1.0

@@ -10,11 +10,11 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from maze import __version__
-from maze.admin import reading
-from maze.core import TWIN
-from maze.counters import counters
-from maze.log_lines import RATE_LIMIT, RECENT
-from maze.settings import Settings, key_of
+from maze.admin import client_list as reading
+from maze.admin.counters import counters
+from maze.core import IMPLEMENTATION
+from maze.log.processors import RATE_LIMIT, RECENT
+from maze.settings.options import Settings, key_of
 
 if TYPE_CHECKING:
     from maze.admin.monitor import Monitor
@@ -45,7 +45,7 @@ def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
     router["stuck_seconds"] = round(monitor.stuck_seconds(), 3)
     return {
         "version": __version__,
-        "core": TWIN,
+        "core": IMPLEMENTATION,
         "python": platform.python_version(),
         "state": server.state,
         "is_ready": unready_because(server, monitor) is None,

@@ -6,7 +6,7 @@ in it imports from the rest of ``maze``. The path of an event is::
     events.Decoder -> reorder.ReorderBuffer -> fanout.Fanout (on graph.FollowGraph)
 
 ``events``, ``graph``, ``fanout`` and ``payload`` have a compiled twin each
-(``_events``, ``_graph``, ``_fanout``, ``_payload``), which serves where it was
+in ``_compiled``, which serves where it was
 built, unless ``MAZE_PURE`` is set in the environment. The pure one is the
 specification.
 
@@ -14,6 +14,7 @@ The shell imports the names below and no others.
 """
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from maze.core.events import Decoder, Run, parse_number
@@ -33,24 +34,22 @@ from maze.core.rejects import Reason, Reject
 from maze.core.reorder import ReorderBuffer, ReorderBufferFullError
 from maze.core.request_line import is_http_request
 
-TWIN = "pure"
-"""which twin serves: ``pure`` or ``compiled``"""
+IMPLEMENTATION = "pure"
+"""which implementation serves: ``pure`` or ``compiled``"""
 
 if not TYPE_CHECKING and not os.environ.get("MAZE_PURE"):
-    try:
-        from maze.core import _events, _fanout, _graph, _payload
-    except ImportError:  # not built: there was no compiler
-        pass
-    else:
-        Decoder, Run = _events.Decoder, _events.Run
-        FollowGraph, Recipient = _graph.FollowGraph, _graph.Recipient
-        Fanout, Payload, Tape = _fanout.Fanout, _payload.Payload, _payload.Tape
-        TWIN = "compiled"
+    with suppress(ImportError):  # not built: there was no compiler
+        from maze.core._compiled.events import Decoder, Run
+        from maze.core._compiled.fanout import Fanout  # first, as it needs all the others
+        from maze.core._compiled.graph import FollowGraph, Recipient
+        from maze.core._compiled.payload import Payload, Tape
+
+        IMPLEMENTATION = "compiled"
 
 __all__ = [
+    "IMPLEMENTATION",
     "MISSED",
     "REACHED",
-    "TWIN",
     "Decoder",
     "Fanout",
     "FollowGraph",

@@ -35,7 +35,7 @@ _WELL_FORMED = re.compile(
 )
 _sequence_of = itemgetter(0)
 _line_of = itemgetter(1)
-MOST_REJECTS = 1_000
+MAX_REJECTS = 1_000
 """of one ``feed``; 256 KiB can be 262,144 malformed lines, half a second's work"""
 EVENT_BYTES, LIST_BYTES = 225, 100
 """what an event and a list of them take in memory beyond the lines, measured"""
@@ -117,7 +117,7 @@ class Decoder:
     ``feed`` takes.
     """
 
-    def __init__(self, line_limit: int = 4096, most_rejects: int = MOST_REJECTS) -> None:
+    def __init__(self, line_limit: int = 4096, most_rejects: int = MAX_REJECTS) -> None:
         self._line_limit = line_limit
         self._most_rejects = most_rejects
         self._left = b""

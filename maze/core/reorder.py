@@ -38,7 +38,7 @@ STEP_GAPS = 1_000
 STEP_READY = 10_000
 """Runs made ready per step (about 5 ms). As many as the limit allows may wait for one number."""
 
-MOST_RUNS = 4_000
+MAX_RUNS = 4_000
 """taken in one go: some 6 ms"""
 
 SHORT = 4
@@ -173,12 +173,12 @@ class ReorderBuffer:
         """Remove and return the runs whose turn has come, in order.
 
         Whole runs, void ones too, are taken until they hold at least ``limit``
-        events, or there are MOST_RUNS of them.
+        events, or there are MAX_RUNS of them.
         """
         taken: list[Run] = []
         count, available = 0, min(limit, self.ready)
         for run in self._runs.values():
-            if count >= available or len(taken) == MOST_RUNS:
+            if count >= available or len(taken) == MAX_RUNS:
                 break
             taken.append(run)
             count += len(run)

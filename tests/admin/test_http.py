@@ -9,10 +9,11 @@ import pytest
 from end_to_end.peers import until
 from structlog.testing import LogCapture
 
-from maze.acceptor import ListenError
-from maze.admin import Admin, assets, http
+from maze.admin import Admin, assets
+from maze.admin import application as http
+from maze.errors import ListenError
 from maze.server import MazeServer
-from maze.settings import Settings
+from maze.settings.options import Settings
 
 from .conftest import Start
 from .watching import Stream, Watched, parsed, read_all, tick
@@ -317,7 +318,7 @@ def test_a_page_gets_what_was_and_a_status_a_tick(watched: Watched) -> None:
 def test_pages_beyond_the_limit_are_told_so_and_one_that_leaves_makes_room(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "MOST_WATCHERS", 1)
+    monkeypatch.setattr(http, "MAX_WATCHERS", 1)
     monkeypatch.setattr(watched.admin.monitor, "seconds_to_tick", lambda: 0.01)
     page = Stream(watched)
     page.event()

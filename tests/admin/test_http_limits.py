@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from maze.admin import http, server
-from maze.limits import RESERVED_DESCRIPTORS
+from maze.admin import application as http
+from maze.admin import listener as server
+from maze.listener.system_limits import RESERVED_DESCRIPTORS
 
 from .watching import Stream, Watched, parsed, read_all
 
@@ -178,4 +179,4 @@ def test_a_live_page_makes_room_for_nobody(
 
 def test_the_descriptors_kept_for_operators_and_the_rest_are_enough() -> None:
     others = 20  # the ports, the log, the event loop's own, files
-    assert server.CONNECTIONS + http.MOST_WATCHERS + server.ROOM + others <= RESERVED_DESCRIPTORS
+    assert server.CONNECTIONS + http.MAX_WATCHERS + server.ROOM + others <= RESERVED_DESCRIPTORS

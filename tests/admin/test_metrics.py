@@ -13,13 +13,13 @@ from maze.admin.metrics import Metrics
 from maze.admin.monitor import Monitor
 from maze.admin.status import status
 from maze.core import Decoder, Reason
-from maze.handshake import HandshakeReason
-from maze.log_lines import RECENT
-from maze.logs import LineWriter
-from maze.places import RefusalReason
-from maze.session import CloseReason
-from maze.source import SourceCloseReason
-from maze.units import ranges as parse_ranges
+from maze.listener.connection_limits import RefusalReason
+from maze.listener.refusals import HandshakeReason
+from maze.log.processors import RECENT
+from maze.log.setup import LineWriter
+from maze.pipeline.session import CloseReason
+from maze.pipeline.source import SourceCloseReason
+from maze.settings.option_types import ranges as parse_ranges
 
 from .conftest import Start
 from .watching import Watched

@@ -13,9 +13,9 @@ from end_to_end.running import shrink_buffers
 
 from maze import __version__
 from maze.admin import monitor
-from maze.core import TWIN
-from maze.log_lines import RECENT
-from maze.meter import LATENCY_SECONDS
+from maze.core import IMPLEMENTATION
+from maze.log.processors import RECENT
+from maze.pipeline.stats import LATENCY_SECONDS
 
 from .conftest import Start
 from .watching import Stream, Watched, tick
@@ -23,7 +23,8 @@ from .watching import Stream, Watched, tick
 
 def test_what_serves(watched: Watched) -> None:
     status = watched.status()
-    assert (status["version"], status["core"], status["state"]) == (__version__, TWIN, "ready")
+    served = (status["version"], status["core"], status["state"])
+    assert served == (__version__, IMPLEMENTATION, "ready")
     assert status["is_ready"]
     assert 0 <= status["uptime_seconds"] < 25
     assert status["process"]["memory_bytes"] > 1 << 20

@@ -11,7 +11,7 @@ from end_to_end.running import Maze
 from gevent.socket import create_connection, socket
 
 from maze.admin import Admin
-from maze.units import FREE_PORT
+from maze.settings.option_types import FREE_PORT
 
 
 class Answer(NamedTuple):

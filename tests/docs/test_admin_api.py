@@ -4,7 +4,8 @@ import inspect
 import re
 from pathlib import Path
 
-from maze.admin import http, server
+from maze.admin import application as http
+from maze.admin import listener as server
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "admin-api.md"
 

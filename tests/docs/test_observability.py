@@ -14,8 +14,8 @@ from admin.conftest import Start
 from admin.test_metrics import families, sample_names, values
 from admin.watching import Watched
 
-from maze.log_lines import ONCE_A_SECOND
-from maze.rejects import NAMES
+from maze.log.processors import ONCE_A_SECOND
+from maze.log.reject_log import NAMES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

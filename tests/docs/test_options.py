@@ -5,9 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from maze.core import Reason
-from maze.places import RefusalReason
-from maze.session import CloseReason
-from maze.settings import Settings, flag_of, key_of
+from maze.listener.connection_limits import RefusalReason
+from maze.pipeline.session import CloseReason
+from maze.settings.options import Settings, flag_of, key_of
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

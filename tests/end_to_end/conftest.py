@@ -12,7 +12,7 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from maze.log_lines import RateLimit
+from maze.log.processors import RateLimit
 
 from .certificates import Authority, Wire
 from .running import Maze

@@ -18,12 +18,12 @@ import blocking
 from gevent import ssl
 from gevent.socket import socket
 
-from maze.clients import ClientPort
 from maze.core import Reason
+from maze.pipeline.clients import ClientPort
+from maze.pipeline.session import Session
+from maze.pipeline.source import SourcePort
 from maze.server import MazeServer
-from maze.session import Session
-from maze.settings import Settings
-from maze.source import SourcePort
+from maze.settings.options import Settings
 
 from .certificates import Wire
 from .peers import SMALL_BUFFER, Address, Client, Peer, Source, until

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from gevent.socket import socket
 from structlog.testing import LogCapture
 
-from maze.gate import Gate
-from maze.handshake import HandshakeError
-from maze.settings import Settings
-from maze.units import ranges as parse_ranges
+from maze.listener.access import Gate
+from maze.listener.refusals import HandshakeError
+from maze.settings.option_types import ranges as parse_ranges
+from maze.settings.options import Settings
 
 from .certificates import Authority
 from .peers import Client, Peer, until

@@ -8,10 +8,12 @@ import gevent
 import pytest
 from structlog.testing import LogCapture
 
-from maze import router, twin
 from maze.core import Payload, Recipient
-from maze.outbox import PAYLOAD_BYTES, SEND_BYTES, Outbox
-from maze.session import Session
+from maze.net.connection import SEND_BYTES
+from maze.pipeline import implementation as twin
+from maze.pipeline import router
+from maze.pipeline.outbox import PAYLOAD_BYTES, Outbox
+from maze.pipeline.session import Session
 
 from .peers import Client, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers

@@ -11,11 +11,13 @@ from unittest.mock import ANY
 import gevent
 import pytest
 
-from maze import router, sessions, slices
 from maze.core import Decoder, reorder
 from maze.core.graph import AT_ONCE
-from maze.net import A_MOMENT
-from maze.session import CloseReason, Session
+from maze.net import slices
+from maze.net.sockets import A_MOMENT
+from maze.pipeline import registry as sessions
+from maze.pipeline import router
+from maze.pipeline.session import CloseReason, Session
 
 from .peers import PATIENCE, Client, Source, broadcasts, joined, messages, patience, until
 from .running import Maze, shrink_buffers

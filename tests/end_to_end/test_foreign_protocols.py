@@ -72,7 +72,7 @@ def test_an_http_request_is_known_in_pieces_of_one_byte(maze: Maze, log: LogCapt
 def test_an_http_request_longer_than_one_read_is_known(
     start: Callable[..., Maze], log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maze.source.CHUNK_BYTES", 16)
+    monkeypatch.setattr("maze.pipeline.source.CHUNK_BYTES", 16)
     maze = start()
     browser = maze.source()
     browser.send(FIRST_LINES[2] + HEAD + BODY)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from maze.session import CloseReason, Session
+from maze.pipeline.session import CloseReason, Session
 
 from .peers import Client, until
 from .running import Maze

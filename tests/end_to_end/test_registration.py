@@ -16,8 +16,8 @@ import pytest
 from gevent import ssl
 from structlog.testing import LogCapture
 
-from maze import registration
-from maze.net import A_MOMENT
+from maze.listener import registration
+from maze.net.sockets import A_MOMENT
 
 from .certificates import Authority, Wire
 from .peers import until

@@ -11,11 +11,11 @@ import gevent
 import pytest
 from structlog.testing import LogCapture
 
-from maze import router as router_module
-from maze import sessions as sessions_module
-from maze.router import DRAIN_STEPS
-from maze.session import CloseReason, Session
-from maze.transport import Connection
+from maze.net.connection import Connection
+from maze.pipeline import registry as sessions_module
+from maze.pipeline import router as router_module
+from maze.pipeline.router import DRAIN_STEPS
+from maze.pipeline.session import CloseReason, Session
 
 from .peers import Client, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers

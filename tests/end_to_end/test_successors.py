@@ -9,7 +9,7 @@ import pytest
 from gevent.socket import socket
 from structlog.testing import LogCapture
 
-from maze.net import has_finished, is_broken
+from maze.net.sockets import has_finished, is_broken
 
 from .peers import Client, Source, joined, messages, until
 from .running import Maze, shrink_buffers
@@ -136,7 +136,7 @@ def test_a_successor_that_said_all_it_had_is_served_before_the_next(held: Held) 
 def test_as_many_as_have_said_all_may_wait_as_is_allowed(
     held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maze.source.MOST_WAITING", 2)
+    monkeypatch.setattr("maze.pipeline.source.MAX_WAITING", 2)
     held.probe(Source.close)
     held.probe(Source.close)
     held.maze.source().read_until_closed()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from maze.settings import Settings
-from maze.units import duration
+from maze.settings.option_types import duration
+from maze.settings.options import Settings
 
 from .peers import until
 from .running import ROOT, Child

@@ -10,10 +10,12 @@ import pytest
 from gevent import ssl
 from structlog.testing import LogCapture
 
-from maze import router, twin
-from maze import tls as maze_tls
-from maze.outbox import SEND_BYTES, Outbox
-from maze.session import Session
+from maze.listener import tls as maze_tls
+from maze.net.connection import SEND_BYTES
+from maze.pipeline import implementation as twin
+from maze.pipeline import router
+from maze.pipeline.outbox import Outbox
+from maze.pipeline.session import Session
 
 from .certificates import Authority, Wire
 from .peers import Client, Peer, Source, broadcasts, joined, messages, until
@@ -130,7 +132,7 @@ def test_what_is_encrypted_and_waits_is_counted_as_held(
     session = maze.session(1)
     until(lambda: session.held_bytes > 32 * 1024, "the queue to be full")
     waiting = session.connection.unsent_bytes
-    assert 0 < waiting <= maze_tls.MOST_UNSENT_BYTES
+    assert 0 < waiting <= maze_tls.MAX_UNSENT_BYTES
     assert maze.server.router.held.bytes == session.held_bytes + waiting
     client.expect(stream)
     until(lambda: not maze.server.router.held.bytes, "all to be freed")
@@ -244,7 +246,7 @@ def test_300_stalled_handshakes_hold_nobody_up(start: Callable[..., Maze], log: 
 def test_stalled_handshakes_on_the_source_port_are_bounded(
     start: Callable[..., Maze], log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maze.source.MOST_OPENING", 3)
+    monkeypatch.setattr("maze.pipeline.source.MAX_OPENING_SOURCES", 3)
     maze = start(handshake_timeout=0.3)
     stalled = [connect(maze, "source", None) for _ in range(5)]
     await_rejected(maze, "source", "busy", 2)

@@ -9,7 +9,7 @@ import pytest
 from gevent import ssl
 from structlog.testing import LogCapture
 
-from maze.units import names as parse_names
+from maze.settings.option_types import names as parse_names
 
 from .certificates import DAY, Authority, Certificate, Wire
 from .running import Maze

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from maze import tls as maze_tls
+from maze.listener import tls as maze_tls
 
 from .certificates import Authority, Wire
 from .commands import Command
@@ -108,7 +108,7 @@ def test_a_peer_that_makes_tls_answer_is_answered(
 
     client = s_client("-tls1_2", "-msg")
     session = maze.session(7)
-    monkeypatch.setattr("maze.tls.os.writev", refuse_once)
+    monkeypatch.setattr("maze.listener.tls.os.writev", refuse_once)
     client.say(b"R\n")  # s_client's word for: let us begin anew, which the server answers
     until(lambda: refused, "the answer")
     until(lambda: not maze.sessions or not session.writing, "the writer to have sent it")
@@ -119,7 +119,7 @@ def test_a_peer_that_makes_tls_answer_and_does_not_read_is_closed(
     maze: Maze, s_client: Callable[..., Command], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = s_client("-tls1_2")
-    monkeypatch.setattr(maze_tls, "MOST_UNSENT_BYTES", -1)  # as if it did not
+    monkeypatch.setattr(maze_tls, "MAX_UNSENT_BYTES", -1)  # as if it did not
     client.say(b"R\n")
     maze.await_sessions(0)
     assert dict(maze.server.sessions.closed) == {"reset": 1}

@@ -17,10 +17,12 @@ from unittest.mock import patch
 import gevent
 from gevent.server import StreamServer
 
-from maze import clients, logs, router, serve, source
+from maze import serve
 from maze.core import Decoder, Fanout, FollowGraph, IdLine, parse_id_line
-from maze.session import Session
-from maze.transport import Connection
+from maze.log import setup as logs
+from maze.net.connection import Connection
+from maze.pipeline import clients, router, source
+from maze.pipeline.session import Session
 
 UNLUCKY = 666
 """the user, or the sequence number, that meets the fault"""

@@ -13,7 +13,7 @@ import pytest
 from end_to_end.peers import Client, broadcasts, joined
 from end_to_end.running import Child
 
-from maze.trail import BLOCK_REJECTS
+from maze.log.reject_file import BLOCK_REJECTS
 
 JUNK = 20_000
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["maze"]):
-    from maze.units import duration
+    from maze.settings.option_types import duration
 
     from . import corpus
     from .targets import TARGETS

@@ -14,23 +14,23 @@ from typing import Any, cast
 
 from property.grammar import number, parse, split
 
-from maze.clients import HTTP_LINE_BYTES, ClientPort
 from maze.core import IdLine, Position, Reject, events
-from maze.gate import Gate
-from maze.handshake import HandshakeError
-from maze.registration import Registration
-from maze.settings import Settings
-from maze.transport import Connection
+from maze.listener.access import Gate
+from maze.listener.refusals import HandshakeError
+from maze.listener.registration import Registration
+from maze.net.connection import Connection
+from maze.pipeline.clients import HTTP_LINE_BYTES, ClientPort
+from maze.settings.options import Settings
 
 try:
-    from maze.core import _events
+    from maze.core._compiled import events as _events
 except ImportError:  # not built: there was no compiler
     TWINS: list[ModuleType] = [events]
 else:
     TWINS = [events, _events]
 
 LINE_LIMITS = [64, 4096]
-MOST_REJECTS = 3
+MAX_REJECTS = 3
 """of one feed; few, so that the steps of the decoder are looked at, too"""
 
 
@@ -62,7 +62,7 @@ Decoded = tuple[list[tuple[list[Event], bool]], list[Reject]]
 
 
 def _decode(twin: ModuleType, limit: int, chunks: list[bytes]) -> Decoded:
-    decoding = twin.Decoder(limit, MOST_REJECTS)
+    decoding = twin.Decoder(limit, MAX_REJECTS)
     runs, rejects = [], []
     for chunk in chunks:
         data = chunk

@@ -13,9 +13,11 @@ from maze.core import Payload, Reject, ReorderBuffer, Run, events, fanout, graph
 
 from .streams import LINE_LIMIT, lines_of_any_kind
 
-_events: Any = pytest.importorskip("maze.core._events", reason="the compiled core is not built")
-_graph: Any = pytest.importorskip("maze.core._graph")
-_fanout: Any = pytest.importorskip("maze.core._fanout")
+_events: Any = pytest.importorskip(
+    "maze.core._compiled.events", reason="the compiled core is not built"
+)
+_graph: Any = pytest.importorskip("maze.core._compiled.graph")
+_fanout: Any = pytest.importorskip("maze.core._compiled.fanout")
 
 USERS = [0, 1, 2, 3, 10**17, 10**18, 2**63 - 1]
 users = st.sampled_from(USERS)

@@ -18,7 +18,7 @@ from pathlib import Path
 import gevent
 from end_to_end.running import Child
 
-from maze.units import duration
+from maze.settings.option_types import duration
 
 from .growth import Growth, Sample
 from .plot import draw

@@ -16,8 +16,8 @@ import gevent
 from greenlet import greenlet
 
 from maze import serve
+from maze.pipeline.session import CloseReason, Session
 from maze.server import MazeServer
-from maze.session import CloseReason, Session
 
 PERIOD = 0.2
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

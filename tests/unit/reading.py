@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from maze.settings import Settings, read_settings
+from maze.settings.options import Settings, read_settings
 
 Write = Callable[[str], str]
 """writes the file that ``--config`` names"""

@@ -4,15 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maze.core import (
-    MISSED,
-    REACHED,
-    IdLine,
-    Position,
-    next_epoch,
-    parse_id_line,
-    position_line,
-)
+from maze.core import MISSED, REACHED, IdLine, Position, next_epoch, parse_id_line, position_line
 
 numbers = st.integers(0, 2**63 - 1)
 LARGEST = b"9223372036854775807"

@@ -3,7 +3,7 @@
 import pytest
 
 from maze.core import Decoder, Reason, Reject, ReorderBuffer, ReorderBufferFullError, Run
-from maze.core.reorder import MOST_RUNS, RUN_BYTES, STEP_GAPS
+from maze.core.reorder import MAX_RUNS, RUN_BYTES, STEP_GAPS
 
 from .reordering import LARGEST, Buffer, filled, numbered, run, void
 
@@ -308,9 +308,9 @@ def test_a_run_of_which_the_buffer_was_reset_can_be_held_again() -> None:
 
 def test_no_more_runs_are_taken_in_one_go_than_a_moment_allows() -> None:
     buffer = ReorderBuffer()
-    for number in range(MOST_RUNS + 1, 0, -1):
+    for number in range(MAX_RUNS + 1, 0, -1):
         buffer.add(run(number))
-    assert len(buffer.take_ready(1_000_000)) == MOST_RUNS
-    assert (buffer.next_sequence, buffer.ready) == (MOST_RUNS + 1, 1)
+    assert len(buffer.take_ready(1_000_000)) == MAX_RUNS
+    assert (buffer.next_sequence, buffer.ready) == (MAX_RUNS + 1, 1)
     assert len(buffer.take_ready(1_000_000)) == 1
     buffer._check()

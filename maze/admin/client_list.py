@@ -1,0 +1,45 @@
+"""The connected clients, as plain values."""
+
+from __future__ import annotations
+
+from heapq import nlargest
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from maze.pipeline.session import Session
+    from maze.server import MazeServer
+
+SORT_KEYS = {
+    "queued": lambda session: session.queued_bytes,
+    "sent": lambda session: session.sent_bytes,
+    "age": lambda session: -session.opened_at,
+    "newest": lambda session: session.opened_at,
+}
+"""how clients can be sorted; those with the most come first"""
+
+
+def clients(server: MazeServer, sort: str, limit: int) -> list[dict[str, Any]]:
+    """The clients that come first in that order."""
+    now = monotonic()
+    chosen = nlargest(limit, server.sessions, key=SORT_KEYS[sort])
+    return [
+        {
+            "session": session.peer.connection,
+            "user": session.user,
+            "client": str(session.peer),
+            "queued_bytes": session.queued_bytes,
+            "sent_bytes": session.sent_bytes,
+            "waits_for_room": bool(session.writing),
+            "connected_seconds": round(now - session.opened_at, 3),
+        }
+        for session in chosen
+    ]
+
+
+def session_of(server: MazeServer, connection: int) -> Session | None:
+    """The session on the connection of that number. O(sessions)."""
+    for session in server.sessions:
+        if session.peer.connection == connection:
+            return session
+    return None

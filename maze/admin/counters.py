@@ -1,0 +1,112 @@
+"""One snapshot of a server's counters, as plain values.
+
+SIGUSR2, ``/api/status`` and ``/metrics`` are three renderings of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from maze.core import Reason
+from maze.listener.connection_limits import RefusalReason
+from maze.listener.refusals import HandshakeReason
+from maze.pipeline.session import CloseReason
+from maze.pipeline.source import SourceCloseReason
+from maze.server import MazeServer
+
+Section = dict[str, Any]
+Counters = dict[str, Section]
+
+TYPE_NAMES = {
+    b"F": "follow",
+    b"U": "unfollow",
+    b"B": "broadcast",
+    b"P": "private",
+    b"S": "status",
+}
+
+
+def counters(server: MazeServer) -> Counters:
+    """Every counter of the server's parts; counts are since the start. O(sessions)."""
+    router, graph = server.router, server.router.fanout.graph
+    return {
+        "events": events(server),
+        "order": {
+            "next_sequence": router.reorder.next_sequence,
+            "ready_events": router.reorder.ready,
+            "waiting_events": router.reorder.waiting,
+            "missing_sequence": router.reorder.missing_sequence,
+            "missing_seconds": router.meter.missing_seconds(router.reorder),
+        },
+        "sources": _sources(server),
+        "sessions": _sessions(server),
+        "queues": queues(server),
+        "accepting_pauses": server.accepting_pauses,
+        "graph": {"users": graph.users, "follows": graph.follows, "listeners": graph.listeners},
+        "router": {
+            "batches": router.meter.batches,
+            "waited_seconds": router.meter.waited_seconds,
+            "registration_overruns": server.registration.overruns,
+        },
+    }
+
+
+def events(server: MazeServer) -> Section:
+    """What was received, routed and rejected."""
+    trail = server.rejects.trail
+    figures = "routed", "deliveries", "delivered_bytes"
+    tallies = server.router.fanout.tallies().items()
+    return {
+        "received": server.router.meter.received_events,
+        "routed": server.router.routed_events,
+        "by_type": {
+            TYPE_NAMES[kind]: dict(zip(figures, tally, strict=True)) for kind, tally in tallies
+        },
+        "rejected": _by_reason(Reason, server.rejects.counts),
+        "reject_file": trail and {"written": trail.written, "dropped": trail.dropped},
+    }
+
+
+def _sources(server: MazeServer) -> Section:
+    source = server.source
+    return {
+        "connected": [
+            {"connection": peer.connection, "source": str(peer)} for peer in source.sources
+        ],
+        "closed": _by_reason(SourceCloseReason, source.closed),
+        "refused": source.refused,
+        "handshakes_rejected": _by_reason(HandshakeReason, source.gate.rejects.counts),
+        "received_bytes": source.received_bytes,
+    }
+
+
+def _sessions(server: MazeServer) -> Section:
+    clients, sessions = server.clients, server.sessions
+    sent = sum(session.sent_bytes for session in sessions)
+    return {
+        "connected": len(sessions),
+        "opened": len(sessions) + sessions.closed.total(),
+        "closed": _by_reason(CloseReason, sessions.closed),
+        "handshakes": clients.places.handshakes,
+        "handshakes_rejected": _by_reason(HandshakeReason, clients.gate.rejects.counts),
+        "refused": _by_reason(RefusalReason, clients.places.refused),
+        "sent_bytes": sessions.sent_bytes_of_closed + sent,
+        "discarded_bytes": sessions.discarded_bytes,
+    }
+
+
+def queues(server: MazeServer) -> dict[str, int]:
+    """Bytes that wait for clients; of the memory, what several clients share counts once."""
+    sizes = [session.queued_bytes for session in server.sessions]
+    return {
+        "total": sum(sizes),
+        "largest": max(sizes, default=0),
+        "memory": server.router.held.bytes,
+    }
+
+
+def _by_reason(reasons: Iterable[StrEnum], counts: Mapping[Any, int]) -> dict[str, int]:
+    """Every reason's count, those that never happened included."""
+    return {reason.value: counts[reason] for reason in reasons}

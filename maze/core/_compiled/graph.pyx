@@ -1,0 +1,604 @@
+"""The compiled twin of ``graph``: the same two indexes, in C arrays and hash tables.
+
+A user who follows nobody, is followed by nobody connected, and is not connected
+is not kept. An audience is an array, because a status update walks it. A long
+audience also has a table of each user's place in it, so that a user can leave
+without a search.
+"""
+
+import secrets
+import sys
+
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memset
+
+from maze.core._compiled cimport idtable as ids
+from maze.core._compiled.idtable cimport FREE, NOT_FOUND, SPARSE
+from maze.core.graph import AT_ONCE
+
+
+cdef class Recipient:
+    """A session as the core knows it; see ``graph.Recipient``."""
+
+    def __init__(self, user):
+        self.user = user
+
+
+cdef enum:
+    MANY = 64  # members from which a search costs more than a table
+
+
+cdef int join(Audience* audience, Member* member, uint64_t multiplier) except -1:
+    cdef void* moved
+    cdef size_t index
+    if audience.count == audience.room:
+        moved = realloc(audience.items, (2 * audience.room + 1) * sizeof(Member*))
+        if moved == NULL:
+            raise MemoryError
+        audience.items = <Member**>moved
+        audience.room = 2 * audience.room + 1
+    audience.items[audience.count] = member
+    audience.count += 1
+    if audience.places != NULL:
+        note_place(audience, audience.count - 1, multiplier)
+    elif audience.count >= MANY:
+        audience.places = <IdTable*>calloc(1, sizeof(IdTable))
+        for index in range(audience.count):
+            note_place(audience, index, multiplier)
+    return 0
+
+
+cdef void note_place(Audience* audience, size_t index, uint64_t multiplier) noexcept:
+    """Note a member's place in the audience; drop the table if memory runs out."""
+    cdef int64_t address = <int64_t>audience.items[index]
+    if audience.places != NULL:
+        try:
+            ids.put(audience.places, address, <void*>index, True, multiplier)
+        except MemoryError:
+            forget_places(audience)
+
+
+cdef void forget_places(Audience* audience) noexcept nogil:
+    if audience.places != NULL:
+        ids.clear(audience.places)
+        free(audience.places)
+        audience.places = NULL
+
+
+cdef void leave(Audience* audience, Member* member, uint64_t multiplier) noexcept:
+    """Remove a member of the audience; the last member takes its place."""
+    cdef void* moved
+    cdef size_t index = 0
+    cdef int64_t slot
+    if audience.places != NULL:
+        slot = ids.slot_of(audience.places, <int64_t>member, multiplier)
+        index = <size_t>audience.places.values[slot]
+        ids.take(audience.places, slot, multiplier)
+    else:
+        while audience.items[index] != member:
+            index += 1
+    audience.count -= 1
+    audience.items[index] = audience.items[audience.count]
+    if audience.places != NULL and index != audience.count:
+        slot = ids.slot_of(audience.places, <int64_t>audience.items[index], multiplier)
+        audience.places.values[slot] = <void*>index
+    if 2 * audience.count < MANY:
+        forget_places(audience)
+    if not audience.count:
+        free(audience.items)
+        audience.items = NULL
+        audience.room = 0
+    elif SPARSE * audience.count < audience.room:
+        moved = realloc(audience.items, audience.room // 2 * sizeof(Member*))
+        if moved != NULL:
+            audience.items = <Member**>moved
+            audience.room //= 2
+
+
+cdef Member* new_member(User* user) except NULL:
+    cdef Member* member = <Member*>calloc(1, sizeof(Member))
+    if member == NULL:
+        raise MemoryError
+    member.user = user
+    user.member = member
+    return member
+
+
+cdef void free_member(Member* member) noexcept nogil:
+    if member != NULL:
+        ids.clear(&member.joined)
+        free(member)
+
+
+cdef void free_audience(Audience* audience) noexcept nogil:
+    forget_places(audience)
+    free(audience.items)
+    audience[0] = Audience(NULL, NULL, 0, 0)
+
+
+cdef size_t follows_of(const User* user) noexcept nogil:
+    """Return how many users the user follows."""
+    return user.following.count + (user.member.joined.count if user.member != NULL else 0)
+
+
+cdef list ids_in(const IdTable* table):
+    if table.ids == NULL:
+        return []
+    return [table.ids[slot] for slot in range(ids.mask_of(table) + 1) if table.ids[slot] != FREE]
+
+
+cdef void add_session(Member* member, Recipient recipient) noexcept:
+    recipient.earlier = member.last
+    recipient.later = NULL
+    if member.last != NULL:
+        (<Recipient>member.last).later = <PyObject*>recipient
+    else:
+        member.first = <PyObject*>recipient
+    member.last = <PyObject*>recipient
+    member.sessions += 1
+
+
+cdef void remove_session(Member* member, Recipient recipient) noexcept:
+    if recipient.earlier != NULL:
+        (<Recipient>recipient.earlier).later = recipient.later
+    else:
+        member.first = recipient.later
+    if recipient.later != NULL:
+        (<Recipient>recipient.later).earlier = recipient.earlier
+    else:
+        member.last = recipient.earlier
+    member.sessions -= 1
+
+
+cdef list sessions_of(const Member* member):
+    """Return the recipients of a user, in order of connecting."""
+    cdef list sessions = []
+    cdef PyObject* at = member.first
+    while at != NULL:
+        sessions.append(<object>at)
+        at = (<Recipient>at).later
+    return sessions
+
+
+cdef inline IdTable* table_of(FollowGraph graph, int64_t id) noexcept:
+    """The table in which the user is, if anything is known of it."""
+    if not graph.is_split:
+        return graph.known
+    return graph.known + ((<uint64_t>id * graph.shard_multiplier) >> (64 - SHARD_BITS))
+
+
+cdef void free_users(IdTable* shards) noexcept nogil:
+    cdef int shard
+    cdef size_t slot
+    cdef IdTable* known
+    cdef User* user
+    for shard in range(SHARDS):
+        known = shards + shard
+        if known.ids == NULL:
+            continue
+        for slot in range(ids.mask_of(known) + 1):
+            if known.ids[slot] != FREE:
+                user = <User*>known.values[slot]
+                ids.clear(&user.following)
+                free_audience(&user.audience)
+                free_member(user.member)
+                free(user)
+        ids.clear(known)
+
+
+cdef class Remains:
+    """What a graph has forgotten; see ``graph.Remains``."""
+
+    cdef IdTable known[SHARDS]
+
+    def __dealloc__(self):
+        free_users(self.known)
+
+    def free(self):
+        """Free it; in a thread other threads run meanwhile."""
+        with nogil:
+            free_users(self.known)
+
+
+cdef class FollowGraph:
+    """Who follows whom, and the connected recipients; see ``graph.FollowGraph``."""
+
+    def __cinit__(self):
+        self.recipients = {}
+        self.multiplier = secrets.randbits(64) | 1
+        self.shard_multiplier = secrets.randbits(64) | 1
+
+    def __init__(
+        self,
+        max_users=sys.maxsize,
+        max_follows=sys.maxsize,
+        max_follows_per_user=sys.maxsize,
+        *,
+        at_once=AT_ONCE,
+    ):
+        self.max_users = max_users
+        self.max_follows = max_follows
+        self.max_per_user = max_follows_per_user
+        self.at_once = at_once
+
+    def __dealloc__(self):
+        free_audience(&self.moving_in)
+        free_audience(&self.moving_out)
+        free_users(self.known)
+
+    @property
+    def entering(self):
+        """How many users have not entered all their audiences yet."""
+        return self.moving_in.count
+
+    def follow(self, follower, followed):
+        """From here on ``follower`` follows ``followed``; idempotent. False if there is no room."""
+        return self.link(follower, followed)
+
+    def unfollow(self, follower, followed):
+        """Undo any number of follows; nothing happens if there were none."""
+        self.unlink(follower, followed)
+
+    def connect(self, Recipient recipient not None):
+        """Add a recipient. With a first one, its user enters audiences."""
+        cdef User* user
+        if recipient in self.recipients:
+            raise ValueError("the recipient is connected already")
+        user = self.obtain(recipient.user)
+        if user.member == NULL:
+            new_member(user)
+        self.recipients[recipient] = None
+        add_session(user.member, recipient)
+        if user.member.sessions == 1:
+            self.listeners += follows_of(user)
+            self.move(user.member)
+
+    def disconnect(self, Recipient recipient not None):
+        """Remove a connected recipient. With the last one, its user leaves audiences."""
+        cdef User* user
+        del self.recipients[recipient]
+        user = self.find(recipient.user)
+        remove_session(user.member, recipient)
+        if not user.member.sessions:
+            self.listeners -= follows_of(user)
+            self.move(user.member)
+
+    def settle(self, size_t limit):
+        """Enter and leave audiences where that is left to do; see ``graph.FollowGraph.settle``."""
+        cdef Member* member
+        while limit and self.moving_in.count:
+            member = self.moving_in.items[self.moving_in.count - 1]
+            if self.enter_audiences(member, &limit):
+                member.is_moving = False
+                leave(&self.moving_in, member, self.multiplier)
+        while limit and self.moving_out.count:
+            member = self.moving_out.items[self.moving_out.count - 1]
+            leave(&self.moving_out, member, self.multiplier)
+            if not self.leave_audiences(member, &limit):
+                join(&self.moving_out, member, self.multiplier)
+        return self.moving_in.count + self.moving_out.count > 0
+
+    def session_count(self, user):
+        """Return how many recipients the user has."""
+        cdef User* found = self.find(user)
+        return found.member.sessions if found != NULL and found.member != NULL else 0
+
+    def of_user(self, user):
+        """Return a user's recipients, one for each session, in order of connecting."""
+        cdef User* found = self.find(user)
+        return sessions_of(found.member) if found != NULL and found.member != NULL else []
+
+    def audience(self, user):
+        """The recipients of everyone connected who follows the user."""
+        cdef User* found = self.find(user)
+        cdef list recipients = []
+        cdef Member* member
+        cdef size_t index
+        if found != NULL:
+            for index in range(found.audience.count):
+                recipients += sessions_of(found.audience.items[index])
+        for index in range(self.moving_in.count):
+            member = self.moving_in.items[index]
+            if ids.slot_of(&member.user.following, user, self.multiplier) != NOT_FOUND:
+                recipients += sessions_of(member)
+        return recipients
+
+    def following(self, user):
+        """Whom the user follows."""
+        cdef User* found = self.find(user)
+        if found == NULL:
+            return frozenset()
+        joined = ids_in(&found.member.joined) if found.member != NULL else []
+        return frozenset(ids_in(&found.following) + joined)
+
+    def clear(self):
+        """Forget who follows whom; see ``graph.FollowGraph.clear``."""
+        cdef Remains remains = Remains.__new__(Remains)
+        cdef Recipient recipient
+        cdef User* user
+        memcpy(remains.known, self.known, sizeof(self.known))
+        memset(self.known, 0, sizeof(self.known))
+        self.is_split = False
+        self.users = self.follows = self.listeners = 0
+        free_audience(&self.moving_in)
+        free_audience(&self.moving_out)
+        for recipient in self.recipients:
+            user = self.obtain(recipient.user)
+            if user.member == NULL:
+                new_member(user)
+            add_session(user.member, recipient)
+        return remains
+
+    cdef User* find(self, int64_t id) noexcept:
+        """The user, or NULL if nothing is known of it."""
+        cdef IdTable* known = table_of(self, id)
+        cdef int64_t slot = ids.slot_of(known, id, self.multiplier)
+        return <User*>known.values[slot] if slot != NOT_FOUND else NULL
+
+    cdef User* obtain(self, int64_t id) except NULL:
+        """The user, as a new one if nothing is known of it."""
+        cdef User* user = self.find(id)
+        cdef IdTable* known
+        if user == NULL:
+            user = <User*>calloc(1, sizeof(User))
+            if user == NULL:
+                raise MemoryError
+            user.id = id
+            if self.is_split:
+                self.grow_early(table_of(self, id))
+            elif self.known[0].count >= SPLIT_USERS:
+                self.split()
+            known = table_of(self, id)
+            try:
+                ids.put(known, id, user, True, self.multiplier)
+            except MemoryError:
+                free(user)
+                raise
+        return user
+
+    cdef void split(self) noexcept:
+        """Divide the single table into shards; without memory for that it stays as it is."""
+        cdef IdTable whole = self.known[0]
+        cdef size_t slot
+        cdef int shard
+        memset(self.known, 0, sizeof(self.known))
+        self.is_split = True
+        try:
+            for slot in range(ids.mask_of(&whole) + 1):
+                if whole.ids[slot] != FREE:
+                    ids.put(
+                        table_of(self, whole.ids[slot]),
+                        whole.ids[slot],
+                        whole.values[slot],
+                        True,
+                        self.multiplier,
+                    )
+            ids.clear(&whole)
+        except MemoryError:
+            for shard in range(SHARDS):
+                ids.clear(&self.known[shard])
+            self.known[0] = whole
+            self.is_split = False
+
+    cdef void grow_early(self, IdTable* known) noexcept:
+        """Resize a shard's table when it is between a third and two thirds full.
+
+        The threshold differs for each shard: all tables fill at the same rate, and would
+        otherwise be resized one right after the other.
+        """
+        cdef uint64_t shard = known - self.known
+        if known.ids == NULL:
+            return
+        if 3 * SHARDS * (<uint64_t>known.count + 1) > (SHARDS + shard) * (ids.mask_of(known) + 1):
+            ids.resize(known, known.bits + 1, True, self.multiplier)
+
+    cdef bint link(self, int64_t follower, int64_t followed) except -1:
+        """Make the follow hold; false if there is no room for it."""
+        cdef User* user
+        if (self.follows >= self.max_follows or self.users >= self.max_users) and not self.can_hold(
+            follower, followed
+        ):
+            return False
+        user = self.obtain(follower)
+        if user.member != NULL:
+            return self.link_member(user, followed)
+        if user.following.count >= self.max_per_user:
+            return ids.slot_of(&user.following, followed, self.multiplier) != NOT_FOUND
+        if ids.put(&user.following, followed, NULL, False, self.multiplier) != NOT_FOUND:
+            self.follows += 1
+            self.users += user.following.count == 1
+        return True
+
+    cdef bint link_member(self, User* user, int64_t followed) except -1:
+        """Make a follow of a user with a member hold; false if a bound refuses it."""
+        cdef bint is_connected = user.member.sessions > 0
+        cdef IdTable* table = &user.member.joined if is_connected else &user.following
+        cdef IdTable* other_table = &user.following if is_connected else &user.member.joined
+        cdef User* other = NULL
+        if ids.slot_of(other_table, followed, self.multiplier) != NOT_FOUND:
+            return True
+        if follows_of(user) >= self.max_per_user:
+            return ids.slot_of(table, followed, self.multiplier) != NOT_FOUND
+        if is_connected:
+            other = self.obtain(followed)  # before anything is changed: there may be no memory
+        if ids.put(table, followed, NULL, False, self.multiplier) == NOT_FOUND:
+            return True
+        self.follows += 1
+        self.users += follows_of(user) == 1
+        if is_connected:
+            join(&other.audience, user.member, self.multiplier)
+            self.listeners += 1
+        return True
+
+    cdef bint can_hold(self, int64_t follower, int64_t followed) noexcept:
+        """Whether a follow can hold in a graph that is at a bound."""
+        cdef User* user = self.find(follower)
+        if user != NULL and self.has_follow(user, followed):
+            return True
+        if self.follows >= self.max_follows:
+            return False
+        return self.users < self.max_users or (user != NULL and follows_of(user))
+
+    cdef bint has_follow(self, User* user, int64_t followed) noexcept:
+        if ids.slot_of(&user.following, followed, self.multiplier) != NOT_FOUND:
+            return True
+        if user.member == NULL:
+            return False
+        return ids.slot_of(&user.member.joined, followed, self.multiplier) != NOT_FOUND
+
+    cdef int unlink(self, int64_t follower, int64_t followed) except -1:
+        cdef User* user = self.find(follower)
+        cdef User* other
+        cdef int64_t slot
+        if user == NULL:
+            return 0
+        slot = ids.slot_of(&user.following, followed, self.multiplier)
+        if slot != NOT_FOUND:
+            ids.take(&user.following, slot, self.multiplier)
+        elif user.member != NULL:
+            slot = ids.slot_of(&user.member.joined, followed, self.multiplier)
+            if slot == NOT_FOUND:
+                return 0
+            ids.take(&user.member.joined, slot, self.multiplier)
+            other = self.find(followed)
+            leave(&other.audience, user.member, self.multiplier)
+            if other != user:
+                self.drop_if_empty(other)
+        else:
+            return 0
+        self.follows -= 1
+        self.users -= follows_of(user) == 0
+        self.listeners -= user.member != NULL and user.member.sessions > 0
+        self.drop_if_empty(user)
+        return 0
+
+    cdef int move(self, Member* member) except -1:
+        """Begin to enter audiences, or to leave them if no session is left; ``at_once`` at once."""
+        cdef size_t limit = self.at_once
+        if member.is_moving:
+            leave(&self.moving_out if member.sessions else &self.moving_in, member, self.multiplier)
+            member.is_moving = False
+        if member.sessions:
+            if not self.enter_audiences(member, &limit):
+                join(&self.moving_in, member, self.multiplier)
+                member.is_moving = True
+        elif not self.leave_audiences(member, &limit):
+            join(&self.moving_out, member, self.multiplier)
+            member.is_moving = True
+        return 0
+
+    cdef bint enter_audiences(self, Member* member, size_t* limit) except -1:
+        """Enter audiences, and count the limit down; return whether none are left."""
+        cdef IdTable* apart = &member.user.following
+        cdef User* other
+        while apart.count:
+            if not limit[0]:
+                return False
+            limit[0] -= 1
+            member.slot = ids.next_slot(apart, member.slot)
+            other = self.obtain(apart.ids[member.slot])
+            ids.put(&member.joined, other.id, NULL, False, self.multiplier)
+            join(&other.audience, member, self.multiplier)
+            ids.take(apart, member.slot, self.multiplier)
+        return True
+
+    cdef bint leave_audiences(self, Member* member, size_t* limit) except -1:
+        """Leave audiences, and count the limit down; free the member once none are left."""
+        cdef User* user = member.user
+        cdef User* other
+        while member.joined.count:
+            if not limit[0]:
+                return False
+            limit[0] -= 1
+            member.slot = ids.next_slot(&member.joined, member.slot)
+            other = self.find(member.joined.ids[member.slot])
+            ids.put(&user.following, other.id, NULL, False, self.multiplier)
+            leave(&other.audience, member, self.multiplier)
+            ids.take(&member.joined, member.slot, self.multiplier)
+            if other != user:
+                self.drop_if_empty(other)
+        user.member = NULL
+        free_member(member)
+        self.drop_if_empty(user)
+        return True
+
+    cdef void drop_if_empty(self, User* user) noexcept:
+        cdef IdTable* known
+        if not (user.following.count or user.audience.count or user.member != NULL):
+            known = table_of(self, user.id)
+            ids.take(known, ids.slot_of(known, user.id, self.multiplier), self.multiplier)
+            free(user)
+
+    def _users(self):
+        """The ids of everybody of whom anything is known; for the tests."""
+        return [id for shard in range(SHARDS) for id in ids_in(&self.known[shard])]
+
+    def _check(self):
+        """State what must be true at all times; for the tests."""
+        audience = {}
+        by_user = {}
+        joined = {}
+        for recipient in self.recipients:
+            by_user.setdefault(recipient.user, []).append(recipient)
+        for user in by_user:
+            for followed in self.following(user):
+                audience.setdefault(followed, []).append(user)
+        users = self._users()
+        assert len(users) == len(set(users))
+        moving = [0, 0]
+        for user in users:
+            self._check_user(user, audience.get(user, []), by_user, joined, moving)
+        assert moving == [self.moving_in.count, self.moving_out.count]
+        for user in users:
+            assert sorted(self._joined(user)) == sorted(joined.get(user, ()))
+        assert by_user.keys() <= set(users) >= joined.keys()
+        assert self.follows == sum(len(self.following(user)) for user in users)
+        assert self.listeners == sum(map(len, audience.values())) <= self.follows
+        assert self.users == sum(bool(self.following(user)) for user in users)
+        assert self.follows <= self.max_follows
+        assert self.users <= self.max_users
+        check_places(&self.moving_in, self.multiplier)
+        check_places(&self.moving_out, self.multiplier)
+
+    def _check_user(self, id, followers, by_user, joined, moving):
+        cdef User* user = self.find(id)
+        cdef Member* member = user.member
+        found = sorted([recipient.user for recipient in self.audience(id)])
+        assert found == sorted([one for one in followers for _ in by_user[one]])
+        assert self.of_user(id) == by_user.get(id, [])
+        assert self.session_count(id) == len(self.of_user(id))
+        assert user.following.count or user.audience.count or member != NULL
+        assert len(self.following(id)) == <Py_ssize_t>follows_of(user)
+        check_places(&user.audience, self.multiplier)
+        if member == NULL:
+            return
+        assert member.user == user
+        assert member.draft.own == NULL
+        for followed in ids_in(&member.joined):
+            joined.setdefault(followed, []).append(id)
+        if member.sessions:
+            assert member.is_moving or not user.following.count
+            moving[0] += member.is_moving
+        else:
+            assert member.is_moving
+            moving[1] += 1
+
+    def _joined(self, id):
+        cdef Audience* audience = &self.find(id).audience
+        cdef size_t index
+        return [audience.items[index].user.id for index in range(audience.count)]
+
+
+cdef int check_places(const Audience* audience, uint64_t multiplier) except -1:
+    cdef int64_t slot
+    cdef size_t index
+    assert (audience.places != NULL) >= (audience.count >= MANY)
+    if audience.places != NULL:
+        assert audience.places.count == audience.count
+        for index in range(audience.count):
+            slot = ids.slot_of(audience.places, <int64_t>audience.items[index], multiplier)
+            assert slot != NOT_FOUND
+            assert <size_t>audience.places.values[slot] == index
+    return 0

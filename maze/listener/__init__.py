@@ -1,0 +1,1 @@
+"""Who is let in: listening, limits, addresses, TLS and its certificates."""

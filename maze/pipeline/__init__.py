@@ -1,0 +1,1 @@
+"""The path of an event around the core: source, router, sessions."""

@@ -1,0 +1,112 @@
+"""The client port: accepts clients, and reads their ids."""
+
+import time
+from typing import Any
+
+from gevent import Greenlet
+from gevent.socket import socket
+
+from maze.core import MISSED, REACHED, IdLine, is_http_request, parse_id_line
+from maze.listener.access import Gate
+from maze.listener.connection_limits import Places
+from maze.listener.refusals import HandshakeError, HandshakeReason
+from maze.listener.registration import Registration
+from maze.net.connection import Connection
+from maze.net.peer import Address, Peer
+from maze.net.sockets import current_greenlet, send_at_once
+from maze.pipeline.registry import Sessions
+from maze.pipeline.session import Session
+from maze.settings.options import Settings
+
+HTTP_LINE_BYTES = 4 * 1024
+"""Longest line recognised as an HTTP request line; a longer one is an id that is too long."""
+
+
+class ClientPort:
+    """Accepts clients and begins their sessions."""
+
+    def __init__(
+        self, settings: Settings, sessions: Sessions, registration: Registration, gate: Gate
+    ) -> None:
+        self.settings = settings
+        self._sessions = sessions
+        self._registration = registration
+        self.gate = gate
+        self.places = Places(settings)
+        self._handshakes: set[Greenlet[..., Any]] = set()
+        self.handshake_rejects = gate.rejects.counts
+        self._finishing = False
+
+    def handle(self, sock: socket, address: Address) -> None:
+        """Serve one connection; the StreamServer spawns a greenlet for it."""
+        if self._finishing:  # accepted before the port was closed, and served only now
+            return
+        peer = Peer(address)
+        if not self.places.greet(address, peer):
+            return
+        send_at_once(sock)
+        greenlet = current_greenlet()
+        self._handshakes.add(greenlet)
+        try:
+            connection, deadline = self.gate.admit(sock, address, self.gate.deadline())
+            id_line = self._handshake(connection, deadline)
+            self.gate.check_user(connection, id_line.user)
+        except HandshakeError as error:
+            self.gate.rejects.record(error, peer)
+            return
+        except Exception:  # it costs this client and no other
+            self.gate.rejects.fail(peer)
+            return
+        finally:
+            self._handshakes.discard(greenlet)
+            self._registration.forget(sock.fileno())
+        if self._finishing:  # it ran on before the end of its greenlet reached it
+            return
+        user = id_line.user
+        if not self.places.has_room_for(user, self._sessions.count_of(user), peer):
+            return
+        self.places.recognise(address)
+        Session(user, connection, peer, self._sessions, _mark_for(id_line)).serve()
+
+    def finish(self) -> None:
+        """End all handshakes; from here on no session begins."""
+        self._finishing = True
+        for greenlet in list(self._handshakes):
+            greenlet.kill(block=False)
+
+    def _handshake(self, connection: Connection, deadline: float) -> IdLine:
+        """Return the client's id line; discard what follows it in the same segment."""
+        limit = self.settings.handshake_limit
+        received = b""
+        while b"\n" not in received:
+            most = HTTP_LINE_BYTES if received[:1].isalpha() else limit
+            if len(received.removesuffix(b"\r")) > most:
+                raise HandshakeError(HandshakeReason.TOO_LONG, received)
+            connection.settimeout(max(0.0, deadline - time.monotonic()))
+            try:
+                data = connection.recv(limit + 2)
+            except (TimeoutError, BlockingIOError):
+                raise HandshakeError(HandshakeReason.TIMEOUT, received) from None
+            except OSError:
+                data = b""
+            if not data:
+                raise HandshakeError(HandshakeReason.LEFT, received)
+            received += data
+        line, _, rest = received.partition(b"\n")
+        self._sessions.discarded_bytes += len(rest)
+        if is_http_request(line + b"\n", HTTP_LINE_BYTES):
+            raise HandshakeError(HandshakeReason.HTTP, received)
+        line = line.removesuffix(b"\r")
+        if len(line) > limit:
+            raise HandshakeError(HandshakeReason.TOO_LONG, received)
+        id_line = parse_id_line(line)
+        if id_line is None:
+            raise HandshakeError(HandshakeReason.BAD_USER, received)
+        return id_line
+
+
+def _mark_for(id_line: IdLine) -> bytes:
+    """Return the mark that begins the client's first position line; empty if it asked for none."""
+    if id_line.position is not None:
+        return MISSED  # the server keeps no events for clients that come back
+    return REACHED if id_line.asks else b""

@@ -1,0 +1,13 @@
+"""The outbox that serves: the compiled twin where the compiled core does, else the pure one."""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from maze.core import IMPLEMENTATION
+from maze.pipeline.outbox import Held, Outbox, flush_all, push_all
+
+if not TYPE_CHECKING and IMPLEMENTATION == "compiled":
+    with suppress(ImportError):  # an older build has the core alone
+        from maze.core._compiled.outbox import Held, Outbox, flush_all, push_all
+
+__all__ = ["Held", "Outbox", "flush_all", "push_all"]

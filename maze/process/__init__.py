@@ -1,0 +1,1 @@
+"""The process: its limits, its memory, its signals, its supervisor."""

@@ -1,0 +1,132 @@
+"""One snapshot of the counters, of which the dump, the status and the metrics are renderings."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
+
+from maze.admin.counters import counters
+from maze.admin.metrics import Metrics
+from maze.admin.monitor import Monitor
+from maze.admin.status import status
+from maze.core import Reason
+from maze.listener.connection_limits import RefusalReason
+from maze.listener.refusals import HandshakeReason
+from maze.log.setup import LineWriter
+from maze.pipeline.session import CloseReason
+from maze.pipeline.source import SourceCloseReason
+from maze.process.diagnostics import Dump
+from maze.server import MazeServer
+from maze.settings.options import Settings
+
+
+@pytest.fixture
+def server() -> MazeServer:
+    """A server each of whose counts is another."""
+    server = MazeServer(Settings())
+    clients, source = server.clients, server.source
+    counts: list[tuple[Any, Any]] = [
+        (server.rejects.counts, Reason),
+        (server.sessions.closed, CloseReason),
+        (clients.places.refused, RefusalReason),
+        (source.closed, SourceCloseReason),
+        (clients.gate.rejects.counts, HandshakeReason),
+        (source.gate.rejects.counts, HandshakeReason),
+    ]
+    for number, (counter, reasons) in enumerate(counts, start=1):
+        for index, reason in enumerate(reasons):
+            counter[reason] = 1_000 * number + index
+    server.router.routed_events = 1
+    server.registration.overruns = 2
+    server.sessions.discarded_bytes = 3
+    source.refused = 4
+    return server
+
+
+def dumped(server: MazeServer) -> dict[str, Any]:
+    with capture_logs() as entries:
+        Dump(server, writer()).write()
+    return dict(entries[0])
+
+
+def exported(server: MazeServer) -> dict[tuple[str, ...], float]:
+    text = Metrics(server, Monitor(server)).text().decode()
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def writer() -> LineWriter:
+    lines = LineWriter(open("/dev/null", "w"))  # noqa: SIM115
+    lines.close()
+    return lines
+
+
+REASONS = [
+    ("events", "rejected", "rejects", ("maze_events_rejected_total",)),
+    ("sessions", "closed", "sessions", ("maze_sessions_closed_total",)),
+    ("sessions", "refused", "clients_refused", ("maze_clients_refused_total",)),
+    ("sources", "closed", "sources", ("maze_sources_closed_total",)),
+    (
+        *("sessions", "handshakes_rejected", "clients_handshakes"),
+        ("maze_handshakes_rejected_total", "client"),
+    ),
+    (
+        *("sources", "handshakes_rejected", "sources_handshakes"),
+        ("maze_handshakes_rejected_total", "source"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("section", "key", "prefix", "metric"), REASONS)
+def test_dump_status_and_metrics_tell_the_same_reasons(
+    server: MazeServer, section: str, key: str, prefix: str, metric: tuple[str, ...]
+) -> None:
+    shown = status(server, Monitor(server))[section][key]
+    dump, found = dumped(server), exported(server)
+    assert len(shown) >= 4
+    assert min(shown.values()) >= 1_000
+    for reason, count in shown.items():
+        assert dump[f"{prefix}_{reason}"] == found[(*metric, reason)] == count
+
+
+def test_dump_status_and_metrics_tell_the_same_counts(server: MazeServer) -> None:
+    shown, dump, found = status(server, Monitor(server)), dumped(server), exported(server)
+    for section, key, name, metric in [
+        ("sessions", "discarded_bytes", "discarded_bytes", "maze_client_discarded_bytes_total"),
+        ("sources", "refused", "sources_refused", "maze_sources_refused_total"),
+        (
+            *("router", "registration_overruns", "registration_overruns"),
+            "maze_registration_overruns_total",
+        ),
+        ("order", "next_sequence", "next_sequence", "maze_next_sequence"),
+        ("order", "waiting_events", "waiting_events", "maze_reorder_waiting_events"),
+        ("graph", "follows", "follows", "maze_graph_follows"),
+    ]:
+        assert shown[section][key] == dump[name] == found[(metric,)]
+    assert shown["events"]["routed"] == dump["routed_events"] == 1
+
+
+def test_in_a_dump_what_never_happened_is_left_out() -> None:
+    dump = dumped(MazeServer(Settings()))
+    assert "rejects_stale" not in dump
+    assert "rejects_written" not in dump  # no reject file is kept
+    assert dump["sources_refused"] == 0
+
+
+def test_nothing_is_missing_where_nothing_waits(server: MazeServer) -> None:
+    assert status(server, Monitor(server))["order"]["missing_sequence"] is None
+    assert dumped(server)["missing_sequence"] == 1
+
+
+def test_a_snapshot_is_plain_and_the_asker_s_own(server: MazeServer) -> None:
+    one = counters(server)
+    assert json.loads(json.dumps(one)) == one
+    one["sessions"]["closed"].clear()
+    assert counters(server)["sessions"]["closed"]["left"] == 2_000

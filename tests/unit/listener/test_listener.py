@@ -1,0 +1,340 @@
+"""How connections are accepted, on loopback sockets of the system's choice."""
+
+import errno
+import os
+import socket as system
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket as green
+from gevent.event import Event
+from gevent.server import StreamServer
+from structlog.testing import capture_logs
+
+from maze.errors import ListenError
+from maze.listener import listener as acceptor
+from maze.listener.listener import Port, probe_silent_peer
+from maze.log.processors import RateLimit
+from maze.net.peer import Address, peer_name
+from maze.net.sockets import current_greenlet
+
+PATIENCE = 30.0
+Start = Callable[..., Port]
+
+
+@pytest.fixture(autouse=True)
+def _bounded() -> Iterator[None]:
+    with gevent.Timeout(PATIENCE):
+        yield
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start an acceptor that says hello to everybody; what is served stays open until then."""
+    running: list[Port] = []
+
+    def start_one(**options: Any) -> Port:
+        options = dict[str, Any](fail=never) | options
+        running.append(Port("client", "127.0.0.1", 0, options.pop("backlog", 5), greet, **options))
+        running[-1].start()
+        return running[-1]
+
+    yield start_one
+    for each in running:
+        each.close()
+
+
+def never(part: str, **details: object) -> None:
+    raise AssertionError(f"{part} failed: {details}")
+
+
+def greet(sock: green.socket, _: Address) -> None:
+    """Say hello, and wait until the peer has left."""
+    sock.sendall(b"hello")
+    sock.recv(1)
+
+
+def connect(server: Port) -> green.socket:
+    return green.create_connection((server.server_host, server.server_port))
+
+
+class OnePlace:
+    """A place for one connection at a time."""
+
+    def __init__(self) -> None:
+        self.taken: list[Address] = []
+
+    def admit(self, address: Address) -> bool:
+        if self.taken:
+            return False
+        self.taken.append(address)
+        return True
+
+    def leave(self, address: Address) -> None:
+        self.taken.remove(address)
+
+
+def test_a_connection_without_a_place_is_closed_at_once_and_unserved(start: Start) -> None:
+    places = OnePlace()
+    server = start(places=places)
+    with connect(server) as first:
+        assert first.recv(5) == b"hello"
+        with connect(server) as second:
+            assert second.recv(5) == b""
+        assert places.taken == [first.getsockname()]
+    while places.taken:
+        gevent.sleep(0)
+    with connect(server) as third:
+        assert third.recv(5) == b"hello"
+
+
+def test_a_place_is_left_even_if_serving_fails(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = OnePlace()
+    server = start(places=places)
+    monkeypatch.setattr(gevent.get_hub(), "handle_error", lambda *_: None)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    server.set_handle(fail)
+    with connect(server) as first:
+        assert first.recv(5) == b""
+    assert places.taken == []
+
+
+def test_others_run_while_many_connect(start: Start) -> None:
+    """With too many accepted in a turn of the event loop, those who are served would wait."""
+    server = start(backlog=100)
+    served: list[Address] = []
+    server.set_handle(lambda _, address: served.append(address))
+    server.stop_accepting()
+    peers = [connect(server) for _ in range(80)]
+    server.start_accepting()
+    between, before = [], 0
+    while len(served) < len(peers):
+        gevent.sleep(0)
+        between.append(len(served) - before)
+        before = len(served)
+    assert max(between) <= 10
+    for peer in peers:
+        peer.close()
+
+
+class Accept:
+    """Accepting fails as often as there are errors; before and after it works."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
+        self.numbers = list(numbers)
+        real = StreamServer.do_read
+
+        def do_read(server: StreamServer) -> Any:
+            if self.numbers:
+                number = self.numbers.pop(0)
+                raise OSError(number, os.strerror(number))
+            return real(server)
+
+        monkeypatch.setattr(StreamServer, "do_read", do_read)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_without_descriptors_accepting_pauses_and_goes_on_by_itself(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], number: int
+) -> None:
+    monkeypatch.setattr(acceptor, "PAUSE_SECONDS", 0.01)
+    accept = Accept(monkeypatch, number, number, number)
+    server = start()
+    limit = RateLimit(clock=lambda: 1000.0)
+    with capture_logs([limit]) as entries, connect(server) as client:
+        assert client.recv(5) == b"hello"
+    assert accept.numbers == []
+    assert server.pauses == 3
+    assert entries == [
+        {
+            "event": "accepting_paused",
+            "log_level": "warning",
+            "port": "client",
+            "error": os.strerror(number),
+        }
+    ]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_pause_is_logged_at_most_once_a_second(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(acceptor, "PAUSE_SECONDS", 0.01)
+    server = start()
+    with capture_logs([RateLimit(clock=lambda: now)]) as entries:
+        for _ in range(2):
+            Accept(monkeypatch, errno.EMFILE, errno.EMFILE)
+            with connect(server) as client:
+                assert client.recv(5) == b"hello"
+            now += 1
+    assert [entry.get("suppressed") for entry in entries] == [None, 1]
+
+
+def test_while_accepting_pauses_nothing_is_tried(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "PAUSE_SECONDS", 0.05)
+    accept = Accept(monkeypatch, *[errno.EMFILE] * 1_000)
+    with connect(start()):
+        gevent.sleep(0.12)
+    assert len(accept.numbers) >= 1_000 - 3
+
+
+def test_a_port_that_is_closed_while_it_pauses_stays_closed(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "PAUSE_SECONDS", 0.01)
+    accept = Accept(monkeypatch, errno.EMFILE)
+    server = start()
+    with connect(server):
+        while accept.numbers:
+            gevent.sleep(0)
+        server.close()
+        gevent.sleep(0.03)
+    assert server._watcher is None  # type: ignore[attr-defined]
+
+
+def test_a_connection_that_breaks_before_it_is_accepted_is_a_line_at_debug(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Accept(monkeypatch, errno.ECONNABORTED)
+    with capture_logs() as entries, connect(start()) as client:
+        assert client.recv(5) == b"hello"
+    assert [(entry["event"], entry["log_level"]) for entry in entries] == [
+        ("accept_failed", "debug")
+    ]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_port_that_is_broken_is_a_failure_of_the_server_and_is_told_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept = Accept(monkeypatch, *[errno.EBADF] * 1_000)
+    failures: list[tuple[str, object, type[BaseException] | None]] = []
+
+    def fail(part: str, port: str) -> None:
+        failures.append((part, port, sys.exc_info()[0]))
+
+    with connect(start(fail=fail)):
+        while not failures:
+            gevent.sleep(0)
+        for _ in range(3):  # the event loop looks at the port each time, if it still listens
+            gevent.sleep(0.001)
+    assert failures == [("port", "client", OSError)]
+    assert len(accept.numbers) == 999, "it was tried again"
+
+
+@pytest.mark.skipif(not hasattr(system, "TCP_USER_TIMEOUT"), reason="it is Linux that has it")
+def test_a_silent_peer_is_probed_within_the_time(start: Start) -> None:
+    with connect(start()) as sock:
+        probe_silent_peer(sock, 45.0)
+        assert sock.getsockopt(system.SOL_SOCKET, system.SO_KEEPALIVE) == 1
+        idle, interval, count, user_timeout = (
+            sock.getsockopt(system.IPPROTO_TCP, getattr(system, name))
+            for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+        )
+        assert (idle, interval, count, user_timeout) == (22, 7, 3, 45_000)
+        assert idle + (count + 1) * interval < 60, "gone within a minute"
+
+
+@pytest.mark.skipif(not hasattr(system, "TCP_USER_TIMEOUT"), reason="it is Linux that has it")
+@pytest.mark.parametrize("seconds", [1.0, 3.0, 24 * 3600.0 + 5])
+def test_the_system_takes_any_time_that_the_options_allow(start: Start, seconds: float) -> None:
+    with connect(start()) as sock:
+        probe_silent_peer(sock, seconds)
+        user_timeout = sock.getsockopt(system.IPPROTO_TCP, system.TCP_USER_TIMEOUT)
+        assert user_timeout == seconds * 1000
+
+
+def test_where_the_system_lacks_an_option_it_is_left_out(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TCP_KEEPIDLE", "TCP_USER_TIMEOUT"):
+        monkeypatch.delattr(system, name, raising=False)
+    with connect(start()) as sock:
+        probe_silent_peer(sock, 45.0)
+        assert sock.getsockopt(system.SOL_SOCKET, system.SO_KEEPALIVE) == 1
+
+
+def test_a_connection_that_is_gone_already_is_not_probed_and_no_error(start: Start) -> None:
+    with connect(start()) as sock:
+        sock.close()
+        probe_silent_peer(sock, 45.0)
+
+
+def test_every_connection_is_probed_if_the_port_is_told_to(start: Start) -> None:
+    served: list[int] = []
+
+    def look(sock: green.socket, _: Address) -> None:
+        served.append(sock.getsockopt(system.SOL_SOCKET, system.SO_KEEPALIVE))
+
+    for options in ({}, {"peer_timeout": 45.0}):
+        server = start(**options)
+        server.set_handle(look)
+        with connect(server) as client:
+            client.recv(1)
+    assert served == [0, 1]
+
+
+def test_a_port_says_which_one_the_system_has_picked() -> None:
+    port = Port("source", "127.0.0.1", 0, 5, greet, fail=never)
+    port.open()
+    host, number = port.endpoint
+    assert host == "127.0.0.1"
+    assert number > 0
+    port.close()
+
+
+def test_a_port_has_a_greenlet_for_each_connection() -> None:
+    seen: list[tuple[gevent.Greenlet[..., object], str]] = []
+    both = Event()
+
+    def handle(sock: green.socket, address: Address) -> None:
+        seen.append((current_greenlet(), peer_name(address)))
+        if len(seen) == 2:
+            both.set()
+
+    port = Port("source", "127.0.0.1", 0, 5, handle, fail=never)
+    port.open()
+    with (
+        green.create_connection(port.endpoint) as one,
+        green.create_connection(port.endpoint) as two,
+    ):
+        assert both.wait(PATIENCE)
+        assert {name for _, name in seen} == {
+            peer_name(one.getsockname()),
+            peer_name(two.getsockname()),
+        }
+    assert len({id(greenlet) for greenlet, _ in seen} | {id(current_greenlet())}) == 3
+    port.close()
+
+
+def test_a_port_that_is_closed_accepts_no_more() -> None:
+    port = Port("source", "127.0.0.1", 0, 5, greet, fail=never)
+    port.open()
+    address = port.endpoint
+    port.close()
+    with pytest.raises(ConnectionRefusedError):
+        green.create_connection(address)
+
+
+def test_a_port_that_is_taken_says_which_and_what_to_do() -> None:
+    with system.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        port = Port("client", "127.0.0.1", number, 5, greet, fail=never)
+        with pytest.raises(ListenError) as error:
+            port.open()
+    message = str(error.value)
+    assert message.startswith(f"cannot listen on 127.0.0.1 port {number}: ")
+    assert "in use" in message
+    assert message.endswith("--client-host and --client-port choose another address")
+    assert len(message.splitlines()) == 1

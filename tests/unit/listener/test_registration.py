@@ -1,0 +1,228 @@
+"""What a batch waits for, and for how long; a socket pair stands for a client's connection."""
+
+import socket as system
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+from structlog.testing import capture_logs
+
+from maze.listener import registration
+from maze.listener.registration import Registration
+from maze.net.sockets import A_MOMENT
+
+Pair = tuple[system.socket, system.socket]
+
+
+@pytest.fixture(autouse=True)
+def _bounded() -> Iterator[None]:
+    with gevent.Timeout(30):
+        yield
+
+
+class Clock:
+    """Stands still but for what a test says: time by the clock, and processor time."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.worked = 50.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def thread_time(self) -> float:
+        return self.worked
+
+    def work(self, seconds: float) -> None:
+        self.now += seconds
+        self.worked += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    fake = Clock()
+    monkeypatch.setattr(registration, "time", fake)
+    return fake
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    ours, theirs = system.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def waits(state: Registration) -> bool:
+    """Whether a batch has to wait; it waits no longer than to say so."""
+    greenlet = gevent.spawn(state.wait)
+    gevent.sleep(0)
+    waiting = not greenlet.dead
+    greenlet.kill()
+    return waiting
+
+
+def test_only_what_is_readable_and_not_registered_is_waited_for(pair: Pair) -> None:
+    ours, theirs = pair
+    state = Registration()
+    assert not waits(state)
+    state.watch(ours.fileno())
+    assert not waits(state)
+    theirs.send(b"1")
+    assert waits(state)
+    ours.recv(1)
+    assert not waits(state)  # it was read, and is no whole line
+    theirs.close()
+    assert waits(state)  # whoever reads it will see that it has left
+    state.forget(ours.fileno())
+    assert not waits(state)
+
+
+def test_to_watch_and_to_forget_twice_is_the_same_as_once(pair: Pair) -> None:
+    ours, theirs = pair
+    state = Registration()
+    theirs.send(b"1")
+    for _ in range(2):
+        state.watch(ours.fileno())
+    assert waits(state)
+    for _ in range(2):
+        state.forget(ours.fileno())
+    assert not waits(state)
+    state.watch(ours.fileno())
+    assert waits(state)
+
+
+def test_what_is_not_decrypted_yet_is_waited_for() -> None:
+    state = Registration()
+    with state.undecrypted():
+        with state.undecrypted():
+            assert waits(state)
+        assert waits(state)
+    assert not waits(state)
+
+
+def test_a_batch_goes_on_when_all_are_registered(pair: Pair) -> None:
+    ours, theirs = pair
+    state = Registration()
+    state.watch(ours.fileno())
+    theirs.send(b"1")
+    batch = gevent.spawn(state.wait)
+    gevent.sleep(0)
+    assert not batch.dead
+    state.forget(ours.fileno())
+    batch.join()
+    assert state.overruns == 0
+
+
+@pytest.fixture
+def behind(pair: Pair, clock: Clock) -> Iterator[Registration]:
+    """A connection that stays readable, while each turn of the event loop takes 5 ms."""
+    ours, theirs = pair
+    state = Registration()
+    state.watch(ours.fileno())
+    theirs.send(b"1")
+
+    def work() -> None:
+        while True:
+            clock.work(0.005)
+            gevent.sleep(A_MOMENT)
+
+    working = gevent.spawn(work)
+    yield state
+    working.kill()
+
+
+def test_a_batch_waits_for_a_second_of_work_and_then_a_fifth_of_the_time(
+    behind: Registration, clock: Clock
+) -> None:
+    began, waited = clock.now, 0.0
+    while clock.now < began + 10:
+        before = clock.now
+        behind.wait()
+        waited += clock.now - before
+        clock.work(0.01)  # the batch itself
+    assert waited <= 1 + 0.2 * 9 + 0.01
+    assert waited >= 1 + 0.2 * 7
+    assert behind.overruns > 100
+
+
+def test_once_the_budget_is_used_up_most_batches_do_not_wait_at_all(
+    behind: Registration, clock: Clock
+) -> None:
+    """If each waited for the little it had regained, a storm would double every event's latency."""
+    behind.wait()
+    waited: list[float] = []
+    while len(waited) < 1000:
+        before = clock.now
+        behind.wait()
+        waited.append(clock.now - before)
+        clock.work(0.001)  # the batch itself
+    assert sum(wait > 0 for wait in waited) <= 5
+    assert max(waited) <= 0.06
+
+
+def test_a_batch_that_waited_for_all_ends_the_shortage(
+    behind: Registration, pair: Pair, clock: Clock
+) -> None:
+    behind.wait()
+    clock.work(0.5)
+    batch = gevent.spawn(behind.wait)
+    gevent.sleep(0)
+    behind.forget(pair[0].fileno())
+    batch.join()
+    assert behind.overruns == 1
+    behind.watch(pair[0].fileno())
+    assert waits(behind)
+
+
+def test_time_in_which_a_batch_waits_is_not_regained(behind: Registration, clock: Clock) -> None:
+    behind.wait()
+    before = clock.now
+    behind.wait()
+    assert clock.now - before <= 0.01
+
+
+def test_a_machine_that_stands_still_does_not_use_the_budget_up(
+    behind: Registration, clock: Clock
+) -> None:
+    batch = gevent.spawn(behind.wait)
+    gevent.sleep(0)
+    clock.now += 3600
+    gevent.sleep(A_MOMENT)
+    assert not batch.dead
+    batch.join()
+    assert behind.overruns == 1
+
+
+def test_one_warning_tells_of_each_time_the_budget_is_used_up(
+    behind: Registration, clock: Clock
+) -> None:
+    with capture_logs() as lines:
+        for _ in range(3):
+            behind.wait()
+            clock.now += 2.5  # half of it is back
+        assert len(lines) == 1
+        clock.now += 5
+        behind.wait()
+    assert behind.overruns == 4
+    warning = {"event": "registration_behind", "log_level": "warning", "waiting_connections": 1}
+    assert lines == [warning] * 2
+
+
+def test_a_source_waits_while_a_batch_does(behind: Registration) -> None:
+    behind.wait_for_batch()
+    batch = gevent.spawn(behind.wait)
+    gevent.sleep(0)
+    source = gevent.spawn(behind.wait_for_batch)
+    gevent.sleep(0)
+    assert not source.dead
+    batch.join()
+    source.join()
+
+
+def test_a_descriptor_that_the_system_does_not_watch_is_no_error(tmp_path: Path) -> None:
+    state = Registration()
+    with open(tmp_path / "file", "wb") as file:  # of which there is nothing to watch
+        state.watch(file.fileno())
+        state.forget(file.fileno())
+    assert not waits(state)

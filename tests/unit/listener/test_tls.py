@@ -1,0 +1,170 @@
+"""TLS's handshake with sockets that fail in the middle of it."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gevent
+import pytest
+from end_to_end.certificates import Authority
+from end_to_end.peers import SERVER_NAME
+
+from maze.listener import tls
+from maze.listener.refusals import HandshakeError
+from maze.listener.tls import TlsConnection, Turns
+from maze.listener.tls_context import ServerContext, load_contexts
+from maze.settings.options import Settings
+
+
+class Failing:
+    """A socket on which a client's first words come, and nothing goes."""
+
+    def __init__(self, came: bytes, error: OSError) -> None:
+        self._came = came
+        self._error = error
+
+    def fileno(self) -> int:
+        return -1
+
+    def settimeout(self, _: float) -> None:
+        """It does not wait."""
+
+    def recv(self, _: int) -> bytes:
+        return self._came
+
+    def sendall(self, _: bytes) -> None:
+        raise self._error
+
+
+class Dribbling:
+    """A client's end of a connection whose bytes come one by one, some time apart, once told."""
+
+    def __init__(self, context: ssl.SSLContext, clock: SimpleNamespace) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=SERVER_NAME)
+        self.pause = 0.0
+        self._clock = clock
+        self._timeout: float | None = None
+
+    def fileno(self) -> int:
+        return -1
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._timeout = seconds
+
+    def recv(self, size: int) -> bytes:
+        if self._timeout is not None and self._timeout <= self.pause:
+            raise TimeoutError
+        self._clock.now += self.pause
+        if not self.pause:
+            with suppress(ssl.SSLWantReadError):
+                self.tls.do_handshake()
+        return self._outgoing.read(1 if self.pause else size)
+
+    def sendall(self, data: bytes) -> None:
+        self._incoming.write(data)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The clock of TLS's connections, which stands still."""
+    fake = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(tls, "time", SimpleNamespace(monotonic=lambda: fake.now))
+    return fake
+
+
+def test_a_timeout_is_for_all_the_pieces_of_a_record(
+    tmp_path: Path, clock: SimpleNamespace
+) -> None:
+    authority = Authority(tmp_path)
+    peer: Any = Dribbling(authority.context(), clock)
+    connection = TlsConnection(peer, _context(authority), Turns())
+    connection.handshake(clock.now + 5)
+    connection.settimeout(None)
+    peer.tls.write(b"7\n")
+    assert connection.recv(100) == b"7\n"
+    peer.tls.write(b"8\n")
+    peer.pause = 0.7
+    connection.settimeout(2)
+    with pytest.raises(TimeoutError):
+        connection.recv(100)
+    assert clock.now == pytest.approx(1001.4)
+
+
+def test_what_a_handshake_waits_for_its_turn_is_not_of_the_peers_time(
+    tmp_path: Path, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(_: Turns) -> None:
+        clock.now += 100
+
+    monkeypatch.setattr(Turns, "wait", wait)
+    authority = Authority(tmp_path)
+    peer: Any = Dribbling(authority.context(), clock)
+    connection = TlsConnection(peer, _context(authority), Turns())
+    connection.handshake(clock.now + 5)
+    assert connection.waited_seconds == clock.now - 1000 > 0
+    peer.pause = 6.0
+    late = TlsConnection(peer, _context(authority), Turns())
+    with pytest.raises(HandshakeError, match="timeout"):
+        late.handshake(clock.now + 5)
+
+
+def test_handshakes_compute_in_turn_and_others_run_between() -> None:
+    """However many there are, the event loop comes round after each few of them."""
+    turns, order, now = Turns(), list[str](), [0.0]
+
+    def compute(name: str) -> None:
+        turns.wait()
+        order.append(name)
+        now[0] += tls.TURN_SECONDS
+
+    def watch() -> None:
+        for _ in range(4):
+            gevent.sleep(1e-6)
+            order.append("-")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tls, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        now[0] = 1.0
+        gevent.joinall([gevent.spawn(watch), *map(partial(gevent.spawn, compute), "abc")], 30)
+    assert "".join(order).replace("-", "") == "abc", "first come, first served"
+    assert "-" in "".join(order).partition("a")[2].partition("c")[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (TimeoutError(), "timeout"),
+        (BlockingIOError(), "timeout"),
+        (ConnectionResetError(104, "Connection reset by peer"), "left"),
+    ],
+)
+def test_a_handshake_that_cannot_be_answered_ends(
+    tmp_path: Path, error: OSError, reason: str
+) -> None:
+    authority = Authority(tmp_path)
+    context = _context(authority)
+    sock: Any = Failing(_first_words(authority), error)
+    with pytest.raises(HandshakeError, match=reason):
+        TlsConnection(sock, context, Turns()).handshake(time.monotonic() + 5)
+
+
+def _context(authority: Authority) -> ServerContext:
+    server = authority.server
+    context = load_contexts(Settings(client_tls_cert=server.cert, client_tls_key=server.key))[1]
+    assert context
+    return context
+
+
+def _first_words(authority: Authority) -> bytes:
+    words = ssl.MemoryBIO()
+    client = authority.context().wrap_bio(ssl.MemoryBIO(), words, server_hostname=SERVER_NAME)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return words.read()

@@ -1,0 +1,143 @@
+"""What both ports need to know of sockets, on loopback sockets of the system's choice."""
+
+import errno
+import os
+import select
+import socket
+import struct
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from gevent import socket as green
+
+from maze.net.peer import Address, peer_name
+from maze.net.sockets import has_finished, has_vanished, is_broken
+
+PATIENCE = 30.0
+Pair = tuple[green.socket, green.socket]
+
+
+@pytest.fixture(autouse=True)
+def _bounded() -> Iterator[None]:
+    with gevent.Timeout(PATIENCE):
+        yield
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Both ends of a TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = green.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        far = green.socket(accepted.family, accepted.type, fileno=accepted.detach())
+    with near, far:
+        yield near, far
+
+
+def wait_for_the_end(sock: green.socket) -> None:
+    """Wait until the peer's end has come, however much stands unread before it."""
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLRDHUP)
+    assert poll.poll(PATIENCE * 1000)
+
+
+def wait_until_broken(sock: green.socket) -> None:
+    """Wait until the peer's reset has come."""
+    poll = select.poll()
+    poll.register(sock.fileno(), 0)  # an error is always told
+    assert poll.poll(PATIENCE * 1000)
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        (("127.0.0.1", 9090), "127.0.0.1:9090"),
+        (("::1", 9090, 0, 0), "[::1]:9090"),
+        (("fe80::1%eth0", 1, 0, 2), "[fe80::1%eth0]:1"),
+        (("::ffff:192.0.2.1", 1, 0, 0), "[::ffff:192.0.2.1]:1"),
+    ],
+)
+def test_a_peer_is_named_by_host_and_port(address: Address, name: str) -> None:
+    assert peer_name(address) == name
+
+
+def test_a_peer_that_is_there_has_not_finished(pair: Pair) -> None:
+    near, far = pair
+    assert not has_finished(near)
+    far.sendall(b"1|B\n")
+    green.wait_read(near.fileno(), PATIENCE)
+    assert not has_finished(near)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
+def test_a_peer_that_has_closed_its_side_has_finished(pair: Pair) -> None:
+    near, far = pair
+    far.shutdown(socket.SHUT_WR)
+    wait_for_the_end(near)
+    assert has_finished(near)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
+def test_a_peer_has_finished_even_while_its_bytes_are_not_read_yet(pair: Pair) -> None:
+    near, far = pair
+    far.sendall(b"1|B\n")
+    far.shutdown(socket.SHUT_WR)
+    wait_for_the_end(near)
+    assert has_finished(near)
+    assert near.recv(100) == b"1|B\n"
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
+def test_only_a_connection_that_was_reset_is_broken(pair: Pair) -> None:
+    near, far = pair
+    assert not is_broken(near)
+    far.sendall(b"1|B\n")
+    far.shutdown(socket.SHUT_WR)
+    wait_for_the_end(near)
+    assert not is_broken(near)
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    far.close()
+    wait_until_broken(near)
+    assert is_broken(near)
+
+
+def test_a_socket_that_is_closed_has_finished(pair: Pair) -> None:
+    near, _ = pair
+    near.close()
+    assert has_finished(near) == is_broken(near) == hasattr(socket, "TCP_INFO")
+
+
+def test_where_the_system_does_not_tell_nobody_has_finished(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(socket, "TCP_INFO", raising=False)
+    near, far = pair
+    far.close()
+    green.wait_read(near.fileno(), PATIENCE)
+    assert not has_finished(near)
+    assert not is_broken(near)
+
+
+@pytest.mark.parametrize(
+    ("number", "vanished"),
+    [
+        (errno.ETIMEDOUT, True),
+        (errno.EHOSTUNREACH, True),
+        (errno.ENETUNREACH, True),
+        (errno.ECONNRESET, False),
+        (errno.EPIPE, False),
+    ],
+)
+def test_a_peer_that_does_not_answer_is_told_from_one_that_broke_off(
+    number: int, vanished: bool
+) -> None:
+    assert has_vanished(OSError(number, os.strerror(number))) == vanished
+
+
+def test_a_wait_of_our_own_that_was_too_long_is_no_peer_that_vanished(pair: Pair) -> None:
+    near, _ = pair
+    near.settimeout(0.001)
+    with pytest.raises(TimeoutError) as error:
+        near.recv(1)
+    assert not has_vanished(error.value)

@@ -1,0 +1,42 @@
+"""What the router does with the sessions of a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from maze.listener.registration import Registration
+from maze.log.reject_log import RejectLog
+from maze.pipeline import router
+from maze.pipeline.router import FLUSH_SESSIONS, Router
+from maze.settings.options import Settings
+
+
+class Session:
+    """As much of a session as is looked at; it has sent everything."""
+
+    pushed_bytes = sent_bytes = 10
+    queued_bytes = 0
+
+
+@pytest.mark.parametrize("is_sampled", [False, True])
+def test_measuring_the_latency_does_not_change_how_sessions_are_flushed(
+    monkeypatch: pytest.MonkeyPatch, is_sampled: bool
+) -> None:
+    pieces: list[int] = []
+
+    def flush_all(piece: list[Any], _: int) -> list[Any]:
+        pieces.append(len(piece))
+        return []
+
+    routing = Router(Settings(), RejectLog(), Registration(), fail=pytest.fail)
+    sessions = [Session() for _ in range(2 * FLUSH_SESSIONS + 1)]
+    monkeypatch.setattr(router, "flush_all", flush_all)
+    monkeypatch.setattr(routing, "_hand_out", lambda: sessions)
+    latency = routing.meter.latency
+    if is_sampled:
+        latency.ready(0, 1.0)
+    routing._deliver()
+    assert pieces == [FLUSH_SESSIONS, FLUSH_SESSIONS, 1]
+    assert sum(latency.histogram.counts) == (len(sessions) if is_sampled else 0)

@@ -1,0 +1,271 @@
+"""A session over a connection and a registry that are not real: no socket, no server."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import TypeVar
+
+import gevent
+import pytest
+from end_to_end.peers import until
+from gevent import Greenlet
+from gevent.event import Event
+from structlog.testing import capture_logs
+
+from maze.core import Payload, Tape
+from maze.net.connection import Connection
+from maze.net.peer import Peer
+from maze.pipeline.implementation import Held
+from maze.pipeline.session import STALL_CHECKS, CloseReason, Session
+
+Answer = TypeVar("Answer")
+
+
+class FakeConnection(Connection):
+    """Takes as much as there is room for, and does as a test says."""
+
+    direct = False
+
+    def __init__(self) -> None:
+        self.descriptor, self.client = os.pipe()  # readable if a byte is written to ``client``
+        self.room = 1_000
+        self.taken = b""
+        self.unsent_bytes = 0
+        self.unacknowledged = [0]
+        """what is answered, in turn; the last again and again"""
+        self.said = [b""]
+        """by the client, in turn; b"" if it left, the last again and again"""
+        self.error: Exception | None = None
+        self.writable: Event | None = Event()
+        """None if the kernel never takes more"""
+        self.waits = 0
+        self.shut_down = False
+
+    def wait_writable(self, seconds: float) -> None:
+        self.waits += 1
+        if self.writable is None or not self.writable.wait(60):
+            raise TimeoutError
+
+    def send(self, parts: Sequence[bytes | memoryview]) -> int:
+        if self.error:
+            raise self.error
+        data = b"".join(parts)[: self.room]
+        if not data:
+            raise BlockingIOError
+        self.room -= len(data)
+        self.taken += data
+        return len(data)
+
+    def send_unsent(self) -> None:
+        self.unsent_bytes = 0
+
+    def drop_unsent(self) -> None:
+        self.unsent_bytes = 0
+
+    def discard(self) -> int:
+        return len(_next(self.said)) or -1
+
+    def shutdown(self) -> None:
+        self.shut_down = True
+
+    def unacknowledged_bytes(self) -> int:
+        return (
+            self.unacknowledged.pop(0) if len(self.unacknowledged) > 1 else self.unacknowledged[0]
+        )
+
+    def make_room(self) -> None:
+        assert self.writable
+        self.room = 1_000
+        self.writable.set()
+
+
+def _next(answers: list[Answer]) -> Answer:
+    return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+class FakeRegistry:
+    """Notes what a session reports."""
+
+    def __init__(self) -> None:
+        self.held = Held()
+        self.stall_timeout = 3600.0
+        self.discarded_bytes = 0
+        self.entered: list[Session] = []
+        self.left: list[CloseReason] = []
+        self.progress: list[int] = []
+        """bytes that had been sent each time that the session reported progress"""
+        self.readable = 0
+
+    def enter(self, session: Session) -> None:
+        self.entered.append(session)
+
+    def leave(self, _: Session, reason: CloseReason) -> None:
+        self.left.append(reason)
+
+    def on_progress(self, session: Session) -> None:
+        self.progress.append(session.sent_bytes)
+
+    def read_soon(self, _: Session) -> None:
+        self.readable += 1
+
+
+class Served:
+    """A session of user 7, and the greenlet that serves it."""
+
+    def __init__(self) -> None:
+        self.connection, self.registry = FakeConnection(), FakeRegistry()
+        self.greenlet: Greenlet[[], None] = gevent.spawn(self._serve)
+        until(lambda: self.registry.entered, "the session to begin")
+        (self.session,) = self.registry.entered
+        until(lambda: self.registry.readable, "the reader to be woken")
+
+    def _serve(self) -> None:
+        Session(7, self.connection, Peer(("192.0.2.1", 4711)), self.registry).serve()
+
+    def send(self, data: bytes) -> None:
+        self.session.push(Payload([data], len(data), len(data), Tape(b"")))
+        self.session.flush()
+
+    def ends(self) -> CloseReason:
+        """Why the session has ended, which it has to do only once."""
+        self.greenlet.join(60)
+        assert self.greenlet.ready()
+        assert not self.registry.held.bytes
+        (reason,) = self.registry.left
+        return reason
+
+    def close(self) -> None:
+        self.session.close(CloseReason.STOPPED)
+        self.greenlet.join(60)
+        os.close(self.connection.client)
+        os.close(self.connection.descriptor)
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    served = Served()
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def log() -> Iterator[list[MutableMapping[str, object]]]:
+    with capture_logs() as entries:
+        yield entries
+
+
+def test_what_the_kernel_takes_at_once_is_sent_without_the_writer(served: Served) -> None:
+    served.send(b"1|B\n")
+    assert served.connection.taken == b"1|B\n"
+    gevent.sleep(0)
+    assert served.registry.progress == []
+
+
+def test_what_is_blocked_is_sent_by_the_writer_once_there_is_room(served: Served) -> None:
+    served.connection.room = 5
+    served.send(b"1|B\n2|B\n")
+    until(lambda: served.connection.waits, "the writer to wait")
+    assert served.connection.taken == b"1|B\n2"
+    assert served.session.writing
+    served.send(b"3|B\n")
+    assert served.connection.taken == b"1|B\n2", "nothing overtakes what waits"
+    served.connection.make_room()
+    until(lambda: not served.session.writing, "the writer to have sent it")
+    assert served.connection.taken == b"1|B\n2|B\n3|B\n"
+    assert served.registry.progress == [5, 12]
+    assert not served.registry.held.bytes
+
+
+def test_client_that_takes_nothing_stalls(served: Served) -> None:
+    served.connection.writable = None
+    served.connection.room = 5
+    served.connection.unacknowledged = [9]
+    served.send(b"1|B\n2|B\n")
+    assert served.ends() == CloseReason.STALLED
+    assert served.connection.waits == STALL_CHECKS
+
+
+def test_client_that_acknowledges_a_little_all_the_time_does_not_stall(served: Served) -> None:
+    served.connection.writable = None
+    served.connection.room = 5
+    served.connection.unacknowledged = [9, 8, 8, 8, 7, 6]
+    served.send(b"1|B\n2|B\n")
+    assert served.ends() == CloseReason.STALLED
+    assert served.connection.waits == 5 + STALL_CHECKS
+
+
+def test_close_frees_the_queue_and_may_be_called_twice(
+    served: Served, log: list[MutableMapping[str, object]]
+) -> None:
+    served.connection.room = 5
+    served.send(b"1|B\n2|B\n")
+    served.connection.unsent_bytes = 100
+    assert served.registry.held.bytes
+    served.session.close(CloseReason.OPERATOR)
+    served.session.close(CloseReason.LEFT)
+    assert served.ends() == CloseReason.OPERATOR
+    (line,) = (entry for entry in log if entry["event"] == "session_closed")
+    assert (line["sent_bytes"], line["lost_bytes"]) == (5, 3)
+    served.session.read()
+    served.session.flush()
+    assert (served.registry.left, served.connection.unsent_bytes) == ([CloseReason.OPERATOR], 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EPIPE, "Broken pipe"), CloseReason.RESET),
+        (OSError(errno.ETIMEDOUT, "Connection timed out"), CloseReason.VANISHED),
+        (RuntimeError("provoked by a test"), CloseReason.FAILED),
+    ],
+)
+@pytest.mark.parametrize("by_the_writer", [False, True])
+def test_an_error_of_the_connection_ends_the_session(
+    served: Served, error: Exception, reason: CloseReason, by_the_writer: bool
+) -> None:
+    if by_the_writer:
+        served.connection.room = 5
+        served.send(b"1|B\n2|B\n")
+        until(lambda: served.connection.waits, "the writer to wait")
+        served.connection.error = error
+        served.connection.make_room()
+    else:
+        served.connection.error = error
+        served.send(b"1|B\n")
+    assert served.ends() == reason
+
+
+def test_finish_sends_what_waits_and_waits_until_it_is_acknowledged(served: Served) -> None:
+    served.connection.room = 5
+    served.connection.unacknowledged = [9, 9, 1]  # the end itself counts as a byte
+    served.send(b"1|B\n2|B\n")
+    served.session.finish()
+    until(lambda: served.connection.waits, "the writer to wait")
+    assert not served.connection.shut_down
+    served.connection.make_room()
+    assert served.ends() == CloseReason.FINISHED
+    assert served.connection.taken == b"1|B\n2|B\n"
+    assert served.connection.shut_down
+    assert served.connection.unacknowledged == [1]
+
+
+def test_what_the_client_says_is_discarded_and_counted(served: Served) -> None:
+    served.connection.said = [b"hello", b""]
+    served.session.read()
+    assert served.registry.discarded_bytes == 5
+    readable = served.registry.readable
+    os.write(served.connection.client, b"x")
+    until(lambda: served.registry.readable > readable, "the session to see that there is more")
+    served.session.read()
+    assert served.ends() == CloseReason.LEFT
+
+
+def test_an_answer_of_the_connection_is_sent_by_the_writer(served: Served) -> None:
+    served.connection.said = [b"K"]
+    served.connection.unsent_bytes = 30
+    served.session.read()
+    assert served.session.writing
+    until(lambda: not served.session.writing, "the writer to have sent it")
+    assert served.connection.unsent_bytes == 0

@@ -1,0 +1,146 @@
+"""What SIGUSR2 puts into the log: counters, and stacks told together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+from structlog.testing import capture_logs
+
+from maze.log.reject_file import RejectFileWriter
+from maze.log.setup import LineWriter
+from maze.process import diagnostics as dump
+from maze.process.diagnostics import Dump
+from maze.server import MazeServer
+from maze.settings.options import Settings
+
+MANUAL = Path(__file__).parents[3] / "docs" / "operations.md"
+
+
+class Lost:
+    def write(self, text: str) -> None:
+        raise OSError(28, "disk full")
+
+
+@pytest.fixture
+def writer() -> Iterator[LineWriter]:
+    lines = LineWriter(Lost())
+    yield lines
+    lines.close()
+
+
+def entries_of(writer: LineWriter) -> list[dict[str, Any]]:
+    server = MazeServer(Settings())
+    server.router.routed_events = 7
+    with capture_logs() as entries:
+        Dump(server, writer).write()
+    return [dict(entry) for entry in entries]
+
+
+def stacks(entries: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    return [(entry["count"], entry["stack"]) for entry in entries if entry["event"] == "dump_stack"]
+
+
+def wait_here(event: Event) -> None:
+    event.wait()
+
+
+def wait_deep(event: Event, depth: int) -> None:
+    if depth:
+        wait_deep(event, depth - 1)
+    else:
+        event.wait()
+
+
+def test_the_counters_come_first(writer: LineWriter) -> None:
+    writer.msg("lost")
+    writer.close()
+    first = entries_of(writer)[0]
+    assert first["event"] == "dump_counters"
+    assert (first["routed_events"], first["log_lines_dropped"]) == (7, 1)
+
+
+def test_every_counter_is_in_the_manual(writer: LineWriter, tmp_path: Path) -> None:
+    server = MazeServer(Settings(rejects=str(tmp_path / "rejects.jsonl")))
+    server.rejects.trail = RejectFileWriter(str(tmp_path / "rejects.jsonl"), 1 << 20, 2)
+    server.rejects.trail.close(10)
+    with capture_logs() as entries:
+        Dump(server, writer).write()
+    names = entries[0].keys() - {"event", "log_level"}
+    manual = MANUAL.read_text(encoding="utf-8")
+    assert len(names) > 10
+    assert [name for name in names if f"`{name}`" not in manual] == []
+
+
+def test_greenlets_that_stand_at_one_place_are_told_together(writer: LineWriter) -> None:
+    event = Event()
+    greenlets = [gevent.spawn(wait_here, event) for _ in range(1_000)]
+    gevent.sleep(0)
+    entries = entries_of(writer)
+    event.set()
+    gevent.joinall(greenlets)
+    ((count, stack),) = [each for each in stacks(entries) if " wait_here" in each[1]]
+    assert count == 1_000
+    lines = [line.strip() for line in stack.splitlines()]
+    place = next(number for number, line in enumerate(lines) if line.endswith(" wait_here"))
+    assert "test_diagnostics.py:" in lines[place]
+    told = next(entry for entry in entries if entry["event"] == "dump_stacks")
+    assert told["greenlets_and_threads"] >= 1_000
+    assert told["stacks"] < 20
+
+
+def test_a_native_thread_is_told_as_one(writer: LineWriter) -> None:
+    let_go = threading.Event()
+
+    def wait_in_thread() -> None:
+        let_go.wait(10)
+
+    thread = threading.Thread(target=wait_in_thread)
+    thread.start()
+    told = [stack for _, stack in stacks(entries_of(writer)) if "wait_in_thread" in stack]
+    let_go.set()
+    thread.join(10)
+    assert len(told) == 1
+    assert told[0].startswith("native thread\n")
+
+
+def test_a_deep_stack_is_shown_from_within(writer: LineWriter) -> None:
+    event = Event()
+    greenlet = gevent.spawn(wait_deep, event, 200)
+    gevent.sleep(0)
+    (stack,) = [stack for _, stack in stacks(entries_of(writer)) if " wait_deep" in stack]
+    event.set()
+    greenlet.join()
+    lines = stack.splitlines()
+    assert lines[0] == "  ..."
+    assert len(lines) == dump.FRAMES + 1
+
+
+def test_of_many_stacks_the_commonest_are_shown(
+    writer: LineWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dump, "STACKS", 3)
+    event = Event()
+    greenlets = [
+        gevent.spawn(wait_deep, event, depth) for depth in range(5) for _ in range(10 * depth + 10)
+    ]
+    gevent.sleep(0)
+    entries = entries_of(writer)
+    event.set()
+    gevent.joinall(greenlets)
+    assert [count for count, _ in stacks(entries)] == [50, 40, 30]
+    assert next(e["stacks"] for e in entries if e["event"] == "dump_stacks") >= 5
+
+
+def test_others_run_meanwhile_and_a_second_request_is_the_same_dump(writer: LineWriter) -> None:
+    one = Dump(MazeServer(Settings()), writer)
+    with capture_logs() as entries:
+        greenlets = [gevent.spawn(one.write) for _ in range(3)]
+        gevent.joinall(greenlets)
+        one.write()
+    assert [entry["event"] for entry in entries].count("dump_counters") == 2

@@ -1,0 +1,70 @@
+"""What is wrong with a configuration file, and where."""
+
+from pathlib import Path
+
+import pytest
+
+from ..reading import Write, refusal
+
+
+@pytest.mark.parametrize(
+    "key", ["nope", "source_port", "Source-Port", "config", "help", '"--source-port"', '"a\\nb"']
+)
+def test_an_unknown_key_in_the_file_is_refused_and_named(
+    key: str, capsys: pytest.CaptureFixture[str], write: Write
+) -> None:
+    file = write(f"backlog = 1\n{key} = 1\n")
+    line = refusal(capsys, "--config", file)
+    assert line.startswith(f"{file}: there is no option '{key.strip(chr(34))}'")
+
+
+@pytest.mark.parametrize("value", ["true", "1.5", "[1]", "{a = 1}", "1979-05-27", "inf"])
+def test_a_value_of_another_kind_in_the_file_is_refused_and_named(
+    value: str, capsys: pytest.CaptureFixture[str], write: Write
+) -> None:
+    file = write(f"source-port = {value}\n")
+    line = refusal(capsys, "--config", file)
+    assert line.startswith(f"{file}: source-port has to be text or a whole number")
+
+
+def test_a_section_in_the_file_is_refused(capsys: pytest.CaptureFixture[str], write: Write) -> None:
+    file = write("[maze]\nsource-port = 1\n")
+    assert refusal(capsys, "--config", file) == f"{file}: sections are not used, and 'maze' is one"
+
+
+@pytest.mark.parametrize("text", ["= 1", "source-port", "source-port = 1\nsource-port = 2", "\x00"])
+def test_a_file_that_is_not_toml_is_refused(
+    text: str, capsys: pytest.CaptureFixture[str], write: Write
+) -> None:
+    file = write(text)
+    refused = refusal(capsys, "--config", file)
+    assert refused.startswith(f"{file}: not a TOML file: ")
+    assert "quotes" not in refused
+    assert refused.endswith("; a key stands there twice") == ("= 2" in text)
+
+
+@pytest.mark.parametrize("value", ["45s", "10 s", "debug", "1MiB", "127.0.0.1", "any"])
+def test_a_value_that_lacks_its_quotes_is_told_so(
+    value: str, capsys: pytest.CaptureFixture[str], write: Write
+) -> None:
+    refused = refusal(capsys, "--config", write(f"peer-timeout = {value}\n"))
+    assert refused.endswith('stand in quotes, as in peer-timeout = "45s"')
+
+
+def test_a_file_that_is_not_text_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "maze.toml"
+    path.write_bytes(b"\xff\xfe")
+    told = f"{path}: not a TOML file: it is not text in UTF-8"
+    assert refusal(capsys, "--config", str(path)) == told
+
+
+def test_a_file_that_cannot_be_read_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    absent = str(tmp_path / "absent.toml")
+    told = f"--config (or MAZE_CONFIG): cannot read {absent}: No such file or directory"
+    assert refusal(capsys, "--config", absent) == told
+    assert refusal(capsys, MAZE_CONFIG=absent) == told
+    assert refusal(capsys, "--config", str(tmp_path)).endswith("Is a directory")
