@@ -21,7 +21,7 @@ from .supervisor import Supervisor
 
 pytestmark = pytest.mark.realtime
 
-UNIT = ROOT / "docs" / "follower-maze.service"
+UNIT = ROOT / "deploy" / "follower-maze.service"
 INSTALLED = "/opt/follower-maze/.venv/bin/python"
 
 
