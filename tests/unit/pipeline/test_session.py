@@ -214,17 +214,22 @@ def test_close_frees_the_queue_and_may_be_called_twice(
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("kind", "arguments", "reason"),
     [
-        (OSError(errno.EPIPE, "Broken pipe"), CloseReason.RESET),
-        (OSError(errno.ETIMEDOUT, "Connection timed out"), CloseReason.VANISHED),
-        (RuntimeError("provoked by a test"), CloseReason.FAILED),
+        (OSError, (errno.EPIPE, "Broken pipe"), CloseReason.RESET),
+        (OSError, (errno.ETIMEDOUT, "Connection timed out"), CloseReason.VANISHED),
+        (RuntimeError, ("provoked by a test",), CloseReason.FAILED),
     ],
 )
 @pytest.mark.parametrize("by_the_writer", [False, True])
 def test_an_error_of_the_connection_ends_the_session(
-    served: Served, error: Exception, reason: CloseReason, by_the_writer: bool
+    served: Served,
+    kind: type[Exception],
+    arguments: tuple[object, ...],
+    reason: CloseReason,
+    by_the_writer: bool,
 ) -> None:
+    error = kind(*arguments)  # made here: its traceback keeps the session
     if by_the_writer:
         served.connection.room = 5
         served.send(b"1|B\n2|B\n")
