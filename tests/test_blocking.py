@@ -14,17 +14,18 @@ pytestmark = pytest.mark.realtime
 TESTS = Path(__file__).parent
 
 PROGRAM = """
-import sys, time
+import socket, sys, time
 import gevent
 import blocking
-from maze.pipeline.outbox import Outbox
+from maze.net.connection import Connection
+from maze.pipeline.outbox import Held, Outbox
 
 class Blocker(Outbox):
-    def advance(self):
+    def advance(self, sends=1):
         exec(sys.argv[2])
         return True
 
-blocker = Blocker(1, 0, None, None)
+blocker = Blocker(1, Connection(socket.socket()), None, Held())
 found = []
 watch = blocking.Watch(found.append)
 
