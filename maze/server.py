@@ -11,14 +11,14 @@ from maze.core import IMPLEMENTATION
 from maze.errors import ListenError
 from maze.listener.access import Gate
 from maze.listener.listener import Port
-from maze.listener.registration import Registration
+from maze.listener.registration_wait import Registration
 from maze.listener.system_limits import check_accept_queue, clients_that_fit
 from maze.listener.tls_context import Context, load_contexts
 from maze.log.reject_file import RejectFileWriter
 from maze.log.reject_log import RejectLog
 from maze.log.setup import FLUSH_SECONDS
 from maze.net.peer import Address
-from maze.pipeline.clients import ClientPort
+from maze.pipeline.client_port import ClientPort
 from maze.pipeline.router import Router
 from maze.pipeline.source import SourcePort
 from maze.settings.option_types import ANY_NAME

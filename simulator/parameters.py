@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from simulator import __version__
-from simulator import options as read
+from simulator import parameter_types as read
 from simulator.errors import ParameterError
-from simulator.options import LOG_LEVELS, Declarations, Parser, whole
+from simulator.parameter_types import LOG_LEVELS, Declarations, Parser, whole
 from simulator.stream.faults import Faults
 from simulator.stream.workload import MAX_USERS, ORIGINAL_MIX, Workload
 

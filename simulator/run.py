@@ -23,7 +23,7 @@ from simulator.stream.oracle import Prepared, block_size, prepare
 from simulator.stream.workload import Chunk, Workload
 from simulator.verdict.diagnosis import diagnose
 from simulator.verdict.results import Figures, Latency, Result, Verdict
-from simulator.verdict.verification import verify
+from simulator.verdict.unsteady_verification import verify
 
 log = logging.getLogger("simulator")
 

@@ -29,7 +29,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import gevent
 from gevent import config
@@ -86,7 +86,7 @@ class Watch:
 
     def _tick(self, _: object) -> None:
         """Called in the monitor's thread."""
-        frames = _frames_of_maze(self._thread, self._stacks)
+        frames = _frames_of_maze(self._thread, self._stacks.fileno())
         now, switches = self._now(), self._tracer.greenlet_switch_counter
         spent, switched = now.since(self._before or now), switches != self._switches
         self._before, self._switches = now, switches
@@ -117,16 +117,16 @@ def _monitor(hub: Any) -> Any:
     return hub.start_periodic_monitoring_thread()
 
 
-def _frames_of_maze(thread: int, file: BinaryIO) -> list[str]:
+def _frames_of_maze(thread: int, descriptor: int) -> list[str]:
     """Where the server is in a thread, the innermost first.
 
     faulthandler writes all stacks in one go. To follow ``f_back`` in the monitor's thread would
     let the other one run in between and leave the frames that are followed: that crashed once.
     """
-    file.seek(0)
-    file.truncate()
-    faulthandler.dump_traceback(file, all_threads=True)
-    stacks = os.pread(file.fileno(), 1 << 20, 0).decode(errors="replace").split("\n\n")
+    faulthandler.dump_traceback(descriptor)  # first: whatever waits lets the other thread run
+    stacks = os.pread(descriptor, 1 << 20, 0).decode(errors="replace").split("\n\n")
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
     (stack,) = [stack for stack in stacks if f"hread 0x{thread:016x} " in stack]
     places = re.findall(r'File "(.+)", line (\d+) in (.+)', stack)
     return [

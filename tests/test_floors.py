@@ -14,7 +14,7 @@ FLOORS = {
         *("server", "admin", "process", "serve"),
     ),
     "simulator": (
-        *("__init__", "errors", "stream", "options", "parameters"),
+        *("__init__", "errors", "stream", "parameter_types", "parameters"),
         *("play", "verdict", "report", "run", "bench", "cli", "__main__"),
     ),
 }

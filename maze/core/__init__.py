@@ -20,19 +20,18 @@ from typing import TYPE_CHECKING
 from maze.core.events import Decoder, Run, parse_number
 from maze.core.fanout import Fanout
 from maze.core.graph import FollowGraph, Recipient
+from maze.core.http_request_line import is_http_request
+from maze.core.id_line import IdLine, parse_id_line
 from maze.core.payload import Payload, Tape
 from maze.core.positions import (
     MISSED,
     REACHED,
-    IdLine,
     Position,
     next_epoch,
-    parse_id_line,
     position_line,
 )
 from maze.core.rejects import Reason, Reject
 from maze.core.reorder import ReorderBuffer, ReorderBufferFullError
-from maze.core.request_line import is_http_request
 
 IMPLEMENTATION = "pure"
 """which implementation serves: ``pure`` or ``compiled``"""

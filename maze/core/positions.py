@@ -1,13 +1,10 @@
-"""Parses and formats positions, which tell a client what it has received or may have missed.
+"""Positions, which tell a client what it has received or may have missed, and their lines.
 
 A position is written ``epoch-next`` and stands for all events of that epoch with a sequence number
-below ``next``. An id line may ask for positions (``7|``), and may give the position from which the
-client wants to go on (``7|1764100000000-312``). This module knows only the form of these lines.
+below ``next``.
 """
 
 from typing import NamedTuple
-
-from maze.core.events import parse_number
 
 REACHED = b"="
 """begins a line with the position up to which everything was sent"""
@@ -21,30 +18,6 @@ class Position(NamedTuple):
 
     epoch: int
     next: int
-
-
-class IdLine(NamedTuple):
-    """The first line of a client: its user id, and whether it asks for positions."""
-
-    user: int
-    asks: bool = False
-    position: Position | None = None
-    """the position from which the client wants to go on"""
-
-
-def parse_id_line(line: bytes) -> IdLine | None:
-    """Parse an id line without its terminator; None if it is malformed."""
-    field, bar, rest = line.partition(b"|")
-    user = parse_number(field)
-    if user is None:
-        return None
-    if not rest:
-        return IdLine(user, bool(bar))
-    first, dash, second = rest.partition(b"-")
-    epoch, number = parse_number(first), parse_number(second)
-    if not dash or epoch is None or number is None:
-        return None
-    return IdLine(user, True, Position(epoch, number))
 
 
 def position_line(mark: bytes, position: Position) -> bytes:

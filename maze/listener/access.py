@@ -10,7 +10,7 @@ from gevent.socket import socket
 
 from maze.core import parse_number
 from maze.listener.refusals import HandshakeError, HandshakeReason, HandshakeRejects
-from maze.listener.registration import Registration
+from maze.listener.registration_wait import Registration
 from maze.listener.tls import TlsConnection, Turns
 from maze.listener.tls_context import Context
 from maze.net.connection import Connection

@@ -22,7 +22,7 @@ from gevent.server import StreamServer
 from gevent.socket import socket
 
 from maze.errors import ListenError
-from maze.listener.registration import Registration
+from maze.listener.registration_wait import Registration
 from maze.net.peer import Address
 
 Handler = Callable[[socket, Address], None]

@@ -21,7 +21,7 @@ from gevent.lock import Semaphore
 from gevent.socket import socket
 
 from maze.listener.refusals import HandshakeError, HandshakeReason
-from maze.listener.registration import Registration
+from maze.listener.registration_wait import Registration
 from maze.listener.tls_context import ServerContext
 from maze.net.connection import MAX_PARTS, SEND_BYTES, Connection, unsent_parts
 from maze.net.sockets import A_MOMENT

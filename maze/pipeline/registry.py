@@ -12,7 +12,7 @@ import gevent
 from gevent.event import Event
 
 from maze.core import FollowGraph
-from maze.net.slices import Slices
+from maze.net.background import Slices
 from maze.pipeline.implementation import Held
 from maze.pipeline.session import CloseReason, Session
 

@@ -30,14 +30,14 @@ from maze.core import (
     Run,
     next_epoch,
 )
-from maze.listener.registration import Registration
+from maze.listener.registration_wait import Registration
 from maze.log.reject_log import RejectLog
 from maze.net.sockets import A_MOMENT
-from maze.pipeline.holding import Holding, holders
 from maze.pipeline.implementation import Outbox, flush_all, push_all
 from maze.pipeline.positions import Positions
 from maze.pipeline.registry import Sessions
 from maze.pipeline.session import CloseReason, Session
+from maze.pipeline.slow_clients import Holding, holders
 from maze.pipeline.stats import Meter
 from maze.settings.options import Settings
 

@@ -13,7 +13,7 @@ from maze.core import Decoder, ReorderBufferFullError, Run, is_http_request
 from maze.listener.access import Gate
 from maze.listener.connection_limits import MAX_OPENING_SOURCES
 from maze.listener.refusals import HandshakeError, HandshakeReason
-from maze.listener.registration import Registration
+from maze.listener.registration_wait import Registration
 from maze.listener.tls import HANDSHAKE
 from maze.log.reject_log import RejectLog
 from maze.log.setup import shown

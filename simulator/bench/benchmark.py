@@ -15,7 +15,7 @@ from typing import Any
 from simulator.bench.table import markdown
 from simulator.bench.workloads import WORKLOADS
 from simulator.errors import OutputError, ParameterError, check_installed
-from simulator.options import Parser, ending, whole, words
+from simulator.parameter_types import Parser, ending, whole, words
 from simulator.parameters import TLS_FLAGS, Parameters, parse
 from simulator.play.connecting import check_files
 from simulator.play.server_process import COMMAND

@@ -19,7 +19,7 @@ from gevent import ssl
 from gevent.socket import socket
 
 from maze.core import Reason
-from maze.pipeline.clients import ClientPort
+from maze.pipeline.client_port import ClientPort
 from maze.pipeline.session import Session
 from maze.pipeline.source import SourcePort
 from maze.server import MazeServer

@@ -13,7 +13,7 @@ import pytest
 
 from maze.core import Decoder, reorder
 from maze.core.graph import AT_ONCE
-from maze.net import slices
+from maze.net import background
 from maze.net.sockets import A_MOMENT
 from maze.pipeline import registry as sessions
 from maze.pipeline import router
@@ -126,7 +126,7 @@ def _follows(maze: Maze, *users: int) -> Source:
 @pytest.fixture
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """In each turn of the event loop one thing is done in the background."""
-    monkeypatch.setattr(slices, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(background, "SLICE_SECONDS", 0.0)
     monkeypatch.setattr(sessions, "STEP_AUDIENCES", 1)
 
 

@@ -8,7 +8,7 @@ import gevent
 import pytest
 from structlog.testing import LogCapture
 
-from maze.pipeline.holding import MIN_LOOKS
+from maze.pipeline.slow_clients import MIN_LOOKS
 
 from .peers import Client, Source, broadcasts, joined, until
 from .running import Maze, shrink_buffers

@@ -16,7 +16,7 @@ import pytest
 from gevent import ssl
 from structlog.testing import LogCapture
 
-from maze.listener import registration
+from maze.listener import registration_wait
 from maze.net.sockets import A_MOMENT
 
 from .certificates import Authority, Wire
@@ -37,7 +37,7 @@ def stack() -> Iterator[ExitStack]:
 @pytest.fixture
 def _ample(monkeypatch: pytest.MonkeyPatch) -> None:
     """A budget that also does for a machine on which all takes ten times as long."""
-    monkeypatch.setattr(registration, "BURST_SECONDS", 10.0)
+    monkeypatch.setattr(registration_wait, "BURST_SECONDS", 10.0)
 
 
 def connect_at_once(stack: ExitStack, maze: Maze, users: range) -> list[system.socket]:
@@ -174,8 +174,8 @@ def test_beyond_its_budget_registering_does_not_hold_up_events(
     log: LogCapture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(registration, "BURST_SECONDS", 0.001)
-    monkeypatch.setattr(registration, "REGAINED_SHARE", 0)
+    monkeypatch.setattr(registration_wait, "BURST_SECONDS", 0.001)
+    monkeypatch.setattr(registration_wait, "REGAINED_SHARE", 0)
     maze = start()
     first = maze.client(1)
     source = maze.source()
@@ -195,7 +195,7 @@ def test_beyond_its_budget_registering_does_not_hold_up_events(
 def test_a_storm_of_connections_that_reset_does_not_stop_the_stream(
     start: Callable[..., Maze], stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registration, "BURST_SECONDS", 0.01)
+    monkeypatch.setattr(registration_wait, "BURST_SECONDS", 0.01)
     maze = start()
     client = maze.client(1)
     source = maze.source()

@@ -17,9 +17,9 @@ from property.grammar import number, parse, split
 from maze.core import IdLine, Position, Reject, events
 from maze.listener.access import Gate
 from maze.listener.refusals import HandshakeError
-from maze.listener.registration import Registration
+from maze.listener.registration_wait import Registration
 from maze.net.connection import Connection
-from maze.pipeline.clients import HTTP_LINE_BYTES, ClientPort
+from maze.pipeline.client_port import HTTP_LINE_BYTES, ClientPort
 from maze.settings.options import Settings
 
 try:

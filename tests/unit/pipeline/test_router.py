@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from maze.listener.registration import Registration
+from maze.listener.registration_wait import Registration
 from maze.log.reject_log import RejectLog
 from maze.pipeline import router
 from maze.pipeline.router import FLUSH_SESSIONS, Router

@@ -10,7 +10,7 @@ from maze.core import MISSED, REACHED, IdLine, is_http_request, parse_id_line
 from maze.listener.access import Gate
 from maze.listener.connection_limits import Places
 from maze.listener.refusals import HandshakeError, HandshakeReason
-from maze.listener.registration import Registration
+from maze.listener.registration_wait import Registration
 from maze.net.connection import Connection
 from maze.net.peer import Address, Peer
 from maze.net.sockets import current_greenlet, send_at_once

@@ -10,7 +10,7 @@ from simulator.play.unsteady import LEAVE, RETURN, STALL, Habit, UnsteadySession
 from simulator.stream.oracle import prepare
 from simulator.stream.workload import Workload
 from simulator.verdict.diagnosis import DISCONNECTED, MISSING, UNEXPECTED, Fault, diagnose
-from simulator.verdict.verification import verify
+from simulator.verdict.unsteady_verification import verify
 
 WORKLOAD = Workload(events=500, clients=3, users=6)
 USER = WORKLOAD.connected[1]

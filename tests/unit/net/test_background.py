@@ -3,8 +3,8 @@
 import gevent
 import pytest
 
-from maze.net import slices
-from maze.net.slices import Slices
+from maze.net import background
+from maze.net.background import Slices
 
 
 class Work:
@@ -28,7 +28,7 @@ class Work:
 
 
 def test_others_run_once_a_slice_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(background, "SLICE_SECONDS", 0.0)
     work = Work(50)
     work.slices.begin()
     assert max(work.turns(200)) <= 3, "one a turn, but for the grain of the clock"
@@ -36,7 +36,7 @@ def test_others_run_once_a_slice_is_over(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_slice_has_as_many_steps_as_there_is_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "SLICE_SECONDS", 3600.0)
+    monkeypatch.setattr(background, "SLICE_SECONDS", 3600.0)
     work = Work(1_000)
     work.slices.begin()
     assert max(work.turns(3)) == 1_000
@@ -45,7 +45,7 @@ def test_a_slice_has_as_many_steps_as_there_is_time_for(monkeypatch: pytest.Monk
 def test_work_that_is_done_can_be_begun_again_and_is_not_done_twice_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slices, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(background, "SLICE_SECONDS", 0.0)
     work = Work(50)
     for _ in range(20):
         work.slices.begin()

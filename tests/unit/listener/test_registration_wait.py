@@ -8,8 +8,8 @@ import gevent
 import pytest
 from structlog.testing import capture_logs
 
-from maze.listener import registration
-from maze.listener.registration import Registration
+from maze.listener import registration_wait
+from maze.listener.registration_wait import Registration
 from maze.net.sockets import A_MOMENT
 
 Pair = tuple[system.socket, system.socket]
@@ -42,7 +42,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     fake = Clock()
-    monkeypatch.setattr(registration, "time", fake)
+    monkeypatch.setattr(registration_wait, "time", fake)
     return fake
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maze.pipeline.holding import (
+from maze.pipeline.slow_clients import (
     ASKED_AT_ONCE,
     LOOK_SECONDS,
     MIN_PAUSE_SECONDS,

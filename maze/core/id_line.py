@@ -1,0 +1,34 @@
+"""Parses the id line, the first that a client sends.
+
+It is a user id, and may ask for positions (``7|``), or give the position from which the client
+wants to go on (``7|1764100000000-312``).
+"""
+
+from typing import NamedTuple
+
+from maze.core.events import parse_number
+from maze.core.positions import Position
+
+
+class IdLine(NamedTuple):
+    """The first line of a client: its user id, and whether it asks for positions."""
+
+    user: int
+    asks: bool = False
+    position: Position | None = None
+    """the position from which the client wants to go on"""
+
+
+def parse_id_line(line: bytes) -> IdLine | None:
+    """Parse an id line without its terminator; None if it is malformed."""
+    field, bar, rest = line.partition(b"|")
+    user = parse_number(field)
+    if user is None:
+        return None
+    if not rest:
+        return IdLine(user, bool(bar))
+    first, dash, second = rest.partition(b"-")
+    epoch, number = parse_number(first), parse_number(second)
+    if not dash or epoch is None or number is None:
+        return None
+    return IdLine(user, True, Position(epoch, number))
