@@ -1,4 +1,4 @@
-"""What becomes of a reject: counted by reason, logged at most once a second a reason, and recorded.
+"""What becomes of a reject: counted by reason, logged, and recorded in the reject file.
 
 It is recorded only where a reject file is kept; see ``trail``.
 """

@@ -74,7 +74,7 @@ def break_handshake() -> None:
             raise Provoked
         return id_line
 
-    vars(clients)["parse_id_line"] = broken
+    vars(client_port)["parse_id_line"] = broken
 
 
 def break_session(name: str) -> None:
