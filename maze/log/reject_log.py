@@ -1,6 +1,6 @@
 """What becomes of a reject: counted by reason, logged, and recorded in the reject file.
 
-It is recorded only where a reject file is kept; see ``trail``.
+It is recorded only where a reject file is kept; see ``reject_file``.
 """
 
 from collections import Counter, defaultdict

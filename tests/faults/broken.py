@@ -21,7 +21,7 @@ from maze import serve
 from maze.core import Decoder, Fanout, FollowGraph, IdLine, parse_id_line
 from maze.log import setup as logs
 from maze.net.connection import Connection
-from maze.pipeline import router, source
+from maze.pipeline import client_port, router, source
 from maze.pipeline.session import Session
 
 UNLUCKY = 666
