@@ -9,7 +9,7 @@ from gevent.socket import socket
 
 from maze.core import IMPLEMENTATION
 from maze.errors import ListenError
-from maze.listener.access import Gate
+from maze.listener.access import Access
 from maze.listener.listener import Port
 from maze.listener.registration_wait import Registration
 from maze.listener.system_limits import check_accept_queue, clients_that_fit
@@ -48,14 +48,14 @@ class MazeServer:
             settings,
             self.sessions,
             self.registration,
-            Gate("client", settings, client_context, self.registration),
+            Access("client", settings, client_context, self.registration),
         )
         self.source = SourcePort(
             settings,
             self.router,
             self.rejects,
             self.registration,
-            Gate("source", settings, source_context),
+            Access("source", settings, source_context),
         )
         self._client_port = Port(
             "client",
@@ -137,7 +137,7 @@ class MazeServer:
 
     def use_contexts(self, contexts: tuple[Context, Context]) -> None:
         """From here on connections speak TLS with these, source port and client port."""
-        self.source.gate.context, self.clients.gate.context = contexts
+        self.source.access.context, self.clients.access.context = contexts
 
     def trace(self, traces: bool) -> None:
         """From here on log every chunk and batch, or none; the log's level is debug, or is not."""

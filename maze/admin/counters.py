@@ -38,7 +38,7 @@ def counters(server: MazeServer) -> Counters:
             "ready_events": router.reorder.ready,
             "waiting_events": router.reorder.waiting,
             "missing_sequence": router.reorder.missing_sequence,
-            "missing_seconds": router.meter.missing_seconds(router.reorder),
+            "missing_seconds": router.stats.missing_seconds(router.reorder),
         },
         "sources": _sources(server),
         "sessions": _sessions(server),
@@ -46,8 +46,8 @@ def counters(server: MazeServer) -> Counters:
         "accepting_pauses": server.accepting_pauses,
         "graph": {"users": graph.users, "follows": graph.follows, "listeners": graph.listeners},
         "router": {
-            "batches": router.meter.batches,
-            "waited_seconds": router.meter.waited_seconds,
+            "batches": router.stats.batches,
+            "waited_seconds": router.stats.waited_seconds,
             "registration_overruns": server.registration.overruns,
         },
     }
@@ -59,7 +59,7 @@ def events(server: MazeServer) -> Section:
     figures = "routed", "deliveries", "delivered_bytes"
     tallies = server.router.fanout.tallies().items()
     return {
-        "received": server.router.meter.received_events,
+        "received": server.router.stats.received_events,
         "routed": server.router.routed_events,
         "by_type": {
             TYPE_NAMES[kind]: dict(zip(figures, tally, strict=True)) for kind, tally in tallies
@@ -77,7 +77,7 @@ def _sources(server: MazeServer) -> Section:
         ],
         "closed": _by_reason(SourceCloseReason, source.closed),
         "refused": source.refused,
-        "handshakes_rejected": _by_reason(HandshakeReason, source.gate.rejects.counts),
+        "handshakes_rejected": _by_reason(HandshakeReason, source.access.rejects.counts),
         "received_bytes": source.received_bytes,
     }
 
@@ -90,7 +90,7 @@ def _sessions(server: MazeServer) -> Section:
         "opened": len(sessions) + sessions.closed.total(),
         "closed": _by_reason(CloseReason, sessions.closed),
         "handshakes": clients.places.handshakes,
-        "handshakes_rejected": _by_reason(HandshakeReason, clients.gate.rejects.counts),
+        "handshakes_rejected": _by_reason(HandshakeReason, clients.access.rejects.counts),
         "refused": _by_reason(RefusalReason, clients.places.refused),
         "sent_bytes": sessions.sent_bytes_of_closed + sent,
         "discarded_bytes": sessions.discarded_bytes,

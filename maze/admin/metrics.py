@@ -151,13 +151,13 @@ class Metrics(Collector):
         )
 
     def _of_times(self) -> Iterator[Metric]:
-        meter = self._server.router.meter
-        yield _histogram("maze_batch_events", "Events in a batch.", meter.batch_sizes)
-        yield _histogram("maze_routing_seconds", "Time to route a batch.", meter.routing_seconds)
+        stats = self._server.router.stats
+        yield _histogram("maze_batch_events", "Events in a batch.", stats.batch_sizes)
+        yield _histogram("maze_routing_seconds", "Time to route a batch.", stats.routing_seconds)
         yield _histogram(
             "maze_delivery_latency_seconds",
             "Time from when an event could be routed until the kernel has it; sampled.",
-            meter.latency.histogram,
+            stats.latency.histogram,
         )
         yield _histogram(
             "maze_hub_lag_seconds",
@@ -229,7 +229,7 @@ def _of_ports(found: Counters) -> Iterator[Metric]:
     )
     rejects = CounterMetricFamily(
         "maze_handshakes_rejected",
-        "Connections that the gate of a port did not let in.",
+        "Connections that access control of a port did not let in.",
         labels=["port", "reason"],
     )
     for port, part in (("source", sources), ("client", sessions)):

@@ -95,9 +95,9 @@ class Monitor:
     def tick(self) -> None:
         """One look."""
         now = time.monotonic()
-        meter = self._server.router.meter
+        stats = self._server.router.stats
         if self._progresses():
-            self._batches = meter.batches
+            self._batches = stats.batches
             self._progressed_at = now
         self._samples.append(self._sample())
         self.ticks += 1
@@ -116,7 +116,7 @@ class Monitor:
         """Whether the router has routed since the last tick, or has nothing to route, or waits."""
         router = self._server.router
         return (
-            router.meter.batches != self._batches
+            router.stats.batches != self._batches
             or not router.reorder.ready
             or router.waits_for_room
         )
@@ -139,7 +139,7 @@ class Monitor:
             found["routed"],
             sum(tally["deliveries"] for tally in by_type),
             sum(tally["delivered_bytes"] for tally in by_type),
-            tuple(self._server.router.meter.latency.histogram.counts),
+            tuple(self._server.router.stats.latency.histogram.counts),
         )
 
     def _window(self, seconds: int) -> tuple[Sample, Sample]:

@@ -1,4 +1,4 @@
-"""The gate of a port: who is let in, by address, by TLS, and as which user.
+"""Access control of a port: who is let in, by address, by TLS, and as which user.
 
 It must never know what a connection is for.
 """
@@ -25,7 +25,7 @@ SOURCE_URI = "maze:source"
 """the URI that names an event source in its certificate"""
 
 
-class Gate:
+class Access:
     """Lets connections in on one port, or says why not.
 
     ``context`` may be replaced at any time; it concerns connections from then on.

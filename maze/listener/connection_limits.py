@@ -29,7 +29,7 @@ class RefusalReason(StrEnum):
     MAX_HANDSHAKES = "max_handshakes"
 
 
-class Places:
+class ConnectionLimits:
     """Who has a place on the client port."""
 
     def __init__(self, settings: Settings) -> None:
@@ -61,7 +61,7 @@ class Places:
         self._by_host[host] += 1
         return True
 
-    def greet(self, address: Address, peer: Peer) -> bool:
+    def begin_handshake(self, address: Address, peer: Peer) -> bool:
         """Begin to wait for who it is; false, and the refusal counted, if too many are waited for.
 
         This is for its greenlet to call, not when it is accepted: of ten thousand
@@ -80,7 +80,7 @@ class Places:
             return self._refuse(reason, self._max_per_user, peer, user=user)
         return True
 
-    def recognise(self, address: Address) -> None:
+    def end_handshake(self, address: Address) -> None:
         """The client has said who it is."""
         self._strangers.discard(address)
 

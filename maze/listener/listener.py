@@ -38,7 +38,7 @@ PAUSE_SECONDS = 0.1
 MAX_IDLE_SECONDS = 32_767  # MAX_TCP_KEEPIDLE in <net/tcp.h>
 
 
-class Places(Protocol):
+class ConnectionLimits(Protocol):
     """Bounds the connections that are open at a time."""
 
     def admit(self, address: Address, /) -> bool:
@@ -65,7 +65,7 @@ class Port(StreamServer):
         *,
         fail: Callable[..., None],
         peer_timeout: float | None = None,
-        places: Places | None = None,
+        places: ConnectionLimits | None = None,
         registration: Registration | None = None,
     ) -> None:
         super().__init__((host, port), handle, backlog=backlog)

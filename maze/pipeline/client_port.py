@@ -7,8 +7,8 @@ from gevent import Greenlet
 from gevent.socket import socket
 
 from maze.core import MISSED, REACHED, IdLine, is_http_request, parse_id_line
-from maze.listener.access import Gate
-from maze.listener.connection_limits import Places
+from maze.listener.access import Access
+from maze.listener.connection_limits import ConnectionLimits
 from maze.listener.refusals import HandshakeError, HandshakeReason
 from maze.listener.registration_wait import Registration
 from maze.net.connection import Connection
@@ -26,15 +26,15 @@ class ClientPort:
     """Accepts clients and begins their sessions."""
 
     def __init__(
-        self, settings: Settings, sessions: Sessions, registration: Registration, gate: Gate
+        self, settings: Settings, sessions: Sessions, registration: Registration, access: Access
     ) -> None:
         self.settings = settings
         self._sessions = sessions
         self._registration = registration
-        self.gate = gate
-        self.places = Places(settings)
+        self.access = access
+        self.places = ConnectionLimits(settings)
         self._handshakes: set[Greenlet[..., Any]] = set()
-        self.handshake_rejects = gate.rejects.counts
+        self.handshake_rejects = access.rejects.counts
         self._finishing = False
 
     def handle(self, sock: socket, address: Address) -> None:
@@ -42,20 +42,20 @@ class ClientPort:
         if self._finishing:  # accepted before the port was closed, and served only now
             return
         peer = Peer(address)
-        if not self.places.greet(address, peer):
+        if not self.places.begin_handshake(address, peer):
             return
         send_at_once(sock)
         greenlet = current_greenlet()
         self._handshakes.add(greenlet)
         try:
-            connection, deadline = self.gate.admit(sock, address, self.gate.deadline())
+            connection, deadline = self.access.admit(sock, address, self.access.deadline())
             id_line = self._handshake(connection, deadline)
-            self.gate.check_user(connection, id_line.user)
+            self.access.check_user(connection, id_line.user)
         except HandshakeError as error:
-            self.gate.rejects.record(error, peer)
+            self.access.rejects.record(error, peer)
             return
         except Exception:  # it costs this client and no other
-            self.gate.rejects.fail(peer)
+            self.access.rejects.fail(peer)
             return
         finally:
             self._handshakes.discard(greenlet)
@@ -65,7 +65,7 @@ class ClientPort:
         user = id_line.user
         if not self.places.has_room_for(user, self._sessions.count_of(user), peer):
             return
-        self.places.recognise(address)
+        self.places.end_handshake(address)
         Session(user, connection, peer, self._sessions, _mark_for(id_line)).serve()
 
     def finish(self) -> None:

@@ -38,7 +38,7 @@ from maze.pipeline.positions import Positions
 from maze.pipeline.registry import Sessions
 from maze.pipeline.session import CloseReason, Session
 from maze.pipeline.slow_clients import Holding, holders
-from maze.pipeline.stats import Meter
+from maze.pipeline.stats import Stats
 from maze.settings.options import Settings
 
 log = structlog.get_logger()
@@ -101,7 +101,7 @@ class Router:
         self._epoch = next_epoch(0, int(1000 * time()))
         self._positions = Positions(settings.position_interval, lambda: self.position, self._flush)
         self.routed_events = 0
-        self.meter = Meter()
+        self.stats = Stats()
         self.traces = settings.log_level == "debug"
         self.sessions = Sessions(
             self.fanout.graph,
@@ -147,7 +147,7 @@ class Router:
                 self._add(step, peer)
             self._in_steps(self.reorder.enforce_limit, peer)
         finally:
-            self.meter.arrived(received, self.reorder)
+            self.stats.arrived(received, self.reorder)
             self._announce()
         if not self._source_may_read.is_set():
             self._source_may_read.wait()
@@ -189,7 +189,7 @@ class Router:
         self._idle.wait()
         remains = self.fanout.graph.clear()
         self.reorder.reset()
-        self.meter.forgot()
+        self.stats.forgot()
         self._epoch = next_epoch(self._epoch, int(1000 * time()))
         self._positions.begin_epoch()
         gevent.get_hub().threadpool.apply(remains.free)  # waits, so it comes last
@@ -202,7 +202,7 @@ class Router:
 
     def _on_leave(self, session: Session) -> None:
         """Nobody waits for the session any more."""
-        self.meter.latency.left(session)
+        self.stats.latency.left(session)
         self._positions.leave(session)
         self._holding.forget(session)
         self._on_progress(session)  # it holds nothing any more
@@ -213,8 +213,8 @@ class Router:
             del self._full[session]
         if self.waits_for_room and not self._lacks_room():
             self._room.set()
-        if self.meter.latency.behind:
-            self.meter.latency.progressed(session)
+        if self.stats.latency.behind:
+            self.stats.latency.progressed(session)
 
     # For the server.
 
@@ -262,7 +262,7 @@ class Router:
         """Route one batch, and send it."""
         sessions = self._hand_out()
         self._share_time()
-        self._flush(sessions, self.meter.latency.due(self.reorder.next_sequence))
+        self._flush(sessions, self.stats.latency.due(self.reorder.next_sequence))
 
     def _share_time(self) -> bool:
         """Have sockets and signals looked at, if they were not for a turn; whether they were."""
@@ -335,7 +335,7 @@ class Router:
         has_room = self._room.wait(timeout)
         self.waits_for_room = False
         waited = monotonic() - began
-        self.meter.waited_seconds += waited
+        self.stats.waited_seconds += waited
         self._holding.waited(waited)
         return has_room
 
@@ -373,7 +373,7 @@ class Router:
         wanted = 2 * max(events, MIN_EVENTS) if rest else 2 * self._batch_events
         self._batch_events = min(wanted, BATCH_EVENTS)
         self.routed_events += events
-        self.meter.routed(events, monotonic() - started)
+        self.stats.routed(events, monotonic() - started)
         if self.traces:
             self._trace(runs[0].first, events, payloads)
         return sessions
@@ -390,11 +390,11 @@ class Router:
             for session in cast("list[Session]", flush_all(piece, self._settings.client_buffer)):
                 self._full[session] = None
             if ready_since:
-                self.meter.latency.flushed(piece, ready_since)
+                self.stats.latency.flushed(piece, ready_since)
 
     def _trace(self, first: int, events: int, payloads: list[tuple[Recipient, Payload]]) -> None:
         """At debug: a line for the batch, and one for each session that gets something of it."""
-        batch = self.meter.batches
+        batch = self.stats.batches
         log.debug(
             "batch_routed",
             batch=batch,

@@ -10,7 +10,7 @@ from gevent.event import Event
 from gevent.socket import socket, wait_read
 
 from maze.core import Decoder, ReorderBufferFullError, Run, is_http_request
-from maze.listener.access import Gate
+from maze.listener.access import Access
 from maze.listener.connection_limits import MAX_OPENING_SOURCES
 from maze.listener.refusals import HandshakeError, HandshakeReason
 from maze.listener.registration_wait import Registration
@@ -87,13 +87,13 @@ class SourcePort:
         router: Router,
         rejects: RejectLog,
         registration: Registration,
-        gate: Gate,
+        access: Access,
     ) -> None:
         self._settings = settings
         self._registration = registration
         self._router = router
         self._rejects = rejects
-        self.gate = gate
+        self.access = access
         self._opening = 0
         self._closed = False
         self._sources: dict[socket, Peer] = {}
@@ -132,21 +132,21 @@ class SourcePort:
             greenlet.kill(block=False)
 
     def _open(self, sock: socket, address: Address) -> None:
-        """Serve the connection if the gate lets it in."""
+        """Serve the connection if access control lets it in."""
         peer = Peer(address)
         self._opening += 1
         try:
             if self._opening > MAX_OPENING_SOURCES:
                 raise HandshakeError(HandshakeReason.BUSY, detail="too many in the handshake")
-            connection, _ = self.gate.admit(sock, address, self.gate.deadline())
-            self.gate.check_source(connection)
+            connection, _ = self.access.admit(sock, address, self.access.deadline())
+            self.access.check_source(connection)
         except HandshakeError as error:
             self.refused += 1
-            self.gate.rejects.record(error, peer)
+            self.access.rejects.record(error, peer)
             return
         except Exception:  # it costs this connection and no other
             self.refused += 1
-            self.gate.rejects.fail(peer)
+            self.access.rejects.fail(peer)
             return
         finally:
             self._opening -= 1
@@ -212,7 +212,7 @@ class SourcePort:
         for sock, (peer, greenlet) in list(self._waiting.items()):
             if is_broken(sock):
                 why = "its connection broke while it waited for a place"
-            elif self.gate.context is None and self._foreign(peek(sock, MAX_PEEK_BYTES)):
+            elif self.access.context is None and self._foreign(peek(sock, MAX_PEEK_BYTES)):
                 why = "it speaks another protocol"
             else:
                 continue

@@ -96,7 +96,7 @@ class Latency:
         self.behind.pop(session, None)
 
 
-class Meter:
+class Stats:
     """The router's measurements."""
 
     def __init__(self) -> None:

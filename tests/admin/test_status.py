@@ -59,12 +59,12 @@ def test_what_the_buffer_waits_for_and_since_when(watched: Watched) -> None:
 
 
 def test_a_new_stream_waits_anew(watched: Watched) -> None:
-    meter, reorder = watched.server.router.meter, watched.server.router.reorder
+    stats, reorder = watched.server.router.stats, watched.server.router.reorder
     source = watched.source()
     source.send(b"2|B\n")
     watched.await_status("an event to wait", "order", "waiting_events", value=1)
-    meter._missing_since -= 100
-    assert meter.missing_seconds(reorder) > 100
+    stats._missing_since -= 100
+    assert stats.missing_seconds(reorder) > 100
     source.close()
     watched.await_sources(0)
     watched.source().send(b"2|B\n")
@@ -171,7 +171,7 @@ def test_a_router_that_waits_for_clients_is_ready(
     watched.client(1, small_buffers=True)
     watched.source().send_in_background(b"".join(messages(1, 50_000, 1)))
     router = watched.server.router
-    until(lambda: router.meter.waited_seconds > 0.5, "the kernels to take nothing more")
+    until(lambda: router.stats.waited_seconds > 0.5, "the kernels to take nothing more")
     for _ in range(3):
         look_30_s_later(watched)
         assert router.reorder.ready

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from gevent.socket import socket
 from structlog.testing import LogCapture
 
-from maze.listener.access import Gate
+from maze.listener.access import Access
 from maze.listener.refusals import HandshakeError
 from maze.settings.option_types import ranges as parse_ranges
 from maze.settings.options import Settings
@@ -36,7 +36,7 @@ def test_an_address_outside_the_ranges_is_closed_at_once(
     connect = maze.stranger if port == "client" else maze.source
     for _ in range(5):
         connect().expect_closed()
-    assert dict(part.gate.rejects.counts) == {"address": 5}
+    assert dict(part.access.rejects.counts) == {"address": 5}
     (line,) = (entry for entry in log.entries if entry["event"] == "handshake_rejected")
     assert (line["reason"], line["log_level"]) == ("address", "warning")
     assert line[port].startswith("127.0.0.1:")
@@ -79,10 +79,10 @@ def test_an_address_outside_the_ranges_costs_no_handshake_of_tls(
     ],
 )
 def test_which_addresses_are_in_a_range(ranges: str, address: str, allowed: bool) -> None:
-    gate = Gate("client", Settings(allow_client=parse_ranges(ranges)), None)
+    access = Access("client", Settings(allow_client=parse_ranges(ranges)), None)
     refused = nullcontext() if allowed else pytest.raises(HandshakeError, match="address")
     with socket() as sock, refused:
-        connection, deadline = gate.admit(sock, (address, 1), 7.0)
+        connection, deadline = access.admit(sock, (address, 1), 7.0)
         assert (connection.sock, deadline) == (sock, 7.0)
 
 

@@ -359,10 +359,10 @@ def test_a_fault_in_the_gate_costs_that_source_only(
         raise RuntimeError("provoked by a test")
 
     with monkeypatch.context() as patch:
-        patch.setattr(maze.server.source.gate, "admit", broken)
+        patch.setattr(maze.server.source.access, "admit", broken)
         maze.source().expect_closed()
     assert not maze.server.failed
-    assert dict(maze.server.source.gate.rejects.counts) == {"failed": 1}
+    assert dict(maze.server.source.access.rejects.counts) == {"failed": 1}
     client = maze.client(1)
     maze.source().send(b"1|B\n")
     client.expect(b"1|B\n")

@@ -149,7 +149,7 @@ def test_nobody_is_disconnected_where_all_are_slow(
     maze.source(small_buffers=True).send_in_background(stream)
     for client in clients:
         client.expect(stream[:read_bytes])
-    until(lambda: maze.server.router.meter.waited_seconds > 0.5, "the router to wait for them")
+    until(lambda: maze.server.router.stats.waited_seconds > 0.5, "the router to wait for them")
     assert len(maze.sessions) == 4
     assert "clients_holding" not in [entry["event"] for entry in log.entries]
 
@@ -163,7 +163,7 @@ def test_nobody_is_disconnected_where_all_have_stopped_and_most_get_less(
     users = [2, 3, 4] * 700 + [1] * FILLING
     stream = joined(b"%0480d|P|9|%d\n" % pair for pair in enumerate(users, start=1))
     maze.source(small_buffers=True).send_in_background(stream)
-    until(lambda: maze.server.router.meter.waited_seconds > 0.5, "the router to wait for user 1")
+    until(lambda: maze.server.router.stats.waited_seconds > 0.5, "the router to wait for user 1")
     assert [bool(maze.session(user).queued_bytes) for user in range(1, 5)] == [True, *[False] * 3]
     assert "clients_holding" not in [entry["event"] for entry in log.entries]
 
@@ -173,7 +173,7 @@ def test_a_drain_has_rules_of_its_own(start: Callable[..., Maze]) -> None:
     maze.clients(1, 2)
     fill(maze, maze.source(), 1)
     until(lambda: maze.server.router.waits_for_room, "the router to wait")
-    waited = maze.server.router.meter.waited_seconds
+    waited = maze.server.router.stats.waited_seconds
     maze.server.drain()
-    assert maze.server.router.meter.waited_seconds - waited > 0.2
+    assert maze.server.router.stats.waited_seconds - waited > 0.2
     assert dict(maze.server.sessions.closed) == {"stopped": 1, "finished": 1}

@@ -79,7 +79,7 @@ def test_sessions_do_not_pile_up(start: Callable[..., Maze], authority: Authorit
     for _ in range(5):
         _session(maze, context)
         maze.await_sessions(0)
-    server = maze.server.clients.gate.context
+    server = maze.server.clients.access.context
     assert server
     assert server.remembered_sessions <= 1
 
@@ -89,7 +89,7 @@ def test_a_certificate_that_has_expired_since_is_refused(
 ) -> None:
     maze = start(client_tls_ca=authority.cert)
     sessions, expiry = _sessions_of_a_short_life(maze, authority)
-    rejected = maze.server.clients.gate.rejects.counts
+    rejected = maze.server.clients.access.rejects.counts
     rejected.clear()
     # OpenSSL reads a clock that moves on with the kernel's ticks, some time after this one.
     until(lambda: time.time() >= expiry + 0.5, "the certificate to expire")

@@ -19,7 +19,7 @@ def rejected(log: LogCapture) -> list[Any]:
 
 def await_rejected(maze: Maze, port: str, reason: str, count: int = 1) -> None:
     part = maze.server.clients if port == "client" else maze.server.source
-    counts = part.gate.rejects.counts
+    counts = part.access.rejects.counts
     until(lambda: dict(counts) == {reason: count}, f"{count} rejected as {reason}")
 
 

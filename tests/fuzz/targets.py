@@ -15,7 +15,7 @@ from typing import Any, cast
 from property.grammar import number, parse, split
 
 from maze.core import IdLine, Position, Reject, events
-from maze.listener.access import Gate
+from maze.listener.access import Access
 from maze.listener.refusals import HandshakeError
 from maze.listener.registration_wait import Registration
 from maze.net.connection import Connection
@@ -135,11 +135,11 @@ def handshake(data: bytes) -> None:
     stranger = Stranger(pieces(stream, data[1]), ENDINGS[ending])
     sessions: Any = SimpleNamespace(discarded_bytes=0)
     settings = Settings(handshake_limit=limit)
-    gate = Gate("client", settings, None)
-    port = ClientPort(settings, sessions, Registration(), gate)
+    access = Access("client", settings, None)
+    port = ClientPort(settings, sessions, Registration(), access)
     result: IdLine | str
     try:
-        result = port._handshake(cast(Connection, stranger), gate.deadline())
+        result = port._handshake(cast(Connection, stranger), access.deadline())
     except HandshakeError as error:
         result = error.reason.value
     line, end, _ = stream.partition(b"\n")

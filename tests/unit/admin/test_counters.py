@@ -34,8 +34,8 @@ def server() -> MazeServer:
         (server.sessions.closed, CloseReason),
         (clients.places.refused, RefusalReason),
         (source.closed, SourceCloseReason),
-        (clients.gate.rejects.counts, HandshakeReason),
-        (source.gate.rejects.counts, HandshakeReason),
+        (clients.access.rejects.counts, HandshakeReason),
+        (source.access.rejects.counts, HandshakeReason),
     ]
     for number, (counter, reasons) in enumerate(counts, start=1):
         for index, reason in enumerate(reasons):

@@ -4,18 +4,18 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from maze.listener.connection_limits import Places
+from maze.listener.connection_limits import ConnectionLimits
 from maze.log.processors import RateLimit
 from maze.net.peer import Address, Peer
 from maze.settings.options import Settings
 
 
-def places(**bounds: Any) -> Places:
-    return Places(Settings(**bounds))
+def places(**bounds: Any) -> ConnectionLimits:
+    return ConnectionLimits(Settings(**bounds))
 
 
-def greet(taken: Places, address: Address) -> bool:
-    return taken.greet(address, Peer(address))
+def begin_handshake(taken: ConnectionLimits, address: Address) -> bool:
+    return taken.begin_handshake(address, Peer(address))
 
 
 def peer(port: int, host: str = "192.0.2.1") -> Address:
@@ -52,12 +52,12 @@ def test_an_address_has_so_many_places_and_others_are_not_concerned() -> None:
 def test_only_so_many_may_be_yet_to_say_who_they_are() -> None:
     taken = places(max_handshakes=1)
     assert all(taken.admit(peer(port)) for port in range(1, 6))
-    assert [greet(taken, peer(port)) for port in (1, 2)] == [True, False]
-    taken.recognise(peer(1))
-    assert [greet(taken, peer(port)) for port in (3, 4)] == [True, False]
+    assert [begin_handshake(taken, peer(port)) for port in (1, 2)] == [True, False]
+    taken.end_handshake(peer(1))
+    assert [begin_handshake(taken, peer(port)) for port in (3, 4)] == [True, False]
     taken.leave(peer(3))
     assert taken.handshakes == 0
-    assert greet(taken, peer(5))
+    assert begin_handshake(taken, peer(5))
     assert taken.refused == {"max_handshakes": 2}
 
 
@@ -66,10 +66,10 @@ def test_nothing_is_kept_of_those_who_have_left() -> None:
     for number in range(10):
         address = peer(number, f"192.0.2.{number}")
         taken.admit(address)
-        greet(taken, address)
+        begin_handshake(taken, address)
         taken.admit(peer(number, "192.0.2.100"))
         if number % 2:
-            taken.recognise(address)
+            taken.end_handshake(address)
         taken.leave(address)
     assert (taken.taken, taken.handshakes, taken._by_host) == (0, 0, {})
 

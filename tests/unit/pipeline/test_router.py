@@ -34,7 +34,7 @@ def test_measuring_the_latency_does_not_change_how_sessions_are_flushed(
     sessions = [Session() for _ in range(2 * FLUSH_SESSIONS + 1)]
     monkeypatch.setattr(router, "flush_all", flush_all)
     monkeypatch.setattr(routing, "_hand_out", lambda: sessions)
-    latency = routing.meter.latency
+    latency = routing.stats.latency
     if is_sampled:
         latency.ready(0, 1.0)
     routing._deliver()

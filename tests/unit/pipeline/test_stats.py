@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from maze.admin.monitor import SHARES, percentile
 from maze.core import Decoder, ReorderBuffer
 from maze.pipeline import stats as meter
-from maze.pipeline.stats import LATENCY_SECONDS, Histogram, Latency, Meter
+from maze.pipeline.stats import LATENCY_SECONDS, Histogram, Latency, Stats
 
 
 class Session:
@@ -166,7 +166,7 @@ def test_samples_are_some_time_apart(clock: Clock) -> None:
 
 
 def test_how_long_an_event_has_been_missing(clock: Clock) -> None:
-    measured, reorder, decoder = Meter(), ReorderBuffer(), Decoder()
+    measured, reorder, decoder = Stats(), ReorderBuffer(), Decoder()
 
     def arrive(data: bytes) -> None:
         runs = decoder.feed(data)[0]
@@ -191,7 +191,7 @@ def test_how_long_an_event_has_been_missing(clock: Clock) -> None:
 
 
 def test_batches_are_counted_with_their_size_and_time() -> None:
-    measured = Meter()
+    measured = Stats()
     measured.routed(5, 0.002)
     measured.routed(1, 0.001)
     assert measured.batches == 2
