@@ -8,6 +8,8 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import maze
 import simulator
 from maze.serve import main
@@ -53,3 +55,22 @@ def test_without_a_compiler_one_line_says_which_core_serves(tmp_path: Path) -> N
 
 def test_both_packages_have_one_version() -> None:
     assert simulator.__version__ == maze.__version__
+
+
+@pytest.mark.parametrize("missing", ["events", "graph", "payload", "fanout"])
+def test_a_compiled_core_that_is_not_whole_does_not_serve(missing: str) -> None:
+    program = f"""
+import sys
+sys.modules["maze.core._compiled.{missing}"] = None
+from maze import core
+print(core.IMPLEMENTATION, core.Decoder.__module__, core.Fanout.__module__)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert run.stdout.split() == ["pure", "maze.core.events", "maze.core.fanout"]

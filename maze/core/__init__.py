@@ -15,6 +15,7 @@ The shell imports the names below and no others.
 
 import os
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from maze.core.events import Decoder, Run, parse_number
@@ -38,8 +39,9 @@ IMPLEMENTATION = "pure"
 
 if not TYPE_CHECKING and not os.environ.get("MAZE_PURE"):
     with suppress(ImportError):  # not built: there was no compiler
+        import_module("maze.core._compiled.fanout")  # which needs all others: all serve, or none
         from maze.core._compiled.events import Decoder, Run
-        from maze.core._compiled.fanout import Fanout  # first, as it needs all the others
+        from maze.core._compiled.fanout import Fanout
         from maze.core._compiled.graph import FollowGraph, Recipient
         from maze.core._compiled.payload import Payload, Tape
 
