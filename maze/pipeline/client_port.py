@@ -79,8 +79,7 @@ class ClientPort:
         limit = self.settings.handshake_limit
         received = b""
         while b"\n" not in received:
-            most = HTTP_LINE_BYTES if received[:1].isalpha() else limit
-            if len(received.removesuffix(b"\r")) > most:
+            if len(received.removesuffix(b"\r")) > _max_line_bytes(received, limit):
                 raise HandshakeError(HandshakeReason.TOO_LONG, received)
             connection.settimeout(max(0.0, deadline - time.monotonic()))
             try:
@@ -94,15 +93,20 @@ class ClientPort:
             received += data
         line, _, rest = received.partition(b"\n")
         self._sessions.discarded_bytes += len(rest)
-        if is_http_request(line + b"\n", HTTP_LINE_BYTES):
-            raise HandshakeError(HandshakeReason.HTTP, received)
         line = line.removesuffix(b"\r")
+        if len(line) <= _max_line_bytes(line, limit) and is_http_request(line + b"\n", len(line)):
+            raise HandshakeError(HandshakeReason.HTTP, received)
         if len(line) > limit:
             raise HandshakeError(HandshakeReason.TOO_LONG, received)
         id_line = parse_id_line(line)
         if id_line is None:
             raise HandshakeError(HandshakeReason.BAD_USER, received)
         return id_line
+
+
+def _max_line_bytes(start: bytes, limit: int) -> int:
+    """Return the maximum length of a line that begins like this: a letter may begin HTTP."""
+    return HTTP_LINE_BYTES if start[:1].isalpha() else limit
 
 
 def _mark_for(id_line: IdLine) -> bytes:

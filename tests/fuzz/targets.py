@@ -146,7 +146,7 @@ def handshake(data: bytes) -> None:
     content = line.removesuffix(b"\r")
     expected: IdLine | str
     most = HTTP_LINE_BYTES if content[:1].isalpha() else limit
-    if end and len(content) <= HTTP_LINE_BYTES and HTTP_REQUEST.fullmatch(content):
+    if end and len(content) <= most and HTTP_REQUEST.fullmatch(content):
         expected = "http"
     elif len(content) > (limit if end else most):
         expected = "too_long"
