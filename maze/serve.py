@@ -20,7 +20,7 @@ from maze.log import setup as logs
 from maze.log.excepthooks import log_uncaught
 from maze.log.processors import RATE_LIMIT
 from maze.process.allocator import tune_memory
-from maze.process.diagnostics import Dump
+from maze.process.diagnostics import Diagnostics
 from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
@@ -76,7 +76,7 @@ def _run(server: MazeServer, writer: logs.LineWriter) -> None:
     """Answer signals and the supervisor until the server has stopped."""
     supervisor = Supervisor()
     _stop_on_signal(server, supervisor)
-    gevent.signal_handler(signal.SIGUSR2, Dump(server, writer).write)
+    gevent.signal_handler(signal.SIGUSR2, Diagnostics(server, writer).write)
     supervisor.ready(_status(server))
     telling = gevent.spawn(_tell_suppressed)
     server.wait()
