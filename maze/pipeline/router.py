@@ -25,8 +25,6 @@ from maze.core import (
     Payload,
     Position,
     Recipient,
-    Reject,
-    ReorderBuffer,
     Run,
     next_epoch,
 )
@@ -34,6 +32,7 @@ from maze.listener.registration_wait import Registration
 from maze.log.reject_log import RejectLog
 from maze.net.time_slice import TimeSlice
 from maze.pipeline.implementation import Outbox, flush_all, push_all
+from maze.pipeline.ordering import Ordering, count_events
 from maze.pipeline.positions import Positions
 from maze.pipeline.registry import Sessions
 from maze.pipeline.session import CloseReason, Session
@@ -45,12 +44,6 @@ log = structlog.get_logger()
 
 BATCH_EVENTS = 16_384
 """Events routed in one go, and read ahead for it; more adds latency and saves little."""
-
-STEP_RUNS = 1_000
-"""put in order before others may run: some 5 ms. Of 256 KiB of isolated events are 37,000."""
-
-STEP_EVENTS = 2_000
-"""of a run that repeats others, put in order in one go: some 5 ms"""
 
 MIN_EVENTS = 64
 """of which a batch is cut, where less was routed than was taken"""
@@ -84,12 +77,6 @@ class Router:
         self._settings = settings
         self._registration = registration
         self._rejects = rejects
-        self.reorder = ReorderBuffer(
-            settings.first_sequence,
-            settings.reorder_limit,
-            settings.gap_policy,
-            settings.reorder_bytes,
-        )
         self.fanout = Fanout(
             FollowGraph(settings.max_users, settings.max_follows, settings.max_follows_per_user)
         )
@@ -97,6 +84,8 @@ class Router:
         self._positions = Positions(settings.position_interval, lambda: self.position, self._flush)
         self.routed_events = 0
         self.stats = Stats()
+        self._ordering = Ordering(settings, rejects, self.stats, self._yield_if_due)
+        self.reorder = self._ordering.reorder
         self.traces = settings.log_level == "debug"
         self.sessions = Sessions(
             self.fanout.graph,
@@ -132,45 +121,13 @@ class Router:
 
         Raises ReorderBufferFullError if a gap did not fill and the policy is to fail.
         """
-        received = 0
         try:
-            for first in range(0, len(runs), STEP_RUNS):
-                if first:
-                    self._yield_if_due()
-                step = runs[first : first + STEP_RUNS]
-                received += _events(step)
-                self._add(step, peer)
-            self._in_steps(self.reorder.enforce_limit, peer)
+            self._ordering.add(runs, peer)
         finally:
-            self.stats.arrived(received, self.reorder)
             self._signal_work()
         if not self._source_may_read.is_set():
             self._source_may_read.wait()
         self._yield_if_due()
-
-    def _add(self, runs: Sequence[Run], peer: str) -> None:
-        """Put runs in order, one by one if any is long."""
-        if max(map(len, runs)) <= STEP_EVENTS:
-            self._rejects.record(self.reorder.add(*runs), peer)
-            return
-        for run in runs:
-            if len(run) <= STEP_EVENTS or self.reorder.is_new(run):
-                self._rejects.record(self.reorder.add(run), peer)
-            else:
-                self._add_in_steps(run, peer)
-
-    def _add_in_steps(self, run: Run, peer: str) -> None:
-        """Put a long run in order of which numbers were seen before; each of them is a reject."""
-        for first in range(run.first, run.end, STEP_EVENTS):
-            piece = run.clip(first, min(first + STEP_EVENTS, run.end))
-            self._rejects.record(self.reorder.add(piece), peer)
-            self._yield_if_due()
-
-    def _in_steps(self, give_up: Callable[[], list[Reject]], peer: str) -> None:
-        """Call ``give_up`` until the reorder buffer is done; let others run between steps."""
-        while (rejects := give_up()) or self.reorder.advance():
-            self._rejects.record(rejects, peer)
-            self._yield_if_due()
 
     def end_stream(self, peer: str) -> None:
         """The last source has left: route all it sent, then forget the stream.
@@ -179,7 +136,7 @@ class Router:
         """
         if self._settings.on_source_disconnect == "keep":
             return
-        self._in_steps(self.reorder.give_up_gaps, peer)
+        self._ordering.give_up_gaps(peer)
         self._signal_work()
         self._idle.wait()
         remains = self.fanout.graph.clear()
@@ -364,7 +321,7 @@ class Router:
         self.reorder.put_back(rest)
         self._rejects.record(self.fanout.refused, FROM_GRAPH)
         sessions = cast("list[Session]", push_all(payloads))
-        events = _events(runs) - _events(rest)
+        events = count_events(runs) - count_events(rest)
         # What is put back was taken in vain, which counts where each event is a run.
         wanted = 2 * max(events, MIN_EVENTS) if rest else 2 * self._batch_events
         self._batch_events = min(wanted, BATCH_EVENTS)
@@ -408,7 +365,3 @@ class Router:
                 payload_bytes=payload.size,
                 ends_at_byte=session.pushed_bytes,
             )
-
-
-def _events(runs: Sequence[Run]) -> int:
-    return sum(len(run) for run in runs if not run.void)

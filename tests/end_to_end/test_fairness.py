@@ -15,8 +15,8 @@ from maze.core import Decoder, reorder
 from maze.core.graph import AT_ONCE
 from maze.net import time_slice
 from maze.net.time_slice import yield_to_event_loop
+from maze.pipeline import ordering
 from maze.pipeline import registry as sessions
-from maze.pipeline import router
 from maze.pipeline.session import CloseReason, Session
 
 from .peers import PATIENCE, Client, Source, broadcasts, joined, messages, patience, until
@@ -43,7 +43,7 @@ def test_others_run_between_the_runs_and_between_the_gaps_of_one_chunk(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(router, "STEP_RUNS", 1)
+    monkeypatch.setattr(ordering, "STEP_RUNS", 1)
     monkeypatch.setattr(reorder, "STEP_GAPS", 1)
     maze = start(reorder_limit=2)
     waiting: list[tuple[int, int]] = []
