@@ -222,15 +222,15 @@ def test_a_port_that_is_broken_is_a_failure_of_the_server_and_is_told_once(
     accept = Accept(monkeypatch, *[errno.EBADF] * 1_000)
     failures: list[tuple[str, object, type[BaseException] | None]] = []
 
-    def fail(part: str, port: str) -> None:
-        failures.append((part, port, sys.exc_info()[0]))
+    def fail(event: str, port: str) -> None:
+        failures.append((event, port, sys.exc_info()[0]))
 
     with connect(start(fail=fail)):
         while not failures:
             gevent.sleep(0)
         for _ in range(3):  # the event loop looks at the port each time, if it still listens
             gevent.sleep(0.001)
-    assert failures == [("port", "client", OSError)]
+    assert failures == [("port_failed", "client", OSError)]
     assert len(accept.numbers) == 999, "it was tried again"
 
 
