@@ -126,7 +126,7 @@ def test_the_fields_of_log_events_occur_in_the_code() -> None:
     text = (DOCS / "observability.md").read_text(encoding="utf-8").partition("## Log events")[2]
     cells = re.findall(r"^\| `[a-z_]+` \|.*\| (.+) \|$", text, re.MULTILINE)
     listed = {name for cell in cells for name in re.findall(r"`([a-z_]+)`", cell)}
-    names = set()
+    names: set[object] = set()
     for path in (ROOT / "maze").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword):
