@@ -23,7 +23,7 @@ import structlog
 from maze.admin import assets
 from maze.admin.client_list import SORT_KEYS, find_session, list_clients
 from maze.admin.metrics import CONTENT_TYPE, Metrics
-from maze.admin.status import page_status, status, unready_because
+from maze.admin.status import page_status, status, unready_reason
 from maze.pipeline.session import CloseReason
 from maze.settings.options import is_loopback
 
@@ -135,14 +135,14 @@ class Application:
 
     def _answer(self, environ: dict[str, Any]) -> Response:
         try:
-            return self._route(environ)
+            return self._dispatch(environ)
         except HttpError as error:
             return _error(error.status, str(error), error.headers)
         except Exception:
             log.exception("admin_request_failed", path=environ["PATH_INFO"])
             return _error(500, "internal error; see admin_request_failed in the server's log")
 
-    def _route(self, environ: dict[str, Any]) -> Response:
+    def _dispatch(self, environ: dict[str, Any]) -> Response:
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         matching = [route for route in self._routes if route.pattern.fullmatch(path)]
         self._check_host(environ)
@@ -189,7 +189,7 @@ class Application:
         return _json({"status": "ok"})
 
     def _readiness(self, _: Request) -> Response:
-        why = unready_because(self._server, self._monitor)
+        why = unready_reason(self._server, self._monitor)
         if why is None:
             return _json({"status": "ready"})
         return _json({"status": "not ready", "because": why}, 503)

@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from maze import __version__
 from maze.admin.counters import Counters, Section, counters
-from maze.admin.status import unready_because
+from maze.admin.status import unready_reason
 from maze.core import IMPLEMENTATION
 from maze.log.processors import RATE_LIMIT, RECENT
 
@@ -77,7 +77,7 @@ class Metrics(Collector):
             "Version, core and Python version of the running server.",
             {"version": __version__, "core": IMPLEMENTATION, "python": platform.python_version()},
         )
-        ready = unready_because(self._server, self._monitor) is None
+        ready = unready_reason(self._server, self._monitor) is None
         yield _gauge(
             "maze_ready", "1 if the server accepts clients and routes events, else 0.", ready
         )

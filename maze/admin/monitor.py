@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 1.0
 KEPT_TICKS = 180
+"""Points kept for the charts of the live page: three minutes."""
 WINDOWS = (1, 10, 60)
 """Windows of the rates, in ticks."""
 LATENCY_WINDOW = 10
@@ -81,7 +82,7 @@ class Monitor:
 
     def stuck_seconds(self) -> float:
         """Return the seconds that the router has been stuck; 0 if it is not."""
-        return 0.0 if self._progresses() else time.monotonic() - self._progressed_at
+        return 0.0 if self._is_progressing() else time.monotonic() - self._progressed_at
 
     def rates(self) -> dict[str, dict[str, float]]:
         """Return receive, routing and delivery rates per second for each window."""
@@ -97,7 +98,7 @@ class Monitor:
         """Take a sample and add a point to the charts."""
         now = time.monotonic()
         stats = self._server.router.stats
-        if self._progresses():
+        if self._is_progressing():
             self._batches = stats.batches
             self._progressed_at = now
         self._samples.append(self._sample())
@@ -113,7 +114,7 @@ class Monitor:
             }
         )
 
-    def _progresses(self) -> bool:
+    def _is_progressing(self) -> bool:
         """Return whether the router has routed since the last tick, or has a reason not to.
 
         The reasons are that no event is ready, or that a client holds it up.

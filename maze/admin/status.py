@@ -48,7 +48,7 @@ def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
         "core": IMPLEMENTATION,
         "python": platform.python_version(),
         "state": server.state,
-        "is_ready": unready_because(server, monitor) is None,
+        "is_ready": unready_reason(server, monitor) is None,
         "started_at": round(monitor.started_at, 3),
         "uptime_seconds": round(time.time() - monitor.started_at, 3),
         **snapshot,
@@ -71,7 +71,7 @@ def page_status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
     }
 
 
-def unready_because(server: MazeServer, monitor: Monitor) -> str | None:
+def unready_reason(server: MazeServer, monitor: Monitor) -> str | None:
     """Return why the server is not ready for clients; None if it is ready."""
     if server.failed:
         return "the server failed"

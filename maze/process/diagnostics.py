@@ -35,6 +35,7 @@ YIELD_SECONDS = 0.001
 """Sleep between slices. With 0 every other greenlet would run one step; an event needs several."""
 
 ORDER = ("next_sequence", "missing_sequence", "ready_events", "waiting_events")
+"""Counters that a dump takes from the snapshot's ``order`` section."""
 
 Call = tuple[str, int, str] | str
 """A frame as (file, line, function), or one of the markers below."""

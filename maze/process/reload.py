@@ -28,17 +28,17 @@ class Reloader:
         self._server = server
         self._read = read
         self._running = False
-        self._again = False
+        self._requested = False
 
     def reload(self) -> None:
         """Reload now; requests during a reload cause one more reload after it."""
-        self._again = True
+        self._requested = True
         if self._running:
             return
         self._running = True
         try:
-            while self._again:
-                self._again = False
+            while self._requested:
+                self._requested = False
                 self._reload()
         finally:
             self._running = False
@@ -62,7 +62,7 @@ class Reloader:
         try:
             settings = self._read()
             contexts = load_contexts(settings)
-            _check_same_kind(self._server.settings, settings)
+            _check_tls_unchanged(self._server.settings, settings)
         except (SettingsError, OSError, ValueError) as error:
             return error  # raised in a thread, it would print a traceback
         return settings, contexts
@@ -77,7 +77,7 @@ class Reloader:
         ]
 
 
-def _check_same_kind(before: Settings, after: Settings) -> None:
+def _check_tls_unchanged(before: Settings, after: Settings) -> None:
     """Raise SettingsError if TLS or its certificate check was turned on or off."""
     for name in ("source_tls_cert", "source_tls_ca", "client_tls_cert", "client_tls_ca"):
         if bool(getattr(before, name)) != bool(getattr(after, name)):
