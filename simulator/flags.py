@@ -151,7 +151,8 @@ def _declare_conduct(to: Declarations) -> None:
     to.add(
         "--stall-timeout",
         whole(0),
-        "10000",
+        # The default of the server's --hold-timeout, which is shorter than its --stall-timeout.
+        "5000",
         "time a client must stall before the server may disconnect it; earlier is a failure",
         unit="MS",
     )

@@ -36,7 +36,7 @@ class Parameters:
     cuts: int | None = None
     stalling: int = 0
     stall_time: float = 2.0
-    stall_timeout: float = 10.0
+    stall_timeout: float = 5.0
     leaving: int = 0
     returning: int = 0
     server_options: tuple[str, ...] = ()
