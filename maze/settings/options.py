@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from maze.settings import declare
 from maze.settings.option_types import Network, names, port_or_free, secret
+from maze.settings.port import PortSettings
 
 GROUPS = {
     "ports": "Ports",
@@ -256,6 +257,32 @@ class Settings:
     rejects_files: int = declare.whole(
         "log", 5, 2, 1000, "maximum reject files kept, the newest included"
     )
+
+    @property
+    def source(self) -> PortSettings:
+        """The settings of the source port."""
+        return PortSettings(
+            name="source",
+            host=self.source_host,
+            number=self.source_port,
+            allow=self.allow_source,
+            tls_cert=self.source_tls_cert,
+            tls_key=self.source_tls_key,
+            tls_ca=self.source_tls_ca,
+        )
+
+    @property
+    def client(self) -> PortSettings:
+        """The settings of the client port."""
+        return PortSettings(
+            name="client",
+            host=self.client_host,
+            number=self.client_port,
+            allow=self.allow_client,
+            tls_cert=self.client_tls_cert,
+            tls_key=self.client_tls_key,
+            tls_ca=self.client_tls_ca,
+        )
 
 
 def flag_of(name: str) -> str:

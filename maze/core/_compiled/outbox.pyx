@@ -36,8 +36,8 @@ cdef enum:
     FAILED = -(1 << 30)  # an exception is raised; no error has such a number
 
 
-cdef class Held:
-    """The memory that waits for all clients together; see ``outbox.Held``."""
+cdef class QueuedMemory:
+    """The memory that waits for all clients together; see ``outbox.QueuedMemory``."""
 
     cdef public Py_ssize_t bytes
 
@@ -74,20 +74,20 @@ cdef class Outbox(Recipient):
     cdef int descriptor
     cdef Py_ssize_t unsent_bytes  # of the connection, as counted in what is held
     cdef object queue
-    cdef Held held
+    cdef QueuedMemory queued_memory
     cdef Py_ssize_t queued  # payloads in the queue, which need not be asked then
     cdef list in_hand
     cdef list parts  # of what is in hand, None if nothing is
     cdef Py_ssize_t part  # the first that was not sent whole
     cdef Py_ssize_t offset  # how much of it was sent
 
-    def __init__(self, user, connection, queue, Held held not None):
+    def __init__(self, user, connection, queue, QueuedMemory queued_memory not None):
         Recipient.__init__(self, user)
         self.connection = connection
         self.direct = connection.direct
         self.descriptor = connection.descriptor
         self.queue = queue
-        self.held = held
+        self.queued_memory = queued_memory
         self.in_hand = []
 
     def push(self, Payload payload not None):
@@ -98,7 +98,7 @@ cdef class Outbox(Recipient):
         self.queued_bytes += payload.size
         self.held_bytes += payload.size + PAYLOAD_BYTES
         self.pushed_bytes += payload.size
-        self.held.bytes += payload.hold() + PAYLOAD_BYTES
+        self.queued_memory.bytes += payload.hold() + PAYLOAD_BYTES
         self.queue.put(payload)
         self.queued += 1
         return 0
@@ -233,7 +233,7 @@ cdef class Outbox(Recipient):
     cdef int count_unsent(self) except -1:
         """Have what is encrypted and not sent counted with what is held."""
         cdef Py_ssize_t unsent_bytes = self.connection.unsent_bytes
-        self.held.bytes += unsent_bytes - self.unsent_bytes
+        self.queued_memory.bytes += unsent_bytes - self.unsent_bytes
         self.unsent_bytes = unsent_bytes
         return 0
 
@@ -277,7 +277,7 @@ cdef class Outbox(Recipient):
     cdef int release(self, Payload payload) except -1:
         self.queued_bytes -= payload.size
         self.held_bytes -= payload.size + PAYLOAD_BYTES
-        self.held.bytes -= payload.release() + PAYLOAD_BYTES
+        self.queued_memory.bytes -= payload.release() + PAYLOAD_BYTES
         return 0
 
     cdef int release_in_hand(self) except -1:
