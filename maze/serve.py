@@ -26,7 +26,7 @@ from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
 from maze.server import MazeServer
-from maze.settings.options import parse_settings, read_settings, unknown_variables
+from maze.settings.parser import parse_settings, read_settings, unknown_variables
 
 log = structlog.get_logger()
 
@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = read_settings(arguments)
     writer = configure_log(settings.log_level, settings.log_format)
     log_uncaught()
-    for name in unknown_variables(os.environ):
-        log.warning("variable_unknown", variable=name)
+    for name, hint in unknown_variables(os.environ).items():
+        log.warning("variable_unknown", variable=name, hint=hint)
     try:
         server = MazeServer(settings)
         reloader = Reloader(server, lambda: parse_settings(arguments))
