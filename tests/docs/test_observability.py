@@ -89,7 +89,7 @@ def logged_names(path: Path) -> Iterator[str]:
             if isinstance(name, ast.Constant):
                 yield str(name.value)
         elif called in {"self.fail", "self._fail"}:  # MazeServer.fail
-            yield f"{ast.literal_eval(name)}_failed"
+            yield str(ast.literal_eval(name))
         elif re.fullmatch(r"log\.[a-z]+|write", called) and called != "log.log":
             yield from names_in(name, path)
 
@@ -103,7 +103,7 @@ def names_in(name: ast.expr, path: Path) -> Iterator[str]:
     elif isinstance(name, ast.Call) and text.startswith("NAMES.get("):
         yield from NAMES.values()
         yield from names_in(name.args[1], path)
-    elif text not in {"event", "f'{part}_failed'"}:  # those are the callers' to name
+    elif text != "event":  # those are the callers' to name
         assert isinstance(name, ast.Constant), f"{path}: a name that is not constant: {text}"
         yield str(name.value)
 

@@ -352,14 +352,14 @@ def test_connections_that_were_accepted_before_a_drain_and_begin_after_it_are_cl
     assert not server.source.sources
 
 
-def test_a_fault_in_the_gate_costs_that_source_only(
+def test_a_fault_in_access_control_costs_that_source_only(
     maze: Maze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("provoked by a test")
 
     with monkeypatch.context() as patch:
-        patch.setattr(maze.server.source.access, "admit", broken)
+        patch.setattr(maze.server.source.access, "authorize", broken)
         maze.source().expect_closed()
     assert not maze.server.failed
     assert dict(maze.server.source.access.rejects.counts) == {"failed": 1}

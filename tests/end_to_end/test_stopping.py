@@ -232,7 +232,7 @@ def test_session_may_end_while_the_drain_closes_the_others(
         close(session, reason)
 
     monkeypatch.setattr(sessions_module, "CLOSED_AT_ONCE", 1)
-    monkeypatch.setattr(Session, "finish", lambda _: None)
+    monkeypatch.setattr(Session, "close_when_sent", lambda _: None)
     monkeypatch.setattr(Session, "close", close_while_another_leaves)
     maze.server.sessions.close(0)
     assert dict(maze.server.sessions.closed) == {"stopped": 2, "reset": 1}

@@ -228,7 +228,7 @@ def test_a_broken_port_fails_the_server_once(start: Start, monkeypatch: pytest.M
             gevent.sleep(0)
         for _ in range(3):  # in each turn the event loop would accept again
             gevent.sleep(0.001)
-    assert failures == [("port", "client", OSError)]
+    assert failures == [("port_failed", "client", OSError)]
     assert len(accept.numbers) == 999, "it was tried again"
 
 
