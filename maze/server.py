@@ -27,8 +27,9 @@ from maze.settings.options import Settings
 log = structlog.get_logger()
 
 STALL_MARGIN = 5.0
-"""Minimum seconds by which a client's peer timeout exceeds the stall timeout. A client that is
-alive but does not read is closed as stalled; the system would report it as vanished."""
+"""Minimum seconds by which the peer timeout of clients exceeds the stall timeout. So a client that
+is alive but does not read is closed as stalled, before the system breaks its connection as if it
+had vanished."""
 
 
 class MazeServer:
@@ -137,7 +138,7 @@ class MazeServer:
         self.source.access.context, self.clients.access.context = contexts
 
     def trace(self, traces: bool) -> None:
-        """Log each chunk and batch from now on, or stop logging them; for log level debug."""
+        """Turn the debug log of each chunk and batch on or off."""
         self.router.traces = self.source.traces = traces
 
     def wait(self) -> None:
@@ -187,9 +188,9 @@ class MazeServer:
             )
 
     def fail(self, event: str, **details: object) -> None:
-        """Log the exception being handled and stop: later deliveries could be wrong.
+        """Log the exception that is being handled, and stop: later deliveries could be wrong.
 
-        Never waits, so it may be called from the event loop as well.
+        Return at once, so that the event loop's callbacks may call this, too.
         """
         if self.failed:
             return

@@ -27,10 +27,10 @@ SOURCE_URI = "maze:source"
 
 
 class Access:
-    """Decides whether a connection to one port is served, and agrees on TLS with the peer.
+    """Access control of one port: the checks that a connection must pass before it is served.
 
-    ``context`` may be replaced at any time; connections that come later use the new one.
-    TLS connections tell ``registration`` when they may carry a client's id.
+    ``context`` may be replaced at any time; new connections use the new one. ``registration``
+    watches TLS connections that may carry a client's id.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class Access:
     def authorize(
         self, sock: socket, address: Address, deadline: float
     ) -> tuple[Connection, float]:
-        """Return the connection, after the TLS handshake if the port speaks TLS, and its deadline.
+        """Check the address and complete TLS; return the connection and its deadline.
 
-        The deadline is extended by the time for which the peer had to wait for the server, as it
-        does when many peers connect at once. Raise HandshakeError, by the deadline at the latest.
+        The deadline is extended by the time for which the server kept the peer waiting, as it does
+        when many peers connect at once. Raise HandshakeError if the peer is rejected or late.
         """
         if not self._allows(address):
             raise HandshakeError(

@@ -1,8 +1,8 @@
 """Limits on the client port's connections: in all, per address, per user, and in the handshake.
 
 A connection counts against ``max-clients`` from accept, before its greenlet runs, until close.
-A connection over a limit is closed at once, counted by that limit, and logged. This module must
-not know sessions.
+A connection over a limit is closed at once and logged, and the refusal is counted. This module
+must not know sessions.
 """
 
 from collections import Counter
@@ -33,14 +33,14 @@ class ConnectionLimits:
 
     def __init__(self, settings: Settings) -> None:
         self.max_clients = settings.max_clients
-        """Maximum connections; the server lowers it if the system allows too few descriptors."""
+        """Maximum connections; the server reduces it if the system allows too few descriptors."""
         self._max_per_address = settings.max_clients_per_address
         self._max_per_user = settings.max_clients_per_user
         self._max_handshakes = settings.max_handshakes
         self._by_host: Counter[str] = Counter()
         self._pending: set[Address] = set()
         self.taken = 0
-        """Connections from accept until close, whether their handshake is complete or not."""
+        """Connections that count against ``max-clients``: accepted and not yet closed."""
         self.refused: Counter[RefusalReason] = Counter()
 
     @property
@@ -72,7 +72,7 @@ class ConnectionLimits:
         return True
 
     def has_room_for(self, user: int, sessions: int, peer: Peer) -> bool:
-        """Return whether a user with ``sessions`` may open another; if not, count a refusal."""
+        """Return whether a user with ``sessions`` may open one more; if not, count a refusal."""
         if sessions >= self._max_per_user:
             reason = RefusalReason.MAX_CLIENTS_PER_USER
             return self._refuse(reason, self._max_per_user, peer, user=user)

@@ -32,7 +32,7 @@ Handler = Callable[[socket, Address], None]
 log = structlog.get_logger()
 
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-"""Errors of accept that mean that descriptors or memory ran out; the connection stays queued."""
+"""Errors of accept when descriptors or memory run out; the connection stays in the queue."""
 
 PAUSE_SECONDS = 0.1
 """Time until the next accept after one of these errors; an attempt costs one system call."""
@@ -72,7 +72,7 @@ class Listener(StreamServer):
 
     @property
     def endpoint(self) -> tuple[str, int]:
-        """Host and port; once the listener is open, the port that the system chose for port 0."""
+        """Host and port. If the port is 0, the real one is known once the listener is open."""
         host, port = cast(Address, self.address)[:2]
         return host, port
 
@@ -139,7 +139,7 @@ class Listener(StreamServer):
             self.start_accepting()
 
     def _on_accept_error(self, error: OSError) -> None:
-        if error.errno not in EXHAUSTED:  # that connection broke while it was queued (accept(2))
+        if error.errno not in EXHAUSTED:  # the connection broke in the accept queue: accept(2)
             log.debug("accept_failed", port=self._port.name, error=error.strerror)
             return
         self.stop_accepting()

@@ -13,7 +13,7 @@ however many connections wait without sending anything.
 
 Connecting clients must not hold up events for long. Batches may wait for a budget of one second of
 processor time. While no batch waits, a fifth of the elapsed time is added to the budget. When the
-budget is used up, batches are routed without waiting until it has grown to a useful size again.
+budget is used up, batches are routed without waiting until ``RESUME_SECONDS`` of it are back.
 """
 
 import select
@@ -34,7 +34,7 @@ While a batch waits, neither router nor sources work, so the time measured is mo
 registering clients."""
 
 REGAINED_SHARE = 0.2
-"""Share that is added to the budget of the time in which no batch waits."""
+"""Share of the time without a waiting batch that is added to the budget."""
 
 RESUME_SECONDS = 0.05
 """Budget from which batches wait again after it was used up. If each batch waited for the little
@@ -42,7 +42,7 @@ regained since the last, a storm of connections would double every event's laten
 
 
 class Registration:
-    """Knows which connections may carry the id of an unregistered client, and waits for them."""
+    """The connections that may carry the id of an unregistered client, and the wait for them."""
 
     def __init__(self) -> None:
         # Where there is no epoll, poll() is used; it takes longer with many connections.
@@ -65,12 +65,12 @@ class Registration:
         """Watch a descriptor that may carry an id when it is readable."""
         if descriptor in self._watched:
             return
-        with suppress(OSError):  # over the system's limit on watches the client is not watched
+        with suppress(OSError):  # beyond the system's limit on watches, do without
             self._poll.register(descriptor, select.POLLIN)
             self._watched.add(descriptor)
 
     def unwatch(self, descriptor: int) -> None:
-        """Stop watching a descriptor; call this before it is closed."""
+        """Stop watching a descriptor. It must still be open."""
         if descriptor in self._watched:
             self._watched.remove(descriptor)
             self._poll.unregister(descriptor)
@@ -103,7 +103,7 @@ class Registration:
             self._overrun()
 
     def _register(self) -> bool:
-        """Let the event loop run while the budget lasts; return whether all were registered."""
+        """Let the event loop run while the budget lasts; return whether all clients registered."""
         self._no_batch_waits.clear()
         began = time.thread_time()
         try:
@@ -131,7 +131,7 @@ class Registration:
             self._warned = False
 
     def _overrun(self) -> None:
-        """Count a batch that is routed too early; warn, once until the budget is full again."""
+        """Count a batch that does not wait; warn once, then not before the budget was full."""
         self.overruns += 1
         if not self._warned:
             self._warned = True

@@ -34,14 +34,14 @@ HANDSHAKE = 0x16
 
 
 class HandshakeSlices:
-    """Time slices for the TLS handshakes of one port: they compute in turn, about 1 ms each."""
+    """Turns for the TLS handshakes of one port (1 ms each), with a yield after each time slice."""
 
     def __init__(self) -> None:
         self._next = Semaphore()
         self._time_slice = TimeSlice()
 
     def wait(self) -> None:
-        """Wait until it is the caller's turn; the caller then computes without waiting."""
+        """Wait for the caller's turn to compute, which ends when the caller waits."""
         with self._next:
             if self._time_slice.is_over():
                 self._time_slice.begin_next()
@@ -75,7 +75,7 @@ class TlsConnection(Connection):
         self._tls = context.wrap(self._incoming, self._outgoing)
         self._unsent: Sequence[bytes | memoryview] = ()
         self._encrypted_bytes = 0
-        """Bytes of the present send that are encrypted but not yet reported as sent."""
+        """Bytes of the current send that are encrypted but not yet reported as sent."""
         self._finished = False
         self._broken = ""
 
@@ -97,7 +97,7 @@ class TlsConnection(Connection):
         raise HandshakeError(HandshakeReason.LEFT, detail="during the TLS handshake")
 
     def settimeout(self, seconds: float | None) -> None:
-        """Set a deadline for ``recv``, however many pieces the bytes of a record come in."""
+        """Set the deadline of ``recv``, one for all the pieces in which a record may arrive."""
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self.sock.settimeout(seconds)
 
@@ -150,7 +150,7 @@ class TlsConnection(Connection):
         if not size and not self._finished:
             self._raise_if_broken()
             data = os.read(self.sock.fileno(), RECORD_BYTES)
-            if not data:  # no close_notify, which makes no difference here
+            if not data:  # without close_notify, which makes no difference here
                 return -1
             self._incoming.write(data)
             size = len(self._decrypt(sys.maxsize))
@@ -180,7 +180,7 @@ class TlsConnection(Connection):
     # The handshake.
 
     def _wait_for_slice(self) -> None:
-        """Wait for a turn to compute; count the connection as one whose id may have arrived."""
+        """Wait for a turn to compute; meanwhile, batches wait for an id that may have arrived."""
         began = time.monotonic()
         # Until the server has answered, the peer cannot have sent more than its hello.
         counted: AbstractContextManager[None] = nullcontext()
@@ -191,7 +191,7 @@ class TlsConnection(Connection):
         self.waited_seconds += time.monotonic() - began
 
     def _note_answer(self) -> None:
-        """Note that the next bytes may be the end of the handshake followed by an id."""
+        """Record that the next bytes may be the end of the handshake, followed by an id."""
         self._answered = True
         if self._registration is not None:
             self._registration.watch(self.sock.fileno())
@@ -232,7 +232,7 @@ class TlsConnection(Connection):
     # Receiving.
 
     def _decrypt(self, size: int) -> bytes:
-        """Return at most ``size`` decrypted bytes; note the end of the stream or an error."""
+        """Return at most ``size`` decrypted bytes; record the end of the stream or an error."""
         pieces = []
         try:
             while size > 0 and not self._finished and (piece := self._read(size)):

@@ -12,7 +12,7 @@ from maze.settings.options import Settings
 from maze.settings.port import PortSettings
 
 _TOO_WEAK = ("_TOO_SMALL", "_TOO_WEAK")
-"""Ends of OpenSSL's names for a valid certificate or key that is not strong enough."""
+"""Suffixes of OpenSSL's error names for a valid certificate or key that is too weak."""
 
 
 class ServerContext:
@@ -117,7 +117,7 @@ def _load_certificate(context: ssl.SSLContext, cert: _File, key: _File) -> None:
     key.check_readable()
 
     def refuse_password() -> NoReturn:
-        """Called for an encrypted key; otherwise OpenSSL would ask at the terminal and wait."""
+        """Raise SettingsError; OpenSSL would ask for the key's password at the terminal."""
         raise SettingsError(f"{key} is encrypted; the server needs a key without a password")
 
     try:

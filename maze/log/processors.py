@@ -1,8 +1,8 @@
 """structlog processors, applied to every log line.
 
-They limit the rate of each kind of line, add the number of the connection that a line is about,
-and keep the last warnings for the admin page. The process has one log, so it has one instance of
-each.
+They add the number of the connection that a line is about, limit the lines of each kind per
+second, and keep the last warnings for the admin page. As the process has one log, it has one
+instance of each.
 """
 
 from collections import Counter, defaultdict, deque
@@ -17,14 +17,14 @@ from structlog.typing import EventDict
 from maze.net.peer import Peer
 
 LINES_PER_SECOND = 100
-"""Maximum lines of one kind per second; more than that is no use to a reader."""
+"""Maximum lines of one kind per second; nobody can read more."""
 ONCE_A_SECOND = {
     *("accepting_paused", "client_refused", "handshake_rejected", "source_refused"),
     *("line_rejected", "numbers_skipped", "follow_not_kept"),
     *("rejects_dropped", "rejects_not_written"),
     *("greenlet_failed", "thread_failed", "exception_ignored"),
 }
-"""Events logged at most once a second per kind: a counter has the total, or all lines are alike."""
+"""Events of which one line a second and kind is enough: they are counted, or all alike."""
 KEPT_WARNINGS = 50
 """Warnings and errors kept for the admin page."""
 _WARNINGS = {"warning", "error", "critical"}

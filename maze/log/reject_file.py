@@ -2,8 +2,8 @@
 
 The event path puts lists of rejects into a bounded queue; a native thread formats and writes them.
 The event path never waits for the thread: rejects that do not fit in the queue or cannot be
-written are dropped, counted and logged. The thread computes only part of the time, because the
-event loop cannot run meanwhile.
+written are dropped, counted and logged. The thread computes only a part of the time, because the
+event loop cannot run while it does.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ _quoted = json.encoder.encode_basestring_ascii
 
 
 class RejectFile(RotatingFileHandler):
-    """A file that the standard library's rotation renames when it is full.
+    """A file with the standard library's rotation: when it is full, it is renamed.
 
-    A block is written unbuffered, and whole or not at all: the library's own ``emit`` would leave
-    half a line behind when the disk is full.
+    A block is written unbuffered, and either whole or not at all. The library's ``emit`` would
+    leave half a line behind when the disk is full.
     """
 
     stream: FileIO | None  # type: ignore[assignment]
@@ -115,8 +115,8 @@ class RejectFileWriter:
                 f"cannot open {path}: {error.strerror}; --rejects names another file"
             ) from None
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
-        # Only the event path changes the first three counters, only the thread the others;
-        # so no lock is needed.
+        # The event path changes the first three counters, the thread changes the others; so no
+        # lock is needed.
         self._in_rejects = self._in_bytes = self._overflowed = 0
         self._out_rejects = self._out_bytes = self._failed = 0
         self._reported_drops = 0
@@ -174,7 +174,7 @@ class RejectFileWriter:
         self._file.close()
 
     def _next_entries(self) -> list[Entry]:
-        """Wait for an entry; return the queued ones, up to a block. Return none at the end."""
+        """Wait for an entry; return all that are queued, up to a block. Return none at the end."""
         entries: list[Entry] = []
         count = size = 0
         while count < BLOCK_REJECTS and size < BLOCK_BYTES:

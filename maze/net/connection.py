@@ -33,7 +33,7 @@ class Connection:
     """Whether bytes pass unchanged and unbuffered between the caller and the descriptor. If so, the
     outbox may write to the descriptor itself, and all unread bytes are in the socket."""
     unsent_bytes = 0
-    """Bytes of the caller's or of TLS's own messages that the kernel has not taken yet."""
+    """Encrypted bytes that the kernel has not taken yet, TLS's own messages included."""
 
     def __init__(self, sock: socket) -> None:
         self.sock = sock

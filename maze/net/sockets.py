@@ -41,7 +41,7 @@ def send_at_once(sock: GeventSocket) -> None:
 def peer_has_closed(sock: GeventSocket) -> bool:
     """Return whether the peer has closed its sending half, even if bytes are still unread.
 
-    Only Linux tells; elsewhere the answer is False.
+    Only Linux reports this; elsewhere the result is False.
     """
     return _state(sock) != _ESTABLISHED
 
@@ -49,7 +49,7 @@ def peer_has_closed(sock: GeventSocket) -> bool:
 def is_broken(sock: GeventSocket) -> bool:
     """Return whether the connection was reset or has timed out, even if no read reported it yet.
 
-    Only Linux tells; elsewhere the answer is False.
+    Only Linux reports this; elsewhere the result is False.
     """
     return _state(sock) == _CLOSE
 
@@ -67,7 +67,7 @@ def peek(sock: GeventSocket, size: int) -> bytes:
 
 
 def _state(sock: GeventSocket) -> int:
-    """Return a connection's TCP state; ``_ESTABLISHED`` if the system does not tell."""
+    """Return a connection's TCP state; ``_ESTABLISHED`` if the system does not report it."""
     if not hasattr(socket, "TCP_INFO"):
         return _ESTABLISHED
     try:
@@ -84,7 +84,8 @@ def has_vanished(error: OSError) -> bool:
 def unacknowledged_bytes(descriptor: int) -> int:
     """Return the number of bytes sent that the peer's system has not acknowledged.
 
-    Linux tells by SIOCOUTQ (tcp(7)), the same number as TIOCOUTQ; elsewhere the answer is 0.
+    Only Linux reports this, by SIOCOUTQ (tcp(7)), the same number as TIOCOUTQ. Elsewhere the
+    result is 0.
     """
     if not hasattr(socket, "TCP_INFO"):
         return 0

@@ -19,7 +19,7 @@ Serve = Callable[..., Child]
 
 
 def test_resets_during_fan_out(serve: Serve) -> None:
-    """A reset is one line at debug; its queue and descriptor are freed; no one else is affected."""
+    """A reset is one line at debug. The queue and descriptor are freed; other peers are served."""
     child = serve()
     process = Process(child.process.pid)
     readers = child.clients([1, 2, 3])
@@ -76,7 +76,7 @@ def test_300_half_open_handshakes(serve: Serve) -> None:
     child.await_logged("handshake_rejected")
     rejected = child.logged("handshake_rejected")
     assert {line["reason"] for line in rejected} == {"timeout"}
-    assert 1 <= len(rejected) <= 10, "once a second is enough"
+    assert 1 <= len(rejected) <= 10, "more than one line a second"
     source.send(b"2|B\n")
     client.expect(b"2|B\n")
 
@@ -170,8 +170,8 @@ def test_thousand_sessions_of_one_user_come_and_go(serve: Serve) -> None:
     until(lambda: process.descriptors() == descriptors, "every descriptor to be freed")
 
 
-def test_stop_amid_clients_that_do_not_read_and_strangers() -> None:
-    """All readers get the stream up to the same event; the others are cut off at the timeout."""
+def test_stop_amid_clients_that_do_not_read_and_pending_handshakes() -> None:
+    """All readers get the stream up to the same event; the others end with the drain timeout."""
     arguments = ["--log-level", "debug", "--drain-timeout", "1s", "--client-buffer", "64KiB"]
     with Child(*arguments).ready() as child:
         inboxes = [client.read_in_background() for client in child.clients(range(5))]

@@ -59,7 +59,7 @@ class Scarcity:
 
 
 @needs_prlimit
-def test_accepting_pauses_and_goes_on_by_itself_while_all_others_are_served(serve: Serve) -> None:
+def test_accepting_pauses_and_resumes_while_connected_peers_are_served(serve: Serve) -> None:
     child = serve()
     clients = child.clients(range(20))
     source = child.source()

@@ -69,7 +69,7 @@ def test_failure_during_the_drain_is_status_1_too() -> None:
         assert len(child.logged("graph_failed")) == len(child.logged("stopped")) == 1
 
 
-def test_failed_process_ends_in_time_though_nobody_reads_its_log() -> None:
+def test_failed_process_ends_in_time_even_if_its_log_is_not_read() -> None:
     reader = StoppedReader()
     with broken("router", stderr=reader.write_end) as child:
         child.listens(reader.ready())
@@ -118,7 +118,7 @@ def test_exception_in_a_session_costs_that_client_only(fault: str) -> None:
         assert [line["reason"] for line in child.logged("session_closed")] == ["failed"]
 
 
-def test_uncaught_exceptions_go_through_the_log_and_nowhere_else() -> None:
+def test_uncaught_exceptions_are_logged_and_written_nowhere_else() -> None:
     with broken("elsewhere").ready() as child:
         for event in ("greenlet_failed", "thread_failed", "exception_ignored"):
             child.await_logged(event)
@@ -129,7 +129,7 @@ def test_uncaught_exceptions_go_through_the_log_and_nowhere_else() -> None:
         assert [line for line in child.stderr().splitlines() if not line.startswith("{")] == []
 
 
-def test_log_that_is_read_again_tells_how_many_lines_were_dropped() -> None:
+def test_log_that_is_read_again_reports_how_many_lines_were_dropped() -> None:
     reader = StoppedReader()
     with broken("short_log_queue", stderr=reader.write_end) as child:
         child.listens(reader.ready())

@@ -59,7 +59,7 @@ def idle_writers(child: Child) -> list[int]:
     ]
 
 
-def test_dumps_under_load_tell_all_and_cost_no_byte() -> None:
+def test_dumps_under_load_are_complete_and_lose_no_byte() -> None:
     with Child("--log-level", "debug").ready() as child:
         inboxes = [client.read_in_background() for client in child.clients(range(CLIENTS))]
         stream = joined(broadcasts(1, 100_001))
@@ -87,7 +87,7 @@ def test_dumps_under_load_tell_all_and_cost_no_byte() -> None:
         assert child.status() == 0
 
 
-def test_failed_process_tells_its_supervisor(tmp_path: Path) -> None:
+def test_failed_process_notifies_its_supervisor(tmp_path: Path) -> None:
     program = ("-m", "tests.faults.broken", "router")
     with Supervisor(tmp_path) as supervisor:
         environment = supervisor.environment()
@@ -106,7 +106,7 @@ WITHOUT_STDERR = (
 )
 
 
-@pytest.mark.parametrize("stderr", ["full", "closed", "a pipe that nobody reads any more"])
+@pytest.mark.parametrize("stderr", ["full", "closed", "a pipe without a reader"])
 def test_log_that_cannot_be_written_stops_nothing(tmp_path: Path, stderr: str) -> None:
     if stderr == "full":
         descriptor = os.open("/dev/full", os.O_WRONLY)

@@ -16,10 +16,11 @@ from .process import MB, Process
 Serve = Callable[..., Child]
 
 ALLOWANCE = 192 * MB
-"""Memory allowed beyond what is mapped at ``ready``: batches, queues, the reorder buffer."""
+"""Address space allowed for batches, queues and the reorder buffer, beyond that of a ready server.
+"""
 
 
-def test_capped_memory_is_enough_under_everything_at_once(serve: Serve) -> None:
+def test_capped_memory_suffices_under_all_loads_at_once(serve: Serve) -> None:
     """With RLIMIT_AS, an allocation over the cap would fail and end the server."""
     child = serve(
         *("--total-buffer", "32MiB", "--reorder-limit", "50000", "--stall-timeout", "1s"),

@@ -37,7 +37,7 @@ def test_delay_changes_no_byte(serve: Serve) -> None:
         delayed.expect(lines)
 
 
-def test_cut_client_costs_nobody_else_and_may_come_back(serve: Serve) -> None:
+def test_cut_client_affects_no_other_and_may_reconnect(serve: Serve) -> None:
     child = serve()
     (direct,) = child.clients([1])
     source = child.source()
@@ -72,7 +72,7 @@ def test_cut_source_leaves_half_a_line_that_is_dropped(serve: Serve) -> None:
     client.expect_nothing_before(b"1|P|9|1\n")
 
 
-def test_source_throttled_to_a_byte_a_second_holds_nobody_up(serve: Serve) -> None:
+def test_source_throttled_to_a_byte_a_second_delays_no_other(serve: Serve) -> None:
     child = serve("--max-sources", "2")
     (client,) = child.clients([1])
     lines = joined(broadcasts(2, 20_002))
@@ -107,7 +107,7 @@ def test_half_closed_client_has_left_and_half_closed_source_has_ended(serve: Ser
     assert (line["user"], line["reason"]) == (2, "left")
 
 
-def test_network_that_stands_still_for_a_while_loses_nothing(serve: Serve) -> None:
+def test_network_that_stops_for_a_while_loses_nothing(serve: Serve) -> None:
     """The network stops in mid-stream on both sides at once, and then goes on."""
     child = serve()
     stream = joined(broadcasts(1, 200_001))

@@ -89,7 +89,7 @@ def test_client_that_reads_byte_by_byte_is_never_stalled(serve: Serve) -> None:
         received += slow.read(int(passed * 4_000) - len(received))
         gevent.sleep(0.01)
     assert reasons(child, 2) == []
-    assert not reading.dead, "the others did not wait"
+    assert not reading.dead, "the reader did not have to wait for the slow client"
     blocks = iter(flood.blocks())
     first = next(blocks)
     assert received == first[: len(received)]

@@ -221,7 +221,7 @@ def test_redundant_sources_of_which_one_after_the_other_is_reset(serve: Serve) -
     lines = broadcasts(1, 60_001)
     feeds = [child.source() for _ in range(3)]
     child.await_logged("source_connected", 3)
-    # Each feed is reset in mid-line, a third of the stream later; the last sends the whole stream.
+    # The feeds are reset after one, two and three thirds of the stream, the first two in mid-line.
     for index, feed in enumerate(feeds, start=1):
         part = joined(lines[: 20_000 * index])
         feed.send(part if index == 3 else part + b"9|")

@@ -91,7 +91,7 @@ class Visitors:
         """Start another visitor when ``sent_bytes`` of the stream have been sent.
 
         If the visitor relies on the rest of the stream, return when its session has begun:
-        otherwise it could begin after the last line, and wait for it in vain.
+        otherwise it could begin after the last line, and wait forever.
         """
         self._sent_bytes = sent_bytes
         habits: list[Callable[[], None]] = [self._leave, self._reset, self._half_close]

@@ -242,7 +242,7 @@ def test_a_silent_peer_is_probed_within_the_time(start: Start) -> None:
             for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
         )
         assert (idle, interval, count, user_timeout) == (22, 7, 3, 45_000)
-        assert idle + (count + 1) * interval < 60, "gone within a minute"
+        assert idle + (count + 1) * interval < 60, "not detected within a minute"
 
 
 @pytest.mark.skipif(not hasattr(system, "TCP_USER_TIMEOUT"), reason="only Linux has it")

@@ -36,7 +36,7 @@ def pair() -> Iterator[Pair]:
 
 
 def wait_for_the_end(sock: green.socket) -> None:
-    """Wait until the peer's FIN has arrived, however many unread bytes precede it."""
+    """Wait until the peer's FIN has arrived, even if unread bytes precede it."""
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLRDHUP)
     assert poll.poll(PATIENCE * 1000)
@@ -70,7 +70,7 @@ def test_an_open_peer_has_not_closed(pair: Pair) -> None:
     assert not peer_has_closed(near)
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux has it")
 def test_a_peer_that_has_shut_down_its_side_has_closed(pair: Pair) -> None:
     near, far = pair
     far.shutdown(socket.SHUT_WR)
@@ -78,7 +78,7 @@ def test_a_peer_that_has_shut_down_its_side_has_closed(pair: Pair) -> None:
     assert peer_has_closed(near)
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux has it")
 def test_a_peer_has_closed_even_if_its_bytes_are_unread(pair: Pair) -> None:
     near, far = pair
     far.sendall(b"1|B\n")
@@ -88,7 +88,7 @@ def test_a_peer_has_closed_even_if_its_bytes_are_unread(pair: Pair) -> None:
     assert near.recv(100) == b"1|B\n"
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux has it")
 def test_only_a_connection_that_was_reset_is_broken(pair: Pair) -> None:
     near, far = pair
     assert not is_broken(near)
