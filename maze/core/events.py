@@ -113,13 +113,13 @@ class Decoder:
     ``line_limit`` is a security limit: the longest line accepted, in bytes
     without its terminator; it must be at least 64 (a well-formed line with no
     needless zeros is shorter). Once a line is longer, ``overflowed`` is true
-    and whatever follows is ignored. ``most_rejects`` bounds the time that one
+    and whatever follows is ignored. ``max_rejects`` bounds the time that one
     ``feed`` takes.
     """
 
-    def __init__(self, line_limit: int = 4096, most_rejects: int = MAX_REJECTS) -> None:
+    def __init__(self, line_limit: int = 4096, max_rejects: int = MAX_REJECTS) -> None:
         self._line_limit = line_limit
-        self._most_rejects = most_rejects
+        self._max_rejects = max_rejects
         self._left = b""
         self.overflowed = False
         self.unread = False
@@ -128,7 +128,7 @@ class Decoder:
     def feed(self, data: bytes) -> tuple[list[Run], list[Reject]]:
         """Decode what one ``recv`` gave. Runs come sorted by their first number.
 
-        With ``most_rejects`` rejects it stops; what is left is ``unread``.
+        With ``max_rejects`` rejects it stops; what is left is ``unread``.
         """
         if self.overflowed:
             return [], []
@@ -162,7 +162,7 @@ class Decoder:
         rejects: list[Reject] = []
         read = 0
         for line in _lines(chunk):
-            if len(rejects) == self._most_rejects:
+            if len(rejects) == self._max_rejects:
                 self._left = chunk[read:] + self._left
                 self.unread = True
                 break

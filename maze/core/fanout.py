@@ -100,7 +100,7 @@ class Fanout:
                     tally[2] += size * sessions
                 line_bytes += size
                 if line_bytes >= payload_bytes or stored_bytes >= batch_bytes:
-                    return self._payloads(broadcasts, own), _behind(sequence, runs[index:])
+                    return self._payloads(broadcasts, own), _unrouted_runs(sequence, runs[index:])
         return self._payloads(broadcasts, own), []
 
     def _follow(self, sequence: int, line: bytes, sender: int, target: int) -> None:
@@ -122,7 +122,7 @@ class Fanout:
         return payloads
 
 
-def _behind(sequence: int, runs: list[Run]) -> list[Run]:
+def _unrouted_runs(sequence: int, runs: list[Run]) -> list[Run]:
     """The runs, the first of which holds the number, from the number after it."""
     first, *others = runs
     return [first.clip(sequence + 1, first.end), *others] if sequence + 1 < first.end else others

@@ -58,7 +58,7 @@ class Member:
         """the users it follows whose audiences it is in"""
 
 
-class Remains:
+class DetachedGraph:
     """What a graph has forgotten. To free that of a million users takes half a second."""
 
     def __init__(self, *parts: dict[int, set[int]] | dict[int, set[Member]] | dict[int, Member]):
@@ -228,19 +228,19 @@ class FollowGraph:
         member = self._members.get(user)
         return frozenset(self._following.get(user, ())).union(member.joined if member else ())
 
-    def clear(self) -> Remains:
+    def clear(self) -> DetachedGraph:
         """Forget who follows whom; recipients stay connected. O(recipients).
 
         What was known is to be freed by the caller.
         """
-        remains = Remains(self._following, self._audience, self._members)
+        detached = DetachedGraph(self._following, self._audience, self._members)
         self._following, self._audience, self._members = {}, {}, {}
         self._entering, self._leaving = {}, {}
         self.users = self.follows = self.listeners = 0
         for recipient in self.recipients:
             user = recipient.user
             self._members.setdefault(user, Member(user)).sessions[recipient] = None
-        return remains
+        return detached
 
     def _enter(self, member: Member, limit: int) -> tuple[int, bool]:
         """Enter audiences; return what is left of the limit, and whether any audiences are left."""

@@ -41,7 +41,7 @@ STEP_READY = 10_000
 MAX_RUNS = 4_000
 """taken in one go: some 6 ms"""
 
-SHORT = 4
+SHORT_RUN_EVENTS = 4
 """events of a run up to which it is short: to look for each number at which a short one
 could begin takes a quarter of the time of a search (measured where every event comes by itself)"""
 
@@ -141,16 +141,16 @@ class ReorderBuffer:
         if first < self._front:
             return False
         runs = self._runs
-        if end - first <= SHORT and not self._long_runs:
-            for number in range(first - SHORT + 1, end):
+        if end - first <= SHORT_RUN_EVENTS and not self._long_runs:
+            for number in range(first - SHORT_RUN_EVENTS + 1, end):
                 held = runs.get(number)
                 if held is not None and held.end > first:
                     return False
             return True
-        behind = runs.bisect_left(first)
-        if behind < len(runs) and runs.peekitem(behind)[0] < end:
+        after = runs.bisect_left(first)
+        if after < len(runs) and runs.peekitem(after)[0] < end:
             return False
-        return not behind or bool(runs.peekitem(behind - 1)[1].end <= first)
+        return not after or bool(runs.peekitem(after - 1)[1].end <= first)
 
     def enforce_limit(self) -> list[Reject]:
         """Apply the gap policy if more waits behind a gap than may, in events or in bytes.
@@ -183,14 +183,14 @@ class ReorderBuffer:
             taken.append(run)
             count += len(run)
             self.ready_bytes -= run.release(True) + RUN_BYTES
-            self._long_runs -= len(run) > SHORT
+            self._long_runs -= len(run) > SHORT_RUN_EVENTS
         self.ready -= count
         if taken:
             self.next_sequence = taken[-1].end
-            self._forget(taken)
+            self._remove_taken(taken)
         return taken
 
-    def _forget(self, taken: list[Run]) -> None:
+    def _remove_taken(self, taken: list[Run]) -> None:
         """Hold the first runs no longer; what is less, they or the others, costs the time."""
         runs = self._runs
         stay = len(runs) - len(taken)
@@ -208,7 +208,7 @@ class ReorderBuffer:
             self._runs[run.first] = run
             self.ready += len(run)
             self.ready_bytes += run.hold(True) + RUN_BYTES
-            self._long_runs += len(run) > SHORT
+            self._long_runs += len(run) > SHORT_RUN_EVENTS
         if runs:
             self.next_sequence = runs[0].first
 
@@ -216,7 +216,7 @@ class ReorderBuffer:
         """Hold a run of which no number is held."""
         size = len(run)
         self._runs[run.first] = run
-        self._long_runs += size > SHORT
+        self._long_runs += size > SHORT_RUN_EVENTS
         if run.first == self._front:
             self._front = run.end
             self.ready += size
@@ -319,7 +319,7 @@ class ReorderBuffer:
                 waiting += len(run)
                 waiting_chunks |= [run.memory]
         assert (self.ready, self.waiting) == (ready, waiting)
-        assert self._long_runs == sum(len(run) > SHORT for run in self._runs.values())
+        assert self._long_runs == sum(len(run) > SHORT_RUN_EVENTS for run in self._runs.values())
         held_bytes = RUN_BYTES * count_ready + sum(ready_chunks.values())
         assert self.ready_bytes == held_bytes
         held_bytes = RUN_BYTES * (len(self._runs) - count_ready) + sum(waiting_chunks.values())

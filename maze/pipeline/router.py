@@ -187,12 +187,12 @@ class Router:
         self._in_steps(self.reorder.give_up_gaps, peer)
         self._announce()
         self._idle.wait()
-        remains = self.fanout.graph.clear()
+        detached = self.fanout.graph.clear()
         self.reorder.reset()
         self.stats.forgot()
         self._epoch = next_epoch(self._epoch, int(1000 * time()))
         self._positions.begin_epoch()
-        gevent.get_hub().threadpool.apply(remains.free)  # waits, so it comes last
+        gevent.get_hub().threadpool.apply(detached.free)  # waits, so it comes last
 
     # For the sessions.
 

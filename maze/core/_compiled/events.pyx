@@ -142,14 +142,14 @@ cdef class Decoder:
     """One source's bytes in, runs and rejects out; see ``events.Decoder``."""
 
     cdef Py_ssize_t line_limit
-    cdef Py_ssize_t most_rejects
+    cdef Py_ssize_t max_rejects
     cdef bytes left
     cdef readonly bint overflowed
     cdef readonly bint unread
 
-    def __init__(self, line_limit=4096, most_rejects=pure.MAX_REJECTS):
+    def __init__(self, line_limit=4096, max_rejects=pure.MAX_REJECTS):
         self.line_limit = line_limit
-        self.most_rejects = most_rejects
+        self.max_rejects = max_rejects
         self.left = b""
 
     def feed(self, bytes data):
@@ -184,21 +184,21 @@ cdef class Decoder:
         cdef const uint8_t* begin = <const uint8_t*>PyBytes_AS_STRING(data)
         cdef const uint8_t* at = begin
         cdef const uint8_t* end = begin + cut
-        cdef const uint8_t* behind
+        cdef const uint8_t* next_line
         cdef list voids = []
         scratch.count = 0
         while at < end:
-            behind = scan(at, begin, scratch.next())
-            if behind == NULL:
+            next_line = scan(at, begin, scratch.next())
+            if next_line == NULL:
                 scratch.count -= 1
-                behind = <const uint8_t*>memchr(at, b"\n", end - at) + 1
-                if not self.decode_odd(data, at - begin, behind - begin, voids, rejects):
+                next_line = <const uint8_t*>memchr(at, b"\n", end - at) + 1
+                if not self.decode_odd(data, at - begin, next_line - begin, voids, rejects):
                     break
-                if len(rejects) == self.most_rejects and behind < end:
-                    self.left = data[behind - begin :]
+                if len(rejects) == self.max_rejects and next_line < end:
+                    self.left = data[next_line - begin :]
                     self.unread = True
                     break
-            at = behind
+            at = next_line
         return runs_of(data) + voids
 
     cdef bint decode_odd(

@@ -19,7 +19,9 @@ from maze.core._compiled.events import LETTERS
 from maze.core._compiled.events cimport (
     BROADCAST, FOLLOW, PRIVATE, STATUS, UNFOLLOW, Event, Run, kind_of, size_of
 )
-from maze.core._compiled.graph cimport Audience, Draft, FollowGraph, Member, Recipient, User, sessions_of
+from maze.core._compiled.graph cimport (
+    Audience, FollowGraph, Member, PayloadBuilder, Recipient, User, sessions_of
+)
 from maze.core._compiled.idtable cimport NOT_FOUND, IdTable, slot_of
 from maze.core._compiled.payload cimport Tape, new_payload, new_tape
 from maze.core.rejects import Reason, Reject
@@ -34,7 +36,7 @@ cdef enum:
     ASKED_BYTES = 64  # as in fanout
     WIDE = 32  # so many bytes are copied in two instructions, whatever the line's size
     FIRST_ROOM = 256
-    MAX_ROOM = 16 * 1024 * 1024  # bytes, taken for all drafts of a batch before they are needed
+    MAX_ROOM = 16 * 1024 * 1024  # bytes, taken for all builders of a batch before they are needed
 
 cdef struct Buffer:
     # A bytes object that grows; WIDE bytes behind ``used`` can always be written.
@@ -89,11 +91,11 @@ cdef class Fanout:
                 continue
             routed = batch.route(run)
             if routed < run.end - run.first or batch.is_full():
-                return batch.payloads(), behind(run, routed, runs[index + 1 :])
+                return batch.payloads(), unrouted_runs(run, routed, runs[index + 1 :])
         return batch.payloads(), []
 
 
-cdef list behind(Run run, size_t routed, list others):
+cdef list unrouted_runs(Run run, size_t routed, list others):
     """The runs that are left when so many events of the first were routed."""
     cdef uint64_t next_sequence = run.first + routed
     return [run.clip(next_sequence, run.end), *others] if next_sequence < run.end else others
@@ -117,7 +119,7 @@ cdef class Batch:
         cdef Recipient recipient
         Py_XDECREF(self.tape.data)
         for recipient in self.touched:
-            reset(&self.graph.find(recipient.user).member.draft)
+            reset(&self.graph.find(recipient.user).member.builder)
 
     cdef bint is_full(self) noexcept:
         return self.line_bytes >= self.payload_bytes or self.stored_bytes >= self.batch_bytes
@@ -177,38 +179,42 @@ cdef class Batch:
     cdef int64_t deliver(
         self, Member** members, size_t count, const char* line, size_t size, bint wide
     ) except -1:
-        """Put a line into each draft, behind the broadcasts that it has not got yet.
+        """Put a line into each builder, behind the broadcasts that it has not got yet.
 
         Return how many sessions get it.
         """
-        cdef size_t index, behind, gone = 0
+        cdef size_t index, pending, gone = 0
         cdef size_t tape_used = self.tape.used  # at hand: the compiler would read it for each member
         cdef int64_t sessions = 0
         cdef Member* member
-        cdef Draft* draft
+        cdef PayloadBuilder* builder
         cdef char* to
         for index in range(count):
             member = members[index]
-            draft = &member.draft
-            behind = tape_used - draft.mark
-            if draft.own == NULL or behind >= SLICE_BYTES:
+            builder = &member.builder
+            pending = tape_used - builder.mark
+            if builder.own == NULL or pending >= SLICE_BYTES:
                 if not member.sessions:  # disconnected, and yet to leave the audience
                     gone += 1
                     continue
-                behind = self.begin_or_refer(member)
-            if draft.used + behind + size + WIDE > draft.room:
-                grow(draft, behind + size)
-            to = start_of(draft.own) + draft.used
-            if behind:
+                pending = self.begin_or_refer(member)
+            if builder.used + pending + size + WIDE > builder.room:
+                grow(builder, pending + size)
+            to = start_of(builder.own) + builder.used
+            if pending:
                 # The tape, too, has room for WIDE bytes more than are used.
-                memcpy(to, start_of(self.tape.data) + draft.mark, WIDE if behind <= WIDE else behind)
-                draft.mark = tape_used
-                to += behind
+                memcpy(
+                    to,
+                    start_of(self.tape.data) + builder.mark,
+                    WIDE if pending <= WIDE else pending,
+                )
+                builder.mark = tape_used
+                to += pending
             if wide:  # spelled out, so that the size is known to the compiler: 7% of W5
                 memcpy(to, line, WIDE)
             else:
                 memcpy(to, line, size)
-            draft.used += behind + size
+            builder.used += pending + size
             sessions += member.sessions
         self.stored_bytes += size * (count - gone) + ASKED_BYTES * gone
         return sessions
@@ -216,7 +222,7 @@ cdef class Batch:
     cdef int64_t deliver_entering(
         self, int64_t sender, const char* line, size_t size, bint wide
     ) except -1:
-        """Put a status update into the drafts of followers who have yet to enter the audience."""
+        """Put a status update into the builders of followers who have yet to enter the audience."""
         cdef Audience* entering = &self.graph.moving_in
         cdef IdTable* apart
         cdef size_t index
@@ -230,19 +236,19 @@ cdef class Batch:
 
     cdef size_t begin_or_refer(self, Member* member) except? 0:
         """The rare cases of ``deliver``; returns how much of the tape is still to be copied."""
-        cdef Draft* draft = &member.draft
-        if draft.own == NULL:
-            draft.mark = 0
-            draft.used = 0
-            draft.room = FIRST_ROOM
-            if self.room_bytes + draft.usual < MAX_ROOM:
-                draft.room += draft.usual
-                self.room_bytes += draft.usual
-            draft.own = new_bytes(NULL, draft.room)
+        cdef PayloadBuilder* builder = &member.builder
+        if builder.own == NULL:
+            builder.mark = 0
+            builder.used = 0
+            builder.room = FIRST_ROOM
+            if self.room_bytes + builder.usual < MAX_ROOM:
+                builder.room += builder.usual
+                self.room_bytes += builder.usual
+            builder.own = new_bytes(NULL, builder.room)
             self.touched.append(<object>member.first)
-        if self.tape.used - draft.mark < SLICE_BYTES:
-            return self.tape.used - draft.mark
-        refer(draft, self.tape.used)
+        if self.tape.used - builder.mark < SLICE_BYTES:
+            return self.tape.used - builder.mark
+        refer(builder, self.tape.used)
         return 0
 
     cdef int refuse(self, Run run, uint64_t sequence) except -1:
@@ -258,7 +264,7 @@ cdef class Batch:
         cdef Tape tape = new_tape(data)
         for recipient in self.touched:
             member = self.graph.find(recipient.user).member
-            payload = finish(&member.draft, data, tape)
+            payload = finish(&member.builder, data, tape)
             for session in sessions_of(member):
                 payloads.append((session, payload))
         self.touched = []
@@ -294,53 +300,57 @@ cdef bytes finished(Buffer* buffer):
     return data
 
 
-cdef int grow(Draft* draft, size_t size) except -1:
-    cdef size_t room = 2 * draft.room + size
-    _PyBytes_Resize(&draft.own, room)
-    draft.room = room
+cdef int grow(PayloadBuilder* builder, size_t size) except -1:
+    cdef size_t room = 2 * builder.room + size
+    _PyBytes_Resize(&builder.own, room)
+    builder.room = room
     return 0
 
 
-cdef int refer(Draft* draft, size_t tape_used) except -1:
-    """Note a long slice of the tape: where in the draft's own bytes it stands, and which it is."""
-    if draft.slices == NULL:
+cdef int refer(PayloadBuilder* builder, size_t tape_used) except -1:
+    """Note a long slice of the tape: where in the builder's own bytes it stands, and which it is."""
+    if builder.slices == NULL:
         slices = []
         Py_INCREF(slices)
-        draft.slices = <PyObject*>slices
-    (<list>draft.slices).append((draft.used, draft.mark, tape_used))
-    draft.mark = tape_used
+        builder.slices = <PyObject*>slices
+    (<list>builder.slices).append((builder.used, builder.mark, tape_used))
+    builder.mark = tape_used
     return 0
 
 
-cdef void reset(Draft* draft) noexcept:
-    Py_XDECREF(draft.own)
-    Py_XDECREF(draft.slices)
-    draft.own = NULL
-    draft.slices = NULL
+cdef void reset(PayloadBuilder* builder) noexcept:
+    Py_XDECREF(builder.own)
+    Py_XDECREF(builder.slices)
+    builder.own = NULL
+    builder.slices = NULL
 
 
-cdef object finish(Draft* draft, bytes data, Tape tape):
-    """The payload of a draft, which is reset."""
+cdef object finish(PayloadBuilder* builder, bytes data, Tape tape):
+    """The payload of a builder, which is reset."""
     cdef Py_ssize_t tape_size = len(data)
-    cdef Py_ssize_t behind = tape_size - draft.mark
+    cdef Py_ssize_t pending = tape_size - builder.mark
     cdef Py_ssize_t start = 0
     cdef list parts = []
     cdef Py_ssize_t referred = 0
-    if behind >= SLICE_BYTES:
-        refer(draft, tape_size)
-    elif behind:
-        if draft.used + behind > draft.room:
-            grow(draft, behind)
-        memcpy(start_of(draft.own) + draft.used, PyBytes_AS_STRING(data) + draft.mark, behind)
-        draft.used += behind
-    draft.usual = draft.used
-    _PyBytes_Resize(&draft.own, draft.used)
-    own = <bytes>draft.own
-    if draft.slices == NULL:
+    if pending >= SLICE_BYTES:
+        refer(builder, tape_size)
+    elif pending:
+        if builder.used + pending > builder.room:
+            grow(builder, pending)
+        memcpy(
+            start_of(builder.own) + builder.used,
+            PyBytes_AS_STRING(data) + builder.mark,
+            pending,
+        )
+        builder.used += pending
+    builder.usual = builder.used
+    _PyBytes_Resize(&builder.own, builder.used)
+    own = <bytes>builder.own
+    if builder.slices == NULL:
         parts.append(own)
     else:
         whole, view = memoryview(data), memoryview(own)
-        for until, first, end in <list>draft.slices:
+        for until, first, end in <list>builder.slices:
             if until > start:
                 parts.append(view[start:until])
             parts.append(whole[first:end])
@@ -348,5 +358,5 @@ cdef object finish(Draft* draft, bytes data, Tape tape):
             referred += end - first
         if start < len(own):
             parts.append(view[start:])
-    reset(draft)
+    reset(builder)
     return new_payload(parts, len(own) + referred, len(own), tape)

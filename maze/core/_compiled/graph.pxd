@@ -10,7 +10,7 @@ cdef enum:
     SHARDS = 1 << SHARD_BITS  # tables of users: resizing a single table of millions takes long
     SPLIT_USERS = 1 << 15  # users in a single table; a second hash costs W8 3% of its CPU
 
-cdef struct Draft:
+cdef struct PayloadBuilder:
     # The payload of one user while a batch is routed.
     PyObject* own  # the bytes object being filled; NULL if nothing of its own came yet
     size_t used
@@ -21,7 +21,7 @@ cdef struct Draft:
 
 cdef struct Member:
     # A user in audiences: connected, or disconnected and yet to leave them.
-    Draft draft
+    PayloadBuilder builder
     uint64_t sessions  # number of them
     PyObject* first  # list of its recipients, in order of connecting; borrowed from the graph
     PyObject* last

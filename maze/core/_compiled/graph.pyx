@@ -188,8 +188,8 @@ cdef void free_users(IdTable* shards) noexcept nogil:
         ids.clear(known)
 
 
-cdef class Remains:
-    """What a graph has forgotten; see ``graph.Remains``."""
+cdef class DetachedGraph:
+    """What a graph has forgotten; see ``graph.DetachedGraph``."""
 
     cdef IdTable known[SHARDS]
 
@@ -315,10 +315,10 @@ cdef class FollowGraph:
 
     def clear(self):
         """Forget who follows whom; see ``graph.FollowGraph.clear``."""
-        cdef Remains remains = Remains.__new__(Remains)
+        cdef DetachedGraph detached = DetachedGraph.__new__(DetachedGraph)
         cdef Recipient recipient
         cdef User* user
-        memcpy(remains.known, self.known, sizeof(self.known))
+        memcpy(detached.known, self.known, sizeof(self.known))
         memset(self.known, 0, sizeof(self.known))
         self.is_split = False
         self.users = self.follows = self.listeners = 0
@@ -329,7 +329,7 @@ cdef class FollowGraph:
             if user.member == NULL:
                 new_member(user)
             add_session(user.member, recipient)
-        return remains
+        return detached
 
     cdef User* find(self, int64_t id) noexcept:
         """The user, or NULL if nothing is known of it."""
@@ -575,7 +575,7 @@ cdef class FollowGraph:
         if member == NULL:
             return
         assert member.user == user
-        assert member.draft.own == NULL
+        assert member.builder.own == NULL
         for followed in ids_in(&member.joined):
             joined.setdefault(followed, []).append(id)
         if member.sessions:

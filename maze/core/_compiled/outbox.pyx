@@ -136,7 +136,7 @@ cdef class Outbox(Recipient):
             if sent == BLOCKED:
                 return 0
             self.sent_bytes += sent
-            self.go_behind(sent)
+            self.skip_sent(sent)
 
     def discard(self):
         """Free all that waits; returns how many bytes of it were not sent."""
@@ -259,7 +259,7 @@ cdef class Outbox(Recipient):
             for index in range(count):
                 PyBuffer_Release(&views[index])
 
-    cdef int go_behind(self, Py_ssize_t sent) except -1:
+    cdef int skip_sent(self, Py_ssize_t sent) except -1:
         """Note what was sent; what is in hand is released once all of it was."""
         cdef Py_ssize_t left
         while self.part < len(self.parts):

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from maze.core import FollowGraph, Recipient, graph
-from maze.core.graph import Remains
+from maze.core.graph import DetachedGraph
 
 
 class Graph(FollowGraph):
@@ -36,10 +36,10 @@ class Graph(FollowGraph):
         self._check()
         return some_are_left
 
-    def clear(self) -> Remains:
-        remains = super().clear()
+    def clear(self) -> DetachedGraph:
+        detached = super().clear()
         self._check()
-        return remains
+        return detached
 
     def join(self, *users: int) -> list[Recipient]:
         """Connect a session of each user."""
@@ -221,13 +221,13 @@ def test_what_was_forgotten_is_freed_apart_and_only_once() -> None:
     (one,) = graph.join(1)
     for follower in range(100):
         graph.follow(follower, 100 - follower)
-    remains = graph.clear()
+    detached = graph.clear()
     graph.follow(1, 2)
     for _ in range(2):
-        remains.free()
+        detached.free()
         assert graph.following(1) == {2}
         assert list(graph.audience(2)) == [one]
-    assert graph.clear() is not remains
+    assert graph.clear() is not detached
 
 
 @pytest.mark.parametrize("sessions", [[], [7], [7, 7], [7, 8, 7, 9], list(range(300))])
@@ -467,13 +467,13 @@ def test_clear_ends_it(connected: bool) -> None:
     graph.settle(3)
     if not connected:
         graph.disconnect(one)
-    remains = graph.clear()
+    detached = graph.clear()
     assert graph.entering == 0
     assert not graph.settle(1)
     assert graph._users() == ([1] if connected else [])
     graph.follow(1, 10)
     assert graph.audience(10) == ([one] if connected else [])
-    remains.free()
+    detached.free()
     assert graph.following(1) == {10}
 
 
