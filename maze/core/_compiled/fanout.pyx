@@ -15,15 +15,15 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from maze.core._compiled.audience cimport Audience, Member, PayloadBuilder, User
 from maze.core._compiled.events import LETTERS
 from maze.core._compiled.events cimport (
     BROADCAST, FOLLOW, PRIVATE, STATUS, UNFOLLOW, Event, Run, kind_of, size_of
 )
-from maze.core._compiled.graph cimport (
-    Audience, FollowGraph, Member, PayloadBuilder, Recipient, User, sessions_of
-)
+from maze.core._compiled.graph cimport FollowGraph, Recipient, sessions_of
 from maze.core._compiled.idtable cimport NOT_FOUND, IdTable, slot_of
 from maze.core._compiled.payload cimport Tape, new_payload, new_tape
+from maze.core._compiled.usertable cimport find_user
 from maze.core.rejects import Reason, Reject
 
 cdef extern from "Python.h":
@@ -119,7 +119,7 @@ cdef class Batch:
         cdef Recipient recipient
         Py_XDECREF(self.tape.data)
         for recipient in self.touched:
-            reset(&self.graph.find(recipient.user).member.builder)
+            reset(&find_user(&self.graph.user_table, recipient.user).member.builder)
 
     cdef bint is_full(self) noexcept:
         return self.line_bytes >= self.payload_bytes or self.stored_bytes >= self.batch_bytes
@@ -154,7 +154,9 @@ cdef class Batch:
                     continue
                 if kind == FOLLOW and not self.graph.link(event.sender, event.target):
                     self.refuse(run, run.first + index)
-                user = self.graph.find(event.sender if kind == STATUS else event.target)
+                user = find_user(
+                    &self.graph.user_table, event.sender if kind == STATUS else event.target
+                )
                 sessions = 0
                 if kind == STATUS:
                     if user != NULL:
@@ -263,7 +265,7 @@ cdef class Batch:
         cdef bytes data = finished(&self.tape)
         cdef Tape tape = new_tape(data)
         for recipient in self.touched:
-            member = self.graph.find(recipient.user).member
+            member = find_user(&self.graph.user_table, recipient.user).member
             payload = finish(&member.builder, data, tape)
             for session in sessions_of(member):
                 payloads.append((session, payload))

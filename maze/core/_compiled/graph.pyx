@@ -10,12 +10,18 @@ import secrets
 import sys
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
 
 from maze.core._compiled cimport idtable as ids
-from maze.core._compiled.idtable cimport FREE, NOT_FOUND, SPARSE
+from maze.core._compiled.audience cimport (
+    Audience, Member, User, check_places, follows_of, free_audience, free_member, join, leave,
+    new_member
+)
+from maze.core._compiled.idtable cimport FREE, NOT_FOUND, IdTable
+from maze.core._compiled.usertable cimport (
+    SHARDS, UserTable, drop_if_empty, find_user, free_users, obtain_user
+)
 from maze.core.graph import AT_ONCE
 
 
@@ -24,103 +30,6 @@ cdef class Recipient:
 
     def __init__(self, user):
         self.user = user
-
-
-cdef enum:
-    MANY = 64  # members from which a search costs more than a table
-
-
-cdef int join(Audience* audience, Member* member, uint64_t multiplier) except -1:
-    cdef void* moved
-    cdef size_t index
-    if audience.count == audience.room:
-        moved = realloc(audience.items, (2 * audience.room + 1) * sizeof(Member*))
-        if moved == NULL:
-            raise MemoryError
-        audience.items = <Member**>moved
-        audience.room = 2 * audience.room + 1
-    audience.items[audience.count] = member
-    audience.count += 1
-    if audience.places != NULL:
-        note_place(audience, audience.count - 1, multiplier)
-    elif audience.count >= MANY:
-        audience.places = <IdTable*>calloc(1, sizeof(IdTable))
-        for index in range(audience.count):
-            note_place(audience, index, multiplier)
-    return 0
-
-
-cdef void note_place(Audience* audience, size_t index, uint64_t multiplier) noexcept:
-    """Note a member's place in the audience; drop the table if memory runs out."""
-    cdef int64_t address = <int64_t>audience.items[index]
-    if audience.places != NULL:
-        try:
-            ids.put(audience.places, address, <void*>index, True, multiplier)
-        except MemoryError:
-            forget_places(audience)
-
-
-cdef void forget_places(Audience* audience) noexcept nogil:
-    if audience.places != NULL:
-        ids.clear(audience.places)
-        free(audience.places)
-        audience.places = NULL
-
-
-cdef void leave(Audience* audience, Member* member, uint64_t multiplier) noexcept:
-    """Remove a member of the audience; the last member takes its place."""
-    cdef void* moved
-    cdef size_t index = 0
-    cdef int64_t slot
-    if audience.places != NULL:
-        slot = ids.slot_of(audience.places, <int64_t>member, multiplier)
-        index = <size_t>audience.places.values[slot]
-        ids.take(audience.places, slot, multiplier)
-    else:
-        while audience.items[index] != member:
-            index += 1
-    audience.count -= 1
-    audience.items[index] = audience.items[audience.count]
-    if audience.places != NULL and index != audience.count:
-        slot = ids.slot_of(audience.places, <int64_t>audience.items[index], multiplier)
-        audience.places.values[slot] = <void*>index
-    if 2 * audience.count < MANY:
-        forget_places(audience)
-    if not audience.count:
-        free(audience.items)
-        audience.items = NULL
-        audience.room = 0
-    elif SPARSE * audience.count < audience.room:
-        moved = realloc(audience.items, audience.room // 2 * sizeof(Member*))
-        if moved != NULL:
-            audience.items = <Member**>moved
-            audience.room //= 2
-
-
-cdef Member* new_member(User* user) except NULL:
-    cdef Member* member = <Member*>calloc(1, sizeof(Member))
-    if member == NULL:
-        raise MemoryError
-    member.user = user
-    user.member = member
-    return member
-
-
-cdef void free_member(Member* member) noexcept nogil:
-    if member != NULL:
-        ids.clear(&member.joined)
-        free(member)
-
-
-cdef void free_audience(Audience* audience) noexcept nogil:
-    forget_places(audience)
-    free(audience.items)
-    audience[0] = Audience(NULL, NULL, 0, 0)
-
-
-cdef size_t follows_of(const User* user) noexcept nogil:
-    """Return how many users the user follows."""
-    return user.following.count + (user.member.joined.count if user.member != NULL else 0)
 
 
 cdef list ids_in(const IdTable* table):
@@ -162,44 +71,18 @@ cdef list sessions_of(const Member* member):
     return sessions
 
 
-cdef inline IdTable* table_of(FollowGraph graph, int64_t id) noexcept:
-    """The table in which the user is, if anything is known of it."""
-    if not graph.is_split:
-        return graph.known
-    return graph.known + ((<uint64_t>id * graph.shard_multiplier) >> (64 - SHARD_BITS))
-
-
-cdef void free_users(IdTable* shards) noexcept nogil:
-    cdef int shard
-    cdef size_t slot
-    cdef IdTable* known
-    cdef User* user
-    for shard in range(SHARDS):
-        known = shards + shard
-        if known.ids == NULL:
-            continue
-        for slot in range(ids.mask_of(known) + 1):
-            if known.ids[slot] != FREE:
-                user = <User*>known.values[slot]
-                ids.clear(&user.following)
-                free_audience(&user.audience)
-                free_member(user.member)
-                free(user)
-        ids.clear(known)
-
-
 cdef class DetachedGraph:
     """What a graph has forgotten; see ``graph.DetachedGraph``."""
 
-    cdef IdTable known[SHARDS]
+    cdef UserTable user_table
 
     def __dealloc__(self):
-        free_users(self.known)
+        free_users(&self.user_table)
 
     def free(self):
         """Free it; in a thread other threads run meanwhile."""
         with nogil:
-            free_users(self.known)
+            free_users(&self.user_table)
 
 
 cdef class FollowGraph:
@@ -207,8 +90,8 @@ cdef class FollowGraph:
 
     def __cinit__(self):
         self.recipients = {}
-        self.multiplier = secrets.randbits(64) | 1
-        self.shard_multiplier = secrets.randbits(64) | 1
+        self.multiplier = self.user_table.multiplier = secrets.randbits(64) | 1
+        self.user_table.shard_multiplier = secrets.randbits(64) | 1
 
     def __init__(
         self,
@@ -226,7 +109,7 @@ cdef class FollowGraph:
     def __dealloc__(self):
         free_audience(&self.moving_in)
         free_audience(&self.moving_out)
-        free_users(self.known)
+        free_users(&self.user_table)
 
     @property
     def entering(self):
@@ -246,7 +129,7 @@ cdef class FollowGraph:
         cdef User* user
         if recipient in self.recipients:
             raise ValueError("the recipient is connected already")
-        user = self.obtain(recipient.user)
+        user = obtain_user(&self.user_table, recipient.user)
         if user.member == NULL:
             new_member(user)
         self.recipients[recipient] = None
@@ -259,7 +142,7 @@ cdef class FollowGraph:
         """Remove a connected recipient. With the last one, its user leaves audiences."""
         cdef User* user
         del self.recipients[recipient]
-        user = self.find(recipient.user)
+        user = find_user(&self.user_table, recipient.user)
         remove_session(user.member, recipient)
         if not user.member.sessions:
             self.listeners -= follows_of(user)
@@ -282,17 +165,17 @@ cdef class FollowGraph:
 
     def session_count(self, user):
         """Return how many recipients the user has."""
-        cdef User* found = self.find(user)
+        cdef User* found = find_user(&self.user_table, user)
         return found.member.sessions if found != NULL and found.member != NULL else 0
 
     def of_user(self, user):
         """Return a user's recipients, one for each session, in order of connecting."""
-        cdef User* found = self.find(user)
+        cdef User* found = find_user(&self.user_table, user)
         return sessions_of(found.member) if found != NULL and found.member != NULL else []
 
     def audience(self, user):
         """The recipients of everyone connected who follows the user."""
-        cdef User* found = self.find(user)
+        cdef User* found = find_user(&self.user_table, user)
         cdef list recipients = []
         cdef Member* member
         cdef size_t index
@@ -307,7 +190,7 @@ cdef class FollowGraph:
 
     def following(self, user):
         """Whom the user follows."""
-        cdef User* found = self.find(user)
+        cdef User* found = find_user(&self.user_table, user)
         if found == NULL:
             return frozenset()
         joined = ids_in(&found.member.joined) if found.member != NULL else []
@@ -318,81 +201,18 @@ cdef class FollowGraph:
         cdef DetachedGraph detached = DetachedGraph.__new__(DetachedGraph)
         cdef Recipient recipient
         cdef User* user
-        memcpy(detached.known, self.known, sizeof(self.known))
-        memset(self.known, 0, sizeof(self.known))
-        self.is_split = False
+        detached.user_table = self.user_table
+        memset(self.user_table.shards, 0, sizeof(self.user_table.shards))
+        self.user_table.is_split = False
         self.users = self.follows = self.listeners = 0
         free_audience(&self.moving_in)
         free_audience(&self.moving_out)
         for recipient in self.recipients:
-            user = self.obtain(recipient.user)
+            user = obtain_user(&self.user_table, recipient.user)
             if user.member == NULL:
                 new_member(user)
             add_session(user.member, recipient)
         return detached
-
-    cdef User* find(self, int64_t id) noexcept:
-        """The user, or NULL if nothing is known of it."""
-        cdef IdTable* known = table_of(self, id)
-        cdef int64_t slot = ids.slot_of(known, id, self.multiplier)
-        return <User*>known.values[slot] if slot != NOT_FOUND else NULL
-
-    cdef User* obtain(self, int64_t id) except NULL:
-        """The user, as a new one if nothing is known of it."""
-        cdef User* user = self.find(id)
-        cdef IdTable* known
-        if user == NULL:
-            user = <User*>calloc(1, sizeof(User))
-            if user == NULL:
-                raise MemoryError
-            user.id = id
-            if self.is_split:
-                self.grow_early(table_of(self, id))
-            elif self.known[0].count >= SPLIT_USERS:
-                self.split()
-            known = table_of(self, id)
-            try:
-                ids.put(known, id, user, True, self.multiplier)
-            except MemoryError:
-                free(user)
-                raise
-        return user
-
-    cdef void split(self) noexcept:
-        """Divide the single table into shards; without memory for that it stays as it is."""
-        cdef IdTable whole = self.known[0]
-        cdef size_t slot
-        cdef int shard
-        memset(self.known, 0, sizeof(self.known))
-        self.is_split = True
-        try:
-            for slot in range(ids.mask_of(&whole) + 1):
-                if whole.ids[slot] != FREE:
-                    ids.put(
-                        table_of(self, whole.ids[slot]),
-                        whole.ids[slot],
-                        whole.values[slot],
-                        True,
-                        self.multiplier,
-                    )
-            ids.clear(&whole)
-        except MemoryError:
-            for shard in range(SHARDS):
-                ids.clear(&self.known[shard])
-            self.known[0] = whole
-            self.is_split = False
-
-    cdef void grow_early(self, IdTable* known) noexcept:
-        """Resize a shard's table when it is between a third and two thirds full.
-
-        The threshold differs for each shard: all tables fill at the same rate, and would
-        otherwise be resized one right after the other.
-        """
-        cdef uint64_t shard = known - self.known
-        if known.ids == NULL:
-            return
-        if 3 * SHARDS * (<uint64_t>known.count + 1) > (SHARDS + shard) * (ids.mask_of(known) + 1):
-            ids.resize(known, known.bits + 1, True, self.multiplier)
 
     cdef bint link(self, int64_t follower, int64_t followed) except -1:
         """Make the follow hold; false if there is no room for it."""
@@ -401,7 +221,7 @@ cdef class FollowGraph:
             follower, followed
         ):
             return False
-        user = self.obtain(follower)
+        user = obtain_user(&self.user_table, follower)
         if user.member != NULL:
             return self.link_member(user, followed)
         if user.following.count >= self.max_per_user:
@@ -422,7 +242,8 @@ cdef class FollowGraph:
         if follows_of(user) >= self.max_per_user:
             return ids.slot_of(table, followed, self.multiplier) != NOT_FOUND
         if is_connected:
-            other = self.obtain(followed)  # before anything is changed: there may be no memory
+            # Before anything is changed: there may be no memory.
+            other = obtain_user(&self.user_table, followed)
         if ids.put(table, followed, NULL, False, self.multiplier) == NOT_FOUND:
             return True
         self.follows += 1
@@ -434,7 +255,7 @@ cdef class FollowGraph:
 
     cdef bint can_hold(self, int64_t follower, int64_t followed) noexcept:
         """Whether a follow can hold in a graph that is at a bound."""
-        cdef User* user = self.find(follower)
+        cdef User* user = find_user(&self.user_table, follower)
         if user != NULL and self.has_follow(user, followed):
             return True
         if self.follows >= self.max_follows:
@@ -449,7 +270,7 @@ cdef class FollowGraph:
         return ids.slot_of(&user.member.joined, followed, self.multiplier) != NOT_FOUND
 
     cdef int unlink(self, int64_t follower, int64_t followed) except -1:
-        cdef User* user = self.find(follower)
+        cdef User* user = find_user(&self.user_table, follower)
         cdef User* other
         cdef int64_t slot
         if user == NULL:
@@ -462,16 +283,16 @@ cdef class FollowGraph:
             if slot == NOT_FOUND:
                 return 0
             ids.take(&user.member.joined, slot, self.multiplier)
-            other = self.find(followed)
+            other = find_user(&self.user_table, followed)
             leave(&other.audience, user.member, self.multiplier)
             if other != user:
-                self.drop_if_empty(other)
+                drop_if_empty(&self.user_table, other)
         else:
             return 0
         self.follows -= 1
         self.users -= follows_of(user) == 0
         self.listeners -= user.member != NULL and user.member.sessions > 0
-        self.drop_if_empty(user)
+        drop_if_empty(&self.user_table, user)
         return 0
 
     cdef int move(self, Member* member) except -1:
@@ -498,7 +319,7 @@ cdef class FollowGraph:
                 return False
             limit[0] -= 1
             member.slot = ids.next_slot(apart, member.slot)
-            other = self.obtain(apart.ids[member.slot])
+            other = obtain_user(&self.user_table, apart.ids[member.slot])
             ids.put(&member.joined, other.id, NULL, False, self.multiplier)
             join(&other.audience, member, self.multiplier)
             ids.take(apart, member.slot, self.multiplier)
@@ -513,27 +334,20 @@ cdef class FollowGraph:
                 return False
             limit[0] -= 1
             member.slot = ids.next_slot(&member.joined, member.slot)
-            other = self.find(member.joined.ids[member.slot])
+            other = find_user(&self.user_table, member.joined.ids[member.slot])
             ids.put(&user.following, other.id, NULL, False, self.multiplier)
             leave(&other.audience, member, self.multiplier)
             ids.take(&member.joined, member.slot, self.multiplier)
             if other != user:
-                self.drop_if_empty(other)
+                drop_if_empty(&self.user_table, other)
         user.member = NULL
         free_member(member)
-        self.drop_if_empty(user)
+        drop_if_empty(&self.user_table, user)
         return True
-
-    cdef void drop_if_empty(self, User* user) noexcept:
-        cdef IdTable* known
-        if not (user.following.count or user.audience.count or user.member != NULL):
-            known = table_of(self, user.id)
-            ids.take(known, ids.slot_of(known, user.id, self.multiplier), self.multiplier)
-            free(user)
 
     def _users(self):
         """The ids of everybody of whom anything is known; for the tests."""
-        return [id for shard in range(SHARDS) for id in ids_in(&self.known[shard])]
+        return [id for shard in range(SHARDS) for id in ids_in(&self.user_table.shards[shard])]
 
     def _check(self):
         """State what must be true at all times; for the tests."""
@@ -563,7 +377,7 @@ cdef class FollowGraph:
         check_places(&self.moving_out, self.multiplier)
 
     def _check_user(self, id, followers, by_user, joined, moving):
-        cdef User* user = self.find(id)
+        cdef User* user = find_user(&self.user_table, id)
         cdef Member* member = user.member
         found = sorted([recipient.user for recipient in self.audience(id)])
         assert found == sorted([one for one in followers for _ in by_user[one]])
@@ -586,19 +400,6 @@ cdef class FollowGraph:
             moving[1] += 1
 
     def _joined(self, id):
-        cdef Audience* audience = &self.find(id).audience
+        cdef Audience* audience = &find_user(&self.user_table, id).audience
         cdef size_t index
         return [audience.items[index].user.id for index in range(audience.count)]
-
-
-cdef int check_places(const Audience* audience, uint64_t multiplier) except -1:
-    cdef int64_t slot
-    cdef size_t index
-    assert (audience.places != NULL) >= (audience.count >= MANY)
-    if audience.places != NULL:
-        assert audience.places.count == audience.count
-        for index in range(audience.count):
-            slot = ids.slot_of(audience.places, <int64_t>audience.items[index], multiplier)
-            assert slot != NOT_FOUND
-            assert <size_t>audience.places.values[slot] == index
-    return 0
