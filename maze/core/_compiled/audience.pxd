@@ -12,16 +12,16 @@ from maze.core._compiled cimport idtable as ids
 from maze.core._compiled.idtable cimport NOT_FOUND, SPARSE, IdTable
 
 cdef enum:
-    MIN_PLACES_MEMBERS = 64  # members of an audience from which a search costs more than a table
+    MIN_PLACES_MEMBERS = 64  # members from which a table costs less than a search
 
 cdef struct PayloadBuilder:
     # The payload of one user while a batch is routed.
     PyObject* own  # bytes object being filled; NULL until the user's first event in the batch
     size_t used
     size_t room
-    size_t mark  # bytes of the tape that the payload has so far
-    PyObject* slices  # list of the long slices of the tape; NULL until the first of them
-    size_t usual  # bytes of its own that the user had in its last batch
+    size_t mark  # length of the tape up to which the payload has it
+    PyObject* slices  # list of long slices of the tape; NULL until there is one
+    size_t usual  # bytes of its own in the last batch in which the user had any
 
 cdef struct Member:
     # A user in audiences: connected, or disconnected and yet to leave them.
@@ -117,14 +117,14 @@ cdef inline void leave(Audience* audience, Member* member, uint64_t multiplier) 
 
 
 cdef inline void free_audience(Audience* audience) noexcept nogil:
-    """Free the audience's memory, which leaves it empty. Its members are the caller's."""
+    """Empty the audience and free its memory, but not its members."""
     drop_places(audience)
     free(audience.items)
     audience[0] = Audience(NULL, NULL, 0, 0)
 
 
 cdef inline Member* new_member(User* user) except NULL:
-    """Give a user its member."""
+    """Create the member of a user."""
     cdef Member* member = <Member*>calloc(1, sizeof(Member))
     if member == NULL:
         raise MemoryError
@@ -134,7 +134,7 @@ cdef inline Member* new_member(User* user) except NULL:
 
 
 cdef inline void free_member(Member* member) noexcept nogil:
-    """Free a member, or do nothing for NULL."""
+    """Free a member; ignore NULL."""
     if member != NULL:
         ids.clear(&member.joined)
         free(member)

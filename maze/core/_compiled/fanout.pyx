@@ -1,9 +1,9 @@
-"""The compiled twin of ``fanout``: each payload is filled while the batch is routed.
+"""The compiled twin of ``fanout``: payloads are built while the batch is routed.
 
-A user's own events are copied into its payload as they come, each behind
-the broadcasts that were routed before it: a short slice of the tape is copied
-as well, a long one is noted and becomes a part of its own. So a delivery costs
-no Python object and no call into Python, only a copy of some twenty bytes.
+Each event for a user is copied to the end of that user's payload, after the broadcasts that were
+routed before it. Of those, a short slice of the tape is copied too; a long one is noted and becomes
+a part of its own. A delivery therefore creates no Python object and does not call into Python; it
+only copies about twenty bytes.
 """
 
 import sys
@@ -34,12 +34,12 @@ cdef extern from "Python.h":
 cdef enum:
     SLICE_BYTES = 4096  # as in fanout
     ASKED_BYTES = 64  # as in fanout
-    WIDE = 32  # so many bytes are copied in two instructions, whatever the line's size
-    FIRST_ROOM = 256
-    MAX_ROOM = 16 * 1024 * 1024  # bytes, taken for all builders of a batch before they are needed
+    WIDE = 32  # bytes copied by two instructions; shorter lines are copied with what follows
+    FIRST_ROOM = 256  # bytes; initial size of a buffer
+    MAX_ROOM = 16 * 1024 * 1024  # bytes; maximum allocated in advance for all builders of a batch
 
 cdef struct Buffer:
-    # A bytes object that grows; WIDE bytes behind ``used`` can always be written.
+    # A bytes object that grows; WIDE bytes after ``used`` can always be written.
     PyObject* data
     size_t used
     size_t room
@@ -51,7 +51,7 @@ cdef struct Tally:
 
 
 cdef class Fanout:
-    """Routes runs; see ``fanout.Fanout``."""
+    """Routes runs of events; see ``fanout.Fanout``."""
 
     cdef readonly FollowGraph graph
     cdef readonly list refused
@@ -62,7 +62,7 @@ cdef class Fanout:
         self.refused = []
 
     def tallies(self):
-        """What was routed since the start, by event type; see ``fanout.Fanout.tallies``."""
+        """Return what was routed since the start; see ``fanout.Fanout.tallies``."""
         return {
             LETTERS[kind]: (
                 self.counted[kind].events,
@@ -96,7 +96,7 @@ cdef class Fanout:
 
 
 cdef list unrouted_runs(Run run, size_t routed, list others):
-    """The runs that are left when so many events of the first were routed."""
+    """Return the runs that are left after ``routed`` events of the first."""
     cdef uint64_t next_sequence = run.first + routed
     return [run.clip(next_sequence, run.end), *others] if next_sequence < run.end else others
 
@@ -106,16 +106,16 @@ cdef class Batch:
     """The state of one call of ``route``."""
 
     cdef FollowGraph graph
-    cdef Tally* tallies  # of the Fanout that calls, which outlives the batch
+    cdef Tally* tallies  # of the calling Fanout, which outlives the batch
     cdef uint64_t everybody
     cdef Buffer tape
     cdef size_t line_bytes, stored_bytes, payload_bytes, batch_bytes
-    cdef size_t room_bytes  # taken because the batch before needed them
-    cdef list touched  # one recipient of each user who got something of their own
-    cdef list refused  # the follows for which the graph has no room
+    cdef size_t room_bytes  # allocated in advance: what the users needed before
+    cdef list touched  # one recipient of each user who has a builder in use
+    cdef list refused  # rejects of follows that the graph has no room for
 
     def __dealloc__(self):
-        # After an error; payloads() leaves nothing behind.
+        # Builders are left only after an error: payloads() resets them.
         cdef Recipient recipient
         Py_XDECREF(self.tape.data)
         for recipient in self.touched:
@@ -125,7 +125,7 @@ cdef class Batch:
         return self.line_bytes >= self.payload_bytes or self.stored_bytes >= self.batch_bytes
 
     cdef size_t route(self, Run run) except? 0:
-        """Route events until the run ends or the batch is full; returns how many."""
+        """Route events until the run ends or the batch is full; return how many were routed."""
         cdef const char* data = PyBytes_AS_STRING(run.chunk.data)
         cdef size_t data_size = PyBytes_GET_SIZE(run.chunk.data)
         cdef size_t index, count = run.end - run.first
@@ -181,12 +181,12 @@ cdef class Batch:
     cdef int64_t deliver(
         self, Member** members, size_t count, const char* line, size_t size, bint wide
     ) except -1:
-        """Put a line into each builder, behind the broadcasts that it has not got yet.
+        """Append a line to each member's payload, after the broadcasts that are pending for it.
 
-        Return how many sessions get it.
+        Return how many sessions get the line.
         """
         cdef size_t index, pending, gone = 0
-        cdef size_t tape_used = self.tape.used  # at hand: the compiler would read it for each member
+        cdef size_t tape_used = self.tape.used  # read once, not for each member
         cdef int64_t sessions = 0
         cdef Member* member
         cdef PayloadBuilder* builder
@@ -196,7 +196,7 @@ cdef class Batch:
             builder = &member.builder
             pending = tape_used - builder.mark
             if builder.own == NULL or pending >= SLICE_BYTES:
-                if not member.sessions:  # disconnected, and yet to leave the audience
+                if not member.sessions:  # disconnected, but has yet to leave the audience
                     gone += 1
                     continue
                 pending = self.begin_or_refer(member)
@@ -204,7 +204,7 @@ cdef class Batch:
                 grow(builder, pending + size)
             to = start_of(builder.own) + builder.used
             if pending:
-                # The tape, too, has room for WIDE bytes more than are used.
+                # The tape also has WIDE readable bytes after those used.
                 memcpy(
                     to,
                     start_of(self.tape.data) + builder.mark,
@@ -212,7 +212,7 @@ cdef class Batch:
                 )
                 builder.mark = tape_used
                 to += pending
-            if wide:  # spelled out, so that the size is known to the compiler: 7% of W5
+            if wide:  # the compiler inlines a copy of constant size: 7% of W5
                 memcpy(to, line, WIDE)
             else:
                 memcpy(to, line, size)
@@ -224,7 +224,7 @@ cdef class Batch:
     cdef int64_t deliver_entering(
         self, int64_t sender, const char* line, size_t size, bint wide
     ) except -1:
-        """Put a status update into the builders of followers who have yet to enter the audience."""
+        """Append a status update for the followers who have yet to enter the sender's audience."""
         cdef Audience* entering = &self.graph.moving_in
         cdef IdTable* apart
         cdef size_t index
@@ -237,7 +237,7 @@ cdef class Batch:
         return sessions
 
     cdef size_t begin_or_refer(self, Member* member) except? 0:
-        """The rare cases of ``deliver``; returns how much of the tape is still to be copied."""
+        """Begin a payload, or refer to a long slice of the tape; return the bytes still to copy."""
         cdef PayloadBuilder* builder = &member.builder
         if builder.own == NULL:
             builder.mark = 0
@@ -258,7 +258,7 @@ cdef class Batch:
         return 0
 
     cdef list payloads(self):
-        """A payload for each recipient that gets anything."""
+        """Return a payload for each recipient that gets anything."""
         cdef list payloads = []
         cdef Recipient recipient
         cdef Member* member
@@ -292,7 +292,7 @@ cdef int append(Buffer* buffer, const char* line, size_t size, bint wide) except
 
 
 cdef bytes finished(Buffer* buffer):
-    """The bytes of a buffer, which is empty again."""
+    """Return the contents of a buffer and leave it empty."""
     if buffer.data == NULL:
         return b""
     _PyBytes_Resize(&buffer.data, buffer.used)
@@ -310,7 +310,7 @@ cdef int grow(PayloadBuilder* builder, size_t size) except -1:
 
 
 cdef int refer(PayloadBuilder* builder, size_t tape_used) except -1:
-    """Note a long slice of the tape: where in the builder's own bytes it stands, and which it is."""
+    """Note a long slice of the tape, and its place among the builder's own bytes."""
     if builder.slices == NULL:
         slices = []
         Py_INCREF(slices)
@@ -328,7 +328,7 @@ cdef void reset(PayloadBuilder* builder) noexcept:
 
 
 cdef object finish(PayloadBuilder* builder, bytes data, Tape tape):
-    """The payload of a builder, which is reset."""
+    """Return the payload of a builder and reset the builder."""
     cdef Py_ssize_t tape_size = len(data)
     cdef Py_ssize_t pending = tape_size - builder.mark
     cdef Py_ssize_t start = 0

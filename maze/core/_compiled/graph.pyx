@@ -1,9 +1,7 @@
 """The compiled twin of ``graph``: the same two indexes, in C arrays and hash tables.
 
-A user who follows nobody, is followed by nobody connected, and is not connected
-is not kept. An audience is an array, because a status update walks it. A long
-audience also has a table of each user's place in it, so that a user can leave
-without a search.
+A user is removed from the table of users when it follows nobody, is in nobody's audience, has an
+empty audience and is not connected.
 """
 
 import secrets
@@ -72,7 +70,7 @@ cdef list sessions_of(const Member* member):
 
 
 cdef class DetachedGraph:
-    """What a graph has forgotten; see ``graph.DetachedGraph``."""
+    """The contents of a graph that was cleared; see ``graph.DetachedGraph``."""
 
     cdef UserTable user_table
 
@@ -80,7 +78,7 @@ cdef class DetachedGraph:
         free_users(&self.user_table)
 
     def free(self):
-        """Free it; in a thread other threads run meanwhile."""
+        """Free the contents. Other threads can run meanwhile."""
         with nogil:
             free_users(&self.user_table)
 
@@ -113,19 +111,19 @@ cdef class FollowGraph:
 
     @property
     def entering(self):
-        """How many users have not entered all their audiences yet."""
+        """Number of users who have not entered all their audiences yet."""
         return self.moving_in.count
 
     def follow(self, follower, followed):
-        """From here on ``follower`` follows ``followed``; idempotent. False if there is no room."""
+        """Make ``follower`` follow ``followed``; see ``graph.FollowGraph.follow``."""
         return self.link(follower, followed)
 
     def unfollow(self, follower, followed):
-        """Undo any number of follows; nothing happens if there were none."""
+        """Remove a follow, however often it was made; do nothing if there is none."""
         self.unlink(follower, followed)
 
     def connect(self, Recipient recipient not None):
-        """Add a recipient. With a first one, its user enters audiences."""
+        """Add a recipient. If it is the user's first, the user enters audiences."""
         cdef User* user
         if recipient in self.recipients:
             raise ValueError("the recipient is connected already")
@@ -139,7 +137,7 @@ cdef class FollowGraph:
             self.move(user.member)
 
     def disconnect(self, Recipient recipient not None):
-        """Remove a connected recipient. With the last one, its user leaves audiences."""
+        """Remove a connected recipient. If it is the user's last, the user leaves audiences."""
         cdef User* user
         del self.recipients[recipient]
         user = find_user(&self.user_table, recipient.user)
@@ -149,7 +147,7 @@ cdef class FollowGraph:
             self.move(user.member)
 
     def settle(self, size_t limit):
-        """Enter and leave audiences where that is left to do; see ``graph.FollowGraph.settle``."""
+        """Enter and leave further audiences; see ``graph.FollowGraph.settle``."""
         cdef Member* member
         while limit and self.moving_in.count:
             member = self.moving_in.items[self.moving_in.count - 1]
@@ -174,7 +172,7 @@ cdef class FollowGraph:
         return sessions_of(found.member) if found != NULL and found.member != NULL else []
 
     def audience(self, user):
-        """The recipients of everyone connected who follows the user."""
+        """Return the recipients of all connected users who follow the user."""
         cdef User* found = find_user(&self.user_table, user)
         cdef list recipients = []
         cdef Member* member
@@ -189,7 +187,7 @@ cdef class FollowGraph:
         return recipients
 
     def following(self, user):
-        """Whom the user follows."""
+        """Return the users that the user follows."""
         cdef User* found = find_user(&self.user_table, user)
         if found == NULL:
             return frozenset()
@@ -215,7 +213,7 @@ cdef class FollowGraph:
         return detached
 
     cdef bint link(self, int64_t follower, int64_t followed) except -1:
-        """Make the follow hold; false if there is no room for it."""
+        """Add a follow; return False if the graph has no room for it."""
         cdef User* user
         if (self.follows >= self.max_follows or self.users >= self.max_users) and not self.can_hold(
             follower, followed
@@ -232,7 +230,7 @@ cdef class FollowGraph:
         return True
 
     cdef bint link_member(self, User* user, int64_t followed) except -1:
-        """Make a follow of a user with a member hold; false if a bound refuses it."""
+        """Add a follow of a user with a member; return False if ``max_per_user`` is reached."""
         cdef bint is_connected = user.member.sessions > 0
         cdef IdTable* table = &user.member.joined if is_connected else &user.following
         cdef IdTable* other_table = &user.following if is_connected else &user.member.joined
@@ -242,7 +240,7 @@ cdef class FollowGraph:
         if follows_of(user) >= self.max_per_user:
             return ids.slot_of(table, followed, self.multiplier) != NOT_FOUND
         if is_connected:
-            # Before anything is changed: there may be no memory.
+            # First: if it raises MemoryError, nothing has changed yet.
             other = obtain_user(&self.user_table, followed)
         if ids.put(table, followed, NULL, False, self.multiplier) == NOT_FOUND:
             return True
@@ -254,7 +252,7 @@ cdef class FollowGraph:
         return True
 
     cdef bint can_hold(self, int64_t follower, int64_t followed) noexcept:
-        """Whether a follow can hold in a graph that is at a bound."""
+        """Return whether a graph that is at a bound can hold the follow."""
         cdef User* user = find_user(&self.user_table, follower)
         if user != NULL and self.has_follow(user, followed):
             return True
@@ -296,7 +294,7 @@ cdef class FollowGraph:
         return 0
 
     cdef int move(self, Member* member) except -1:
-        """Begin to enter audiences, or to leave them if no session is left; ``at_once`` at once."""
+        """Enter or leave up to ``at_once`` audiences, and the rest in ``settle``."""
         cdef size_t limit = self.at_once
         if member.is_moving:
             leave(&self.moving_out if member.sessions else &self.moving_in, member, self.multiplier)
@@ -311,7 +309,7 @@ cdef class FollowGraph:
         return 0
 
     cdef bint enter_audiences(self, Member* member, size_t* limit) except -1:
-        """Enter audiences, and count the limit down; return whether none are left."""
+        """Enter audiences and decrement the limit for each; return whether none are left."""
         cdef IdTable* apart = &member.user.following
         cdef User* other
         while apart.count:
@@ -326,7 +324,10 @@ cdef class FollowGraph:
         return True
 
     cdef bint leave_audiences(self, Member* member, size_t* limit) except -1:
-        """Leave audiences, and count the limit down; free the member once none are left."""
+        """Leave audiences and decrement the limit for each; return whether none are left.
+
+        The member is freed if none are left.
+        """
         cdef User* user = member.user
         cdef User* other
         while member.joined.count:
@@ -346,11 +347,11 @@ cdef class FollowGraph:
         return True
 
     def _users(self):
-        """The ids of everybody of whom anything is known; for the tests."""
+        """Return the ids of all users of whom anything is known; for the tests."""
         return [id for shard in range(SHARDS) for id in ids_in(&self.user_table.shards[shard])]
 
     def _check(self):
-        """State what must be true at all times; for the tests."""
+        """Assert the invariants; for the tests."""
         audience = {}
         by_user = {}
         joined = {}

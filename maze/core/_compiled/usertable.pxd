@@ -32,20 +32,20 @@ cdef inline IdTable* shard_of(UserTable* table, int64_t id) noexcept nogil:
 
 
 cdef inline User* find_user(UserTable* table, int64_t id) noexcept nogil:
-    """Return the user, or NULL if nothing is known of it."""
+    """Return the user, or NULL if it is not in the table."""
     cdef IdTable* shard = shard_of(table, id)
     cdef int64_t slot = ids.slot_of(shard, id, table.multiplier)
     return <User*>shard.values[slot] if slot != NOT_FOUND else NULL
 
 
 cdef inline User* obtain_user(UserTable* table, int64_t id) except NULL:
-    """Return the user, which is added if nothing is known of it."""
+    """Return the user; add it if it is not in the table."""
     cdef User* user = find_user(table, id)
     return user if user != NULL else add_user(table, id)
 
 
 cdef inline User* add_user(UserTable* table, int64_t id) except NULL:
-    """Add a user of whom nothing is known."""
+    """Add a user that is not in the table."""
     cdef User* user = <User*>calloc(1, sizeof(User))
     if user == NULL:
         raise MemoryError
@@ -63,7 +63,7 @@ cdef inline User* add_user(UserTable* table, int64_t id) except NULL:
 
 
 cdef inline void drop_if_empty(UserTable* table, User* user) noexcept:
-    """Remove and free a user of whom nothing is known any more."""
+    """Remove and free a user that has neither follows nor an audience nor a member."""
     cdef IdTable* shard
     if not (user.following.count or user.audience.count or user.member != NULL):
         shard = shard_of(table, user.id)
