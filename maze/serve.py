@@ -16,8 +16,9 @@ except ModuleNotFoundError as missing:
 
 from maze.admin import Admin
 from maze.errors import MazeError
-from maze.log import setup as logs
+from maze.log.configure import configure as configure_log
 from maze.log.excepthooks import log_uncaught
+from maze.log.line_writer import LineWriter
 from maze.log.processors import RATE_LIMIT
 from maze.process.allocator import tune_memory
 from maze.process.diagnostics import Dump
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it drains: no traceback
     settings = read_settings(arguments)
-    writer = logs.configure(settings.log_level, settings.log_format)
+    writer = configure_log(settings.log_level, settings.log_format)
     log_uncaught()
     for name in unknown_variables(os.environ):
         log.warning("variable_unknown", variable=name)
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if server.failed else 0
 
 
-def _serve(server: MazeServer, admin: Admin | None, writer: logs.LineWriter) -> None:
+def _serve(server: MazeServer, admin: Admin | None, writer: LineWriter) -> None:
     raise_descriptor_limit()
     tune_memory()
     try:
@@ -72,7 +73,7 @@ def _serve(server: MazeServer, admin: Admin | None, writer: logs.LineWriter) -> 
             admin.stop()
 
 
-def _run(server: MazeServer, writer: logs.LineWriter) -> None:
+def _run(server: MazeServer, writer: LineWriter) -> None:
     """Answer signals and the supervisor until the server has stopped."""
     supervisor = Supervisor()
     _stop_on_signal(server, supervisor)

@@ -10,13 +10,13 @@ from gevent.socket import socket
 from maze.core import IMPLEMENTATION
 from maze.errors import ListenError
 from maze.listener.access import Access
-from maze.listener.listener import Port
+from maze.listener.listener import Listener
 from maze.listener.registration_wait import Registration
 from maze.listener.system_limits import check_accept_queue, clients_that_fit
 from maze.listener.tls_context import Context, load_contexts
+from maze.log.line_writer import FLUSH_SECONDS
 from maze.log.reject_file import RejectFileWriter
 from maze.log.reject_log import RejectLog
-from maze.log.setup import FLUSH_SECONDS
 from maze.net.peer import Address
 from maze.pipeline.client_port import ClientPort
 from maze.pipeline.router import Router
@@ -48,33 +48,29 @@ class MazeServer:
             settings,
             self.sessions,
             self.registration,
-            Access("client", settings, client_context, self.registration),
+            Access(settings.client, settings, client_context, self.registration),
         )
         self.source = SourcePort(
             settings,
             self.router,
             self.rejects,
             self.registration,
-            Access("source", settings, source_context),
+            Access(settings.source, settings, source_context),
         )
-        self._client_port = Port(
-            "client",
-            settings.client_host,
-            settings.client_port,
-            settings.backlog,
+        self._client_listener = Listener(
+            settings.client,
             self.clients.handle,
+            backlog=settings.backlog,
             fail=self.fail,
             peer_timeout=max(settings.peer_timeout, settings.stall_timeout + STALL_MARGIN),
-            places=self.clients.places,
+            limits=self.clients.limits,
             # Over TLS a client cannot send its id before the server has answered it.
             registration=None if client_context else self.registration,
         )
-        self._source_port = Port(
-            "source",
-            settings.source_host,
-            settings.source_port,
-            settings.backlog,
+        self._source_listener = Listener(
+            settings.source,
             self._serve_source,
+            backlog=settings.backlog,
             fail=self.fail,
             peer_timeout=settings.peer_timeout,
         )
@@ -91,17 +87,17 @@ class MazeServer:
     @property
     def source_address(self) -> tuple[str, int]:
         """Where sources connect; known once the server has started."""
-        return self._source_port.endpoint
+        return self._source_listener.endpoint
 
     @property
     def client_address(self) -> tuple[str, int]:
         """Where clients connect; known once the server has started."""
-        return self._client_port.endpoint
+        return self._client_listener.endpoint
 
     @property
     def accepting_pauses(self) -> dict[str, int]:
         """How often each port had to pause accepting."""
-        return {"source": self._source_port.pauses, "client": self._client_port.pauses}
+        return {"source": self._source_listener.pauses, "client": self._client_listener.pauses}
 
     def start(self) -> None:
         """Listen on both ports, clients first. Raises ListenError and RejectFileError."""
@@ -112,16 +108,16 @@ class MazeServer:
                 authority=settings.source_tls_ca,
                 allows="anyone with a certificate of this authority may send events",
             )
-        self.clients.places.max_clients = clients_that_fit(settings)
+        self.clients.limits.max_clients = clients_that_fit(settings)
         check_accept_queue(settings)
         if settings.rejects:
-            self.rejects.trail = RejectFileWriter(
+            self.rejects.file = RejectFileWriter(
                 settings.rejects, settings.rejects_size, settings.rejects_files
             )
         self._router_greenlet.start()
         try:
-            self._client_port.open()
-            self._source_port.open()
+            self._client_listener.open()
+            self._source_listener.open()
         except ListenError:
             self._close()
             raise
@@ -149,8 +145,8 @@ class MazeServer:
         Writing may take what is left of the drain timeout, and two seconds in any case.
         """
         self._stopped.wait()
-        if self.rejects.trail is not None:
-            self.rejects.trail.close(max(FLUSH_SECONDS, self._deadline - time.monotonic()))
+        if self.rejects.file is not None:
+            self.rejects.file.close(max(FLUSH_SECONDS, self._deadline - time.monotonic()))
 
     def drain(self) -> None:
         """Accept and read no more, hand out what is ready, let every session send it, stop.
@@ -164,8 +160,8 @@ class MazeServer:
         self._deadline = time.monotonic() + timeout
         try:
             self.router.drain(timeout)
-            self.clients.finish()
-            self.sessions.finish(max(0.0, self._deadline - time.monotonic()))
+            self.clients.close()
+            self.sessions.close(max(0.0, self._deadline - time.monotonic()))
         finally:
             self.stop()
 
@@ -189,7 +185,7 @@ class MazeServer:
                 "events_not_routed", ready_events=reorder.ready, waiting_events=reorder.waiting
             )
 
-    def fail(self, part: str, **details: object) -> None:
+    def fail(self, event: str, **details: object) -> None:
         """Stop for the exception being handled: what was routed since may be wrong for anybody.
 
         May be called from anywhere, the event loop included.
@@ -197,28 +193,28 @@ class MazeServer:
         if self.failed:
             return
         self.failed = True
-        log.critical(f"{part}_failed", exc_info=True, **details)
+        log.critical(event, exc_info=True, **details)
         gevent.spawn(self.stop)
 
     def _close(self) -> None:
         self._close_ports()
-        self.clients.finish()
-        self.sessions.finish(0)
+        self.clients.close()
+        self.sessions.close(0)
         self._router_greenlet.kill(block=False)
 
     def _close_ports(self) -> None:
-        self._client_port.close()
-        self._source_port.close()
+        self._client_listener.close()
+        self._source_listener.close()
         self.source.close()
 
     def _route(self) -> None:
         try:
             self.router.run()
         except Exception:
-            self.fail("router")
+            self.fail("router_failed")
 
     def _serve_source(self, sock: socket, address: Address) -> None:
         try:
             self.source.handle(sock, address)
         except Exception:
-            self.fail("source")
+            self.fail("source_failed")

@@ -55,7 +55,7 @@ def counters(server: MazeServer) -> Counters:
 
 def events(server: MazeServer) -> Section:
     """What was received, routed and rejected."""
-    trail = server.rejects.trail
+    file = server.rejects.file
     figures = "routed", "deliveries", "delivered_bytes"
     tallies = server.router.fanout.tallies().items()
     return {
@@ -65,7 +65,7 @@ def events(server: MazeServer) -> Section:
             TYPE_NAMES[kind]: dict(zip(figures, tally, strict=True)) for kind, tally in tallies
         },
         "rejected": _by_reason(Reason, server.rejects.counts),
-        "reject_file": trail and {"written": trail.written, "dropped": trail.dropped},
+        "reject_file": file and {"written": file.written, "dropped": file.dropped},
     }
 
 
@@ -89,9 +89,9 @@ def _sessions(server: MazeServer) -> Section:
         "connected": len(sessions),
         "opened": len(sessions) + sessions.closed.total(),
         "closed": _by_reason(CloseReason, sessions.closed),
-        "handshakes": clients.places.handshakes,
+        "handshakes": clients.limits.handshakes,
         "handshakes_rejected": _by_reason(HandshakeReason, clients.access.rejects.counts),
-        "refused": _by_reason(RefusalReason, clients.places.refused),
+        "refused": _by_reason(RefusalReason, clients.limits.refused),
         "sent_bytes": sessions.sent_bytes_of_closed + sent,
         "discarded_bytes": sessions.discarded_bytes,
     }
@@ -103,7 +103,7 @@ def queues(server: MazeServer) -> dict[str, int]:
     return {
         "total": sum(sizes),
         "largest": max(sizes, default=0),
-        "memory": server.router.held.bytes,
+        "memory": server.router.queued_memory.bytes,
     }
 
 

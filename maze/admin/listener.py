@@ -27,7 +27,7 @@ from maze.settings.option_types import FREE_PORT
 from maze.settings.options import admin_fault
 
 if TYPE_CHECKING:
-    from maze.log.setup import LineWriter
+    from maze.log.line_writer import LineWriter
     from maze.server import MazeServer
 
 log = structlog.get_logger()

@@ -18,7 +18,7 @@ from maze.admin.counters import events, queues
 from maze.pipeline.stats import LATENCY_SECONDS, Histogram
 
 if TYPE_CHECKING:
-    from maze.log.setup import LineWriter
+    from maze.log.line_writer import LineWriter
     from maze.server import MazeServer
 
 TICK_SECONDS = 1.0

@@ -11,12 +11,13 @@ from gevent.socket import socket
 from maze.core import parse_number
 from maze.listener.refusals import HandshakeError, HandshakeReason, HandshakeRejects
 from maze.listener.registration_wait import Registration
-from maze.listener.tls import TlsConnection, Turns
+from maze.listener.tls import HandshakeSlices, TlsConnection
 from maze.listener.tls_context import Context
 from maze.net.connection import Connection
 from maze.net.peer import Address
-from maze.settings.option_types import ANY_NAME, Network
+from maze.settings.option_types import ANY_NAME
 from maze.settings.options import Settings
+from maze.settings.port import PortSettings
 
 USER_URI = "maze:user:"
 """prefix of a URI that names a user in a certificate; the user id follows"""
@@ -34,22 +35,20 @@ class Access:
 
     def __init__(
         self,
-        port: str,
+        port: PortSettings,
         settings: Settings,
         context: Context,
         registration: Registration | None = None,
     ) -> None:
         self.context = context
         self._registration = registration
-        self.rejects = HandshakeRejects(port)
-        self._ranges: tuple[Network, ...] = getattr(settings, f"allow_{port}")
+        self.rejects = HandshakeRejects(port.name)
+        self._ranges = port.allow
         self._timeout = settings.handshake_timeout
-        self._turns = Turns()
-        self._by_certificate = port == "client" and settings.client_identity == "certificate"
+        self._slices = HandshakeSlices()
+        self._by_certificate = port.name == "client" and settings.client_identity == "certificate"
         self._by_role = (
-            port == "source"
-            and settings.source_tls_ca is not None
-            and settings.source_names != ANY_NAME
+            port.name == "source" and port.tls_ca is not None and settings.source_names != ANY_NAME
         )
         self._source_names = set(settings.source_names)
 
@@ -57,7 +56,9 @@ class Access:
         """When a handshake that begins now has to be over, by the monotonic clock."""
         return time.monotonic() + self._timeout
 
-    def admit(self, sock: socket, address: Address, deadline: float) -> tuple[Connection, float]:
+    def authorize(
+        self, sock: socket, address: Address, deadline: float
+    ) -> tuple[Connection, float]:
         """The connection on which to go on, TLS agreed on if the port speaks it, and its deadline.
 
         That is later by what the peer had to wait for the server, where many
@@ -67,7 +68,7 @@ class Access:
             raise HandshakeError(HandshakeReason.ADDRESS, detail="not in the ranges let in")
         if self.context is None:
             return Connection(sock), deadline
-        connection = TlsConnection(sock, self.context, self._turns, self._registration)
+        connection = TlsConnection(sock, self.context, self._slices, self._registration)
         connection.handshake(deadline)
         return connection, deadline + connection.waited_seconds
 

@@ -39,7 +39,7 @@ class ConnectionLimits:
         self._max_per_user = settings.max_clients_per_user
         self._max_handshakes = settings.max_handshakes
         self._by_host: Counter[str] = Counter()
-        self._strangers: set[Address] = set()
+        self._pending: set[Address] = set()
         self.taken = 0
         """connections that have a place, whether they have said who they are or not"""
         self.refused: Counter[RefusalReason] = Counter()
@@ -47,9 +47,9 @@ class ConnectionLimits:
     @property
     def handshakes(self) -> int:
         """Connections that have not said yet who they are."""
-        return len(self._strangers)
+        return len(self._pending)
 
-    def admit(self, address: Address) -> bool:
+    def acquire(self, address: Address) -> bool:
         """Take a place; false, and the refusal counted, if there is none."""
         host = address[0]
         if self.taken >= self.max_clients:
@@ -70,7 +70,7 @@ class ConnectionLimits:
         """
         if self.handshakes >= self._max_handshakes:
             return self._refuse(RefusalReason.MAX_HANDSHAKES, self._max_handshakes, peer)
-        self._strangers.add(address)
+        self._pending.add(address)
         return True
 
     def has_room_for(self, user: int, sessions: int, peer: Peer) -> bool:
@@ -82,16 +82,16 @@ class ConnectionLimits:
 
     def end_handshake(self, address: Address) -> None:
         """The client has said who it is."""
-        self._strangers.discard(address)
+        self._pending.discard(address)
 
-    def leave(self, address: Address) -> None:
+    def release(self, address: Address) -> None:
         """The connection has been closed; its place is free."""
         host = address[0]
         self.taken -= 1
         self._by_host[host] -= 1
         if not self._by_host[host]:
             del self._by_host[host]
-        self._strangers.discard(address)
+        self._pending.discard(address)
 
     def _refuse(self, reason: RefusalReason, limit: int, peer: Peer, **details: object) -> bool:
         self.refused[reason] += 1

@@ -14,7 +14,7 @@ import contextlib
 import errno
 import socket as system
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import cast
 
 import gevent
 import structlog
@@ -22,8 +22,10 @@ from gevent.server import StreamServer
 from gevent.socket import socket
 
 from maze.errors import ListenError
+from maze.listener.connection_limits import ConnectionLimits
 from maze.listener.registration_wait import Registration
 from maze.net.peer import Address
+from maze.settings.port import PortSettings
 
 Handler = Callable[[socket, Address], None]
 
@@ -38,17 +40,7 @@ PAUSE_SECONDS = 0.1
 MAX_IDLE_SECONDS = 32_767  # MAX_TCP_KEEPIDLE in <net/tcp.h>
 
 
-class ConnectionLimits(Protocol):
-    """Bounds the connections that are open at a time."""
-
-    def admit(self, address: Address, /) -> bool:
-        """Whether the connection may stay; if so, ``leave`` follows once it is closed."""
-
-    def leave(self, address: Address, /) -> None:
-        """A connection that was admitted has been closed."""
-
-
-class Port(StreamServer):
+class Listener(StreamServer):
     """A listening port, with a greenlet for each connection that has a place."""
 
     max_accept = 10
@@ -57,22 +49,20 @@ class Port(StreamServer):
 
     def __init__(
         self,
-        name: str,
-        host: str,
-        port: int,
-        backlog: int,
+        port: PortSettings,
         handle: Handler,
         *,
+        backlog: int,
         fail: Callable[..., None],
         peer_timeout: float | None = None,
-        places: ConnectionLimits | None = None,
+        limits: ConnectionLimits | None = None,
         registration: Registration | None = None,
     ) -> None:
-        super().__init__((host, port), handle, backlog=backlog)
-        self._name = name
+        super().__init__((port.host, port.number), handle, backlog=backlog)
+        self._port = port
         self._fail = fail
         self._peer_timeout = peer_timeout
-        self._places = places
+        self._limits = limits
         self._registration = registration
         self._descriptor = -1
         self.pauses = 0
@@ -94,7 +84,7 @@ class Port(StreamServer):
             why = str(error.strerror).partition(": (")[0]
             raise ListenError(
                 f"cannot listen on {host} port {port}: {why}; "
-                f"--{self._name}-host and --{self._name}-port choose another address"
+                f"{self._port.flag('host')} and {self._port.flag('port')} choose another address"
             ) from None
 
     def start_accepting(self) -> None:
@@ -107,7 +97,7 @@ class Port(StreamServer):
     def stop_accepting(self) -> None:
         """Stop accepting, and stop watching the accept queue."""
         if self._registration is not None:
-            self._registration.forget(self._descriptor)
+            self._registration.unwatch(self._descriptor)
             self._descriptor = -1
         super().stop_accepting()
 
@@ -118,14 +108,14 @@ class Port(StreamServer):
         except OSError as error:
             if self.is_fatal_error(error):
                 self.stop_accepting()
-                self._fail("port", port=self._name)
+                self._fail("port_failed", port=self._port.name)
             else:
                 self._on_accept_error(error)
             return None
 
     def do_handle(self, sock: socket, address: Address) -> None:
         """Serve a connection in a greenlet of its own, if there is a place for it."""
-        if self._places is None or self._places.admit(address):
+        if self._limits is None or self._limits.acquire(address):
             if self._peer_timeout is not None:
                 probe_silent_peer(sock, self._peer_timeout)
             if self._registration is not None:
@@ -137,10 +127,10 @@ class Port(StreamServer):
     def do_close(self, sock: socket, address: Address) -> None:
         """Close a connection that was served."""
         if self._registration is not None:
-            self._registration.forget(sock.fileno())
+            self._registration.unwatch(sock.fileno())
         super().do_close(sock, address)
-        if self._places is not None:
-            self._places.leave(address)
+        if self._limits is not None:
+            self._limits.release(address)
 
     def _resume(self) -> None:
         if self.started:
@@ -148,12 +138,12 @@ class Port(StreamServer):
 
     def _on_accept_error(self, error: OSError) -> None:
         if error.errno not in EXHAUSTED:  # it is that connection's, which is gone (accept(2))
-            log.debug("accept_failed", port=self._name, error=error.strerror)
+            log.debug("accept_failed", port=self._port.name, error=error.strerror)
             return
         self.stop_accepting()
         self.pauses += 1
         gevent.spawn_later(PAUSE_SECONDS, self._resume)
-        log.warning("accepting_paused", port=self._name, error=error.strerror)
+        log.warning("accepting_paused", port=self._port.name, error=error.strerror)
 
 
 def probe_silent_peer(sock: socket, seconds: float) -> None:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import structlog
 
-from maze.log.setup import shown
+from maze.log.text import escaped
 from maze.net.peer import Peer
 
 log = structlog.get_logger()
@@ -64,7 +64,7 @@ class HandshakeRejects:
         if error.detail:
             details["detail"] = error.detail
         else:
-            details["received"] = shown(error.received)
+            details["received"] = escaped(error.received)
         write = log.debug if error.reason is HandshakeReason.LEFT else log.warning
         write("handshake_rejected", **details)
 

@@ -21,11 +21,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import gevent
 import structlog
 from gevent.event import Event
 
-from maze.net.sockets import A_MOMENT
+from maze.net.time_slice import yield_to_event_loop
 
 log = structlog.get_logger()
 
@@ -69,7 +68,7 @@ class Registration:
             self._poll.register(descriptor, select.POLLIN)
             self._watched.add(descriptor)
 
-    def forget(self, descriptor: int) -> None:
+    def unwatch(self, descriptor: int) -> None:
         """Stop watching a descriptor; to be called before it is closed."""
         if descriptor in self._watched:
             self._watched.remove(descriptor)
@@ -108,7 +107,7 @@ class Registration:
         began = time.thread_time()
         try:
             while time.thread_time() - began < self._budget:
-                gevent.sleep(A_MOMENT)
+                yield_to_event_loop()
                 if not self._is_behind():
                     return True
             return False

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import Any
 
-import gevent
 from gevent.lock import Semaphore
 from gevent.socket import socket
 
@@ -24,32 +23,29 @@ from maze.listener.refusals import HandshakeError, HandshakeReason
 from maze.listener.registration_wait import Registration
 from maze.listener.tls_context import ServerContext
 from maze.net.connection import MAX_PARTS, SEND_BYTES, Connection, unsent_parts
-from maze.net.sockets import A_MOMENT
+from maze.net.time_slice import TimeSlice
 
 RECORD_BYTES = 16 * 1024
 """The most that one record of TLS carries (RFC 8446, 5.1). A buffer of OpenSSL's never
 shrinks, so it is never given more than a record at a time."""
 MAX_UNSENT_BYTES = SEND_BYTES + 64 * 1024
 """a send, and what may wait behind it for a peer that makes TLS answer and does not read"""
-TURN_SECONDS = 0.005
-"""How long handshakes may compute, a millisecond's work each, before others run."""
 HANDSHAKE = 0x16
 """the first byte of every TLS connection: a record of the handshake (RFC 8446, 5.1)"""
 
 
-class Turns:
-    """Has the handshakes of one port compute one after the other, and others run between."""
+class HandshakeSlices:
+    """Lets the handshakes of one port compute one at a time (1 ms each), and others run between."""
 
     def __init__(self) -> None:
         self._next = Semaphore()
-        self._began_at = 0.0
+        self._time_slice = TimeSlice()
 
     def wait(self) -> None:
         """Return when it is the caller's turn to compute, which it does before it waits again."""
         with self._next:
-            if time.monotonic() - self._began_at >= TURN_SECONDS:
-                gevent.sleep(A_MOMENT)
-                self._began_at = time.monotonic()
+            if self._time_slice.is_over():
+                self._time_slice.begin_next()
 
 
 class TlsConnection(Connection):
@@ -64,7 +60,7 @@ class TlsConnection(Connection):
         self,
         sock: socket,
         context: ServerContext,
-        turns: Turns,
+        slices: HandshakeSlices,
         registration: Registration | None = None,
     ) -> None:
         super().__init__(sock)
@@ -72,7 +68,7 @@ class TlsConnection(Connection):
         self._answered = False
         self.waited_seconds = 0.0
         """for its turn to compute, which the peer cannot help"""
-        self._turns = turns
+        self._slices = slices
         self._deadline: float | None = None
         self.unsent_bytes = 0
         self._incoming = ssl.MemoryBIO()
@@ -95,7 +91,7 @@ class TlsConnection(Connection):
             raise HandshakeError(HandshakeReason.PLAIN_TEXT, data)
         while data:
             self._incoming.write(data)
-            self._await_turn()
+            self._wait_for_slice()
             if self._agree(deadline + self.waited_seconds):
                 return
             self._note_answer()
@@ -165,7 +161,7 @@ class TlsConnection(Connection):
         self._raise_if_broken()
         return -1 if self._finished else size
 
-    def finish(self) -> None:
+    def send_close_notify(self) -> None:
         """Tell the peer that nothing more comes, if the kernel takes it at once."""
         with suppress(OSError):
             self.send_unsent()
@@ -187,12 +183,12 @@ class TlsConnection(Connection):
 
     # The handshake.
 
-    def _await_turn(self) -> None:
+    def _wait_for_slice(self) -> None:
         since = time.monotonic()
         # Until the server has answered, the peer cannot have sent more than its hello.
         waits = self._registration.undecrypted() if self._registration and self._answered else None
         with waits or nullcontext():
-            self._turns.wait()
+            self._slices.wait()
         self.waited_seconds += time.monotonic() - since
 
     def _note_answer(self) -> None:

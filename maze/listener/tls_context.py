@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from maze.errors import SettingsError
-from maze.settings.options import Settings, flag_of
+from maze.settings.options import Settings
+from maze.settings.port import PortSettings
 
 _TOO_WEAK = ("_TOO_SMALL", "_TOO_WEAK")
 """how OpenSSL's names end for what is a certificate and a key, but no longer strong enough"""
@@ -80,23 +81,26 @@ def load_contexts(settings: Settings) -> tuple[Context, Context]:
             "--source-names needs --source-tls-ca: "
             "the authority that signs the sources' certificates"
         )
-    return _load("source", settings), _load("client", settings)
+    return _load(settings.source), _load(settings.client)
 
 
-def _load(port: str, settings: Settings) -> Context:
-    names = {end: f"{port}_tls_{end}" for end in ("cert", "key", "ca")}
-    files = {end: getattr(settings, name) for end, name in names.items()}
-    if not any(files.values()):
+def _load(port: PortSettings) -> Context:
+    if not (port.tls_cert or port.tls_key or port.tls_ca):
         return None
-    for end in ("cert", "key"):
-        if not files[end]:
-            raise SettingsError(f"TLS on the {port} port needs {flag_of(names[end])}, too")
-    cert, key, ca = (_File(flag_of(names[end]), path) for end, path in files.items())
-    context = _new_context(ssl.CERT_REQUIRED if ca.path else ssl.CERT_NONE)
+    cert = _required(port, "tls-cert", port.tls_cert)
+    key = _required(port, "tls-key", port.tls_key)
+    context = _new_context(ssl.CERT_REQUIRED if port.tls_ca else ssl.CERT_NONE)
     _load_certificate(context, cert, key)
-    if ca.path:
-        _load_authority(context, ca)
+    if port.tls_ca:
+        _load_authority(context, _File(port.flag("tls-ca"), port.tls_ca))
     return ServerContext(context)
+
+
+def _required(port: PortSettings, option: str, path: str | None) -> _File:
+    flag = port.flag(option)
+    if not path:
+        raise SettingsError(f"TLS on the {port.name} port needs {flag}, too")
+    return _File(flag, path)
 
 
 def _new_context(verify_mode: ssl.VerifyMode) -> ssl.SSLContext:

@@ -37,7 +37,7 @@ BLOCK_REJECTS = 2_000
 BLOCK_BYTES = 256 * 1024
 """Made into lines, and written, in one go: some 1.2 ms. With smaller blocks most of the
 thread's time goes into waiting for the interpreter, which a busy event path holds for 5 ms."""
-PAUSE = 3.0
+REST_RATIO = 3.0
 """how long the thread rests for each second it computes"""
 
 NOT_RECORDED = "not_recorded"
@@ -165,7 +165,7 @@ class RejectFileWriter:
             begin = time.thread_time()
             self._write(batches)
             if not self._closing:
-                time.sleep(PAUSE * (time.thread_time() - begin))
+                time.sleep(REST_RATIO * (time.thread_time() - begin))
         if self.dropped != self._told:
             self._write([])
         self._file.close()

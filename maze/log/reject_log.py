@@ -10,11 +10,11 @@ import structlog
 
 from maze.core import Reason, Reject
 from maze.log.reject_file import RejectFileWriter
-from maze.log.setup import shown
+from maze.log.text import escaped
 
 log = structlog.get_logger()
 
-QUIET = {Reason.DUPLICATE, Reason.STALE}
+DEBUG_REASONS = {Reason.DUPLICATE, Reason.STALE}
 """expected wherever a source repeats itself: logged at debug only"""
 
 NAMES = {Reason.SKIPPED: "numbers_skipped", Reason.GRAPH_FULL: "follow_not_kept"}
@@ -26,14 +26,14 @@ class RejectLog:
 
     def __init__(self) -> None:
         self.counts: Counter[Reason] = Counter()
-        self.trail: RejectFileWriter | None = None
+        self.file: RejectFileWriter | None = None
 
     def record(self, rejects: Sequence[Reject], peer: str) -> None:
         """Count, log and record what a source sent that is not routed."""
         if not rejects:
             return
-        if self.trail is not None:
-            self.trail.add(rejects, peer)
+        if self.file is not None:
+            self.file.add(rejects, peer)
         by_reason: defaultdict[Reason, list[Reject]] = defaultdict(list)
         for reject in rejects:
             by_reason[reject.reason].append(reject)
@@ -48,6 +48,6 @@ class RejectLog:
             assert reject.sequence is not None
             details |= {"first": reject.sequence, "last": reject.sequence + reject.count - 1}
         else:
-            details["line"] = shown(reject.line)
-        write = log.debug if reject.reason in QUIET else log.warning
+            details["line"] = escaped(reject.line)
+        write = log.debug if reject.reason in DEBUG_REASONS else log.warning
         write(NAMES.get(reject.reason, "line_rejected"), **details, suppressed=more)

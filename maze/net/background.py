@@ -1,20 +1,14 @@
-"""Background work, done a few milliseconds at a time so that it holds up nothing else."""
-
-from __future__ import annotations
+"""Background work, done one time slice at a time so that it delays nothing else."""
 
 from collections.abc import Callable
-from time import monotonic
 
 import gevent
 
-from maze.net.sockets import A_MOMENT
-
-SLICE_SECONDS = 0.005
-"""Longest time that the work runs before others do."""
+from maze.net.time_slice import TimeSlice
 
 
-class Slices:
-    """Calls ``step`` in the background for as long as it returns that more work is left."""
+class BackgroundWork:
+    """Calls ``step`` in a greenlet for as long as it returns that more work is left."""
 
     def __init__(self, step: Callable[[], bool]) -> None:
         self.step = step
@@ -27,11 +21,10 @@ class Slices:
             gevent.spawn(self._run)
 
     def _run(self) -> None:
+        time_slice = TimeSlice()
         try:
-            ends_at = monotonic() + SLICE_SECONDS
             while self.step():
-                if monotonic() >= ends_at:
-                    gevent.sleep(A_MOMENT)
-                    ends_at = monotonic() + SLICE_SECONDS
+                if time_slice.is_over():
+                    time_slice.begin_next()
         finally:
             self._runs = False

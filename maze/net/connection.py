@@ -78,7 +78,7 @@ class Connection:
         """
         return len(os.read(self.descriptor, DISCARD_BYTES)) or -1
 
-    def finish(self) -> None:
+    def send_close_notify(self) -> None:
         """Tell the peer that nothing more comes, if the protocol above TCP has a word for it."""
 
     def shutdown(self) -> None:
@@ -86,7 +86,7 @@ class Connection:
 
         Raise OSError if the connection is broken.
         """
-        self.finish()
+        self.send_close_notify()
         self.sock.shutdown(SHUT_WR)
 
     def unacknowledged_bytes(self) -> int:

@@ -14,10 +14,6 @@ import gevent
 from gevent import Greenlet
 from gevent.socket import socket as GeventSocket  # noqa: N812
 
-A_MOMENT = 1e-6
-"""Long enough for the event loop to look at every socket and signal: after sleep(0) it runs
-up to 50 other callbacks first, each of which may be a whole chunk."""
-
 _ESTABLISHED, _CLOSE = 1, 7  # TCP_... in <netinet/tcp.h>; tcp_info starts with the state
 
 VANISHED = {
@@ -40,7 +36,7 @@ def send_at_once(sock: GeventSocket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def has_finished(sock: GeventSocket) -> bool:
+def peer_has_closed(sock: GeventSocket) -> bool:
     """True if the peer has closed its side, even where that was not read yet.
 
     Where the system does not tell (it is Linux that does), the answer is False.

@@ -32,7 +32,7 @@ class ClientPort:
         self._sessions = sessions
         self._registration = registration
         self.access = access
-        self.places = ConnectionLimits(settings)
+        self.limits = ConnectionLimits(settings)
         self._handshakes: set[Greenlet[..., Any]] = set()
         self.handshake_rejects = access.rejects.counts
         self._finishing = False
@@ -42,13 +42,13 @@ class ClientPort:
         if self._finishing:  # accepted before the port was closed, and served only now
             return
         peer = Peer(address)
-        if not self.places.begin_handshake(address, peer):
+        if not self.limits.begin_handshake(address, peer):
             return
         send_at_once(sock)
         greenlet = current_greenlet()
         self._handshakes.add(greenlet)
         try:
-            connection, deadline = self.access.admit(sock, address, self.access.deadline())
+            connection, deadline = self.access.authorize(sock, address, self.access.deadline())
             id_line = self._handshake(connection, deadline)
             self.access.check_user(connection, id_line.user)
         except HandshakeError as error:
@@ -59,16 +59,16 @@ class ClientPort:
             return
         finally:
             self._handshakes.discard(greenlet)
-            self._registration.forget(sock.fileno())
+            self._registration.unwatch(sock.fileno())
         if self._finishing:  # it ran on before the end of its greenlet reached it
             return
         user = id_line.user
-        if not self.places.has_room_for(user, self._sessions.count_of(user), peer):
+        if not self.limits.has_room_for(user, self._sessions.count_of(user), peer):
             return
-        self.places.end_handshake(address)
+        self.limits.end_handshake(address)
         Session(user, connection, peer, self._sessions, _mark_for(id_line)).serve()
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """End all handshakes; from here on no session begins."""
         self._finishing = True
         for greenlet in list(self._handshakes):

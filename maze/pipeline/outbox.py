@@ -31,7 +31,7 @@ class Queue(Protocol):
         """Whether there is none."""
 
 
-class Held:
+class QueuedMemory:
     """The memory that waits for all clients together; what several share counts once."""
 
     __slots__ = ("bytes",)
@@ -54,10 +54,10 @@ class Outbox(Recipient):
     """
 
     __slots__ = (
-        "_held",
         "_in_hand",
         "_parts",
         "_queue",
+        "_queued_memory",
         "_unsent_bytes",
         "connection",
         "held_bytes",
@@ -67,7 +67,9 @@ class Outbox(Recipient):
         "writing",
     )
 
-    def __init__(self, user: int, connection: Connection, queue: Queue, held: Held) -> None:
+    def __init__(
+        self, user: int, connection: Connection, queue: Queue, queued_memory: QueuedMemory
+    ) -> None:
         super().__init__(user)
         self.queued_bytes = 0
         self.held_bytes = 0
@@ -77,7 +79,7 @@ class Outbox(Recipient):
         self.connection = connection
         self._unsent_bytes = 0  # of the connection, as counted in what is held
         self._queue = queue
-        self._held = held
+        self._queued_memory = queued_memory
         self._in_hand: list[Payload] = []
         self._parts: Sequence[bytes | memoryview] = ()
 
@@ -86,7 +88,7 @@ class Outbox(Recipient):
         self.queued_bytes += payload.size
         self.held_bytes += payload.size + PAYLOAD_BYTES
         self.pushed_bytes += payload.size
-        self._held.bytes += payload.hold() + PAYLOAD_BYTES
+        self._queued_memory.bytes += payload.hold() + PAYLOAD_BYTES
         self._queue.put(payload)
 
     def flush(self) -> None:
@@ -155,7 +157,7 @@ class Outbox(Recipient):
     def _count_unsent(self) -> None:
         """Have what is encrypted and not sent counted with what is held."""
         unsent_bytes = self.connection.unsent_bytes
-        self._held.bytes += unsent_bytes - self._unsent_bytes
+        self._queued_memory.bytes += unsent_bytes - self._unsent_bytes
         self._unsent_bytes = unsent_bytes
 
     def _gather(self) -> None:
@@ -173,7 +175,7 @@ class Outbox(Recipient):
     def _release(self, payload: Payload) -> None:
         self.queued_bytes -= payload.size
         self.held_bytes -= payload.size + PAYLOAD_BYTES
-        self._held.bytes -= payload.release() + PAYLOAD_BYTES
+        self._queued_memory.bytes -= payload.release() + PAYLOAD_BYTES
 
     def _release_in_hand(self) -> None:
         for payload in self._in_hand:

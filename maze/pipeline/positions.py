@@ -39,14 +39,14 @@ class Positions:
         """for each session: how many bytes were ever queued for it, and since when no more were"""
         self._looking = False
 
-    def join(self, session: Outbox, mark: bytes) -> None:
+    def add(self, session: Outbox, mark: bytes) -> None:
         """Queue a session's first position line, and send it further ones from now on."""
         self._queue([session], mark)
         if not self._looking:
             self._looking = True
             gevent.spawn(self._look)
 
-    def leave(self, session: Outbox) -> None:
+    def remove(self, session: Outbox) -> None:
         """Send a session no more position lines; do nothing if it never asked."""
         self._silent.pop(session, None)
 

@@ -12,8 +12,8 @@ import gevent
 from gevent.event import Event
 
 from maze.core import FollowGraph
-from maze.net.background import Slices
-from maze.pipeline.implementation import Held
+from maze.net.background import BackgroundWork
+from maze.pipeline.implementation import QueuedMemory
 from maze.pipeline.session import CloseReason, Session
 
 STEP_AUDIENCES = 1_000
@@ -48,14 +48,14 @@ class Sessions(Collection[Session]):
         self.on_progress = on_progress
         self._on_leave = on_leave
         self._fail = fail
-        self.held = Held()
+        self.queued_memory = QueuedMemory()
         self.closed: Counter[CloseReason] = Counter()
         self.sent_bytes_of_closed = 0
         self.discarded_bytes = 0
         """sent by clients after their ids"""
         self._readable: deque[Session] = deque()
-        self._reading = Slices(self._read_next)
-        self._settling = Slices(self._settle)
+        self._reading = BackgroundWork(self._read_next)
+        self._settling = BackgroundWork(self._settle)
         self._empty = Event()
         self._empty.set()
 
@@ -72,10 +72,10 @@ class Sessions(Collection[Session]):
         """Return how many sessions the user has."""
         return self._graph.session_count(user)
 
-    def finish(self, timeout: float) -> None:
+    def close(self, timeout: float) -> None:
         """Let every session send what it has, for at most ``timeout`` seconds, and end it."""
         for session in list(self):
-            session.finish()
+            session.close_when_sent()
         self._empty.wait(timeout)
         for count, session in enumerate(list(self), start=1):
             session.close(CloseReason.FINISHED if session.has_taken_all() else CloseReason.STOPPED)
@@ -116,12 +116,12 @@ class Sessions(Collection[Session]):
             if self._graph.settle(0):
                 self._settling.begin()
         except Exception:
-            self._fail("graph")
+            self._fail("graph_failed")
 
     def _settle(self) -> bool:
         """Enter and leave some audiences; return whether any are left."""
         try:
             return self._graph.settle(STEP_AUDIENCES)
         except Exception:
-            self._fail("graph")
+            self._fail("graph_failed")
             return False

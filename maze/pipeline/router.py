@@ -25,15 +25,14 @@ from maze.core import (
     Payload,
     Position,
     Recipient,
-    Reject,
-    ReorderBuffer,
     Run,
     next_epoch,
 )
 from maze.listener.registration_wait import Registration
 from maze.log.reject_log import RejectLog
-from maze.net.sockets import A_MOMENT
+from maze.net.time_slice import TimeSlice
 from maze.pipeline.implementation import Outbox, flush_all, push_all
+from maze.pipeline.ordering import Ordering, count_events
 from maze.pipeline.positions import Positions
 from maze.pipeline.registry import Sessions
 from maze.pipeline.session import CloseReason, Session
@@ -45,17 +44,6 @@ log = structlog.get_logger()
 
 BATCH_EVENTS = 16_384
 """Events routed in one go, and read ahead for it; more adds latency and saves little."""
-
-TURN_SECONDS = 0.005
-"""How long sources and router may go on, whatever there is to do, before others run: a recv does
-not wait while there is something to read. To let others run after every chunk makes small
-batches of what comes in small chunks, and cost W4 a quarter."""
-
-STEP_RUNS = 1_000
-"""put in order before others may run: some 5 ms. Of 256 KiB of isolated events are 37,000."""
-
-STEP_EVENTS = 2_000
-"""of a run that repeats others, put in order in one go: some 5 ms"""
 
 MIN_EVENTS = 64
 """of which a batch is cut, where less was routed than was taken"""
@@ -89,12 +77,6 @@ class Router:
         self._settings = settings
         self._registration = registration
         self._rejects = rejects
-        self.reorder = ReorderBuffer(
-            settings.first_sequence,
-            settings.reorder_limit,
-            settings.gap_policy,
-            settings.reorder_bytes,
-        )
         self.fanout = Fanout(
             FollowGraph(settings.max_users, settings.max_follows, settings.max_follows_per_user)
         )
@@ -102,6 +84,8 @@ class Router:
         self._positions = Positions(settings.position_interval, lambda: self.position, self._flush)
         self.routed_events = 0
         self.stats = Stats()
+        self._ordering = Ordering(settings, rejects, self.stats, self._yield_if_due)
+        self.reorder = self._ordering.reorder
         self.traces = settings.log_level == "debug"
         self.sessions = Sessions(
             self.fanout.graph,
@@ -111,13 +95,13 @@ class Router:
             on_leave=self._on_leave,
             fail=fail,
         )
-        self.held = self.sessions.held
+        self.queued_memory = self.sessions.queued_memory
         self._full: dict[Session, None] = {}
         self._holding: Holding[Session] = Holding(settings.hold_timeout)
         self.waits_for_room = False
         self._batch_events = BATCH_EVENTS
         self.draining = False
-        self._turn_began_at = 0.0
+        self._time_slice = TimeSlice()
         self._work = Event()
         self._room = Event()
         self._source_may_read = Event()
@@ -137,45 +121,13 @@ class Router:
 
         Raises ReorderBufferFullError if a gap did not fill and the policy is to fail.
         """
-        received = 0
         try:
-            for first in range(0, len(runs), STEP_RUNS):
-                if first:
-                    self._share_time()
-                step = runs[first : first + STEP_RUNS]
-                received += _events(step)
-                self._add(step, peer)
-            self._in_steps(self.reorder.enforce_limit, peer)
+            self._ordering.add(runs, peer)
         finally:
-            self.stats.arrived(received, self.reorder)
-            self._announce()
+            self._signal_work()
         if not self._source_may_read.is_set():
             self._source_may_read.wait()
-        self._share_time()
-
-    def _add(self, runs: Sequence[Run], peer: str) -> None:
-        """Put runs in order, one by one if any is long."""
-        if max(map(len, runs)) <= STEP_EVENTS:
-            self._rejects.record(self.reorder.add(*runs), peer)
-            return
-        for run in runs:
-            if len(run) <= STEP_EVENTS or self.reorder.is_new(run):
-                self._rejects.record(self.reorder.add(run), peer)
-            else:
-                self._add_in_steps(run, peer)
-
-    def _add_in_steps(self, run: Run, peer: str) -> None:
-        """Put a long run in order of which numbers were seen before; each of them is a reject."""
-        for first in range(run.first, run.end, STEP_EVENTS):
-            piece = run.clip(first, min(first + STEP_EVENTS, run.end))
-            self._rejects.record(self.reorder.add(piece), peer)
-            self._share_time()
-
-    def _in_steps(self, give_up: Callable[[], list[Reject]], peer: str) -> None:
-        """Call ``give_up`` until the reorder buffer is done; let others run between steps."""
-        while (rejects := give_up()) or self.reorder.advance():
-            self._rejects.record(rejects, peer)
-            self._share_time()
+        self._yield_if_due()
 
     def end_stream(self, peer: str) -> None:
         """The last source has left: route all it sent, then forget the stream.
@@ -184,12 +136,12 @@ class Router:
         """
         if self._settings.on_source_disconnect == "keep":
             return
-        self._in_steps(self.reorder.give_up_gaps, peer)
-        self._announce()
+        self._ordering.give_up_gaps(peer)
+        self._signal_work()
         self._idle.wait()
         detached = self.fanout.graph.clear()
         self.reorder.reset()
-        self.stats.forgot()
+        self.stats.on_reset()
         self._epoch = next_epoch(self._epoch, int(1000 * time()))
         self._positions.begin_epoch()
         gevent.get_hub().threadpool.apply(detached.free)  # waits, so it comes last
@@ -198,13 +150,13 @@ class Router:
 
     def _on_enter(self, session: Session) -> None:
         if session.mark:
-            self._positions.join(session, session.mark)
+            self._positions.add(session, session.mark)
 
     def _on_leave(self, session: Session) -> None:
         """Nobody waits for the session any more."""
-        self.stats.latency.left(session)
-        self._positions.leave(session)
-        self._holding.forget(session)
+        self.stats.latency.remove(session)
+        self._positions.remove(session)
+        self._holding.remove(session)
         self._on_progress(session)  # it holds nothing any more
 
     def _on_progress(self, session: Session) -> None:
@@ -213,7 +165,7 @@ class Router:
             del self._full[session]
         if self.waits_for_room and not self._lacks_room():
             self._room.set()
-        if self.stats.latency.behind:
+        if self.stats.latency.catching_up:
             self.stats.latency.progressed(session)
 
     # For the server.
@@ -231,14 +183,16 @@ class Router:
             return
         enough = self._settings.client_buffer // DRAIN_STEPS
         while (left := deadline - monotonic()) > 0:
-            goals = {session: session.taken_bytes() + enough for session in self._in_the_way()}
+            goals = {
+                session: session.taken_bytes() + enough for session in self._blocking_sessions()
+            }
             if self._idle.wait(min(left, timeout / DRAIN_STEPS)):
                 return
-            for session in self._in_the_way():
+            for session in self._blocking_sessions():
                 if session.taken_bytes() < goals.get(session, 0):
-                    self._give_up(session)
+                    self._drop(session)
 
-    def _in_the_way(self) -> list[Session]:
+    def _blocking_sessions(self) -> list[Session]:
         """The sessions that the router waits for, and others with it."""
         if self._over_total():
             return [session for session in self.sessions if session.queued_bytes]
@@ -254,26 +208,25 @@ class Router:
                 self._registration.wait()
                 self._deliver()  # whose frame ends with it: this one would keep sessions alive
                 self._pace_source()
-                if not self._share_time():
+                if not self._yield_if_due():
                     gevent.sleep(0)  # let the sources read, and the writers send
             self._idle.set()
 
     def _deliver(self) -> None:
         """Route one batch, and send it."""
-        sessions = self._hand_out()
-        self._share_time()
+        sessions = self._route_batch()
+        self._yield_if_due()
         self._flush(sessions, self.stats.latency.due(self.reorder.next_sequence))
 
-    def _share_time(self) -> bool:
+    def _yield_if_due(self) -> bool:
         """Have sockets and signals looked at, if they were not for a turn; whether they were."""
-        if monotonic() - self._turn_began_at < TURN_SECONDS:
+        if not self._time_slice.is_over():
             return False
-        self._announce()
-        gevent.sleep(A_MOMENT)
-        self._turn_began_at = monotonic()
+        self._signal_work()
+        self._time_slice.begin_next()
         return True
 
-    def _announce(self) -> None:
+    def _signal_work(self) -> None:
         """Something may be ready."""
         if self.reorder.ready:
             self._idle.clear()
@@ -293,7 +246,7 @@ class Router:
             self._source_may_read.clear()
 
     def _over_total(self) -> bool:
-        return self.held.bytes > self._settings.total_buffer
+        return self.queued_memory.bytes > self._settings.total_buffer
 
     def _lacks_room(self) -> bool:
         return bool(self._full) or self._over_total()
@@ -309,7 +262,7 @@ class Router:
         self._wait_for_room(GRACE_SECONDS)
         for session in list(self._full):
             if session in self._full:
-                self._give_up(session)
+                self._drop(session)
         if self._over_total():
             self._close_fullest()
 
@@ -319,12 +272,12 @@ class Router:
         for session in fullest_first:
             if not self._over_total():
                 return
-            self._give_up(session)
+            self._drop(session)
 
-    def _give_up(self, session: Session) -> None:
+    def _drop(self, session: Session) -> None:
         """Disconnect a session that others wait for; of thousands it may take a second."""
         session.close(CloseReason.STOPPED if self.draining else CloseReason.SLOW)
-        self._share_time()
+        self._yield_if_due()
 
     def _wait_for_room(self, timeout: float) -> bool:
         """Wait for room; return whether there is some within the timeout, in seconds."""
@@ -341,18 +294,18 @@ class Router:
 
     def _look(self) -> None:
         """Count the time waited against the sessions that caused it; log and disconnect them."""
-        excess = self.held.bytes - self._settings.total_buffer
-        in_the_way = holders(self._full, self.sessions, excess, self._share_time)
+        excess = self.queued_memory.bytes - self._settings.total_buffer
+        blocking = holders(self._full, self.sessions, excess, self._yield_if_due)
         now = monotonic()
-        overdue = self._holding.count(in_the_way, now)
+        overdue = self._holding.count(blocking, now)
         if notice := self._holding.notice(now):
             log.warning("clients_holding", **notice)
         for session, seconds in overdue:
             if session in self._full or self._over_total():
                 session.close(CloseReason.HOLDING, waited_seconds=round(seconds, 3))
-                self._share_time()
+                self._yield_if_due()
 
-    def _hand_out(self) -> list[Session]:
+    def _route_batch(self) -> list[Session]:
         """Route one batch; returns who got something.
 
         Nothing here waits, so a batch reaches all sessions or none. It adds to
@@ -368,7 +321,7 @@ class Router:
         self.reorder.put_back(rest)
         self._rejects.record(self.fanout.refused, FROM_GRAPH)
         sessions = cast("list[Session]", push_all(payloads))
-        events = _events(runs) - _events(rest)
+        events = count_events(runs) - count_events(rest)
         # What is put back was taken in vain, which counts where each event is a run.
         wanted = 2 * max(events, MIN_EVENTS) if rest else 2 * self._batch_events
         self._batch_events = min(wanted, BATCH_EVENTS)
@@ -385,7 +338,7 @@ class Router:
         """
         for first in range(0, len(sessions), FLUSH_SESSIONS):
             if first:
-                self._share_time()
+                self._yield_if_due()
             piece = list(sessions[first : first + FLUSH_SESSIONS])
             for session in cast("list[Session]", flush_all(piece, self._settings.client_buffer)):
                 self._full[session] = None
@@ -412,7 +365,3 @@ class Router:
                 payload_bytes=payload.size,
                 ends_at_byte=session.pushed_bytes,
             )
-
-
-def _events(runs: Sequence[Run]) -> int:
-    return sum(len(run) for run in runs if not run.void)

@@ -26,13 +26,13 @@ from gevent.queue import SimpleQueue
 from maze.net.connection import Connection
 from maze.net.peer import Peer
 from maze.net.sockets import current_greenlet, has_vanished
-from maze.pipeline.implementation import Held, Outbox
+from maze.pipeline.implementation import Outbox, QueuedMemory
 
 log = structlog.get_logger()
 
 STALL_CHECKS = 4
 """how often within the stall timeout is asked what a client has acknowledged"""
-MAX_PAUSE = 0.05
+MAX_POLL_SECONDS = 0.05
 """seconds between two questions whether a client has all that was sent before the end"""
 
 
@@ -61,7 +61,7 @@ class CloseReason(StrEnum):
     """by a fault of the server, whose traceback is in the log"""
 
 
-LOUD = {
+WARNING_REASONS = {
     CloseReason.STALLED,
     CloseReason.HOLDING,
     CloseReason.SLOW,
@@ -78,7 +78,7 @@ class StalledError(Exception):
 class Registry(Protocol):
     """What a session needs of whoever keeps the sessions."""
 
-    held: Held
+    queued_memory: QueuedMemory
     stall_timeout: float
     discarded_bytes: int
 
@@ -114,7 +114,7 @@ class Session(Outbox):
     def __init__(
         self, user: int, connection: Connection, peer: Peer, registry: Registry, mark: bytes = b""
     ) -> None:
-        super().__init__(user, connection, SimpleQueue(), registry.held)
+        super().__init__(user, connection, SimpleQueue(), registry.queued_memory)
         self.peer = peer
         self.mark = mark
         """the mark that begins the client's first position line; empty if it did not ask for one"""
@@ -144,7 +144,7 @@ class Session(Outbox):
         except Exception as error:
             self.on_error(error)
 
-    def finish(self) -> None:
+    def close_when_sent(self) -> None:
         """Close the session once all that is queued is sent."""
         self._finishing = True
         self._woken.set()
@@ -168,7 +168,7 @@ class Session(Outbox):
         self._watcher.close()
         lost_bytes = self.discard()
         self._registry.leave(self, reason)
-        write = log.warning if reason in LOUD else log.debug
+        write = log.warning if reason in WARNING_REASONS else log.debug
         write(
             "session_closed",
             reason=reason.value,
@@ -221,7 +221,7 @@ class Session(Outbox):
         pause = 0.001
         while not self.has_taken_all():
             gevent.sleep(pause)
-            pause = min(2 * pause, MAX_PAUSE)
+            pause = min(2 * pause, MAX_POLL_SECONDS)
 
     def _unacknowledged_bytes(self) -> int:
         """What was sent and is on its way; of a session that has ended that is nothing."""

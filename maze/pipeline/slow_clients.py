@@ -142,7 +142,7 @@ class Holding(Generic[Session]):
             "clients": ", ".join(session.peer for session in worst),
         }
 
-    def forget(self, session: Session) -> None:
+    def remove(self, session: Session) -> None:
         """Drop the account of a session that has ended."""
         self._accounts.pop(session, None)
 
@@ -157,18 +157,18 @@ def holders(
     full: Collection[Session],
     sessions: Collection[Session],
     excess: int,
-    share_time: Callable[[], object],
+    yield_if_due: Callable[[], object],
 ) -> list[Session]:
     """Return the sessions that hold up the others, the fullest first; none if all are slow.
 
     The sessions in ``full`` exceed their own bound; all sessions together exceed the common bound
     by ``excess`` bytes. Only a few are slow if at least as many sessions are idle. Sessions may
-    end while ``share_time`` runs.
+    end while ``yield_if_due`` runs.
     """
     found = dict.fromkeys(full)
     if excess > 0:
         found.update(dict.fromkeys(_fullest(sessions, excess)))
-    if not _are_idle(sessions, len(found), share_time):
+    if not _are_idle(sessions, len(found), yield_if_due):
         return []
     left = [session for session in found if session in sessions]
     return sorted(left, key=attrgetter("held_bytes"), reverse=True)
@@ -192,7 +192,9 @@ def _fullest(sessions: Collection[Session], excess: int) -> list[Session]:
     return [session for session in fullest_first if session.held_bytes > least // 2]
 
 
-def _are_idle(sessions: Collection[Session], wanted: int, share_time: Callable[[], object]) -> bool:
+def _are_idle(
+    sessions: Collection[Session], wanted: int, yield_if_due: Callable[[], object]
+) -> bool:
     """Whether at least ``wanted`` sessions are idle: have taken everything, and wait for more.
 
     An empty queue is not enough. For a client that has stopped reading, the kernels on both sides
@@ -206,5 +208,5 @@ def _are_idle(sessions: Collection[Session], wanted: int, share_time: Callable[[
             break
         wanted -= session.has_taken_all()
         if not asked % ASKED_AT_ONCE:
-            share_time()
+            yield_if_due()
     return not wanted

@@ -16,10 +16,10 @@ from maze.listener.refusals import HandshakeError, HandshakeReason
 from maze.listener.registration_wait import Registration
 from maze.listener.tls import HANDSHAKE
 from maze.log.reject_log import RejectLog
-from maze.log.setup import shown
+from maze.log.text import escaped
 from maze.net.connection import Connection
 from maze.net.peer import Address, Peer
-from maze.net.sockets import current_greenlet, has_finished, has_vanished, is_broken, peek
+from maze.net.sockets import current_greenlet, has_vanished, is_broken, peek, peer_has_closed
 from maze.pipeline.router import Router
 from maze.settings.options import Settings
 
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 CHUNK_BYTES = 256 * 1024
 """One recv: with a fifth of broadcasts it gives each client some 50 KB, a send's best size."""
 
-THIN_BYTES = 4 * 1024
+SMALL_READ_BYTES = 4 * 1024
 """After less than that the next recv waits first: to ask in vain costs more than to be told.
 Not with TLS, which may have in hand what its socket has not."""
 
@@ -121,7 +121,7 @@ class SourcePort:
         greenlet = current_greenlet()
         self._greenlets.add(greenlet)
         try:
-            self._open(sock, address)
+            self._authorize(sock, address)
         finally:
             self._greenlets.discard(greenlet)
 
@@ -131,14 +131,14 @@ class SourcePort:
         for greenlet in list(self._greenlets):
             greenlet.kill(block=False)
 
-    def _open(self, sock: socket, address: Address) -> None:
+    def _authorize(self, sock: socket, address: Address) -> None:
         """Serve the connection if access control lets it in."""
         peer = Peer(address)
         self._opening += 1
         try:
             if self._opening > MAX_OPENING_SOURCES:
                 raise HandshakeError(HandshakeReason.BUSY, detail="too many in the handshake")
-            connection, _ = self.access.admit(sock, address, self.access.deadline())
+            connection, _ = self.access.authorize(sock, address, self.access.deadline())
             self.access.check_source(connection)
         except HandshakeError as error:
             self.refused += 1
@@ -154,10 +154,10 @@ class SourcePort:
         try:
             self._serve(sock, connection, peer)
         finally:
-            connection.finish()
+            connection.send_close_notify()
 
     def _serve(self, sock: socket, connection: Connection, peer: Peer) -> None:
-        if not self._admit(sock, peer):
+        if not self._wait_for_slot(sock, peer):
             self._refuse(peer)
             return
         log.info("source_connected", source=peer)
@@ -186,10 +186,12 @@ class SourcePort:
         rejected = {reason.value: count for reason, count in self._rejects.counts.items()}
         return Counter({"routed_events": self._router.routed_events, **rejected})
 
-    def _admit(self, sock: socket, peer: Peer) -> bool:
+    def _wait_for_slot(self, sock: socket, peer: Peer) -> bool:
         """Give the source a place, if need be once it is its turn; return whether it got one."""
         self._drop_false_successors()
-        staying = [other for other in (*self._sources, *self._waiting) if not has_finished(other)]
+        staying = [
+            other for other in (*self._sources, *self._waiting) if not peer_has_closed(other)
+        ]
         if len(staying) >= self._settings.max_sources or len(self._waiting) >= MAX_WAITING:
             return False
         self._waiting[sock] = peer, current_greenlet()
@@ -225,7 +227,7 @@ class SourcePort:
         decoder = Decoder(self._settings.line_limit)
         data, reason = self._receive_start(connection, peer)
         if foreign := self._foreign(data):
-            return _close(foreign, peer, received=shown(data))
+            return _close(foreign, peer, received=escaped(data))
         while True:
             if data:
                 try:
@@ -265,7 +267,7 @@ class SourcePort:
         ``received`` is the size of the previous read, in bytes.
         """
         try:
-            if received < THIN_BYTES and connection.direct:
+            if received < SMALL_READ_BYTES and connection.direct:
                 wait_read(connection.descriptor)
             data = connection.recv(CHUNK_BYTES)
         except OSError as error:

@@ -20,7 +20,7 @@ LATENCY_SECONDS = (
 SAMPLE_SECONDS = 0.01
 """From one sample of the latency to the next; thin traffic is measured whole by that."""
 
-NOTHING = -1
+NO_SEQUENCE = -1
 """stands where a sequence number would, if there is none"""
 
 
@@ -50,24 +50,24 @@ class Latency:
 
     def __init__(self) -> None:
         self.histogram = Histogram(LATENCY_SECONDS)
-        self.behind: dict[Outbox, tuple[int, float]] = {}
+        self.catching_up: dict[Outbox, tuple[int, float]] = {}
         """of sessions that have not sent it all: up to which byte, and the time it began"""
-        self.followed = NOTHING
+        self.followed = NO_SEQUENCE
         """the number of the event that is followed"""
         self._since = 0.0
         self._next = 0.0
 
     def ready(self, sequence: int, now: float) -> None:
         """The events up to that number can be routed."""
-        if self.followed == NOTHING and now >= self._next:
+        if self.followed == NO_SEQUENCE and now >= self._next:
             self.followed = sequence
             self._since = now
             self._next = now + SAMPLE_SECONDS
 
     def due(self, next_sequence: int) -> float:
         """When the event could be routed, if it is in the batch that was routed; else 0."""
-        if NOTHING != self.followed < next_sequence:
-            self.followed = NOTHING
+        if NO_SEQUENCE != self.followed < next_sequence:
+            self.followed = NO_SEQUENCE
             return self._since
         return 0.0
 
@@ -80,20 +80,20 @@ class Latency:
         for session in sessions:
             if session.sent_bytes == session.pushed_bytes:
                 caught_up += 1
-            elif session.queued_bytes and session not in self.behind:
-                self.behind[session] = (session.pushed_bytes, since)
+            elif session.queued_bytes and session not in self.catching_up:
+                self.catching_up[session] = (session.pushed_bytes, since)
         self.histogram.observe(monotonic() - since, caught_up)
 
     def progressed(self, session: Outbox) -> None:
         """A session has sent more."""
-        goal, since = self.behind.get(session, (0, 0.0))
+        goal, since = self.catching_up.get(session, (0, 0.0))
         if goal and session.sent_bytes >= goal:
-            del self.behind[session]
+            del self.catching_up[session]
             self.histogram.observe(monotonic() - since)
 
-    def left(self, session: Outbox) -> None:
+    def remove(self, session: Outbox) -> None:
         """A session has ended; what it did not get is no delivery."""
-        self.behind.pop(session, None)
+        self.catching_up.pop(session, None)
 
 
 class Stats:
@@ -108,7 +108,7 @@ class Stats:
         self.batch_sizes = Histogram(BATCH_SIZES)
         self.routing_seconds = Histogram(ROUTING_SECONDS)
         self.latency = Latency()
-        self._missing = NOTHING
+        self._missing = NO_SEQUENCE
         self._missing_since = 0.0
 
     def arrived(self, events: int, reorder: ReorderBuffer) -> None:
@@ -116,17 +116,17 @@ class Stats:
         self.received_events += events
         missing = reorder.missing_sequence
         latency = self.latency
-        if latency.followed == NOTHING and reorder.ready:
+        if latency.followed == NO_SEQUENCE and reorder.ready:
             latency.ready(missing - 1, monotonic())
         if not reorder.waiting:
-            self._missing = NOTHING
+            self._missing = NO_SEQUENCE
         elif missing != self._missing:
             self._missing = missing
             self._missing_since = monotonic()
 
-    def forgot(self) -> None:
+    def on_reset(self) -> None:
         """The stream was forgotten, and what was missing in it."""
-        self._missing = NOTHING
+        self._missing = NO_SEQUENCE
 
     def missing_seconds(self, reorder: ReorderBuffer) -> float:
         """For how long events have been waiting for the missing one; 0 if none do."""

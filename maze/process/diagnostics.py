@@ -19,7 +19,7 @@ import structlog
 from greenlet import greenlet
 
 from maze.admin.counters import Counters, counters
-from maze.log.setup import LineWriter
+from maze.log.line_writer import LineWriter
 from maze.server import MazeServer
 
 log = structlog.get_logger()

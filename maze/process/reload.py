@@ -8,7 +8,7 @@ import structlog
 
 from maze.errors import SettingsError
 from maze.listener.tls_context import Context, load_contexts
-from maze.log import setup as logs
+from maze.log.configure import set_level
 from maze.server import MazeServer
 from maze.settings.options import Settings, flag_of, key_of
 
@@ -51,7 +51,7 @@ class Reloader:
             return
         settings, contexts = loaded
         self._server.use_contexts(contexts)
-        logs.set_level(settings.log_level)
+        set_level(settings.log_level)
         self._server.trace(settings.log_level == "debug")
         log.info("reloaded", log_level=settings.log_level)
         if ignored := self._ignored(settings):

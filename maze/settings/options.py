@@ -31,6 +31,7 @@ from maze.settings.option_types import (
     size,
     whole,
 )
+from maze.settings.port import PortSettings
 from maze.settings.toml_file import SettingsFile
 
 GROUPS = {
@@ -256,6 +257,32 @@ class Settings:
         "log", "64MiB", "1MiB", "1024GiB", "size at which that file is renamed and begun anew"
     )
     rejects_files: int = _whole("log", 5, 2, 1000, "such files kept, the newest included")
+
+    @property
+    def source(self) -> PortSettings:
+        """The source port's own settings."""
+        return PortSettings(
+            name="source",
+            host=self.source_host,
+            number=self.source_port,
+            allow=self.allow_source,
+            tls_cert=self.source_tls_cert,
+            tls_key=self.source_tls_key,
+            tls_ca=self.source_tls_ca,
+        )
+
+    @property
+    def client(self) -> PortSettings:
+        """The client port's own settings."""
+        return PortSettings(
+            name="client",
+            host=self.client_host,
+            number=self.client_port,
+            allow=self.allow_client,
+            tls_cert=self.client_tls_cert,
+            tls_key=self.client_tls_key,
+            tls_ca=self.client_tls_ca,
+        )
 
 
 def flag_of(name: str) -> str:

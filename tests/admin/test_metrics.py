@@ -15,8 +15,8 @@ from maze.admin.status import status
 from maze.core import Decoder, Reason
 from maze.listener.connection_limits import RefusalReason
 from maze.listener.refusals import HandshakeReason
+from maze.log.line_writer import LineWriter
 from maze.log.processors import RECENT
-from maze.log.setup import LineWriter
 from maze.pipeline.session import CloseReason
 from maze.pipeline.source import SourceCloseReason
 from maze.settings.option_types import ranges as parse_ranges
@@ -146,10 +146,10 @@ def test_what_a_bound_or_a_gate_kept_out_is_counted(start: Start, tmp_path: Path
     router, rejects = watched.server.router, watched.server.rejects
     runs, _ = Decoder(100).feed(b"1|F|1|2\n2|F|1|3\n")
     router.submit(runs, "here")
-    assert rejects.trail is not None
-    until(lambda: rejects.trail and rejects.trail.written, "the follow to be in the reject file")
-    rejects.trail._failed = 3
-    rejects.trail._out_rejects += 3
+    assert rejects.file is not None
+    until(lambda: rejects.file and rejects.file.written, "the follow to be in the reject file")
+    rejects.file._failed = 3
+    rejects.file._out_rejects += 3
     found, state = values(watched), watched.status()
     assert found["maze_clients_refused_total", "max_clients"] == 1
     assert state["sessions"]["refused"]["max_clients"] == 1
@@ -161,7 +161,7 @@ def test_what_a_bound_or_a_gate_kept_out_is_counted(start: Start, tmp_path: Path
     assert found["maze_rejects_written_total", ""] == 1
     assert found["maze_rejects_dropped_total", ""] == 3
     assert state["events"]["reject_file"] == {"written": 1, "dropped": 3}
-    watched.server._client_port.pauses = 2
+    watched.server._client_listener.pauses = 2
     assert values(watched)["maze_accepting_pauses_total", "client"] == 2
     assert watched.status()["accepting_pauses"] == {"source": 0, "client": 2}
 

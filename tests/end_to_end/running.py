@@ -109,7 +109,7 @@ class Maze:
 
     def expect_all_freed(self) -> None:
         until(
-            lambda: not self.sessions and not self.server.router.held.bytes,
+            lambda: not self.sessions and not self.server.router.queued_memory.bytes,
             "every session and every queued byte to be freed",
         )
 

@@ -79,10 +79,11 @@ def test_an_address_outside_the_ranges_costs_no_handshake_of_tls(
     ],
 )
 def test_which_addresses_are_in_a_range(ranges: str, address: str, allowed: bool) -> None:
-    access = Access("client", Settings(allow_client=parse_ranges(ranges)), None)
+    settings = Settings(allow_client=parse_ranges(ranges))
+    access = Access(settings.client, settings, None)
     refused = nullcontext() if allowed else pytest.raises(HandshakeError, match="address")
     with socket() as sock, refused:
-        connection, deadline = access.admit(sock, (address, 1), 7.0)
+        connection, deadline = access.authorize(sock, (address, 1), 7.0)
         assert (connection.sock, deadline) == (sock, 7.0)
 
 

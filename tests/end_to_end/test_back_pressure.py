@@ -57,7 +57,7 @@ class Peak:
             self.session = max([self.session, *(session.held_bytes for session in sessions)])
             if self.maze:
                 # Not the most there ever is: over TLS what is encrypted comes on top, later.
-                self.total = max(self.total, self.maze.server.router.held.bytes)
+                self.total = max(self.total, self.maze.server.router.queued_memory.bytes)
             return sessions
 
         monkeypatch.setattr(router, "push_all", spy)
@@ -93,7 +93,7 @@ def test_wait_is_over_when_the_slow_client_leaves(start: Callable[..., Maze]) ->
     slow.reset()
     other.expect(b"50001|B\n")
     maze.await_sessions(1)
-    until(lambda: not maze.server.router.held.bytes, "its queue to be freed")
+    until(lambda: not maze.server.router.queued_memory.bytes, "its queue to be freed")
 
 
 def test_wait_disconnects_a_client_that_takes_nothing(
@@ -197,7 +197,9 @@ def test_total_buffer_bounds_what_waits_for_all(
     # All at once: for a moment events pile up, too, where nobody waits for room.
     until(
         lambda: (
-            feeder.waits_for_room and feeder.held.bytes > BUFFER and feeder.reorder.ready >= 2_000
+            feeder.waits_for_room
+            and feeder.queued_memory.bytes > BUFFER
+            and feeder.reorder.ready >= 2_000
         ),
         "events to pile up, for the sum is over its bound",
     )

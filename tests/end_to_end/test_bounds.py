@@ -25,7 +25,7 @@ def test_surplus_clients_are_closed_at_once_and_the_others_served(
     clients = maze.clients(1, 2, 3)
     for _ in range(5):
         maze.stranger().expect_closed()
-    assert dict(maze.server.clients.places.refused) == {bound: 5}
+    assert dict(maze.server.clients.limits.refused) == {bound: 5}
     assert [e["reason"] for e in log.entries if e["event"] == "client_refused"] == [bound]
     maze.source().send(b"1|B\n")
     for client in clients:
@@ -38,8 +38,8 @@ def test_surplus_client_is_let_in_once_another_has_left(start: Start) -> None:
         client = maze.client(user)
         maze.stranger().expect_closed()
         client.close()
-        until(lambda: not maze.server.clients.places.taken, "its place to be free")
-    assert dict(maze.server.clients.places.refused) == {"max_clients": 5}
+        until(lambda: not maze.server.clients.limits.taken, "its place to be free")
+    assert dict(maze.server.clients.limits.refused) == {"max_clients": 5}
 
 
 @pytest.mark.parametrize("said", [b"", b"abc\n", b"1" * 33])
@@ -48,7 +48,7 @@ def test_place_of_a_client_that_was_not_let_in_is_free_again(start: Start, said:
     client = maze.stranger()
     client.send(said)
     client.expect_closed()
-    until(lambda: not maze.server.clients.places.taken, "its place to be free")
+    until(lambda: not maze.server.clients.limits.taken, "its place to be free")
     maze.client(1)
 
 
@@ -56,9 +56,9 @@ def test_handshakes_beyond_the_bound_are_closed_and_sessions_do_not_count(start:
     maze = start(max_handshakes=2)
     clients = maze.clients(1, 2, 3, 4)
     waiting = [maze.stranger(), maze.stranger()]
-    until(lambda: maze.server.clients.places.handshakes == 2, "two handshakes")
+    until(lambda: maze.server.clients.limits.handshakes == 2, "two handshakes")
     maze.stranger().expect_closed()
-    assert dict(maze.server.clients.places.refused) == {"max_handshakes": 1}
+    assert dict(maze.server.clients.limits.refused) == {"max_handshakes": 1}
     waiting[0].send(b"5\n")
     maze.await_sessions(5)
     clients.append(maze.client(6))
@@ -76,7 +76,7 @@ def test_clients_that_say_at_once_who_they_are_are_never_too_many_handshakes(
     for user, client in enumerate(before):  # blocking, so that the server does not run meanwhile
         client.sendall(b"%d\n" % user)
     maze.await_sessions(300)
-    assert dict(maze.server.clients.places.refused) == {}
+    assert dict(maze.server.clients.limits.refused) == {}
     for client in before:
         client.close()
     maze.await_sessions(0)
@@ -101,8 +101,8 @@ def test_session_too_many_of_one_user_is_refused(start: Start, log: LogCapture) 
     laptop = maze.stranger()
     laptop.send(b"007\n")
     laptop.expect_closed()
-    assert dict(maze.server.clients.places.refused) == {"max_clients_per_user": 1}
-    assert maze.server.clients.places.handshakes == 0
+    assert dict(maze.server.clients.limits.refused) == {"max_clients_per_user": 1}
+    assert maze.server.clients.limits.handshakes == 0
     (line,) = (entry for entry in log.entries if entry["event"] == "client_refused")
     assert (line["reason"], line["limit"], line["user"]) == ("max_clients_per_user", 2, 7)
     maze.client(8)

@@ -13,10 +13,10 @@ import pytest
 
 from maze.core import Decoder, reorder
 from maze.core.graph import AT_ONCE
-from maze.net import background
-from maze.net.sockets import A_MOMENT
+from maze.net import time_slice
+from maze.net.time_slice import yield_to_event_loop
+from maze.pipeline import ordering
 from maze.pipeline import registry as sessions
-from maze.pipeline import router
 from maze.pipeline.session import CloseReason, Session
 
 from .peers import PATIENCE, Client, Source, broadcasts, joined, messages, patience, until
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.realtime
 def test_a_source_lets_others_run_after_its_turn_whatever_it_brings(
     maze: Maze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router, "TURN_SECONDS", 0.0)  # every chunk takes longer
+    monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)  # every chunk takes longer
     decoder = Decoder()
     others: list[str] = []
     for chunk in (b"1|B\n", b"x\n" * 1_000, b"1|B\n" * 1_000, b"2|B\n" + b"x\n" * 1_000):
@@ -42,8 +42,8 @@ def test_a_source_lets_others_run_after_its_turn_whatever_it_brings(
 def test_others_run_between_the_runs_and_between_the_gaps_of_one_chunk(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router, "TURN_SECONDS", 0.0)
-    monkeypatch.setattr(router, "STEP_RUNS", 1)
+    monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(ordering, "STEP_RUNS", 1)
     monkeypatch.setattr(reorder, "STEP_GAPS", 1)
     maze = start(reorder_limit=2)
     waiting: list[tuple[int, int]] = []
@@ -65,7 +65,7 @@ def test_others_run_between_the_runs_and_between_the_gaps_of_one_chunk(
 def test_others_run_while_what_waited_for_one_number_is_made_ready(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)
     maze = start(reorder_limit=100)
     client, buffer = maze.client(1), maze.server.router.reorder
     monkeypatch.setattr(buffer, "_step", 1)
@@ -103,7 +103,7 @@ def test_what_was_about_to_be_ready_is_routed_though_its_source_was_closed(
     runs, _ = Decoder().feed(b"1|B\n")
     buffer.add(*runs)
     assert buffer.waiting == 27
-    maze.server.router._announce()
+    maze.server.router._signal_work()
     client.expect(joined(broadcasts(1, 30)))
 
 
@@ -126,7 +126,7 @@ def _follows(maze: Maze, *users: int) -> Source:
 @pytest.fixture
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """In each turn of the event loop one thing is done in the background."""
-    monkeypatch.setattr(background, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)
     monkeypatch.setattr(sessions, "STEP_AUDIENCES", 1)
 
 
@@ -162,7 +162,7 @@ def test_others_run_while_a_user_of_many_follows_enters_and_leaves(
 
     def watch() -> None:
         while True:
-            gevent.sleep(A_MOMENT)
+            yield_to_event_loop()
             turns.append(0)
 
     def step() -> bool:
@@ -205,7 +205,7 @@ def test_of_all_who_leave_at_once_some_are_closed_in_each_turn(
         end(client)
     counts = [50]
     while counts[-1]:
-        gevent.sleep(A_MOMENT)
+        yield_to_event_loop()
         counts.append(len(maze.sessions))
         assert len(counts) < 10_000
     at_once = max(before - after for before, after in pairwise(counts))
@@ -246,7 +246,7 @@ def _number(line: bytes) -> int:
 def test_sockets_and_signals_are_looked_at_while_a_source_has_something_to_read(
     maze: Maze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)
     ours, theirs = gevent.socket.socketpair()
     reading = gevent.spawn(theirs.recv, 1)
     gevent.sleep(0)  # it waits for the socket
@@ -263,7 +263,7 @@ def test_sockets_are_looked_at_while_those_who_are_too_slow_are_disconnected(
 ) -> None:
     maze = start(slow_client="disconnect")
     maze.clients(1, 2, 3)
-    monkeypatch.setattr(router, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)
     ours, theirs = gevent.socket.socketpair()
     reading = gevent.spawn(theirs.recv, 1)
     gevent.sleep(0)  # it waits for the socket
@@ -352,14 +352,14 @@ def test_connections_that_were_accepted_before_a_drain_and_begin_after_it_are_cl
     assert not server.source.sources
 
 
-def test_a_fault_in_the_gate_costs_that_source_only(
+def test_a_fault_in_access_control_costs_that_source_only(
     maze: Maze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("provoked by a test")
 
     with monkeypatch.context() as patch:
-        patch.setattr(maze.server.source.access, "admit", broken)
+        patch.setattr(maze.server.source.access, "authorize", broken)
         maze.source().expect_closed()
     assert not maze.server.failed
     assert dict(maze.server.source.access.rejects.counts) == {"failed": 1}

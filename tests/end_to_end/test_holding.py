@@ -134,7 +134,7 @@ def test_only_as_many_are_disconnected_as_bring_the_sum_within_its_bound(
     source.send(b"2001|P|9|3\n")
     other.expect(b"2001|P|9|3\n")
     assert len(maze.sessions) == 3
-    assert 0 < maze.server.router.held.bytes <= total
+    assert 0 < maze.server.router.queued_memory.bytes <= total
     assert dict(maze.server.sessions.closed) == {"holding": 1}
 
 

@@ -17,7 +17,7 @@ from gevent import ssl
 from structlog.testing import LogCapture
 
 from maze.listener import registration_wait
-from maze.net.sockets import A_MOMENT
+from maze.net.time_slice import yield_to_event_loop
 
 from .certificates import Authority, Wire
 from .peers import until
@@ -101,7 +101,7 @@ def test_an_event_right_behind_the_ids_of_clients_that_are_accepted_already(
     source = maze.source()
     strangers = [maze.stranger() for _ in range(100)]
     maze.await_sources(1)
-    until(lambda: maze.server.clients.places.handshakes == 100, "all to be accepted")
+    until(lambda: maze.server.clients.limits.handshakes == 100, "all to be accepted")
     for user, client in enumerate(strangers):
         client.sock.send(b"%d\n" % user)
     source.sock.send(b"1|B\n")
@@ -148,7 +148,7 @@ def test_silent_clients_hold_up_no_event(start: Callable[..., Maze]) -> None:
     for said in (b"", b"1", b"12"):
         for _ in range(10):
             maze.stranger().send(said)
-    until(lambda: maze.server.clients.places.handshakes == 30, "all to be accepted")
+    until(lambda: maze.server.clients.limits.handshakes == 30, "all to be accepted")
     maze.source().send(b"1|B\n")
     client.expect(b"1|B\n")
     assert maze.server.registration.overruns == 0
@@ -161,7 +161,7 @@ def test_a_pause_of_accepting_holds_up_no_event(
     (client,) = maze.clients(1)
     source = maze.source()
     maze.await_sources(1)
-    maze.server._client_port.stop_accepting()
+    maze.server._client_listener.stop_accepting()
     connect_at_once(stack, maze, range(2, 3))
     source.send(b"1|B\n")
     client.expect(b"1|B\n")
@@ -210,7 +210,7 @@ def test_a_storm_of_connections_that_reset_does_not_stop_the_stream(
                     connection.setblocking(False)
                     connection.setsockopt(system.SOL_SOCKET, system.SO_LINGER, RESET)
                     connection.connect_ex(maze.client_address)
-            gevent.sleep(A_MOMENT)
+            yield_to_event_loop()
 
     greenlet = gevent.spawn(storm)
     try:

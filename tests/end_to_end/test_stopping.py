@@ -11,9 +11,9 @@ import gevent
 import pytest
 from structlog.testing import LogCapture
 
+from maze.net import time_slice
 from maze.net.connection import Connection
 from maze.pipeline import registry as sessions_module
-from maze.pipeline import router as router_module
 from maze.pipeline.router import DRAIN_STEPS
 from maze.pipeline.session import CloseReason, Session
 
@@ -153,7 +153,7 @@ def test_client_that_is_slow_has_all_of_the_drain_where_nobody_waits_for_it(
     until(lambda: maze.server.router.reorder.ready >= 2_000, "events to pile up")
     until(lambda: maze.session(1).held_bytes > 32 * 1024, "the client to be full")
     given_up: list[Session] = []
-    monkeypatch.setattr(maze.server.router, "_give_up", given_up.append)
+    monkeypatch.setattr(maze.server.router, "_drop", given_up.append)
     maze.server.drain()
     assert given_up == []
     assert dict(maze.server.sessions.closed) == {"stopped": 1}
@@ -196,7 +196,7 @@ def test_session_may_end_while_the_drain_gives_others_up(
         gevent.spawn(close, second, CloseReason.RESET)
         close(session, reason)
 
-    monkeypatch.setattr(router_module, "TURN_SECONDS", 0.0)  # others run after each
+    monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)  # others run after each
     monkeypatch.setattr(Session, "close", close_while_another_leaves)
     router._full = {first: None, second: None}
     router._idle.clear()  # as if it waited for both
@@ -232,9 +232,9 @@ def test_session_may_end_while_the_drain_closes_the_others(
         close(session, reason)
 
     monkeypatch.setattr(sessions_module, "CLOSED_AT_ONCE", 1)
-    monkeypatch.setattr(Session, "finish", lambda _: None)
+    monkeypatch.setattr(Session, "close_when_sent", lambda _: None)
     monkeypatch.setattr(Session, "close", close_while_another_leaves)
-    maze.server.sessions.finish(0)
+    maze.server.sessions.close(0)
     assert dict(maze.server.sessions.closed) == {"stopped": 2, "reset": 1}
 
 

@@ -9,7 +9,7 @@ import pytest
 from gevent.socket import socket
 from structlog.testing import LogCapture
 
-from maze.net.sockets import has_finished, is_broken
+from maze.net.sockets import is_broken, peer_has_closed
 
 from .peers import Client, Source, joined, messages, until
 from .running import Maze, shrink_buffers
@@ -42,7 +42,7 @@ class Held:
         until(lambda: maze.server.router.reorder.ready >= 100, "the router to wait")
         old.close()
         (place,) = maze.server.source._sources
-        until(lambda: has_finished(place), "the end to arrive")
+        until(lambda: peer_has_closed(place), "the end to arrive")
         self.waiting = maze.server.source._waiting
         self._expected = joined(messages(1, number, 1))
 
@@ -68,7 +68,7 @@ class Held:
         leave(self.successor(events))
         waits = self.last_in_line
         assert waits
-        gone = is_broken if leave is Source.reset else has_finished
+        gone = is_broken if leave is Source.reset else peer_has_closed
         until(lambda: gone(waits), "the end to arrive")
 
     def release(self) -> None:

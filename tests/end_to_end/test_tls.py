@@ -133,9 +133,9 @@ def test_what_is_encrypted_and_waits_is_counted_as_held(
     until(lambda: session.held_bytes > 32 * 1024, "the queue to be full")
     waiting = session.connection.unsent_bytes
     assert 0 < waiting <= maze_tls.MAX_UNSENT_BYTES
-    assert maze.server.router.held.bytes == session.held_bytes + waiting
+    assert maze.server.router.queued_memory.bytes == session.held_bytes + waiting
     client.expect(stream)
-    until(lambda: not maze.server.router.held.bytes, "all to be freed")
+    until(lambda: not maze.server.router.queued_memory.bytes, "all to be freed")
 
 
 def test_a_record_that_was_tampered_with_ends_the_session(maze: Maze) -> None:

@@ -62,7 +62,7 @@ def test_a_session_agreed_on_while_another_connection_was_silent_is_not_resumed_
 ) -> None:
     context = offering(authority, "session id", authority.issue("7"))
     with closing(create_connection(maze.client_address)) as silent:
-        until(lambda: maze.server.clients.places.handshakes == 1, "the server to wait for it")
+        until(lambda: maze.server.clients.limits.handshakes == 1, "the server to wait for it")
         with agreed(maze, context) as first, patience("the server to close it"):
             late = context.wrap_socket(silent, server_hostname=SERVER_NAME, session=first.session)
             assert late.session_reused
@@ -122,6 +122,6 @@ def _session(maze: Maze, context: ssl.SSLContext) -> tuple[ssl.SSLContext, ssl.S
         assert sock.session
         sock.sendall(b"7\n")
         maze.await_sessions(1)
-        maze.session(7).finish()
+        maze.session(7).close_when_sent()
         assert not sock.recv(1)
         return context, sock.session

@@ -19,7 +19,7 @@ from gevent.server import StreamServer
 
 from maze import serve
 from maze.core import Decoder, Fanout, FollowGraph, IdLine, parse_id_line
-from maze.log import setup as logs
+from maze.log.configure import configure
 from maze.net.connection import Connection
 from maze.pipeline import client_port, router, source
 from maze.pipeline.session import Session
@@ -133,7 +133,7 @@ def break_elsewhere() -> None:
 
 
 def shorten_log_queue() -> None:
-    vars(logs)["configure"] = functools.partial(logs.configure, limit=20)
+    vars(serve)["configure_log"] = functools.partial(configure, limit=20)
 
 
 def limit_files() -> None:

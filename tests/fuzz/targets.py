@@ -135,7 +135,7 @@ def handshake(data: bytes) -> None:
     stranger = Stranger(pieces(stream, data[1]), ENDINGS[ending])
     sessions: Any = SimpleNamespace(discarded_bytes=0)
     settings = Settings(handshake_limit=limit)
-    access = Access("client", settings, None)
+    access = Access(settings.client, settings, None)
     port = ClientPort(settings, sessions, Registration(), access)
     result: IdLine | str
     try:

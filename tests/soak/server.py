@@ -64,7 +64,7 @@ class SampledServer(MazeServer):
             "greenlets": sum(isinstance(each, greenlet) for each in gc.get_objects()),
             "sessions": len(self.sessions),
             "sources": len(self.source.sources),
-            "held_bytes": self.router.held.bytes,
+            "held_bytes": self.router.queued_memory.bytes,
             "routed_events": self.router.routed_events,
         }
 

@@ -36,8 +36,8 @@ cdef enum:
     FAILED = -(1 << 30)  # an exception is set; no errno has this value
 
 
-cdef class Held:
-    """Memory of all queued payloads together; see ``outbox.Held``."""
+cdef class QueuedMemory:
+    """Memory of all queued payloads together; see ``outbox.QueuedMemory``."""
 
     cdef public Py_ssize_t bytes
 
@@ -72,22 +72,22 @@ cdef class Outbox(Recipient):
     cdef readonly object connection
     cdef bint direct  # whether sends bypass the connection and use the descriptor
     cdef int descriptor
-    cdef Py_ssize_t unsent_bytes  # part of ``held`` that the connection has encrypted and not sent
+    cdef Py_ssize_t unsent_bytes  # encrypted and not sent, as counted in ``queued_memory``
     cdef object queue
-    cdef Held held
+    cdef QueuedMemory queued_memory
     cdef Py_ssize_t queued  # number of payloads in the queue; saves calls of the queue
     cdef list in_hand
     cdef list parts  # parts of the payloads in hand; None if there are none
     cdef Py_ssize_t part  # index of the first part that was not sent completely
     cdef Py_ssize_t offset  # bytes of that part that were sent
 
-    def __init__(self, user, connection, queue, Held held not None):
+    def __init__(self, user, connection, queue, QueuedMemory queued_memory not None):
         Recipient.__init__(self, user)
         self.connection = connection
         self.direct = connection.direct
         self.descriptor = connection.descriptor
         self.queue = queue
-        self.held = held
+        self.queued_memory = queued_memory
         self.in_hand = []
 
     def push(self, Payload payload not None):
@@ -98,7 +98,7 @@ cdef class Outbox(Recipient):
         self.queued_bytes += payload.size
         self.held_bytes += payload.size + PAYLOAD_BYTES
         self.pushed_bytes += payload.size
-        self.held.bytes += payload.hold() + PAYLOAD_BYTES
+        self.queued_memory.bytes += payload.hold() + PAYLOAD_BYTES
         self.queue.put(payload)
         self.queued += 1
         return 0
@@ -231,9 +231,9 @@ cdef class Outbox(Recipient):
         return 1
 
     cdef int count_unsent(self) except -1:
-        """Update ``held`` by what the connection has encrypted and not sent."""
+        """Update ``queued_memory`` by what the connection has encrypted and not sent."""
         cdef Py_ssize_t unsent_bytes = self.connection.unsent_bytes
-        self.held.bytes += unsent_bytes - self.unsent_bytes
+        self.queued_memory.bytes += unsent_bytes - self.unsent_bytes
         self.unsent_bytes = unsent_bytes
         return 0
 
@@ -277,7 +277,7 @@ cdef class Outbox(Recipient):
     cdef int release(self, Payload payload) except -1:
         self.queued_bytes -= payload.size
         self.held_bytes -= payload.size + PAYLOAD_BYTES
-        self.held.bytes -= payload.release() + PAYLOAD_BYTES
+        self.queued_memory.bytes -= payload.release() + PAYLOAD_BYTES
         return 0
 
     cdef int release_in_hand(self) except -1:

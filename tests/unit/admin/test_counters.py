@@ -16,7 +16,7 @@ from maze.admin.status import status
 from maze.core import Reason
 from maze.listener.connection_limits import RefusalReason
 from maze.listener.refusals import HandshakeReason
-from maze.log.setup import LineWriter
+from maze.log.line_writer import LineWriter
 from maze.pipeline.session import CloseReason
 from maze.pipeline.source import SourceCloseReason
 from maze.process.diagnostics import Dump
@@ -32,7 +32,7 @@ def server() -> MazeServer:
     counts: list[tuple[Any, Any]] = [
         (server.rejects.counts, Reason),
         (server.sessions.closed, CloseReason),
-        (clients.places.refused, RefusalReason),
+        (clients.limits.refused, RefusalReason),
         (source.closed, SourceCloseReason),
         (clients.access.rejects.counts, HandshakeReason),
         (source.access.rejects.counts, HandshakeReason),

@@ -10,7 +10,7 @@ from maze.net.peer import Address, Peer
 from maze.settings.options import Settings
 
 
-def places(**bounds: Any) -> ConnectionLimits:
+def limits(**bounds: Any) -> ConnectionLimits:
     return ConnectionLimits(Settings(**bounds))
 
 
@@ -23,65 +23,65 @@ def peer(port: int, host: str = "192.0.2.1") -> Address:
 
 
 def test_a_place_is_taken_until_it_is_left() -> None:
-    taken = places(max_clients=2)
-    assert [taken.admit(peer(port)) for port in (1, 2, 3)] == [True, True, False]
-    taken.leave(peer(1))
-    assert [taken.admit(peer(port)) for port in (4, 5)] == [True, False]
+    taken = limits(max_clients=2)
+    assert [taken.acquire(peer(port)) for port in (1, 2, 3)] == [True, True, False]
+    taken.release(peer(1))
+    assert [taken.acquire(peer(port)) for port in (4, 5)] == [True, False]
     assert taken.taken == 2
     assert taken.refused == {"max_clients": 2}
 
 
 def test_a_bound_that_was_lowered_holds() -> None:
-    taken = places(max_clients=2)
+    taken = limits(max_clients=2)
     taken.max_clients = 1
-    assert [taken.admit(peer(port)) for port in (1, 2)] == [True, False]
+    assert [taken.acquire(peer(port)) for port in (1, 2)] == [True, False]
 
 
 def test_an_address_has_so_many_places_and_others_are_not_concerned() -> None:
-    taken = places(max_clients_per_address=1)
-    assert taken.admit(peer(1))
-    assert not taken.admit(peer(2))
-    assert taken.admit(peer(2, "192.0.2.2"))
-    assert taken.admit(("2001:db8::1", 2, 0, 0))
-    assert not taken.admit(("2001:db8::1", 3, 0, 0))
-    taken.leave(peer(1))
-    assert taken.admit(peer(3))
+    taken = limits(max_clients_per_address=1)
+    assert taken.acquire(peer(1))
+    assert not taken.acquire(peer(2))
+    assert taken.acquire(peer(2, "192.0.2.2"))
+    assert taken.acquire(("2001:db8::1", 2, 0, 0))
+    assert not taken.acquire(("2001:db8::1", 3, 0, 0))
+    taken.release(peer(1))
+    assert taken.acquire(peer(3))
     assert taken.refused == {"max_clients_per_address": 2}
 
 
 def test_only_so_many_may_be_yet_to_say_who_they_are() -> None:
-    taken = places(max_handshakes=1)
-    assert all(taken.admit(peer(port)) for port in range(1, 6))
+    taken = limits(max_handshakes=1)
+    assert all(taken.acquire(peer(port)) for port in range(1, 6))
     assert [begin_handshake(taken, peer(port)) for port in (1, 2)] == [True, False]
     taken.end_handshake(peer(1))
     assert [begin_handshake(taken, peer(port)) for port in (3, 4)] == [True, False]
-    taken.leave(peer(3))
+    taken.release(peer(3))
     assert taken.handshakes == 0
     assert begin_handshake(taken, peer(5))
     assert taken.refused == {"max_handshakes": 2}
 
 
 def test_nothing_is_kept_of_those_who_have_left() -> None:
-    taken = places(max_clients=1)
+    taken = limits(max_clients=1)
     for number in range(10):
         address = peer(number, f"192.0.2.{number}")
-        taken.admit(address)
+        taken.acquire(address)
         begin_handshake(taken, address)
-        taken.admit(peer(number, "192.0.2.100"))
+        taken.acquire(peer(number, "192.0.2.100"))
         if number % 2:
             taken.end_handshake(address)
-        taken.leave(address)
+        taken.release(address)
     assert (taken.taken, taken.handshakes, taken._by_host) == (0, 0, {})
 
 
 def test_a_refusal_is_logged_at_most_once_a_second_for_each_bound() -> None:
     now = 1000.0
-    taken = places(max_clients=0)
+    taken = limits(max_clients=0)
     with capture_logs([RateLimit(clock=lambda: now)]) as entries:
         for port in (1, 2, 3):
-            taken.admit(peer(port))
+            taken.acquire(peer(port))
         now += 1
-        taken.admit(peer(4))
+        taken.acquire(peer(4))
     assert entries == [
         {
             "event": "client_refused",

@@ -15,14 +15,15 @@ from gevent.server import StreamServer
 from structlog.testing import capture_logs
 
 from maze.errors import ListenError
-from maze.listener import listener as acceptor
-from maze.listener.listener import Port, probe_silent_peer
+from maze.listener import listener as listener_module
+from maze.listener.listener import Listener, probe_silent_peer
 from maze.log.processors import RateLimit
 from maze.net.peer import Address, peer_name
 from maze.net.sockets import current_greenlet
+from maze.settings.options import Settings
 
 PATIENCE = 30.0
-Start = Callable[..., Port]
+Start = Callable[..., Listener]
 
 
 @pytest.fixture(autouse=True)
@@ -33,12 +34,12 @@ def _bounded() -> Iterator[None]:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start an acceptor that says hello to everybody; what is served stays open until then."""
-    running: list[Port] = []
+    """Start a listener that says hello to everybody; what is served stays open until then."""
+    running: list[Listener] = []
 
-    def start_one(**options: Any) -> Port:
-        options = dict[str, Any](fail=never) | options
-        running.append(Port("client", "127.0.0.1", 0, options.pop("backlog", 5), greet, **options))
+    def start_one(**options: Any) -> Listener:
+        options = dict[str, Any](fail=never, backlog=5) | options
+        running.append(Listener(Settings(client_port=0).client, greet, **options))
         running[-1].start()
         return running[-1]
 
@@ -47,8 +48,8 @@ def start() -> Iterator[Start]:
         each.close()
 
 
-def never(part: str, **details: object) -> None:
-    raise AssertionError(f"{part} failed: {details}")
+def never(event: str, **details: object) -> None:
+    raise AssertionError(f"{event}: {details}")
 
 
 def greet(sock: green.socket, _: Address) -> None:
@@ -57,45 +58,45 @@ def greet(sock: green.socket, _: Address) -> None:
     sock.recv(1)
 
 
-def connect(server: Port) -> green.socket:
+def connect(server: Listener) -> green.socket:
     return green.create_connection((server.server_host, server.server_port))
 
 
-class OnePlace:
-    """A place for one connection at a time."""
+class OneConnection:
+    """A limit of one connection at a time."""
 
     def __init__(self) -> None:
         self.taken: list[Address] = []
 
-    def admit(self, address: Address) -> bool:
+    def acquire(self, address: Address) -> bool:
         if self.taken:
             return False
         self.taken.append(address)
         return True
 
-    def leave(self, address: Address) -> None:
+    def release(self, address: Address) -> None:
         self.taken.remove(address)
 
 
-def test_a_connection_without_a_place_is_closed_at_once_and_unserved(start: Start) -> None:
-    places = OnePlace()
-    server = start(places=places)
+def test_a_connection_beyond_the_limit_is_closed_at_once_and_unserved(start: Start) -> None:
+    limits = OneConnection()
+    server = start(limits=limits)
     with connect(server) as first:
         assert first.recv(5) == b"hello"
         with connect(server) as second:
             assert second.recv(5) == b""
-        assert places.taken == [first.getsockname()]
-    while places.taken:
+        assert limits.taken == [first.getsockname()]
+    while limits.taken:
         gevent.sleep(0)
     with connect(server) as third:
         assert third.recv(5) == b"hello"
 
 
-def test_a_place_is_left_even_if_serving_fails(
+def test_a_connection_is_released_even_if_serving_fails(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = OnePlace()
-    server = start(places=places)
+    limits = OneConnection()
+    server = start(limits=limits)
     monkeypatch.setattr(gevent.get_hub(), "handle_error", lambda *_: None)
 
     def fail(*_: object) -> None:
@@ -104,7 +105,7 @@ def test_a_place_is_left_even_if_serving_fails(
     server.set_handle(fail)
     with connect(server) as first:
         assert first.recv(5) == b""
-    assert places.taken == []
+    assert limits.taken == []
 
 
 def test_others_run_while_many_connect(start: Start) -> None:
@@ -145,7 +146,7 @@ class Accept:
 def test_without_descriptors_accepting_pauses_and_goes_on_by_itself(
     start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], number: int
 ) -> None:
-    monkeypatch.setattr(acceptor, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(listener_module, "PAUSE_SECONDS", 0.01)
     accept = Accept(monkeypatch, number, number, number)
     server = start()
     limit = RateLimit(clock=lambda: 1000.0)
@@ -168,7 +169,7 @@ def test_a_pause_is_logged_at_most_once_a_second(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(acceptor, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(listener_module, "PAUSE_SECONDS", 0.01)
     server = start()
     with capture_logs([RateLimit(clock=lambda: now)]) as entries:
         for _ in range(2):
@@ -182,7 +183,7 @@ def test_a_pause_is_logged_at_most_once_a_second(
 def test_while_accepting_pauses_nothing_is_tried(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptor, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(listener_module, "PAUSE_SECONDS", 0.05)
     accept = Accept(monkeypatch, *[errno.EMFILE] * 1_000)
     with connect(start()):
         gevent.sleep(0.12)
@@ -192,7 +193,7 @@ def test_while_accepting_pauses_nothing_is_tried(
 def test_a_port_that_is_closed_while_it_pauses_stays_closed(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptor, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(listener_module, "PAUSE_SECONDS", 0.01)
     accept = Accept(monkeypatch, errno.EMFILE)
     server = start()
     with connect(server):
@@ -221,15 +222,15 @@ def test_a_port_that_is_broken_is_a_failure_of_the_server_and_is_told_once(
     accept = Accept(monkeypatch, *[errno.EBADF] * 1_000)
     failures: list[tuple[str, object, type[BaseException] | None]] = []
 
-    def fail(part: str, port: str) -> None:
-        failures.append((part, port, sys.exc_info()[0]))
+    def fail(event: str, port: str) -> None:
+        failures.append((event, port, sys.exc_info()[0]))
 
     with connect(start(fail=fail)):
         while not failures:
             gevent.sleep(0)
         for _ in range(3):  # the event loop looks at the port each time, if it still listens
             gevent.sleep(0.001)
-    assert failures == [("port", "client", OSError)]
+    assert failures == [("port_failed", "client", OSError)]
     assert len(accept.numbers) == 999, "it was tried again"
 
 
@@ -286,7 +287,7 @@ def test_every_connection_is_probed_if_the_port_is_told_to(start: Start) -> None
 
 
 def test_a_port_says_which_one_the_system_has_picked() -> None:
-    port = Port("source", "127.0.0.1", 0, 5, greet, fail=never)
+    port = Listener(Settings(source_port=0).source, greet, backlog=5, fail=never)
     port.open()
     host, number = port.endpoint
     assert host == "127.0.0.1"
@@ -303,7 +304,7 @@ def test_a_port_has_a_greenlet_for_each_connection() -> None:
         if len(seen) == 2:
             both.set()
 
-    port = Port("source", "127.0.0.1", 0, 5, handle, fail=never)
+    port = Listener(Settings(source_port=0).source, handle, backlog=5, fail=never)
     port.open()
     with (
         green.create_connection(port.endpoint) as one,
@@ -319,7 +320,7 @@ def test_a_port_has_a_greenlet_for_each_connection() -> None:
 
 
 def test_a_port_that_is_closed_accepts_no_more() -> None:
-    port = Port("source", "127.0.0.1", 0, 5, greet, fail=never)
+    port = Listener(Settings(source_port=0).source, greet, backlog=5, fail=never)
     port.open()
     address = port.endpoint
     port.close()
@@ -330,7 +331,7 @@ def test_a_port_that_is_closed_accepts_no_more() -> None:
 def test_a_port_that_is_taken_says_which_and_what_to_do() -> None:
     with system.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        port = Port("client", "127.0.0.1", number, 5, greet, fail=never)
+        port = Listener(Settings(client_port=number).client, greet, backlog=5, fail=never)
         with pytest.raises(ListenError) as error:
             port.open()
     message = str(error.value)

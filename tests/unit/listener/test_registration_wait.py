@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from maze.listener import registration_wait
 from maze.listener.registration_wait import Registration
-from maze.net.sockets import A_MOMENT
+from maze.net.time_slice import yield_to_event_loop
 
 Pair = tuple[system.socket, system.socket]
 
@@ -74,7 +74,7 @@ def test_only_what_is_readable_and_not_registered_is_waited_for(pair: Pair) -> N
     assert not waits(state)  # it was read, and is no whole line
     theirs.close()
     assert waits(state)  # whoever reads it will see that it has left
-    state.forget(ours.fileno())
+    state.unwatch(ours.fileno())
     assert not waits(state)
 
 
@@ -86,7 +86,7 @@ def test_to_watch_and_to_forget_twice_is_the_same_as_once(pair: Pair) -> None:
         state.watch(ours.fileno())
     assert waits(state)
     for _ in range(2):
-        state.forget(ours.fileno())
+        state.unwatch(ours.fileno())
     assert not waits(state)
     state.watch(ours.fileno())
     assert waits(state)
@@ -109,7 +109,7 @@ def test_a_batch_goes_on_when_all_are_registered(pair: Pair) -> None:
     batch = gevent.spawn(state.wait)
     gevent.sleep(0)
     assert not batch.dead
-    state.forget(ours.fileno())
+    state.unwatch(ours.fileno())
     batch.join()
     assert state.overruns == 0
 
@@ -125,7 +125,7 @@ def behind(pair: Pair, clock: Clock) -> Iterator[Registration]:
     def work() -> None:
         while True:
             clock.work(0.005)
-            gevent.sleep(A_MOMENT)
+            yield_to_event_loop()
 
     working = gevent.spawn(work)
     yield state
@@ -168,7 +168,7 @@ def test_a_batch_that_waited_for_all_ends_the_shortage(
     clock.work(0.5)
     batch = gevent.spawn(behind.wait)
     gevent.sleep(0)
-    behind.forget(pair[0].fileno())
+    behind.unwatch(pair[0].fileno())
     batch.join()
     assert behind.overruns == 1
     behind.watch(pair[0].fileno())
@@ -188,7 +188,7 @@ def test_a_machine_that_stands_still_does_not_use_the_budget_up(
     batch = gevent.spawn(behind.wait)
     gevent.sleep(0)
     clock.now += 3600
-    gevent.sleep(A_MOMENT)
+    yield_to_event_loop()
     assert not batch.dead
     batch.join()
     assert behind.overruns == 1
@@ -224,5 +224,5 @@ def test_a_descriptor_that_the_system_does_not_watch_is_no_error(tmp_path: Path)
     state = Registration()
     with open(tmp_path / "file", "wb") as file:  # of which there is nothing to watch
         state.watch(file.fileno())
-        state.forget(file.fileno())
+        state.unwatch(file.fileno())
     assert not waits(state)

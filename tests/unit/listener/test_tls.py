@@ -17,8 +17,9 @@ from end_to_end.peers import SERVER_NAME
 
 from maze.listener import tls
 from maze.listener.refusals import HandshakeError
-from maze.listener.tls import TlsConnection, Turns
+from maze.listener.tls import HandshakeSlices, TlsConnection
 from maze.listener.tls_context import ServerContext, load_contexts
+from maze.net import time_slice
 from maze.settings.options import Settings
 
 
@@ -84,7 +85,7 @@ def test_a_timeout_is_for_all_the_pieces_of_a_record(
 ) -> None:
     authority = Authority(tmp_path)
     peer: Any = Dribbling(authority.context(), clock)
-    connection = TlsConnection(peer, _context(authority), Turns())
+    connection = TlsConnection(peer, _context(authority), HandshakeSlices())
     connection.handshake(clock.now + 5)
     connection.settimeout(None)
     peer.tls.write(b"7\n")
@@ -100,29 +101,29 @@ def test_a_timeout_is_for_all_the_pieces_of_a_record(
 def test_what_a_handshake_waits_for_its_turn_is_not_of_the_peers_time(
     tmp_path: Path, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wait(_: Turns) -> None:
+    def wait(_: HandshakeSlices) -> None:
         clock.now += 100
 
-    monkeypatch.setattr(Turns, "wait", wait)
+    monkeypatch.setattr(HandshakeSlices, "wait", wait)
     authority = Authority(tmp_path)
     peer: Any = Dribbling(authority.context(), clock)
-    connection = TlsConnection(peer, _context(authority), Turns())
+    connection = TlsConnection(peer, _context(authority), HandshakeSlices())
     connection.handshake(clock.now + 5)
     assert connection.waited_seconds == clock.now - 1000 > 0
     peer.pause = 6.0
-    late = TlsConnection(peer, _context(authority), Turns())
+    late = TlsConnection(peer, _context(authority), HandshakeSlices())
     with pytest.raises(HandshakeError, match="timeout"):
         late.handshake(clock.now + 5)
 
 
 def test_handshakes_compute_in_turn_and_others_run_between() -> None:
     """However many there are, the event loop comes round after each few of them."""
-    turns, order, now = Turns(), list[str](), [0.0]
+    order, now = list[str](), [0.0]
 
     def compute(name: str) -> None:
-        turns.wait()
+        slices.wait()
         order.append(name)
-        now[0] += tls.TURN_SECONDS
+        now[0] += time_slice.TIME_SLICE_SECONDS
 
     def watch() -> None:
         for _ in range(4):
@@ -130,7 +131,8 @@ def test_handshakes_compute_in_turn_and_others_run_between() -> None:
             order.append("-")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tls, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        patch.setattr(time_slice, "monotonic", lambda: now[0])
+        slices = HandshakeSlices()
         now[0] = 1.0
         gevent.joinall([gevent.spawn(watch), *map(partial(gevent.spawn, compute), "abc")], 30)
     assert "".join(order).replace("-", "") == "abc", "first come, first served"
@@ -152,7 +154,7 @@ def test_a_handshake_that_cannot_be_answered_ends(
     context = _context(authority)
     sock: Any = Failing(_first_words(authority), error)
     with pytest.raises(HandshakeError, match=reason):
-        TlsConnection(sock, context, Turns()).handshake(time.monotonic() + 5)
+        TlsConnection(sock, context, HandshakeSlices()).handshake(time.monotonic() + 5)
 
 
 def _context(authority: Authority) -> ServerContext:

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from maze.core import Reason, Reject
 from maze.log.processors import RateLimit
 from maze.log.reject_file import RejectFileWriter
-from maze.log.reject_log import NAMES, QUIET, RejectLog
+from maze.log.reject_log import DEBUG_REASONS, NAMES, RejectLog
 
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.SKIPPED])
@@ -21,7 +21,7 @@ def test_a_line_is_counted_by_its_reason_and_logged_with_its_source(reason: Reas
     assert entries == [
         {
             "event": NAMES.get(reason, "line_rejected"),
-            "log_level": "debug" if reason in QUIET else "warning",
+            "log_level": "debug" if reason in DEBUG_REASONS else "warning",
             "reason": reason.value,
             "source": "192.0.2.1:7",
             "line": r"5|X\r\n",
@@ -49,7 +49,7 @@ def test_a_skipped_range_counts_as_many_as_its_numbers_and_is_logged_as_a_range(
 
 
 def test_what_repeats_is_expected_and_logged_at_debug_only() -> None:
-    assert {Reason.DUPLICATE, Reason.STALE} == QUIET
+    assert {Reason.DUPLICATE, Reason.STALE} == DEBUG_REASONS
 
 
 def test_the_line_is_escaped_and_shortened() -> None:
@@ -88,12 +88,12 @@ def test_nothing_rejected_nothing_logged() -> None:
 
 def test_what_is_rejected_is_recorded_whole_where_a_file_is_kept(tmp_path: Path) -> None:
     rejects = RejectLog()
-    rejects.trail = RejectFileWriter(str(tmp_path / "rejects.jsonl"), 1 << 20, 2)
+    rejects.file = RejectFileWriter(str(tmp_path / "rejects.jsonl"), 1 << 20, 2)
     batch = [Reject(reason, bytes([number]) * 200, number) for number, reason in enumerate(Reason)]
     with capture_logs():
         rejects.record(batch * 2, "192.0.2.1:7")
         rejects.record([], "nobody")
-        rejects.trail.close(10)
+        rejects.file.close(10)
     rows = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
     assert [row["reason"] for row in rows] == [reject.reason for reject in batch * 2]
     assert [row["line"].encode("latin-1") for row in rows] == [reject.line for reject in batch * 2]

@@ -1,10 +1,10 @@
-"""Work in the background, a slice at a time; what a turn of the event loop does is counted."""
+"""Background work, a time slice at a time; what a turn of the event loop does is counted."""
 
 import gevent
 import pytest
 
-from maze.net import background
-from maze.net.background import Slices
+from maze.net import time_slice
+from maze.net.background import BackgroundWork
 
 
 class Work:
@@ -13,7 +13,7 @@ class Work:
     def __init__(self, steps: int) -> None:
         self.steps = steps
         self.done: list[int] = []
-        self.slices = Slices(self.step)
+        self.background = BackgroundWork(self.step)
 
     def step(self) -> bool:
         self.steps -= 1
@@ -28,37 +28,37 @@ class Work:
 
 
 def test_others_run_once_a_slice_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)
     work = Work(50)
-    work.slices.begin()
+    work.background.begin()
     assert max(work.turns(200)) <= 3, "one a turn, but for the grain of the clock"
     assert sum(work.done) == 50
 
 
 def test_a_slice_has_as_many_steps_as_there_is_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "SLICE_SECONDS", 3600.0)
+    monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 3600.0)
     work = Work(1_000)
-    work.slices.begin()
+    work.background.begin()
     assert max(work.turns(3)) == 1_000
 
 
 def test_work_that_is_done_can_be_begun_again_and_is_not_done_twice_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(background, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)
     work = Work(50)
     for _ in range(20):
-        work.slices.begin()
+        work.background.begin()
     assert max(work.turns(200)) <= 3, "one a turn, but for the grain of the clock"
     work.steps = 2
-    work.slices.begin()
+    work.background.begin()
     work.turns(20)
     assert (work.steps, sum(work.done)) == (0, 52)
 
 
 def test_work_that_failed_can_be_begun_again() -> None:
     work = Work(0)
-    failing = Slices(lambda: 1 / 0 > 0)
+    failing = BackgroundWork(lambda: 1 / 0 > 0)
     failing.begin()
     gevent.sleep(0.001)
     failing.step = work.step

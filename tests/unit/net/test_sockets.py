@@ -12,7 +12,7 @@ import pytest
 from gevent import socket as green
 
 from maze.net.peer import Address, peer_name
-from maze.net.sockets import has_finished, has_vanished, is_broken
+from maze.net.sockets import has_vanished, is_broken, peer_has_closed
 
 PATIENCE = 30.0
 Pair = tuple[green.socket, green.socket]
@@ -64,10 +64,10 @@ def test_a_peer_is_named_by_host_and_port(address: Address, name: str) -> None:
 
 def test_a_peer_that_is_there_has_not_finished(pair: Pair) -> None:
     near, far = pair
-    assert not has_finished(near)
+    assert not peer_has_closed(near)
     far.sendall(b"1|B\n")
     green.wait_read(near.fileno(), PATIENCE)
-    assert not has_finished(near)
+    assert not peer_has_closed(near)
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
@@ -75,7 +75,7 @@ def test_a_peer_that_has_closed_its_side_has_finished(pair: Pair) -> None:
     near, far = pair
     far.shutdown(socket.SHUT_WR)
     wait_for_the_end(near)
-    assert has_finished(near)
+    assert peer_has_closed(near)
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
@@ -84,7 +84,7 @@ def test_a_peer_has_finished_even_while_its_bytes_are_not_read_yet(pair: Pair) -
     far.sendall(b"1|B\n")
     far.shutdown(socket.SHUT_WR)
     wait_for_the_end(near)
-    assert has_finished(near)
+    assert peer_has_closed(near)
     assert near.recv(100) == b"1|B\n"
 
 
@@ -105,7 +105,7 @@ def test_only_a_connection_that_was_reset_is_broken(pair: Pair) -> None:
 def test_a_socket_that_is_closed_has_finished(pair: Pair) -> None:
     near, _ = pair
     near.close()
-    assert has_finished(near) == is_broken(near) == hasattr(socket, "TCP_INFO")
+    assert peer_has_closed(near) == is_broken(near) == hasattr(socket, "TCP_INFO")
 
 
 def test_where_the_system_does_not_tell_nobody_has_finished(
@@ -115,7 +115,7 @@ def test_where_the_system_does_not_tell_nobody_has_finished(
     near, far = pair
     far.close()
     green.wait_read(near.fileno(), PATIENCE)
-    assert not has_finished(near)
+    assert not peer_has_closed(near)
     assert not is_broken(near)
 
 

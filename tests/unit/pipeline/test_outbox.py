@@ -40,7 +40,7 @@ class Pair:
             end.setsockopt(socket.SOL_SOCKET, option, 4096)
         self.server = server
         self.module = outbox
-        self.held = outbox.Held()
+        self.queued_memory = outbox.QueuedMemory()
         self.blocked = 0
         self.errors: list[Exception] = []
         self.queue: Any = SimpleQueue()
@@ -59,7 +59,7 @@ class Pair:
 
     def over(self, connection: Connection) -> Any:
         """An outbox that sends over the given connection."""
-        return self._box(7, connection, self.queue, self.held)
+        return self._box(7, connection, self.queue, self.queued_memory)
 
     def payload(self, *parts: bytes | memoryview, tape: bytes = b"", own: int = -1) -> Any:
         size = sum(map(len, parts))
@@ -117,10 +117,10 @@ def test_what_is_pushed_waits_until_it_is_flushed(pair: Pair) -> None:
     pair.push(b"1|B\n", b"2|B\n")
     assert pair.received() == b""
     held = 8 + PAYLOAD_BYTES  # both are parts of one
-    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.held.bytes) == (8, held, held)
+    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.queued_memory.bytes) == (8, held, held)
     pair.box.flush()
     assert pair.received() == b"1|B\n2|B\n"
-    assert (pair.box.queued_bytes, pair.box.sent_bytes, pair.held.bytes) == (0, 8, 0)
+    assert (pair.box.queued_bytes, pair.box.sent_bytes, pair.queued_memory.bytes) == (0, 8, 0)
     assert not pair.blocked
     assert not pair.errors
 
@@ -151,7 +151,7 @@ def test_payloads_that_wait_leave_in_their_order_and_whole(pair: Pair) -> None:
         expected += line + b"-%d--" % number
     assert pair.drain() == expected
     assert pair.box.sent_bytes == len(expected)
-    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.held.bytes) == (0, 0, 0)
+    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.queued_memory.bytes) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_payload_that_the_kernel_takes_bit_by_bit(pair: Pair, parts: Parts) ->
         assert pair.box.writing
         assert pair.box.queued_bytes == len(expected), "a payload is held until all is sent"
     assert pair.drain() == expected
-    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.held.bytes) == (0, 0, 0)
+    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.queued_memory.bytes) == (0, 0, 0)
 
 
 def test_flush_does_nothing_while_the_owner_writes(pair: Pair) -> None:
@@ -194,9 +194,9 @@ def test_shared_memory_is_counted_once(pair: Pair) -> None:
     pair.box.push(shared)
     own = 2 * PAYLOAD_BYTES
     assert pair.box.queued_bytes == 10_000
-    assert (pair.box.held_bytes, pair.held.bytes) == (10_000 + own, 5_000 + own)
+    assert (pair.box.held_bytes, pair.queued_memory.bytes) == (10_000 + own, 5_000 + own)
     assert pair.drain() == tape * 2
-    assert pair.held.bytes == 0
+    assert pair.queued_memory.bytes == 0
 
 
 def test_discard_frees_what_is_queued_and_what_was_sent_in_part(pair: Pair) -> None:
@@ -207,7 +207,7 @@ def test_discard_frees_what_is_queued_and_what_was_sent_in_part(pair: Pair) -> N
     sent_bytes = pair.box.sent_bytes
     assert sent_bytes
     assert pair.box.discard() == 1_000_010 - sent_bytes
-    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.held.bytes) == (0, 0, 0)
+    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.queued_memory.bytes) == (0, 0, 0)
     assert pair.queue.empty()
     pair.box.writing = False
     before = pair.received()
@@ -271,7 +271,7 @@ def test_any_pushes_and_reads_give_the_bytes_that_were_pushed(pair: Pair) -> Non
             pair.box.writing = not pair.box.advance()
     received += pair.drain()
     assert received == expected
-    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.held.bytes) == (0, 0, 0)
+    assert (pair.box.queued_bytes, pair.box.held_bytes, pair.queued_memory.bytes) == (0, 0, 0)
 
 
 # Over a connection that encrypts.
@@ -338,7 +338,7 @@ def test_what_is_encrypted_is_sent_by_the_connection(pair: Pair) -> None:
         pass
     assert slow.taken == b"1|B\n2222|B\n3|B\n"
     assert slow.given[::2] == slow.given[1::2], "what was refused comes again, and nothing else"
-    assert (box.queued_bytes, box.sent_bytes, pair.held.bytes) == (0, 15, 0)
+    assert (box.queued_bytes, box.sent_bytes, pair.queued_memory.bytes) == (0, 15, 0)
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -366,19 +366,19 @@ def test_a_flush_of_no_more_than_one_send_leaves_nothing_to_the_writer(pair: Pai
 def test_what_is_encrypted_and_waits_counts_as_held(pair: Pair) -> None:
     box = pair.over(Slow())
     box.push(pair.payload(b"1|B\n"))
-    before = pair.held.bytes
+    before = pair.queued_memory.bytes
     assert box.advance() is False
-    assert pair.held.bytes == before + 9
+    assert pair.queued_memory.bytes == before + 9
     assert box.advance() is True
-    assert pair.held.bytes == 0
+    assert pair.queued_memory.bytes == 0
 
 
 def test_what_the_connection_has_to_say_is_sent_and_counts_as_held(pair: Pair) -> None:
     box = pair.over(Slow(own=3))
     box.flush()
-    assert (pair.blocked, box.writing, pair.held.bytes) == (1, True, 2)
+    assert (pair.blocked, box.writing, pair.queued_memory.bytes) == (1, True, 2)
     assert [box.advance() for _ in range(3)] == [False, False, True]
-    assert pair.held.bytes == 0
+    assert pair.queued_memory.bytes == 0
 
 
 def test_discard_frees_what_is_encrypted_for_good(pair: Pair) -> None:
@@ -387,9 +387,9 @@ def test_discard_frees_what_is_encrypted_for_good(pair: Pair) -> None:
     box.push(pair.payload(b"1|B\n"))
     box.flush()
     assert box.discard() == 4
-    assert (slow.unsent_bytes, pair.held.bytes) == (0, 0)
+    assert (slow.unsent_bytes, pair.queued_memory.bytes) == (0, 0)
     assert box.advance() is True
-    assert (slow.taken, pair.held.bytes) == (b"", 0)
+    assert (slow.taken, pair.queued_memory.bytes) == (b"", 0)
 
 
 def test_an_error_of_the_connection_goes_to_the_owner(pair: Pair) -> None:

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from maze.core import Payload, Tape
 from maze.net.connection import Connection
 from maze.net.peer import Peer
-from maze.pipeline.implementation import Held
+from maze.pipeline.implementation import QueuedMemory
 from maze.pipeline.session import STALL_CHECKS, CloseReason, Session
 
 Answer = TypeVar("Answer")
@@ -89,7 +89,7 @@ class FakeRegistry:
     """Notes what a session reports."""
 
     def __init__(self) -> None:
-        self.held = Held()
+        self.queued_memory = QueuedMemory()
         self.stall_timeout = 3600.0
         self.discarded_bytes = 0
         self.entered: list[Session] = []
@@ -132,7 +132,7 @@ class Served:
         """Why the session has ended, which it has to do only once."""
         self.greenlet.join(60)
         assert self.greenlet.ready()
-        assert not self.registry.held.bytes
+        assert not self.registry.queued_memory.bytes
         (reason,) = self.registry.left
         return reason
 
@@ -175,7 +175,7 @@ def test_what_is_blocked_is_sent_by_the_writer_once_there_is_room(served: Served
     until(lambda: not served.session.writing, "the writer to have sent it")
     assert served.connection.taken == b"1|B\n2|B\n3|B\n"
     assert served.registry.progress == [5, 12]
-    assert not served.registry.held.bytes
+    assert not served.registry.queued_memory.bytes
 
 
 def test_client_that_takes_nothing_stalls(served: Served) -> None:
@@ -202,7 +202,7 @@ def test_close_frees_the_queue_and_may_be_called_twice(
     served.connection.room = 5
     served.send(b"1|B\n2|B\n")
     served.connection.unsent_bytes = 100
-    assert served.registry.held.bytes
+    assert served.registry.queued_memory.bytes
     served.session.close(CloseReason.OPERATOR)
     served.session.close(CloseReason.LEFT)
     assert served.ends() == CloseReason.OPERATOR
@@ -246,7 +246,7 @@ def test_finish_sends_what_waits_and_waits_until_it_is_acknowledged(served: Serv
     served.connection.room = 5
     served.connection.unacknowledged = [9, 9, 1]  # the end itself counts as a byte
     served.send(b"1|B\n2|B\n")
-    served.session.finish()
+    served.session.close_when_sent()
     until(lambda: served.connection.waits, "the writer to wait")
     assert not served.connection.shut_down
     served.connection.make_room()

@@ -238,8 +238,8 @@ def test_after_a_minute_it_is_named_anew() -> None:
 def test_who_has_ended_is_forgotten() -> None:
     holding, slow = Holding[Client](5.0), Client(7)
     looked(holding, slow, now=1.0)
-    holding.forget(slow)
-    holding.forget(slow)
+    holding.remove(slow)
+    holding.remove(slow)
     assert not holding._accounts
 
 
@@ -265,7 +265,7 @@ def test_whatever_happens_what_counts_is_the_last_minute(looks: Looks, timeout: 
     for passed, waited, users, ended in looks:
         now += passed
         if ended is not None:
-            holding.forget(clients[ended])
+            holding.remove(clients[ended])
             counted = [count for count in counted if count[0] != ended]
         seconds = min(waited, passed, longest)
         holding.waited(min(waited, passed))

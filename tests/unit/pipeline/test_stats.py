@@ -74,7 +74,7 @@ def test_who_has_got_everything_counts_at_once(clock: Clock) -> None:
     assert since == 1000.0
     latency.flushed([any_session(50, 50)], since)
     assert observed(latency) == (1, 2.0)
-    assert not latency.behind
+    assert not latency.catching_up
 
 
 def test_who_is_behind_counts_once_when_it_has_caught_up(clock: Clock) -> None:
@@ -99,7 +99,7 @@ def test_those_who_were_flushed_together_count_each(clock: Clock) -> None:
     clock.now += 2
     latency.flushed([any_session(50, 50), behind, any_session(7, 7)], since)
     assert observed(latency) == (2, 4.0)
-    assert latency.behind == {behind: (100, since)}
+    assert latency.catching_up == {behind: (100, since)}
 
 
 def bucket(value: float) -> tuple[float, float]:
@@ -133,13 +133,13 @@ def test_percentiles_lie_where_those_of_a_list_of_all_deliveries_do(
 def test_who_leaves_does_not_count(clock: Clock) -> None:
     latency, session = Latency(), any_session(100, 40)
     latency.flushed([session], clock.now)
-    latency.left(session)
-    latency.left(any_session(1, 0))
+    latency.remove(session)
+    latency.remove(any_session(1, 0))
     session.sent_bytes = 100
     latency.progressed(session)
     latency.flushed([any_session(100, 40, 0)], clock.now)  # it was closed while it sent
     assert observed(latency) == (0, 0)
-    assert not latency.behind
+    assert not latency.catching_up
 
 
 def test_an_event_is_due_once_its_batch_was_routed(clock: Clock) -> None:
@@ -187,7 +187,7 @@ def test_how_long_an_event_has_been_missing(clock: Clock) -> None:
     arrive(b"4|B\n")
     assert measured.missing_seconds(reorder) == 0
     assert measured.received_events == 5
-    measured.forgot()
+    measured.on_reset()
 
 
 def test_batches_are_counted_with_their_size_and_time() -> None:

@@ -12,8 +12,8 @@ import pytest
 from gevent.event import Event
 from structlog.testing import capture_logs
 
+from maze.log.line_writer import LineWriter
 from maze.log.reject_file import RejectFileWriter
-from maze.log.setup import LineWriter
 from maze.process import diagnostics as dump
 from maze.process.diagnostics import Dump
 from maze.server import MazeServer
@@ -67,8 +67,8 @@ def test_the_counters_come_first(writer: LineWriter) -> None:
 
 def test_every_counter_is_in_the_manual(writer: LineWriter, tmp_path: Path) -> None:
     server = MazeServer(Settings(rejects=str(tmp_path / "rejects.jsonl")))
-    server.rejects.trail = RejectFileWriter(str(tmp_path / "rejects.jsonl"), 1 << 20, 2)
-    server.rejects.trail.close(10)
+    server.rejects.file = RejectFileWriter(str(tmp_path / "rejects.jsonl"), 1 << 20, 2)
+    server.rejects.file.close(10)
     with capture_logs() as entries:
         Dump(server, writer).write()
     names = entries[0].keys() - {"event", "log_level"}
