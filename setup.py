@@ -16,6 +16,11 @@ class BuildIfPossible(build_ext):
 
     command_name = "build_ext"  # as the warning has it
 
+    def finalize_options(self):
+        """Build as many modules at a time as there are processors, unless told otherwise."""
+        super().finalize_options()
+        self.parallel = self.parallel or True
+
     def build_extensions(self):
         """Build all; the compiled core only serves whole, so the first failure is the last."""
         self.failure = None
