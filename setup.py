@@ -16,6 +16,11 @@ class BuildIfPossible(build_ext):
 
     command_name = "build_ext"  # the name in the warning
 
+    def finalize_options(self):
+        """Build as many modules at a time as there are processors, unless told otherwise."""
+        super().finalize_options()
+        self.parallel = self.parallel or True
+
     def build_extensions(self):
         """Build all modules; stop at the first failure, as the core needs all of them."""
         self.failure = None
