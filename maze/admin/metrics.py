@@ -34,16 +34,64 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LEVELS = ("warning", "error", "critical")
-BY_TYPE = (
-    ("maze_events_routed", "Events routed, with or without recipients.", "routed"),
-    ("maze_deliveries", "Events queued for sessions, counted once per session.", "deliveries"),
-    (
-        "maze_delivered_bytes",
-        "Bytes of events queued for sessions, counted once per session.",
-        "delivered_bytes",
-    ),
-)
-"""Metrics with a ``type`` label: name, help text, key in a section of ``by_type``."""
+HELP = {
+    "maze_build": "Version, core and Python version of the running server.",
+    "maze_ready": "1 if /readyz answers 200, else 0.",
+    "maze_router_stuck_seconds": "Seconds without a batch while events are ready and no client "
+    "blocks routing, else 0.",
+    "maze_router_waited_seconds": "Seconds that the router waited for client queues to drain.",
+    "maze_graph_users": "Users who follow at least one user.",
+    "maze_graph_follows": "Pairs of a follower and a followed user.",
+    "maze_graph_listeners": "Pairs of a connected follower and a followed user.",
+    "maze_sessions": "Connected user clients.",
+    "maze_sessions_opened": "Sessions opened.",
+    "maze_sessions_closed": "Sessions closed.",
+    "maze_sent_bytes": "Bytes that the kernel accepted for clients.",
+    "maze_client_discarded_bytes": "Bytes discarded that clients sent after their user id.",
+    "maze_queue_bytes": "Bytes queued for all clients.",
+    "maze_queue_largest_bytes": "Bytes queued for the client with the longest queue.",
+    "maze_queue_memory_bytes": "Bytes of memory in all client queues; shared payloads count once.",
+    "maze_queue_limit_bytes": "Maximum bytes queued for one client (client-buffer).",
+    "maze_next_sequence": "Sequence number of the next event to route.",
+    "maze_reorder_ready_events": "Events in order, ready to be routed.",
+    "maze_reorder_waiting_events": "Events waiting behind a missing sequence number.",
+    "maze_reorder_limit_events": "Maximum events waiting behind a missing sequence number "
+    "(reorder-limit).",
+    "maze_reorder_missing_seconds": "Seconds that events have waited for the lowest missing "
+    "sequence number.",
+    "maze_batch_events": "Events per batch.",
+    "maze_routing_seconds": "Seconds to route a batch.",
+    "maze_delivery_latency_seconds": "Seconds from when an event can be routed until the kernel "
+    "accepts it; sampled.",
+    "maze_hub_lag_seconds": "Seconds by which a one-second timer of the event loop fires late.",
+    "maze_log_warnings": "Log lines at level warning and above.",
+    "maze_log_lines_suppressed": "Log lines suppressed by the rate limit.",
+    "maze_log_lines_dropped": "Log lines dropped because they could not be written to stderr.",
+    "maze_events_received": "Well-formed events received, repeated sequence numbers included.",
+    "maze_source_received_bytes": "Bytes received from sources.",
+    "maze_events_rejected": "Rejected lines, follows and sequence numbers.",
+    "maze_rejects_written": "Rejects written to the reject file.",
+    "maze_rejects_dropped": "Rejects that could not be written to the reject file.",
+    "maze_sources": "Connected event sources.",
+    "maze_sources_refused": "Source connections refused.",
+    "maze_sources_closed": "Source connections closed by either side.",
+    "maze_clients_refused": "Client connections refused because a limit was reached.",
+    "maze_handshakes_rejected": "Connections rejected by access control or in the handshake.",
+    "maze_registration_overruns": "Batches routed before every client whose id may have arrived "
+    "was registered.",
+    "maze_accepting_pauses": "Pauses in accepting connections, for lack of file descriptors or "
+    "memory.",
+    "maze_events_routed": "Events routed, with or without recipients.",
+    "maze_deliveries": "Events queued for sessions, counted once per session.",
+    "maze_delivered_bytes": "Bytes of events queued for sessions, counted once per session.",
+}
+"""The help text of every metric, by name; counters are exposed with ``_total`` at the end."""
+BY_TYPE = {
+    "maze_events_routed": "routed",
+    "maze_deliveries": "deliveries",
+    "maze_delivered_bytes": "delivered_bytes",
+}
+"""Metrics with a ``type`` label, each with its key in a section of ``by_type``."""
 
 
 class Metrics(Collector):
@@ -74,207 +122,96 @@ class Metrics(Collector):
     def _server_metrics(self, snapshot: Counters) -> Iterator[Metric]:
         yield InfoMetricFamily(
             "maze_build",
-            "Version, core and Python version of the running server.",
+            HELP["maze_build"],
             {"version": __version__, "core": IMPLEMENTATION, "python": platform.python_version()},
         )
         ready = unready_reason(self._server, self._monitor) is None
-        yield _gauge(
-            "maze_ready", "1 if the server accepts clients and routes events, else 0.", ready
-        )
-        yield _gauge(
-            "maze_router_stuck_seconds",
-            "Seconds without a batch while events are ready and no client blocks routing, else 0.",
-            self._monitor.stuck_seconds(),
-        )
-        yield _counter(
-            "maze_router_waited_seconds",
-            "Seconds that the router waited for client queues to drain.",
-            snapshot["router"]["waited_seconds"],
-        )
+        yield _gauge("maze_ready", ready)
+        yield _gauge("maze_router_stuck_seconds", self._monitor.stuck_seconds())
+        yield _counter("maze_router_waited_seconds", snapshot["router"]["waited_seconds"])
         graph = snapshot["graph"]
-        yield _gauge("maze_graph_users", "Users who follow at least one user.", graph["users"])
-        yield _gauge(
-            "maze_graph_follows",
-            "Pairs of a follower and a followed user.",
-            graph["follows"],
-        )
-        yield _gauge(
-            "maze_graph_listeners",
-            "Pairs of a connected follower and a followed user.",
-            graph["listeners"],
-        )
+        yield _gauge("maze_graph_users", graph["users"])
+        yield _gauge("maze_graph_follows", graph["follows"])
+        yield _gauge("maze_graph_listeners", graph["listeners"])
 
     def _session_metrics(self, sessions: Section, queues: Section) -> Iterator[Metric]:
-        yield _gauge("maze_sessions", "Connected user clients.", sessions["connected"])
-        yield _counter("maze_sessions_opened", "Sessions opened.", sessions["opened"])
-        yield _counters("maze_sessions_closed", "Sessions closed.", "reason", sessions["closed"])
-        yield _counter(
-            "maze_sent_bytes", "Bytes that the kernel accepted for clients.", sessions["sent_bytes"]
-        )
-        yield _counter(
-            "maze_client_discarded_bytes",
-            "Bytes discarded that clients sent after their user id.",
-            sessions["discarded_bytes"],
-        )
-        yield _gauge("maze_queue_bytes", "Bytes queued for all clients.", queues["total"])
-        yield _gauge(
-            "maze_queue_largest_bytes",
-            "Bytes queued for the client with the longest queue.",
-            queues["largest"],
-        )
-        yield _gauge(
-            "maze_queue_memory_bytes",
-            "Bytes of memory in all client queues; shared payloads count once.",
-            queues["memory"],
-        )
-        yield _gauge(
-            "maze_queue_limit_bytes",
-            "Maximum bytes queued for one client (client-buffer).",
-            self._server.settings.client_buffer,
-        )
+        yield _gauge("maze_sessions", sessions["connected"])
+        yield _counter("maze_sessions_opened", sessions["opened"])
+        yield _counters("maze_sessions_closed", "reason", sessions["closed"])
+        yield _counter("maze_sent_bytes", sessions["sent_bytes"])
+        yield _counter("maze_client_discarded_bytes", sessions["discarded_bytes"])
+        yield _gauge("maze_queue_bytes", queues["total"])
+        yield _gauge("maze_queue_largest_bytes", queues["largest"])
+        yield _gauge("maze_queue_memory_bytes", queues["memory"])
+        yield _gauge("maze_queue_limit_bytes", self._server.settings.client_buffer)
 
     def _order_metrics(self, order: Section) -> Iterator[Metric]:
-        yield _gauge(
-            "maze_next_sequence",
-            "Sequence number of the next event to route.",
-            order["next_sequence"],
-        )
-        yield _gauge(
-            "maze_reorder_ready_events",
-            "Events in order, ready to be routed.",
-            order["ready_events"],
-        )
-        yield _gauge(
-            "maze_reorder_waiting_events",
-            "Events waiting behind a missing sequence number.",
-            order["waiting_events"],
-        )
-        yield _gauge(
-            "maze_reorder_limit_events",
-            "Maximum events waiting behind a missing sequence number (reorder-limit).",
-            self._server.settings.reorder_limit,
-        )
-        yield _gauge(
-            "maze_reorder_missing_seconds",
-            "Seconds that events have waited for the lowest missing sequence number.",
-            order["missing_seconds"],
-        )
+        yield _gauge("maze_next_sequence", order["next_sequence"])
+        yield _gauge("maze_reorder_ready_events", order["ready_events"])
+        yield _gauge("maze_reorder_waiting_events", order["waiting_events"])
+        yield _gauge("maze_reorder_limit_events", self._server.settings.reorder_limit)
+        yield _gauge("maze_reorder_missing_seconds", order["missing_seconds"])
 
     def _duration_metrics(self) -> Iterator[Metric]:
         stats = self._server.router.stats
-        yield _histogram("maze_batch_events", "Events per batch.", stats.batch_sizes)
-        yield _histogram("maze_routing_seconds", "Seconds to route a batch.", stats.routing_seconds)
-        yield _histogram(
-            "maze_delivery_latency_seconds",
-            "Seconds from when an event can be routed until the kernel accepts it; sampled.",
-            stats.latency.histogram,
-        )
-        yield _histogram(
-            "maze_hub_lag_seconds",
-            "Seconds by which a one-second timer of the event loop fires late.",
-            self._monitor.hub_lag,
-        )
+        yield _histogram("maze_batch_events", stats.batch_sizes)
+        yield _histogram("maze_routing_seconds", stats.routing_seconds)
+        yield _histogram("maze_delivery_latency_seconds", stats.latency.histogram)
+        yield _histogram("maze_hub_lag_seconds", self._monitor.hub_lag)
 
     def _log_metrics(self) -> Iterator[Metric]:
         yield _counters(
-            "maze_log_warnings",
-            "Log lines at level warning and above.",
-            "level",
-            {level: RECENT.counts[level] for level in LEVELS},
+            "maze_log_warnings", "level", {level: RECENT.counts[level] for level in LEVELS}
         )
-        yield _counter(
-            "maze_log_lines_suppressed",
-            "Log lines suppressed by the rate limit.",
-            RATE_LIMIT.suppressed,
-        )
-        yield _counter(
-            "maze_log_lines_dropped",
-            "Log lines lost because they could not be written in time.",
-            self._monitor.log_lines_dropped,
-        )
+        yield _counter("maze_log_lines_suppressed", RATE_LIMIT.suppressed)
+        yield _counter("maze_log_lines_dropped", self._monitor.log_lines_dropped)
 
 
 def _event_metrics(events: Section, sources: Section) -> Iterator[Metric]:
-    yield _counter(
-        "maze_events_received",
-        "Well-formed events received, repeated sequence numbers included.",
-        events["received"],
-    )
-    yield _counter(
-        "maze_source_received_bytes", "Bytes received from sources.", sources["received_bytes"]
-    )
-    for name, text, figure in BY_TYPE:
+    yield _counter("maze_events_received", events["received"])
+    yield _counter("maze_source_received_bytes", sources["received_bytes"])
+    for name, figure in BY_TYPE.items():
         values = {kind: tally[figure] for kind, tally in events["by_type"].items()}
-        yield _counters(name, text, "type", values)
-    yield _counters(
-        "maze_events_rejected",
-        "Rejected lines, follows and sequence numbers.",
-        "reason",
-        events["rejected"],
-    )
+        yield _counters(name, "type", values)
+    yield _counters("maze_events_rejected", "reason", events["rejected"])
     file = events["reject_file"] or {"written": 0, "dropped": 0}
-    yield _counter("maze_rejects_written", "Rejects written to the reject file.", file["written"])
-    yield _counter(
-        "maze_rejects_dropped",
-        "Rejects that could not be written to the reject file.",
-        file["dropped"],
-    )
+    yield _counter("maze_rejects_written", file["written"])
+    yield _counter("maze_rejects_dropped", file["dropped"])
 
 
 def _port_metrics(snapshot: Counters) -> Iterator[Metric]:
     sources, sessions = snapshot["sources"], snapshot["sessions"]
-    yield _gauge("maze_sources", "Connected event sources.", len(sources["connected"]))
-    yield _counter("maze_sources_refused", "Source connections refused.", sources["refused"])
-    yield _counters(
-        "maze_sources_closed",
-        "Source connections closed by either side.",
-        "reason",
-        sources["closed"],
-    )
-    yield _counters(
-        "maze_clients_refused",
-        "Client connections refused because a limit was reached.",
-        "reason",
-        sessions["refused"],
-    )
+    yield _gauge("maze_sources", len(sources["connected"]))
+    yield _counter("maze_sources_refused", sources["refused"])
+    yield _counters("maze_sources_closed", "reason", sources["closed"])
+    yield _counters("maze_clients_refused", "reason", sessions["refused"])
     rejects = CounterMetricFamily(
-        "maze_handshakes_rejected",
-        "Connections rejected by access control or in the handshake.",
-        labels=["port", "reason"],
+        "maze_handshakes_rejected", HELP["maze_handshakes_rejected"], labels=["port", "reason"]
     )
     for port, part in (("source", sources), ("client", sessions)):
         for reason, count in part["handshakes_rejected"].items():
             rejects.add_metric([port, reason], count)
     yield rejects
-    yield _counter(
-        "maze_registration_overruns",
-        "Batches routed before every client whose id may have arrived was registered.",
-        snapshot["router"]["registration_overruns"],
-    )
-    yield _counters(
-        "maze_accepting_pauses",
-        "Pauses in accepting connections, for lack of file descriptors or memory.",
-        "port",
-        snapshot["accepting_pauses"],
-    )
+    yield _counter("maze_registration_overruns", snapshot["router"]["registration_overruns"])
+    yield _counters("maze_accepting_pauses", "port", snapshot["accepting_pauses"])
 
 
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value=value)
+def _gauge(name: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, HELP[name], value=value)
 
 
-def _counter(name: str, text: str, value: float) -> Metric:
-    return CounterMetricFamily(name, text, value=value)
+def _counter(name: str, value: float) -> Metric:
+    return CounterMetricFamily(name, HELP[name], value=value)
 
 
-def _counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=[label])
+def _counters(name: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, HELP[name], labels=[label])
     for word, value in values.items():
         family.add_metric([word], value)
     return family
 
 
-def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+def _histogram(name: str, histogram: Histogram) -> Metric:
     bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
     buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
-    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=histogram.total)
+    return HistogramMetricFamily(name, HELP[name], buckets=buckets, sum_value=histogram.total)

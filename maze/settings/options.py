@@ -8,176 +8,134 @@ variable overrides the file, and the file overrides the default.
 import ipaddress
 from dataclasses import dataclass
 
-from maze.settings import declare
+from maze.settings.declare import Group
 from maze.settings.option_types import Network, names, port_or_free, secret
 from maze.settings.port import PortSettings
 
-GROUPS = {
-    "ports": "Ports",
-    "order": "Event order and follow graph",
-    "sources": "Event sources",
-    "clients": "User clients",
-    "access": "TLS and access control",
-    "shutdown": "Shutdown",
-    "admin": "Admin port",
-    "log": "Log and reject file",
-}
-"""Titles of the groups of options in ``--help``."""
+PORTS = Group("Ports")
+ORDER = Group("Event order and follow graph")
+SOURCES = Group("Event sources")
+CLIENTS = Group("User clients")
+ACCESS = Group("TLS and access control")
+SHUTDOWN = Group("Shutdown")
+ADMIN = Group("Admin port")
+LOG = Group("Log and reject file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The values of all options. Times are in seconds, amounts of memory in bytes."""
 
-    source_host: str = declare.host(
-        "ports", "127.0.0.1", "host name or address to listen on for event sources"
+    source_host: str = PORTS.host(
+        "127.0.0.1", "host name or address to listen on for event sources"
     )
-    source_port: int = declare.whole(
-        "ports", 9090, 0, 65535, "port for event sources; 0 picks a free port"
+    source_port: int = PORTS.whole(9090, 0, 65535, "port for event sources; 0 picks a free port")
+    client_host: str = PORTS.host("127.0.0.1", "host name or address to listen on for user clients")
+    client_port: int = PORTS.whole(9099, 0, 65535, "port for user clients; 0 picks a free port")
+    backlog: int = PORTS.whole(
+        4096, 1, 65535, "maximum connections per port that wait to be accepted"
     )
-    client_host: str = declare.host(
-        "ports", "127.0.0.1", "host name or address to listen on for user clients"
-    )
-    client_port: int = declare.whole(
-        "ports", 9099, 0, 65535, "port for user clients; 0 picks a free port"
-    )
-    backlog: int = declare.whole(
-        "ports", 4096, 1, 65535, "maximum connections per port that wait to be accepted"
-    )
-    peer_timeout: float = declare.duration(
-        "ports",
+    peer_timeout: float = PORTS.duration(
         "45s",
-        "3s",
-        "24h",
+        "3s to 24h",
         "time after which the server drops a source or client that vanished without closing its "
         "connection",
     )
 
-    first_sequence: int = declare.whole(
-        "order", 1, 0, 2**63 - 1, "sequence number of the first event of a stream"
+    first_sequence: int = ORDER.whole(
+        1, 0, 2**63 - 1, "sequence number of the first event of a stream"
     )
-    reorder_limit: int = declare.whole(
-        "order",
+    reorder_limit: int = ORDER.whole(
         100_000,
         1,
         10_000_000,
         "maximum events that wait for a missing event; also the maximum ready to be routed",
     )
-    reorder_bytes: int = declare.size(
-        "order",
+    reorder_bytes: int = ORDER.size(
         "64MiB",
-        "1MiB",
-        "1024GiB",
+        "1MiB to 1024GiB",
         "maximum memory of events that wait for a missing event; also of those ready to be routed",
     )
-    gap_policy: str = declare.choice(
-        "order",
+    gap_policy: str = ORDER.choice(
         "skip",
-        ("skip", "fail"),
+        "skip, fail",
         "what to do when too many events wait for a missing event: skip gives up the missing "
         "numbers, fail closes the source",
     )
-    on_source_disconnect: str = declare.choice(
-        "order",
+    on_source_disconnect: str = ORDER.choice(
         "reset",
-        ("reset", "keep"),
+        "reset, keep",
         "what to do when the last source disconnects: reset forgets the sequence and the follow "
         "graph, keep keeps both",
     )
-    max_users: int = declare.whole(
-        "order", 1_000_000, 1, 10**9, "maximum users who follow at least one user"
-    )
-    max_follows: int = declare.whole(
-        "order", 10_000_000, 1, 10**11, "maximum follows of all users together"
-    )
-    max_follows_per_user: int = declare.whole(
-        "order", 50_000, 1, 10**11, "maximum follows per user"
-    )
+    max_users: int = ORDER.whole(1_000_000, 1, 10**9, "maximum users who follow at least one user")
+    max_follows: int = ORDER.whole(10_000_000, 1, 10**11, "maximum follows of all users together")
+    max_follows_per_user: int = ORDER.whole(50_000, 1, 10**11, "maximum follows per user")
 
-    max_sources: int = declare.whole(
-        "sources", 1, 1, 100, "maximum event sources at a time; all feed the same sequence"
+    max_sources: int = SOURCES.whole(
+        1, 1, 100, "maximum event sources at a time; all feed the same sequence"
     )
-    line_limit: int = declare.size(
-        "sources", "4KiB", "64B", "1MiB", "maximum length of an event line"
-    )
+    line_limit: int = SOURCES.size("4KiB", "64B to 1MiB", "maximum length of an event line")
 
-    max_clients: int = declare.whole(
-        "clients",
+    max_clients: int = CLIENTS.whole(
         10_000,
         1,
         1_000_000,
         "maximum client connections; lowered if the system allows fewer open files",
     )
-    max_clients_per_address: int = declare.whole(
-        "clients", 10_000, 1, 1_000_000, "maximum client connections from one address"
+    max_clients_per_address: int = CLIENTS.whole(
+        10_000, 1, 1_000_000, "maximum client connections from one address"
     )
-    max_clients_per_user: int = declare.whole(
-        "clients", 1_000, 1, 1_000_000, "maximum client connections per user"
+    max_clients_per_user: int = CLIENTS.whole(
+        1_000, 1, 1_000_000, "maximum client connections per user"
     )
-    max_handshakes: int = declare.whole(
-        "clients",
-        2_000,
-        1,
-        1_000_000,
-        "maximum client connections that have not sent their user id yet",
+    max_handshakes: int = CLIENTS.whole(
+        2_000, 1, 1_000_000, "maximum client connections that have not sent their user id yet"
     )
-    handshake_timeout: float = declare.duration(
-        "clients",
+    handshake_timeout: float = CLIENTS.duration(
         "5s",
-        "10ms",
-        "1h",
+        "10ms to 1h",
         "time within which a client must send its user id, and a source must complete TLS",
     )
-    handshake_limit: int = declare.size(
-        "clients", "64B", "19B", "4KiB", "maximum length of a user id line"
-    )
-    position_interval: float = declare.duration(
-        "clients",
+    handshake_limit: int = CLIENTS.size("64B", "19B to 4KiB", "maximum length of a user id line")
+    position_interval: float = CLIENTS.duration(
         "10s",
-        "10ms",
-        "24h",
+        "10ms to 24h",
         "time without events after which a client that asked for positions is sent its position",
     )
-    client_buffer: int = declare.size(
-        "clients", "1MiB", "1KiB", "16GiB", "maximum bytes queued for one client"
+    client_buffer: int = CLIENTS.size(
+        "1MiB", "1KiB to 16GiB", "maximum bytes queued for one client"
     )
-    total_buffer: int = declare.size(
-        "clients", "256MiB", "1KiB", "1024GiB", "maximum bytes queued for all clients together"
+    total_buffer: int = CLIENTS.size(
+        "256MiB", "1KiB to 1024GiB", "maximum bytes queued for all clients together"
     )
-    slow_client: str = declare.choice(
-        "clients",
+    slow_client: str = CLIENTS.choice(
         "wait",
-        ("wait", "disconnect"),
+        "wait, disconnect",
         "what to do when a client's buffer is full: wait for the client, or disconnect it",
     )
-    stall_timeout: float = declare.duration(
-        "clients",
+    stall_timeout: float = CLIENTS.duration(
         "10s",
-        "10ms",
-        "24h",
+        "10ms to 24h",
         "time after which the server disconnects a client that takes nothing of what is queued",
     )
-    hold_timeout: float = declare.duration(
-        "clients",
+    hold_timeout: float = CLIENTS.duration(
         "5s",
-        "100ms",
-        "24h",
+        "100ms to 24h",
         "maximum time in any minute that a client may hold up the others; 1m or more is no limit",
     )
 
-    source_tls_cert: str | None = declare.file(
-        "access", "server certificate for the source port, in PEM; enables TLS on that port"
+    source_tls_cert: str | None = ACCESS.file(
+        "server certificate for the source port, in PEM; enables TLS on that port"
     )
-    source_tls_key: str | None = declare.file(
-        "access", "private key of the certificate in source-tls-cert, in PEM"
+    source_tls_key: str | None = ACCESS.file(
+        "private key of the certificate in source-tls-cert, in PEM"
     )
-    source_tls_ca: str | None = declare.file(
-        "access",
+    source_tls_ca: str | None = ACCESS.file(
         "certificate authority for sources, in PEM; each source must present a certificate that "
-        "the authority signed and that names it as a source",
+        "the authority signed and that names it as a source"
     )
-    source_names: tuple[str, ...] = declare.option(
-        "access",
+    source_names: tuple[str, ...] = ACCESS.option(
         "none",
         names,
         "common names accepted in a source's certificate instead of the URI maze:source; any "
@@ -185,51 +143,37 @@ class Settings:
         bounds="none, any, or names separated by commas",
         value="NAMES",
     )
-    client_tls_cert: str | None = declare.file(
-        "access", "server certificate for the client port, in PEM; enables TLS on that port"
+    client_tls_cert: str | None = ACCESS.file(
+        "server certificate for the client port, in PEM; enables TLS on that port"
     )
-    client_tls_key: str | None = declare.file(
-        "access", "private key of the certificate in client-tls-cert, in PEM"
+    client_tls_key: str | None = ACCESS.file(
+        "private key of the certificate in client-tls-cert, in PEM"
     )
-    client_tls_ca: str | None = declare.file(
-        "access",
+    client_tls_ca: str | None = ACCESS.file(
         "certificate authority for clients, in PEM; each client must present a certificate that "
-        "the authority signed",
+        "the authority signed"
     )
-    client_identity: str = declare.choice(
-        "access",
+    client_identity: str = ACCESS.choice(
         "none",
-        ("none", "certificate"),
+        "none, certificate",
         "proof of a client's user id: none, or a certificate that names the user",
     )
-    allow_source: tuple[Network, ...] = declare.ranges(
-        "access", "addresses from which sources may connect"
-    )
-    allow_client: tuple[Network, ...] = declare.ranges(
-        "access", "addresses from which clients may connect"
+    allow_source: tuple[Network, ...] = ACCESS.ranges("addresses from which sources may connect")
+    allow_client: tuple[Network, ...] = ACCESS.ranges("addresses from which clients may connect")
+
+    drain_timeout: float = SHUTDOWN.duration(
+        "10s", "0s to 1h", "maximum time on shutdown to send clients what is queued for them"
     )
 
-    drain_timeout: float = declare.duration(
-        "shutdown",
-        "10s",
-        "0s",
-        "1h",
-        "maximum time on shutdown to send clients what is queued for them",
-    )
-
-    admin_host: str = declare.host(
-        "admin", "127.0.0.1", "host name or address to listen on for operators"
-    )
-    admin_port: int = declare.option(
-        "admin",
+    admin_host: str = ADMIN.host("127.0.0.1", "host name or address to listen on for operators")
+    admin_port: int = ADMIN.option(
         "9095",
         port_or_free,
         "port for the admin page, API and metrics; 0 disables it, free picks a free port",
         bounds="0 to 65535 or free",
         value="PORT",
     )
-    admin_token: str = declare.option(
-        "admin",
+    admin_token: str = ADMIN.option(
         "none",
         secret(16, 256),
         "secret that operators must present; required unless admin-host is a loopback address",
@@ -237,26 +181,19 @@ class Settings:
         value="TOKEN",
     )
 
-    log_level: str = declare.choice(
-        "log",
+    log_level: str = LOG.choice(
         "info",
-        ("debug", "info", "warning", "error"),
+        "debug, info, warning, error",
         "minimum level of log lines; also read from the variable LOG_LEVEL",
     )
-    log_format: str = declare.choice("log", "text", ("text", "json"), "format of log lines")
-    rejects: str | None = declare.file(
-        "log", "reject file, to which everything that is not routed is appended as JSON lines"
+    log_format: str = LOG.choice("text", "text, json", "format of log lines")
+    rejects: str | None = LOG.file(
+        "reject file, to which everything that is not routed is appended as JSON lines"
     )
-    rejects_size: int = declare.size(
-        "log",
-        "64MiB",
-        "1MiB",
-        "1024GiB",
-        "size at which the reject file is renamed and a new one started",
+    rejects_size: int = LOG.size(
+        "64MiB", "1MiB to 1024GiB", "size at which the reject file is renamed and a new one started"
     )
-    rejects_files: int = declare.whole(
-        "log", 5, 2, 1000, "maximum reject files kept, the newest included"
-    )
+    rejects_files: int = LOG.whole(5, 2, 1000, "maximum reject files kept, the newest included")
 
     @property
     def source(self) -> PortSettings:

@@ -15,7 +15,6 @@ import configargparse
 from maze import __version__
 from maze.errors import SettingsError
 from maze.settings.options import (
-    GROUPS,
     Settings,
     admin_fault,
     flag_of,
@@ -109,7 +108,8 @@ def _parser(variables: Mapping[str, str]) -> _Parser:
         is_config_file=True,
         help="TOML file with options; also read from the variable MAZE_CONFIG",
     )
-    groups = {key: parser.add_argument_group(title) for key, title in GROUPS.items()}
+    declared = dict.fromkeys(spec.metadata["group"] for spec in fields(Settings))
+    groups = {group: parser.add_argument_group(group.title) for group in declared}
     for spec in fields(Settings):
         meta = spec.metadata
         groups[meta["group"]].add_argument(
