@@ -100,13 +100,13 @@ NO_IDS = [
 """Invalid ids: too long, of another protocol, or not quite a number."""
 
 
-@pytest.mark.parametrize("said", NO_IDS, ids=range(len(NO_IDS)))
-def test_client_that_says_no_id_is_closed(serve: Serve, said: bytes) -> None:
+@pytest.mark.parametrize("sent", NO_IDS, ids=range(len(NO_IDS)))
+def test_client_that_says_no_id_is_closed(serve: Serve, sent: bytes) -> None:
     child = serve()
     (client,) = child.clients([1])
     for _ in range(20):
         peer = Client(child.client_address)
-        peer.send_in_background(said)
+        peer.send_in_background(sent)
         peer.expect_closed()
     child.source().send(b"1|B\n")
     client.expect(b"1|B\n")

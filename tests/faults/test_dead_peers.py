@@ -70,8 +70,8 @@ def test_peers_behind_a_cable_that_was_pulled_are_gone_in_time_and_others_served
     assert line["reason"] == "vanished"
 
 
-@pytest.mark.parametrize("said", [b"", b"12", b"12\n", b"12\nmore"])
-def test_resets_of_clients_at_any_time_are_a_line_at_debug_each(serve: Serve, said: bytes) -> None:
+@pytest.mark.parametrize("sent", [b"", b"12", b"12\n", b"12\nmore"])
+def test_resets_of_clients_at_any_time_are_a_line_at_debug_each(serve: Serve, sent: bytes) -> None:
     child = serve()
     (client,) = child.clients([1])
     inbox = client.read_in_background()
@@ -79,7 +79,7 @@ def test_resets_of_clients_at_any_time_are_a_line_at_debug_each(serve: Serve, sa
     sending = child.source().send_in_background(lines)
     for _ in range(100):
         peer = Client(child.client_address)
-        peer.send(said)
+        peer.send(sent)
         peer.reset()
     child.client(2)  # accepted after all the others
     until(lambda: _lines(child, "session_opened", user=2), "the last client's session to begin")

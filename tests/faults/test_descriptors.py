@@ -27,9 +27,9 @@ def test_limit_at_the_start_lowers_max_clients_and_the_surplus_is_refused(
     wrap_servers(monkeypatch, tmp_path, "ulimit -n 100; exec")
     child = serve()
     (line,) = child.logged("max_clients_lowered")
-    most = 100 - 64 - 2
-    assert (line["descriptor_limit"], line["max_clients"], line["wanted"]) == (100, most, 10_000)
-    clients = child.clients(range(most))
+    maximum = 100 - 64 - 2
+    assert (line["descriptor_limit"], line["max_clients"], line["wanted"]) == (100, maximum, 10_000)
+    clients = child.clients(range(maximum))
     for _ in range(100):
         surplus = Client(child.client_address)
         surplus.expect_closed()

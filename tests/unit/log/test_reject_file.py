@@ -171,7 +171,7 @@ def test_a_full_file_is_renamed_and_old_files_are_deleted(tmp_path: Path, file: 
 
 
 @pytest.mark.parametrize(
-    ("make", "why"),
+    ("make", "reason"),
     [
         (lambda path: path / "no" / "such" / "folder", "No such file or directory"),
         (lambda path: path, "Is a directory"),
@@ -180,12 +180,12 @@ def test_a_full_file_is_renamed_and_old_files_are_deleted(tmp_path: Path, file: 
     ids=["no folder", "a folder", "a pipe that nobody reads"],
 )
 def test_a_file_that_cannot_be_opened_is_one_clear_error(
-    tmp_path: Path, make: Callable[[Path], Path], why: str
+    tmp_path: Path, make: Callable[[Path], Path], reason: str
 ) -> None:
     path = make(tmp_path)
     with pytest.raises(RejectFileError) as caught:
         open_writer(path)
-    assert str(caught.value) == f"cannot open {path}: {why}; --rejects names another file"
+    assert str(caught.value) == f"cannot open {path}: {reason}; --rejects names another file"
 
 
 def test_a_full_queue_drops_counts_and_reports(
