@@ -23,10 +23,10 @@ demo: .venv ## start the server, play 100,000 events, check every byte
 test: .venv ## lint, types and the quick tests, in a few minutes
 	@$(MAKE) --no-print-directory quick
 
-check: .venv ## everything else: coverage, faults, browser, memory safety, blocked hub
+check: .venv ## all other checks: coverage, faults, browser, memory safety, blocked event loop
 	@$(MAKE) --no-print-directory thorough
 
-# What tox runs in its own environment: each needs one that is installed and built.
+# The targets that tox runs; each needs an environment with the packages and the compiled core.
 
 quick: lint types tests
 
@@ -42,7 +42,7 @@ types:
 tests:
 	$(PYTEST) $(foreach folder,browser faults fuzz soak,--ignore=tests/$(folder))
 
-# The pure core, as it is the one that coverage can see.
+# With the pure core, because coverage does not see the compiled one.
 coverage:
 	MAZE_PURE=1 $(PYTEST) --cov --cov-report=term-missing:skip-covered \
 		$(foreach folder,browser faults fuzz soak,--ignore=tests/$(folder))
@@ -53,7 +53,7 @@ browser:
 faults:
 	$(PYTEST) tests/faults tests/fuzz tests/soak
 
-# The core's tests with a compiled core that checks every access to memory.
+# The core's tests, with a compiled core built with sanitizers that check each memory access.
 sanitized:
 	HYPOTHESIS_PROFILE=brief $(BIN)/python tests/sanitized.py build/sanitized --numprocesses=auto
 
@@ -64,7 +64,7 @@ fuzz: .venv ## fuzz decoder and handshake, each for FUZZ (60s)
 	@for target in decoder handshake; do \
 		PYTHONPATH=tests $(BIN)/python -m fuzz $$target --time $(FUZZ) || exit 1; done
 
-soak: .venv ## check every byte for SOAK (10m) while everything goes wrong, and that nothing grows
+soak: .venv ## inject faults for SOAK (10m); check every byte, and that nothing grows
 	@PYTHONPATH=tests $(BIN)/python -m soak --time $(SOAK)
 
 clean: ## remove what the other targets made

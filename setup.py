@@ -1,4 +1,4 @@
-"""Builds the compiled twin of the core's hot path; where there is no compiler it is left out."""
+"""Builds the compiled core. Without a compiler the build succeeds, and the pure core serves."""
 
 from glob import glob
 
@@ -12,22 +12,27 @@ MODULES = [
 
 
 class BuildIfPossible(build_ext):
-    """Says in one line what comes of a failure, where setuptools has a long one for each module."""
+    """The ``build_ext`` command, which reports a failure in one line, not one per module."""
 
-    command_name = "build_ext"  # as the warning has it
+    command_name = "build_ext"  # the name in the warning
+
+    def finalize_options(self):
+        """Build as many modules at a time as there are processors, unless told otherwise."""
+        super().finalize_options()
+        self.parallel = self.parallel or True
 
     def build_extensions(self):
-        """Build all; the compiled core only serves whole, so the first failure is the last."""
+        """Build all modules; stop at the first failure, as the core needs all of them."""
         self.failure = None
         super().build_extensions()
         if self.failure:
             self.warn(
-                "the pure core will serve, as the compiled one, several times as fast, was not "
-                f"built; it needs a C compiler and Python's headers ({self.failure})"
+                "the compiled core was not built, so the pure core will serve, several times "
+                f"slower; to build it, install a C compiler and Python's headers ({self.failure})"
             )
 
     def build_extension(self, ext):
-        """Build one, unless it is in vain."""
+        """Build one module, unless another one has failed."""
         if self.failure:
             return
         try:

@@ -1,4 +1,4 @@
-"""A user client: print the events meant for a user until the server closes the connection.
+"""A user client: print a user's events until the server closes the connection.
 
 Usage: python examples/client.py USER [HOST [PORT]]
 """
@@ -8,7 +8,7 @@ import sys
 
 
 def main(user: str, host: str = "127.0.0.1", port: str = "9099") -> None:
-    """Connect, send the user id, and print every line that comes."""
+    """Connect, send the user id, and print every line received."""
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(f"{user}\n".encode())
         for line in connection.makefile("rb"):

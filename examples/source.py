@@ -1,4 +1,4 @@
-"""An event source: send the events that come on stdin, one a line.
+"""An event source: send the events read from stdin, one per line.
 
 Usage: python examples/source.py [HOST [PORT]] < events.txt
 """

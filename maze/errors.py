@@ -1,21 +1,21 @@
-"""Errors that end the server with one line on stderr; the message says what, where and why."""
+"""Errors that prevent the server from starting; the message becomes one line on stderr."""
 
 
 class MazeError(Exception):
     """The server cannot start."""
 
     status = 1
-    """the process's exit status"""
+    """Exit status of the process."""
 
 
 class SettingsError(MazeError):
-    """Settings are wrong."""
+    """Settings are wrong or contradict each other."""
 
     status = 2
 
 
 class ListenError(MazeError):
-    """A port cannot be listened on."""
+    """The server cannot listen on a port."""
 
 
 class RejectFileError(MazeError):

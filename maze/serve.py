@@ -1,4 +1,4 @@
-"""The command line: settings in, exit status out. ``python -m maze.serve --help``."""
+"""The command line of the server; see ``python -m maze.serve --help``."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ try:
     import structlog
 except ModuleNotFoundError as missing:
     sys.exit(
-        f"maze: {missing.name} is not installed for {sys.executable}: use the environment that "
-        "`make .venv` makes (.venv/bin/python), or pip install -r requirements.txt"
+        f"maze: {missing.name} is not installed for {sys.executable}: use .venv/bin/python, which "
+        "`make .venv` creates, or run `pip install -r requirements.txt`"
     )
 
 from maze.admin import Admin
@@ -21,36 +21,36 @@ from maze.log.excepthooks import log_uncaught
 from maze.log.line_writer import LineWriter
 from maze.log.processors import RATE_LIMIT
 from maze.process.allocator import tune_memory
-from maze.process.diagnostics import Dump
+from maze.process.diagnostics import Diagnostics
 from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
 from maze.server import MazeServer
-from maze.settings.options import parse_settings, read_settings, unknown_variables
+from maze.settings.parser import parse_settings, read_settings, unknown_variables
 
 log = structlog.get_logger()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; a second one exits at once.
+    """Serve until SIGTERM or SIGINT, then drain; a second signal exits at once.
 
-    Returns the exit status: 0 after an orderly end, 1 if a port is taken, the
-    reject file cannot be opened, or the server failed, 2 if a file of TLS's
-    will not do. Wrong settings raise SystemExit with status 2.
+    Return the exit status: 0 after an orderly stop; 1 if a port cannot be listened on, the reject
+    file cannot be opened, or the server failed; 2 if TLS options or files cannot be used. Other
+    wrong settings raise SystemExit with status 2.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it drains: no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that SIGINT before the start has no traceback
     settings = read_settings(arguments)
     writer = configure_log(settings.log_level, settings.log_format)
     log_uncaught()
-    for name in unknown_variables(os.environ):
-        log.warning("variable_unknown", variable=name)
+    for name, hint in unknown_variables(os.environ).items():
+        log.warning("variable_unknown", variable=name, hint=hint)
     try:
         server = MazeServer(settings)
         reloader = Reloader(server, lambda: parse_settings(arguments))
         gevent.signal_handler(signal.SIGHUP, reloader.reload)
         _serve(server, Admin(server, writer) if settings.admin_port else None, writer)
     except MazeError as error:
-        writer.close()  # so that this line is the last, and a line of its own
+        writer.close()  # so that this line comes after the log
         print(f"maze: {error}", file=sys.stderr)
         return error.status
     finally:
@@ -74,31 +74,33 @@ def _serve(server: MazeServer, admin: Admin | None, writer: LineWriter) -> None:
 
 
 def _run(server: MazeServer, writer: LineWriter) -> None:
-    """Answer signals and the supervisor until the server has stopped."""
+    """Handle signals and notify the supervisor until the server has stopped."""
     supervisor = Supervisor()
     _stop_on_signal(server, supervisor)
-    gevent.signal_handler(signal.SIGUSR2, Dump(server, writer).write)
+    gevent.signal_handler(signal.SIGUSR2, Diagnostics(server, writer).write)
     supervisor.ready(_status(server))
-    telling = gevent.spawn(_tell_suppressed)
+    reporter = gevent.spawn(_report_suppressed)
     server.wait()
-    telling.kill(block=False)
-    RATE_LIMIT.tell(is_end=True)
+    reporter.kill(block=False)
+    RATE_LIMIT.report_suppressed(is_end=True)
     supervisor.stopping()
 
 
-def _tell_suppressed() -> None:
-    """Log once a second what the log's rate limit held back, and no later line told."""
+def _report_suppressed() -> None:
+    """Report, once a second, suppressed log lines that no later line has reported."""
     while True:
         gevent.sleep(1.0)
-        RATE_LIMIT.tell()
+        RATE_LIMIT.report_suppressed()
 
 
 def _status(server: MazeServer) -> str:
+    """Return the status line for the supervisor."""
     addresses = (*server.source_address, *server.client_address)
     return "sources on {} port {}, clients on {} port {}".format(*addresses)
 
 
 def _stop_on_signal(server: MazeServer, supervisor: Supervisor) -> None:
+    """Drain the server on the first SIGTERM or SIGINT, and exit on the second."""
     stopping = False
 
     def on_signal(number: int) -> None:

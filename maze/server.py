@@ -1,4 +1,4 @@
-"""``MazeServer``: puts the parts together; start, drain, stop."""
+"""``MazeServer``: the parts of the server, its start and its stop."""
 
 import time
 
@@ -27,17 +27,16 @@ from maze.settings.options import Settings
 log = structlog.get_logger()
 
 STALL_MARGIN = 5.0
-"""A client that is there but takes nothing is the session's to close, after the stall timeout:
-the system, which would take it for one that vanished, has to be later."""
+"""Minimum seconds by which the peer timeout of clients exceeds the stall timeout. So a client that
+is alive but does not read is closed as stalled, before the system breaks its connection as if it
+had vanished."""
 
 
 class MazeServer:
-    """A Follower Maze server; one to a process is usual, but several can live in one hub.
-
-    Raises SettingsError if TLS's options do not fit together, or a file of theirs will not do.
-    """
+    """A Follower Maze server. Several can run in one process, on one event loop."""
 
     def __init__(self, settings: Settings) -> None:
+        """Make the parts; raise SettingsError if TLS options or files cannot be used."""
         source_context, client_context = load_contexts(settings)
         self.settings = settings
         self.rejects = RejectLog()
@@ -64,7 +63,7 @@ class MazeServer:
             fail=self.fail,
             peer_timeout=max(settings.peer_timeout, settings.stall_timeout + STALL_MARGIN),
             limits=self.clients.limits,
-            # Over TLS a client cannot send its id before the server has answered it.
+            # Over TLS a client cannot send its id before the server has answered its hello.
             registration=None if client_context else self.registration,
         )
         self._source_listener = Listener(
@@ -77,30 +76,33 @@ class MazeServer:
         self._router_greenlet = gevent.Greenlet(self._route)
         self._stopping = False
         self._stopped = Event()
-        self._deadline = 0.0  # of the drain
+        self._drain_deadline = 0.0
         self.state = "starting"
-        """then ready, draining, stopped"""
+        """``starting``, ``ready``, ``draining`` or ``stopped``."""
         self.failed = False
-        """router, decoder or graph raised an exception, or a port broke; whoever runs the server
-        should exit with an error, so that it is started again"""
+        """Whether the router, the decoder or the graph raised an exception, or a port broke. If so,
+        the process should exit with an error, so that its supervisor restarts it."""
 
     @property
     def source_address(self) -> tuple[str, int]:
-        """Where sources connect; known once the server has started."""
+        """Host and port for sources, known once the server has started."""
         return self._source_listener.endpoint
 
     @property
     def client_address(self) -> tuple[str, int]:
-        """Where clients connect; known once the server has started."""
+        """Host and port for clients, known once the server has started."""
         return self._client_listener.endpoint
 
     @property
     def accepting_pauses(self) -> dict[str, int]:
-        """How often each port had to pause accepting."""
+        """How often accepting has paused, by port."""
         return {"source": self._source_listener.pauses, "client": self._client_listener.pauses}
 
     def start(self) -> None:
-        """Listen on both ports, clients first. Raises ListenError and RejectFileError."""
+        """Listen on the client port, then on the source port.
+
+        Raise ListenError or RejectFileError if the server cannot start.
+        """
         settings = self.settings
         if settings.source_names == ANY_NAME:
             log.warning(
@@ -132,41 +134,41 @@ class MazeServer:
         )
 
     def use_contexts(self, contexts: tuple[Context, Context]) -> None:
-        """From here on connections speak TLS with these, source port and client port."""
+        """Use these TLS contexts, of source port and client port, for new connections."""
         self.source.access.context, self.clients.access.context = contexts
 
     def trace(self, traces: bool) -> None:
-        """From here on log every chunk and batch, or none; the log's level is debug, or is not."""
+        """Turn the debug log of each chunk and batch on or off."""
         self.router.traces = self.source.traces = traces
 
     def wait(self) -> None:
-        """Wait until the server has stopped, and what it rejected is written.
+        """Wait until the server has stopped and the reject file is written.
 
-        Writing may take what is left of the drain timeout, and two seconds in any case.
+        Writing may take the rest of the drain timeout, but at least two seconds.
         """
         self._stopped.wait()
         if self.rejects.file is not None:
-            self.rejects.file.close(max(FLUSH_SECONDS, self._deadline - time.monotonic()))
+            self.rejects.file.close(max(FLUSH_SECONDS, self._drain_deadline - time.monotonic()))
 
     def drain(self) -> None:
-        """Accept and read no more, hand out what is ready, let every session send it, stop.
+        """Stop accepting and reading, route the events that are ready, flush all sessions, stop.
 
-        Takes at most the drain timeout.
+        All of this takes at most the drain timeout.
         """
         self.state = "draining"
         timeout = self.settings.drain_timeout
         log.info("draining", sessions=len(self.sessions), timeout_seconds=timeout)
         self._close_ports()
-        self._deadline = time.monotonic() + timeout
+        self._drain_deadline = time.monotonic() + timeout
         try:
             self.router.drain(timeout)
             self.clients.close()
-            self.sessions.close(max(0.0, self._deadline - time.monotonic()))
+            self.sessions.close(max(0.0, self._drain_deadline - time.monotonic()))
         finally:
             self.stop()
 
     def stop(self) -> None:
-        """Stop at once; what is queued is lost."""
+        """Stop at once; queued events are lost."""
         if self._stopping:
             return
         self._stopping = True
@@ -186,9 +188,9 @@ class MazeServer:
             )
 
     def fail(self, event: str, **details: object) -> None:
-        """Stop for the exception being handled: what was routed since may be wrong for anybody.
+        """Log the exception that is being handled, and stop: later deliveries could be wrong.
 
-        May be called from anywhere, the event loop included.
+        Return at once, so that the event loop's callbacks may call this, too.
         """
         if self.failed:
             return

@@ -4,10 +4,10 @@ The simulator knows the protocol and nothing of the server, so it imports nothin
 makes a stream from a seed, works out which bytes every connected client must receive, plays the
 stream over TCP and compares every byte. Run it with ``python -m simulator --help``.
 
-Its rooms, lowest floor first; a room imports only from those before it:
+Its packages, each of which imports only from those before it:
 - ``stream``: what is sent, and what each client must receive
 - ``play``: the event sources, the clients and the server process
-- ``verdict``: the comparison of what was received with what had to be
+- ``verdict``: the comparison of what clients received with what they must receive
 - ``report``: how a result is shown
 - ``bench``: the named workloads and their medians
 """

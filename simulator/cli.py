@@ -30,7 +30,7 @@ _IMPOSSIBLE, _INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None, server_command: Sequence[str] = COMMAND) -> int:
-    """Run the simulator; return the exit status. ``server_command`` is what --serve starts."""
+    """Run the simulator and return the exit status. --serve starts ``server_command``."""
     argv = sys.argv[1:] if argv is None else argv
     command, *rest = [*argv, ""]
     try:
@@ -83,7 +83,7 @@ def simulate(
     server_command: Sequence[str] = COMMAND,
     prepared: Prepared | None = None,
 ) -> Verdict:
-    """Run once, and write what was asked for; raise SimulatorError if that is not possible."""
+    """Run once, show the result and write the files asked for. Raise SimulatorError."""
     if parameters.latency:
         check_installed("--latency", "numpy")
     if parameters.report is not None:
@@ -110,7 +110,7 @@ def _show(report: ConsoleReport, result: Result) -> None:
 
 
 def write_report(result: Result, path: str) -> None:
-    """Write the HTML page."""
+    """Write the result as an HTML page."""
     from simulator.report.html_report import page  # noqa: PLC0415, matplotlib loads slowly
 
     write_text(page(result), path)

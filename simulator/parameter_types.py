@@ -1,7 +1,8 @@
-"""Declare and parse a parameter: a flag, perhaps a variable, a unit, bounds.
+"""Declare parameters, and parse their values.
 
-This module does not know which parameters there are. A reader takes the text of a value, and raises
-``argparse.ArgumentTypeError`` with the reason if it is invalid.
+A parameter is a flag, and some have an environment variable, too. This module does not know which
+parameters there are. A reader takes the text of a value and returns the value. If the text is
+invalid, it raises ``argparse.ArgumentTypeError`` with the reason.
 """
 
 import argparse
@@ -16,13 +17,13 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises its errors as ParameterError."""
+    """A parser that reports errors as ParameterError."""
 
     def error(self, message: str) -> NoReturn:
         """Raise ParameterError instead of ending the process."""
         if message == "argument --server-options: expected one argument":
-            # argparse takes a value that begins with dashes and has no space for a flag.
-            message += "; join them with an equals sign: --server-options='--gap-policy=fail'"
+            # argparse mistakes a value for a flag if it begins with dashes and has no space.
+            message += "; use an equals sign: --server-options='--gap-policy=fail'"
         raise ParameterError(f"{message.removeprefix('argument ')} (see --help)")
 
 
@@ -67,14 +68,14 @@ class Declarations:
         unit: str = "N",
         variable: str | None = None,
     ) -> None:
-        """Declare a parameter with a value. ``text`` has to explain a default of None."""
+        """Declare a parameter with a value. ``text`` must explain a default of None."""
         shown = text if default is None else f"{text} (default {default})"
         if variable:
             shown += f" [{variable}]"
             value = self._environment.get(variable)
             default = _Variable(value) if value else default
             read = _naming(variable, flag, read)
-        # argparse parses a default that is text, so ``read`` checks defaults and variables, too.
+        # argparse parses defaults that are text, so ``read`` checks defaults and variables, too.
         self._group.add_argument(
             flag,
             type=read,
@@ -161,7 +162,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def mix(text: str) -> tuple[float, ...]:
-    """Parse a weight for each kind of event, not all 0; ``original`` is the recorded mix."""
+    """Parse five weights, not all 0, or ``original`` for the mix of the original simulator."""
     if text == "original":
         return ORIGINAL_MIX
     try:
@@ -170,7 +171,7 @@ def mix(text: str) -> tuple[float, ...]:
         weights = ()
     if len(weights) != len(LETTERS) or not all(0 <= weight < float("inf") for weight in weights):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not five weights F,U,B,P,S, each 0 or more, and not `original`"
+            f"{text!r} is not five weights F,U,B,P,S of 0 or more, nor `original`"
         )
     if not any(weights):
         raise argparse.ArgumentTypeError(f"{text!r} has no weight above 0")
@@ -178,7 +179,7 @@ def mix(text: str) -> tuple[float, ...]:
 
 
 def level(text: str) -> str:
-    """Parse one of LOG_LEVELS; ``warn`` is ``warning``."""
+    """Parse one of LOG_LEVELS; ``warn`` means ``warning``."""
     level = {"warn": "warning"}.get(text.lower(), text.lower())
     if level not in LOG_LEVELS:
         raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(LOG_LEVELS)}")
@@ -186,6 +187,6 @@ def level(text: str) -> str:
 
 
 def ending(flag: str, path: str | None, *endings: str) -> None:
-    """Raise ParameterError for a path with none of these endings; None is accepted."""
+    """Raise ParameterError if the path has none of these endings. None is accepted."""
     if path is not None and not path.lower().endswith(endings):
-        raise ParameterError(f"{flag} {path}: the name of the file has to end in {endings[0]}")
+        raise ParameterError(f"{flag} {path}: the file name must end in {endings[0]}")

@@ -28,10 +28,10 @@ from simulator.verdict.unsteady_verification import verify
 log = logging.getLogger("simulator")
 
 MAX_FAULTS = 10
-"""Failing clients of which the first fault is looked for and shown."""
+"""Maximum failing clients whose first fault is found and shown."""
 
 _MAX_LOGGED_EVENTS = 10_000
-"""Events up to which the debug log has every line sent and received."""
+"""Maximum events of a run whose debug log has every line sent and received."""
 
 
 def run(
@@ -42,7 +42,7 @@ def run(
 ) -> Result:
     """Run once and report progress; raise SimulatorError if the run cannot take place.
 
-    ``prepared``, if given, is the stream of the same workload, prepared before.
+    ``prepared`` is the stream of the workload, if it was prepared before.
     """
     started = datetime.now(UTC)
     workload = parameters.workload
@@ -68,15 +68,15 @@ def run(
                 prepared = prepare_reported(workload, report)
             prepared_in = time.monotonic() - began
             progress = _playing(report, timeline, prepared)
-            # Connect clients after it, so that events follow the last id without a pause.
+            # Connect clients after preparing, so that events follow the last id without a pause.
             clients = stack.enter_context(connect_clients(address, workload.connected, stalling))
             play.run(sources, clients, prepared, progress)
         except (ConnectError, RefusedError):
-            # A server of this run that has ended refused nobody: the verdict reports it.
+            # A server that has ended refused nobody: the verdict reports how it ended.
             if server is None or not server.has_ended():
                 raise
         if server and play.all_disconnected:
-            # The server may be about to end by itself. Find out before stopping it.
+            # The server may be about to end by itself. Wait for that before stopping it.
             server.has_ended()
         timeline.finish(play.seconds, play.sent_events, play.received)
     report.end_progress()
@@ -92,7 +92,7 @@ def run(
 
 
 def tls_of(parameters: Parameters) -> ssl.SSLContext | None:
-    """Return the TLS context, or None without --tls-ca. Raises ParameterError."""
+    """Return the TLS context, or None without --tls-ca. Raise ParameterError."""
     if parameters.tls_ca is None:
         return None
     return context(parameters.tls_ca, parameters.tls_cert, parameters.tls_key)
@@ -104,7 +104,7 @@ def prepare_reported(workload: Workload, report: ConsoleReport) -> Prepared:
 
 
 def sample(users: Sequence[int], size: int) -> frozenset[int]:
-    """Return at most ``size`` users, spread evenly over the order of connecting."""
+    """Return at most ``size`` users, evenly spaced in the order of connecting."""
     size = min(size, len(users))
     return frozenset(users[place * len(users) // size] for place in range(size))
 
@@ -160,7 +160,7 @@ def _judge(parameters: Parameters, play: Play, server: ServerProcess | None) -> 
     } | {client.user: client.evidence() for client in play.clients if client.failed}
     faults = []
     if failures:
-        log.info("looking for the first fault of each client that failed")
+        log.info("finding the first fault of each client that failed")
         failing = [failures[user] for user in workload.connected if user in failures]
         faults = diagnose(workload, failing[:MAX_FAULTS])
     # If every client received everything, the server closed the source after reading everything.
@@ -196,7 +196,10 @@ def _figures(
 
 
 def _latency(workload: Workload, chunks: Sequence[Chunk], play: Play) -> Latency | None:
-    """Measure the sampled clients that received everything: otherwise offsets mean nothing."""
+    """Return the latency of the sampled clients.
+
+    Clients that failed are left out, because their offsets do not identify events.
+    """
     from simulator.verdict.latency import measure  # noqa: PLC0415, numpy loads slowly
 
     log.info("computing the latency of the sampled clients")

@@ -18,14 +18,14 @@ import socket, sys, time
 import gevent
 import blocking
 from maze.net.connection import Connection
-from maze.pipeline.outbox import Held, Outbox
+from maze.pipeline.outbox import QueuedMemory, Outbox
 
 class Blocker(Outbox):
     def advance(self, sends=1):
         exec(sys.argv[2])
         return True
 
-blocker = Blocker(1, Connection(socket.socket()), None, Held())
+blocker = Blocker(1, Connection(socket.socket()), None, QueuedMemory())
 found = []
 watch = blocking.Watch(found.append)
 

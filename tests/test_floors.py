@@ -14,7 +14,7 @@ FLOORS = {
         *("server", "admin", "process", "serve"),
     ),
     "simulator": (
-        *("__init__", "errors", "stream", "parameter_types", "parameters"),
+        *("__init__", "errors", "stream", "parameter_types", "flags", "parameters"),
         *("play", "verdict", "report", "run", "bench", "cli", "__main__"),
     ),
 }

@@ -1,8 +1,8 @@
-"""The admin port: health, metrics, a status and a live page, for operators only.
+"""The admin port: health checks, metrics, status and a live page, for operators only.
 
-Everything here reads the server from outside: the parts of the server count in
-plain integers and know nothing of this package. What is asked for rarely may
-cost something here; what nobody asks for costs one tick of ``monitor`` a second.
+This package reads the server from outside. The server's parts keep plain integer
+counters and know nothing of it. A request may take milliseconds; without requests
+the cost is one tick of ``monitor`` per second.
 """
 
 from maze.admin.listener import Admin

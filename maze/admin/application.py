@@ -1,9 +1,9 @@
-"""The addresses of the admin port: who may ask what, and what is answered.
+"""The admin port's WSGI application: routes, access checks and responses.
 
-A page of another site must be able to do nothing here, even from a browser on
-the operator's machine: without a token the Host header has to name this
-machine, so that no name of somebody else's can be pointed at it, and a POST has
-to come from the page itself or from no page at all.
+Pages of other sites must not read or change anything here, even in a browser on
+the operator's machine. Without a token the Host header must name this machine,
+which defeats DNS rebinding. A POST must come from the live page or from outside
+a browser.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import gevent
 import structlog
 
 from maze.admin import assets
-from maze.admin import client_list as reading
+from maze.admin.client_list import SORT_KEYS, find_session, list_clients
 from maze.admin.metrics import CONTENT_TYPE, Metrics
-from maze.admin.status import page_status, status, unready_because
+from maze.admin.status import page_status, status, unready_reason
 from maze.pipeline.session import CloseReason
 from maze.settings.options import is_loopback
 
@@ -35,9 +35,9 @@ log = structlog.get_logger()
 
 JSON = "application/json"
 MAX_CLIENTS = 1_000
-"""in one answer"""
+"""Clients in one response of ``/api/clients``."""
 MAX_WATCHERS = 8
-"""live pages at a time; each holds a connection for as long as it likes"""
+"""Live pages open at a time; each holds its connection without a time limit."""
 
 SECURITY_HEADERS = (
     (
@@ -53,26 +53,26 @@ SECURITY_HEADERS = (
 
 @dataclass(frozen=True)
 class Response:
-    """What is answered; the body is whole, or comes bit by bit."""
+    """A response; its body is either complete or an iterator of parts."""
 
     body: bytes | Iterator[bytes] = b""
-    kind: str = JSON
+    content_type: str = JSON
     status: int = 200
     headers: tuple[tuple[str, str], ...] = (("Cache-Control", "no-store"),)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked."""
+    """A request that matched a route."""
 
     environ: dict[str, Any]
-    parts: tuple[str, ...] = ()
-    """of the path, where its pattern has groups"""
+    path_groups: tuple[str, ...] = ()
+    """The groups that the route's pattern matched in the path."""
     query: dict[str, str] = field(default_factory=dict)
 
 
 class HttpError(Exception):
-    """What was asked cannot be answered; carries the status and what is wrong."""
+    """Raised to answer a request with an error status, a message and optional headers."""
 
     def __init__(self, status: int, message: str, *headers: tuple[str, str]) -> None:
         super().__init__(message)
@@ -82,35 +82,35 @@ class HttpError(Exception):
 
 @dataclass(frozen=True)
 class Route:
-    """One address."""
+    """A path pattern, its methods, and the function that answers."""
 
     pattern: re.Pattern[str]
     methods: tuple[str, ...]
     answer: Callable[[Request], Response]
     options: frozenset[str] | None
-    """the names its query may have; None if nobody looks at it"""
-    is_open: bool
-    """needs no token: the page itself, which has nothing to tell until it has one"""
+    """Names of the query parameters allowed; None if the query is ignored."""
+    is_public: bool
+    """Whether requests need no token; true for the page's static files only."""
 
 
 class Application:
-    """The WSGI application."""
+    """The WSGI application of one server's admin port."""
 
     def __init__(self, server: MazeServer, monitor: Monitor, metrics: Metrics) -> None:
         self._server = server
         self._monitor = monitor
         self._metrics = metrics
         self.watchers = 0
-        """live pages that are being told"""
-        self._made = (-1, b"")  # the tick, and the event that tells of it
+        """Live pages connected."""
+        self._tick_event = (-1, b"")  # a tick's number and its encoded status event
         self._routes = [
-            # Probes, scrapers and browsers add to an address what they need for themselves.
+            # Probes, scrapers and browsers append query parameters of their own.
             _route("/healthz", self._health, options=None),
             _route("/readyz", self._readiness, options=None),
             _route("/metrics", self._exposition, options=None),
-            _route("/", self._page, options=None, is_open=True),
-            _route("/page/([a-z.]+)", self._asset, options=None, is_open=True),
-            # Who asks for these would take a misspelt option for one that works.
+            _route("/", self._page, options=None, is_public=True),
+            _route("/page/([a-z.]+)", self._asset, options=None, is_public=True),
+            # Here a misspelt parameter is an error: ignoring it would mislead the caller.
             _route("/api/status", self._status),
             _route("/api/clients", self._clients, options=("sort", "limit")),
             _route(
@@ -125,7 +125,7 @@ class Application:
         """Answer one request."""
         response = self._answer(environ)
         body = response.body
-        headers = [("Content-Type", response.kind), *response.headers, *SECURITY_HEADERS]
+        headers = [("Content-Type", response.content_type), *response.headers, *SECURITY_HEADERS]
         if isinstance(body, bytes) and response.status != HTTPStatus.NOT_MODIFIED:
             headers.append(("Content-Length", str(len(body))))
         start_response(f"{response.status} {HTTPStatus(response.status).phrase}", headers)
@@ -135,22 +135,22 @@ class Application:
 
     def _answer(self, environ: dict[str, Any]) -> Response:
         try:
-            return self._route(environ)
+            return self._dispatch(environ)
         except HttpError as error:
             return _error(error.status, str(error), error.headers)
         except Exception:
             log.exception("admin_request_failed", path=environ["PATH_INFO"])
-            return _error(500, "the server failed to answer; its log says why")
+            return _error(500, "internal error; see admin_request_failed in the server's log")
 
-    def _route(self, environ: dict[str, Any]) -> Response:
+    def _dispatch(self, environ: dict[str, Any]) -> Response:
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
-        fitting = [route for route in self._routes if route.pattern.fullmatch(path)]
+        matching = [route for route in self._routes if route.pattern.fullmatch(path)]
         self._check_host(environ)
-        if not all(route.is_open for route in fitting) or not fitting:
+        if not all(route.is_public for route in matching) or not matching:
             self._check_token(environ)
-        if not fitting:
-            raise HttpError(404, "there is nothing at this address")
-        for route in fitting:
+        if not matching:
+            raise HttpError(404, "no such path")
+        for route in matching:
             if method in route.methods:
                 if method == "POST":
                     _check_origin(environ)
@@ -158,18 +158,18 @@ class Application:
                 assert match is not None
                 query = _query(environ["QUERY_STRING"], route.options)
                 return route.answer(Request(environ, match.groups(), query))
-        allowed = ", ".join(method for route in fitting for method in route.methods)
-        raise HttpError(405, f"this address takes {allowed} only", ("Allow", allowed))
+        allowed = ", ".join(method for route in matching for method in route.methods)
+        raise HttpError(405, f"this path accepts {allowed} only", ("Allow", allowed))
 
     def _check_host(self, environ: dict[str, Any]) -> None:
-        """Refuse a Host that somebody else may have pointed at this machine."""
+        """Refuse a Host that may belong to a DNS rebinding attack."""
         settings = self._server.settings
         host = environ.get("HTTP_HOST", "")
         name = host.rpartition(":")[0] if re.search(r":[0-9]+$", host) else host
         name = name.removeprefix("[").removesuffix("]")
         if settings.admin_token or is_loopback(name) or name == settings.admin_host:
             return
-        raise HttpError(421, "the Host header has to name this machine, for example localhost")
+        raise HttpError(421, "the Host header must name this machine, for example localhost")
 
     def _check_token(self, environ: dict[str, Any]) -> None:
         token = self._server.settings.admin_token
@@ -179,17 +179,17 @@ class Application:
         if not hmac.compare_digest(given, b"Bearer " + token.encode()):
             raise HttpError(
                 401,
-                "this needs the header Authorization: Bearer, followed by the admin token",
+                "the token is missing or wrong; send the header Authorization: Bearer TOKEN",
                 ("WWW-Authenticate", "Bearer"),
             )
 
-    # What is answered at each address.
+    # Route handlers.
 
     def _health(self, _: Request) -> Response:
         return _json({"status": "ok"})
 
     def _readiness(self, _: Request) -> Response:
-        why = unready_because(self._server, self._monitor)
+        why = unready_reason(self._server, self._monitor)
         if why is None:
             return _json({"status": "ready"})
         return _json({"status": "not ready", "because": why}, 503)
@@ -202,30 +202,30 @@ class Application:
 
     def _clients(self, request: Request) -> Response:
         sort = request.query.get("sort", "queued")
-        if sort not in reading.SORT_KEYS:
-            raise HttpError(400, f"sort is one of {', '.join(reading.SORT_KEYS)}")
+        if sort not in SORT_KEYS:
+            raise HttpError(400, f"sort must be one of {', '.join(SORT_KEYS)}")
         limit = request.query.get("limit", "50")
         if not re.fullmatch("[0-9]{1,9}", limit) or not 1 <= int(limit) <= MAX_CLIENTS:
-            raise HttpError(400, f"limit is a whole number from 1 to {MAX_CLIENTS}")
+            raise HttpError(400, f"limit must be a whole number from 1 to {MAX_CLIENTS}")
         return _json(
             {
                 "connected": len(self._server.sessions),
-                "clients": reading.clients(self._server, sort, int(limit)),
+                "clients": list_clients(self._server, sort, int(limit)),
             }
         )
 
     def _disconnect(self, request: Request) -> Response:
-        connection = int(request.parts[0])
-        session = reading.session_of(self._server, connection)
+        connection = int(request.path_groups[0])
+        session = find_session(self._server, connection)
         if session is None:
-            raise HttpError(404, f"there is no session {connection}; it may have ended")
+            raise HttpError(404, f"no session {connection}; it may have ended")
         log.info("client_disconnected", client=session.peer, user=session.user)
         session.close(CloseReason.OPERATOR)
         return _json({"session": connection, "disconnected": True})
 
     def _events(self, _: Request) -> Response:
         if self.watchers >= MAX_WATCHERS:
-            raise HttpError(503, f"{MAX_WATCHERS} pages are watching already")
+            raise HttpError(503, f"the limit of {MAX_WATCHERS} live pages is reached; close one")
         headers = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
         return Response(self._stream(), "text/event-stream", 200, headers)
 
@@ -233,21 +233,23 @@ class Application:
         return self._file("index.html", request)
 
     def _asset(self, request: Request) -> Response:
-        return self._file(request.parts[0], request)
+        return self._file(request.path_groups[0], request)
 
     def _file(self, name: str, request: Request) -> Response:
         asset = assets.load(name)
         if asset is None:
-            raise HttpError(404, f"the page has no file {name}")
+            raise HttpError(404, f"the page has no file named {name}")
         headers = (("Cache-Control", "no-cache"), ("ETag", asset.tag), ("Vary", "Accept-Encoding"))
         if request.environ.get("HTTP_IF_NONE_MATCH") == asset.tag:
-            return Response(b"", asset.kind, 304, headers)
+            return Response(b"", asset.content_type, 304, headers)
         if "gzip" not in request.environ.get("HTTP_ACCEPT_ENCODING", ""):
-            return Response(asset.content, asset.kind, 200, headers)
-        return Response(asset.packed, asset.kind, 200, (*headers, ("Content-Encoding", "gzip")))
+            return Response(asset.content, asset.content_type, 200, headers)
+        return Response(
+            asset.compressed, asset.content_type, 200, (*headers, ("Content-Encoding", "gzip"))
+        )
 
     def _stream(self) -> Iterator[bytes]:
-        """Server-sent events: what was before, then a status every second."""
+        """Yield server-sent events: the recorded history, then a status every tick."""
         self.watchers += 1
         try:
             yield _event("history", list(self._monitor.points))
@@ -259,11 +261,14 @@ class Application:
             self.watchers -= 1
 
     def _status_of_tick(self) -> bytes:
-        """Made once a tick for all who watch: with 9,000 sessions it takes 10 ms."""
-        tick, event = self._made
+        """Return the tick's status event, encoded once for all pages.
+
+        With 9,000 sessions encoding takes 10 ms.
+        """
+        tick, event = self._tick_event
         if tick != self._monitor.ticks:
             event = _event("status", page_status(self._server, self._monitor))
-            self._made = (self._monitor.ticks, event)
+            self._tick_event = (self._monitor.ticks, event)
         return event
 
 
@@ -272,10 +277,10 @@ def _route(
     answer: Callable[[Request], Response],
     methods: tuple[str, ...] = ("GET", "HEAD"),
     options: Iterable[str] | None = (),
-    is_open: bool = False,
+    is_public: bool = False,
 ) -> Route:
     names = None if options is None else frozenset(options)
-    return Route(re.compile(path), methods, answer, names, is_open)
+    return Route(re.compile(path), methods, answer, names, is_public)
 
 
 def _query(text: str, names: frozenset[str] | None) -> dict[str, str]:
@@ -284,23 +289,25 @@ def _query(text: str, names: frozenset[str] | None) -> dict[str, str]:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=8)
     except ValueError:
-        raise HttpError(400, "the query is not of the form name=value&name=value") from None
+        raise HttpError(
+            400, "the query must have the form name=value&name=value, with at most 8 parameters"
+        ) from None
     for name, _ in pairs:
         if name not in names:
-            known = f"it knows {', '.join(sorted(names))}" if names else "it takes none"
-            raise HttpError(400, f"this address does not know the query {name[:40]!r}; {known}")
+            known = f"known: {', '.join(sorted(names))}" if names else "this path takes none"
+            raise HttpError(400, f"unknown query parameter {name[:40]!r}; {known}")
     if len(dict(pairs)) < len(pairs):
-        raise HttpError(400, "a name stands twice in the query")
+        raise HttpError(400, "a query parameter is given twice")
     return dict(pairs)
 
 
 def _check_origin(environ: dict[str, Any]) -> None:
-    """Refuse what a page of another site makes a browser send."""
+    """Refuse a request that a page of another origin makes the browser send."""
     origin = environ.get("HTTP_ORIGIN")
     own = {f"{scheme}://{environ.get('HTTP_HOST', '')}" for scheme in ("http", "https")}
     site = environ.get("HTTP_SEC_FETCH_SITE", "none")
     if (origin is not None and origin not in own) or site not in ("same-origin", "none"):
-        raise HttpError(403, "a page of another origin may not do this")
+        raise HttpError(403, "requests from pages of another origin are refused")
 
 
 def _json(value: object, status_code: int = 200) -> Response:
@@ -313,7 +320,7 @@ def _error(code: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -
 
 
 def error_page(code: int, message: str, *, has_body: bool = True) -> bytes:
-    """The bytes of a whole answer, for what does not get as far as here."""
+    """Return a complete error response as bytes, for requests refused before WSGI."""
     body = json.dumps({"error": message}).encode() + b"\n"
     line = f"HTTP/1.1 {code} {HTTPStatus(code).phrase}"
     head = f"{line}\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"

@@ -1,7 +1,7 @@
-"""The files of the live page: its own, and the charting library's, from the installed package.
+"""Static files of the live page: its own, and the charting library from its package.
 
-They are read and compressed once, by a native thread, so that the event loop
-never waits for the disk.
+A native thread reads and compresses each file once, so that the event loop never
+waits for the disk.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import gevent
 
 PAGE = Path(__file__).with_name("page")
 CHARTS = "charts.js"
-"""what the page calls the charting library"""
+"""The charting library's name in the page's URLs."""
 CHARTS_PACKAGE = "dygraphs"
 CHARTS_PATH = "assets/dygraph-combined.js"
 
-KINDS = {
+CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -32,11 +32,11 @@ FILES = {"index.html", *SCRIPTS, "page.css", "icon.svg", CHARTS}
 
 @dataclass(frozen=True)
 class Asset:
-    """One file; ``tag`` changes when its content does."""
+    """One file, plain and compressed, with its type and the ETag of its content."""
 
     content: bytes
-    packed: bytes
-    kind: str
+    compressed: bytes
+    content_type: str
     tag: str
 
 
@@ -44,7 +44,7 @@ _loaded: dict[str, Asset | None] = {}
 
 
 def load(name: str) -> Asset | None:
-    """The file of that name; None if there is none, or its package is not installed."""
+    """Return the file; None if the page has no such file or its package is not installed."""
     if name not in FILES:
         return None
     if name not in _loaded:
@@ -58,11 +58,11 @@ def _read(name: str) -> Asset | None:
         return None
     content = path.read_bytes()
     tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-    return Asset(content, gzip.compress(content, mtime=0), KINDS[path.suffix], tag)
+    return Asset(content, gzip.compress(content, mtime=0), CONTENT_TYPES[path.suffix], tag)
 
 
 def _charts_path() -> Path | None:
-    """Where the package keeps the library; the package itself is not imported."""
+    """Return the library's path inside its package, without importing the package."""
     spec = find_spec(CHARTS_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         return None

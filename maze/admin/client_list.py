@@ -1,4 +1,4 @@
-"""The connected clients, as plain values."""
+"""The connected clients as plain values, and the search for one session."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SORT_KEYS = {
     "age": lambda session: -session.opened_at,
     "newest": lambda session: session.opened_at,
 }
-"""how clients can be sorted; those with the most come first"""
+"""Sort orders of the client list, largest key first."""
 
 
-def clients(server: MazeServer, sort: str, limit: int) -> list[dict[str, Any]]:
-    """The clients that come first in that order."""
+def list_clients(server: MazeServer, sort: str, limit: int) -> list[dict[str, Any]]:
+    """Return the first ``limit`` clients in that sort order."""
     now = monotonic()
     chosen = nlargest(limit, server.sessions, key=SORT_KEYS[sort])
     return [
@@ -37,8 +37,8 @@ def clients(server: MazeServer, sort: str, limit: int) -> list[dict[str, Any]]:
     ]
 
 
-def session_of(server: MazeServer, connection: int) -> Session | None:
-    """The session on the connection of that number. O(sessions)."""
+def find_session(server: MazeServer, connection: int) -> Session | None:
+    """Return the session on that connection; None if there is none. O(sessions)."""
     for session in server.sessions:
         if session.peer.connection == connection:
             return session

@@ -1,6 +1,6 @@
-"""One snapshot of a server's counters, as plain values.
+"""A snapshot of a server's counters as plain values.
 
-SIGUSR2, ``/api/status`` and ``/metrics`` are three renderings of it.
+The SIGUSR2 dump, ``/api/status`` and ``/metrics`` all render this snapshot.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TYPE_NAMES = {
 
 
 def counters(server: MazeServer) -> Counters:
-    """Every counter of the server's parts; counts are since the start. O(sessions)."""
+    """Return every counter of the server; counts begin at its start. O(sessions)."""
     router, graph = server.router, server.router.fanout.graph
     return {
         "events": events(server),
@@ -54,7 +54,7 @@ def counters(server: MazeServer) -> Counters:
 
 
 def events(server: MazeServer) -> Section:
-    """What was received, routed and rejected."""
+    """Return the counts of events received, routed and rejected."""
     file = server.rejects.file
     figures = "routed", "deliveries", "delivered_bytes"
     tallies = server.router.fanout.tallies().items()
@@ -98,7 +98,7 @@ def _sessions(server: MazeServer) -> Section:
 
 
 def queues(server: MazeServer) -> dict[str, int]:
-    """Bytes that wait for clients; of the memory, what several clients share counts once."""
+    """Return the bytes queued for clients; ``memory`` counts shared payloads once."""
     sizes = [session.queued_bytes for session in server.sessions]
     return {
         "total": sum(sizes),
@@ -108,5 +108,5 @@ def queues(server: MazeServer) -> dict[str, int]:
 
 
 def _by_reason(reasons: Iterable[StrEnum], counts: Mapping[Any, int]) -> dict[str, int]:
-    """Every reason's count, those that never happened included."""
+    """Return the count of every reason, zeros included."""
     return {reason.value: counts[reason] for reason in reasons}

@@ -1,10 +1,9 @@
-"""Listens on the admin port and keeps its clients within bounds.
+"""The admin port's HTTP server, with limits that protect the event path.
 
-A few connections at a time, each within limits of size and time, with one
-request each: whatever is sent here, the event path must not feel it. Whoever
-comes beyond the bound is let in, and the oldest connection has to go. A request
-takes milliseconds, so the oldest is one that only holds its place, and a health
-check need never wait for it.
+The server bounds the number of connections, and the size and duration of each
+request; a connection carries one request. A new connection beyond the bound is
+accepted and evicts the oldest. Requests take milliseconds, so the oldest is one
+that sits idle, and a health check never waits for a free slot.
 """
 
 from __future__ import annotations
@@ -32,32 +31,32 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-CONNECTIONS = 24
-"""at a time, besides the live pages, which Application bounds; their descriptors are
-among those that maze.limits reserves"""
-ROOM = 8
-"""for connections that have just come or were just told to go"""
+MAX_CONNECTIONS = 24
+"""Connections open at a time, live pages excluded; ``application.MAX_WATCHERS`` bounds those.
+``listener.system_limits.RESERVED_DESCRIPTORS`` includes a descriptor for each."""
+SPARE_CONNECTIONS = 8
+"""Greenlets beyond both bounds, for connections just accepted or just evicted."""
 HEAD_SECONDS = 10.0
-"""for a request to come in whole"""
+"""Time limit for receiving a whole request, body included."""
 WRITE_SECONDS = 10.0
-"""for a client to take anything of the answer"""
-LINE_BYTES = 8000
-"""of the method and the address"""
-HEADERS = 64
-HEAD_BYTES = 16 * 1024
-"""of all headers"""
-BODY_BYTES = 1024
-"""no request needs a body; a small one is thrown away"""
+"""Time limit for each write of the response, so that a client that stops reading is closed."""
+MAX_LINE_BYTES = 8000
+"""Length limit of the request line."""
+MAX_HEADERS = 64
+MAX_HEAD_BYTES = 16 * 1024
+"""Size limit of all headers together."""
+MAX_BODY_BYTES = 1024
+"""Size limit of the body. No request needs one; a small body is read and discarded."""
 LINGER_SECONDS = 1.0
-LINGER_READS = 16
-"""for what a refused client still sends"""
+MAX_LINGER_READS = 16
+"""Time and number of reads spent on discarding the rest of a refused request."""
 
 
 class Admin:
     """The admin port of one server."""
 
     def __init__(self, server: MazeServer, writer: LineWriter | None = None) -> None:
-        """Raises ValueError if the options are not safe together."""
+        """Raise ValueError if the options expose the port without a token."""
         settings = server.settings
         if fault := admin_fault(settings):
             raise ValueError(fault)
@@ -66,7 +65,7 @@ class Admin:
         port = 0 if settings.admin_port == FREE_PORT else settings.admin_port
         metrics = Metrics(server, self.monitor)
         self.application = Application(server, self.monitor, metrics)
-        self._pool = Pool(CONNECTIONS + MAX_WATCHERS + ROOM)
+        self._pool = Pool(MAX_CONNECTIONS + MAX_WATCHERS + SPARE_CONNECTIONS)
         self._wsgi = _Server(
             (self._host, port),
             self.application,
@@ -74,65 +73,65 @@ class Admin:
             log=None,
             error_log=None,
             handler_class=_Handler,
-            environ={"SERVER_NAME": self._host},  # else it would be looked up, and block
+            environ={"SERVER_NAME": self._host},  # otherwise a DNS lookup would block
         )
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port; known once it is open."""
+        """The host and the port, known once the server listens."""
         return self._host, int(self._wsgi.address[1])
 
     def start(self) -> None:
-        """Listen. Raises ListenError."""
+        """Listen; raise ListenError if the port cannot be opened."""
         try:
             self._wsgi.start()
         except OSError as error:
             why = str(error.strerror).partition(": (")[0]
             raise ListenError(
                 f"cannot listen on {self._host} port {self._wsgi.address[1]}: {why}; "
-                "--admin-host and --admin-port choose another address, --admin-port 0 does without"
+                "--admin-host and --admin-port choose another address, --admin-port 0 turns it off"
             ) from None
         self.monitor.start()
 
     def announce(self) -> None:
-        """Tell the log where it is."""
+        """Log the address."""
         log.info("admin_ready", admin_host=self.address[0], admin_port=self.address[1])
 
     def stop(self) -> None:
-        """Answer no more, and end what is being answered."""
+        """Close the port and abort every request in progress."""
         self.monitor.stop()
         self._wsgi.close()
         self._pool.kill(block=False)
 
 
 class _EvictedError(GreenletExit):
-    """This connection is the oldest, and one too many."""
+    """Raised in the greenlet of the oldest connection to evict it."""
 
 
 class _Server(WSGIServer):
-    """Knows its connections, oldest first, but for the live pages."""
+    """A WSGI server that tracks its connections, oldest first, live pages excluded."""
 
-    max_accept = ROOM
+    max_accept = SPARE_CONNECTIONS
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._connections: dict[Greenlet[..., Any], None] = {}
 
-    def enter(self, connection: Greenlet[..., Any]) -> None:
-        """Count a new connection, and close the oldest if this is one too many."""
+    def add(self, connection: Greenlet[..., Any]) -> None:
+        """Add a new connection, and evict the oldest if there are too many."""
         self._connections[connection] = None
-        if len(self._connections) > CONNECTIONS:
+        if len(self._connections) > MAX_CONNECTIONS:
             oldest = next(iter(self._connections))
-            self.leave(oldest)
+            self.remove(oldest)
             oldest.kill(_EvictedError, block=False)
 
-    def leave(self, connection: Greenlet[..., Any]) -> None:
-        """Count it no more: it has ended, or become a live page."""
+    def remove(self, connection: Greenlet[..., Any]) -> None:
+        """Remove a connection that has ended or become a live page."""
         self._connections.pop(connection, None)
 
 
 class _RefusedError(ValueError):
-    """A request that does not get as far as Application."""
+    """A request that is refused before it reaches ``Application``."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -140,41 +139,41 @@ class _RefusedError(ValueError):
 
 
 class _Head:
-    """A request's headers as a file, up to the limits."""
+    """A file wrapper that enforces the limits on a request's headers."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self._left = HEAD_BYTES
+        self._left = MAX_HEAD_BYTES
         self._lines = 0
 
     def readline(self, size: int) -> bytes:
         line: bytes = self._file.readline(min(size, self._left + 1))
         self._left -= len(line)
         if self._left < 0:
-            raise _RefusedError(431, f"the headers have more than {HEAD_BYTES} bytes")
+            raise _RefusedError(431, f"the headers exceed {MAX_HEAD_BYTES} bytes")
         self._lines += 1
-        if self._lines > HEADERS + 1:  # an empty line ends them
-            raise _RefusedError(431, f"there are more than {HEADERS} headers")
+        if self._lines > MAX_HEADERS + 1:  # the last line is empty
+            raise _RefusedError(431, f"the request has more than {MAX_HEADERS} headers")
         return line
 
 
-_AnyHandler: Any = WSGIHandler  # its stub has some of what is overridden here wrong
+_AnyHandler: Any = WSGIHandler  # its type stub declares some overridden methods wrongly
 
 
 class _Handler(_AnyHandler):  # type: ignore[misc]
-    """One connection, which carries one request."""
+    """One connection, which serves one request."""
 
     content_length: int | None
 
     def handle(self) -> None:
         connection = gevent.getcurrent()
-        self.server.enter(connection)
+        self.server.add(connection)
         self._deadline = gevent.Timeout.start_new(HEAD_SECONDS)
         try:
             super().handle()
         finally:
             self._deadline.close()
-            self.server.leave(connection)
+            self.server.remove(connection)
 
     def handle_one_request(self) -> Any:
         has_begun = False
@@ -186,22 +185,21 @@ class _Handler(_AnyHandler):  # type: ignore[misc]
         except _RefusedError as error:
             return self._refuse(error)
         except _EvictedError:
-            self.socket.settimeout(0)  # it has to go at once
-            message = f"more than {CONNECTIONS} connections, of which this was the oldest"
+            self.socket.settimeout(0)  # the refusal must not wait for the client
+            message = f"closed as the oldest of more than {MAX_CONNECTIONS} connections; try again"
             refusal = _RefusedError(503, message)
         except gevent.Timeout as timeout:
             if timeout is not self._deadline:
                 raise
-            message = f"the request did not come whole within {HEAD_SECONDS:g} s"
+            message = f"the request was not complete within {HEAD_SECONDS:g} s"
             refusal = _RefusedError(408, message)
-        # A browser that connects ahead of need would take it for the answer to its first request.
+        # A browser that preconnects would take a refusal for the response to its first request.
         return self._refuse(refusal) if has_begun else None
 
     def read_requestline(self) -> str:
         line: str = super().read_requestline()
-        if len(line) > LINE_BYTES:
-            message = f"the request's first line is over {LINE_BYTES} bytes long"
-            raise _RefusedError(414, message)
+        if len(line) > MAX_LINE_BYTES:
+            raise _RefusedError(414, f"the request line exceeds {MAX_LINE_BYTES} bytes")
         return line
 
     def MessageClass(self, file: Any, *_: object) -> Any:  # noqa: N802
@@ -210,47 +208,53 @@ class _Handler(_AnyHandler):  # type: ignore[misc]
     def read_request(self, raw_requestline: str) -> bool:
         is_read: bool = super().read_request(raw_requestline)
         if self.headers.get("transfer-encoding"):
-            message = "a body needs a Content-Length and may not come in chunks; none is needed"
+            message = "a chunked body is not accepted; send a Content-Length, or no body"
             raise _RefusedError(411, message)
-        if (self.content_length or 0) > BODY_BYTES:
-            raise _RefusedError(413, f"the request has a body of more than {BODY_BYTES} bytes")
+        if (self.content_length or 0) > MAX_BODY_BYTES:
+            raise _RefusedError(413, f"the body exceeds {MAX_BODY_BYTES} bytes")
         self.rfile.read(self.content_length or 0)
-        self.content_length = None  # else pywsgi would read it again, and without the deadline
+        self.content_length = None  # otherwise pywsgi reads it again, without a deadline
         return is_read
 
     def get_environ(self) -> Any:
-        self._deadline.cancel()  # it has come in whole
+        self._deadline.cancel()  # the request is complete
         self.socket.settimeout(WRITE_SECONDS)
         self.close_connection = True
         return super().get_environ()
 
     def finalize_headers(self) -> None:
         if not isinstance(self.result, list):
-            self.server.leave(gevent.getcurrent())  # a live page may stay
+            self.server.remove(gevent.getcurrent())  # a live page is never evicted
         self.response_headers.append((b"Connection", b"close"))
         super().finalize_headers()
 
     def log_error(self, msg: str, *args: object) -> None:
-        """Say nothing of bad requests but what the client is told."""
+        """Log nothing: the response tells the client what is wrong with its request."""
 
     def _handle_client_error(self, ex: Exception) -> None:
         if not isinstance(ex, _RefusedError):
-            ex = _RefusedError(400, "this is not an HTTP request as it should be")
+            ex = _RefusedError(400, "this is not a valid HTTP request")
         self._refuse(ex)
 
     def _refuse(self, refusal: _RefusedError) -> None:
-        """Answer, and take some of what is still coming, or the answer would be lost in a reset."""
+        """Send the refusal, then discard some input before the connection is closed.
+
+        Closing it with unread input sends a reset, which may discard the response.
+        """
         self._deadline.cancel()
         answer = error_page(refusal.status, str(refusal), has_body=self.command != "HEAD")
         with suppress(OSError), gevent.Timeout(LINGER_SECONDS, TimeoutError):
             self.socket.sendall(answer)
             self.socket.shutdown(SHUT_WR)
-            for _ in range(LINGER_READS):
-                if not self.socket.recv(HEAD_BYTES):
+            for _ in range(MAX_LINGER_READS):
+                if not self.socket.recv(MAX_HEAD_BYTES):
                     return
 
     def handle_error(self, kind: Any, value: Any, _: Any) -> None:
-        """The client left, or takes nothing; or the server stops. Faults end in Application."""
+        """End the connection; log the exception unless the client left or the server stops.
+
+        Exceptions in ``Application`` do not get here: it answers them with a 500.
+        """
         self.close_connection = True
         if not isinstance(value, OSError | GreenletExit):
             log.error("admin_request_failed", exc_info=value)

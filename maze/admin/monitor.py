@@ -1,7 +1,7 @@
-"""Looks at the server once a second: rates, latency percentiles, hub lag, a router that is stuck.
+"""Sample the server once a second: rates, latency percentiles, hub lag, a stuck router.
 
-It keeps the last minutes, so that a page that is opened shows where things come
-from. It only reads counters, and changes nothing.
+The monitor keeps the last three minutes, so that a newly opened page shows recent
+history. It only reads counters and never changes the server.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 1.0
 KEPT_TICKS = 180
+"""Points kept for the charts of the live page: three minutes."""
 WINDOWS = (1, 10, 60)
-"""seconds over which rates are taken"""
+"""Windows of the rates, in ticks."""
 LATENCY_WINDOW = 10
-"""seconds over which percentiles are taken"""
+"""Window of the latency percentiles, in ticks."""
 LAG_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Bucket bounds of the hub lag histogram, in seconds."""
 SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 class Sample(NamedTuple):
-    """The counters at one tick; ``at`` is of the monotonic clock."""
+    """Counters at one tick; ``at`` is the monotonic time."""
 
     at: float
     received: int
@@ -43,14 +45,14 @@ class Sample(NamedTuple):
 
 
 class Monitor:
-    """The watcher of one server."""
+    """A sampler of one server's counters."""
 
     def __init__(self, server: MazeServer, writer: LineWriter | None = None) -> None:
         self.started_at = time.time()
         self.hub_lag = Histogram(LAG_SECONDS)
         self.last_lag = 0.0
         self.points: deque[dict[str, Any]] = deque(maxlen=KEPT_TICKS)
-        """what the page's charts show, a point a tick"""
+        """The page's charts, one point per tick, oldest first."""
         self.ticks = 0
         self._server = server
         self._writer = writer
@@ -62,41 +64,41 @@ class Monitor:
 
     @property
     def log_lines_dropped(self) -> int:
-        """Log lines lost because nobody read them in time."""
+        """Log lines lost because they could not be written in time."""
         return self._writer.dropped if self._writer else 0
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the ticks."""
         self._due = time.monotonic() + TICK_SECONDS
         self._greenlet.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the ticks."""
         self._greenlet.kill(block=False)
 
     def seconds_to_tick(self) -> float:
-        """Until the next look is over, or should be."""
+        """Return the seconds until shortly after the next tick is due."""
         return max(0.01, self._due - time.monotonic() + 0.01)
 
     def stuck_seconds(self) -> float:
-        """Seconds since the router last routed, if events are ready and it waits for no client."""
-        return 0.0 if self._progresses() else time.monotonic() - self._progressed_at
+        """Return the seconds that the router has been stuck; 0 if it is not."""
+        return 0.0 if self._is_progressing() else time.monotonic() - self._progressed_at
 
     def rates(self) -> dict[str, dict[str, float]]:
-        """What came, was routed and delivered a second, over each window."""
+        """Return receive, routing and delivery rates per second for each window."""
         return {f"{seconds}s": self._rates(seconds) for seconds in WINDOWS}
 
     def latency(self) -> dict[str, float | None]:
-        """Percentiles over the last seconds, in seconds; None where nothing was delivered."""
+        """Return the latency percentiles, in seconds; None if nothing was delivered."""
         before, now = self._window(LATENCY_WINDOW)
         counts = [new - old for new, old in zip(now.latency, before.latency, strict=True)]
         return {name: percentile(counts, share) for name, share in SHARES.items()}
 
     def tick(self) -> None:
-        """One look."""
+        """Take a sample and add a point to the charts."""
         now = time.monotonic()
         stats = self._server.router.stats
-        if self._progresses():
+        if self._is_progressing():
             self._batches = stats.batches
             self._progressed_at = now
         self._samples.append(self._sample())
@@ -112,8 +114,11 @@ class Monitor:
             }
         )
 
-    def _progresses(self) -> bool:
-        """Whether the router has routed since the last tick, or has nothing to route, or waits."""
+    def _is_progressing(self) -> bool:
+        """Return whether the router has routed since the last tick, or has a reason not to.
+
+        The reasons are that no event is ready, or that a client holds it up.
+        """
         router = self._server.router
         return (
             router.stats.batches != self._batches
@@ -131,20 +136,20 @@ class Monitor:
             self.tick()
 
     def _sample(self) -> Sample:
-        found = events(self._server)
-        by_type = found["by_type"].values()
+        counts = events(self._server)
+        by_type = counts["by_type"].values()
         return Sample(
             time.monotonic(),
-            found["received"],
-            found["routed"],
+            counts["received"],
+            counts["routed"],
             sum(tally["deliveries"] for tally in by_type),
             sum(tally["delivered_bytes"] for tally in by_type),
             tuple(self._server.router.stats.latency.histogram.counts),
         )
 
-    def _window(self, seconds: int) -> tuple[Sample, Sample]:
-        """The sample of so many ticks ago, or the oldest, and the newest."""
-        return self._samples[max(0, len(self._samples) - 1 - seconds)], self._samples[-1]
+    def _window(self, ticks: int) -> tuple[Sample, Sample]:
+        """Return the sample from ``ticks`` ago, or the oldest, and the newest."""
+        return self._samples[max(0, len(self._samples) - 1 - ticks)], self._samples[-1]
 
     def _rates(self, seconds: int) -> dict[str, float]:
         before, now = self._window(seconds)
@@ -156,10 +161,10 @@ class Monitor:
 
 
 def percentile(counts: list[int], share: float) -> float | None:
-    """The value below which that share of what a latency histogram counted lies.
+    """Return the value below which ``share`` of a latency histogram's values lie.
 
-    Within a bucket values are taken to be spread evenly; beyond the last bound
-    it is the last bound.
+    Values within a bucket count as evenly spread. A value beyond the last bound
+    counts as that bound.
     """
     sums = list(accumulate(counts))
     if not sums[-1]:

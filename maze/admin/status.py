@@ -1,4 +1,4 @@
-"""The status of a server as plain values, ready to become JSON."""
+"""The status of a server as plain values, ready for JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from maze import __version__
-from maze.admin import client_list as reading
+from maze.admin.client_list import list_clients
 from maze.admin.counters import counters
 from maze.core import IMPLEMENTATION
 from maze.log.processors import RATE_LIMIT, RECENT
@@ -27,17 +27,17 @@ LIMITS = (
     *("max_handshakes", "handshake_timeout", "handshake_limit", "peer_timeout", "client_buffer"),
     *("total_buffer", "slow_client", "stall_timeout", "hold_timeout", "drain_timeout"),
 )
-"""the options that bound something or decide what happens at a bound"""
+"""Options listed under ``limits``: those that set a bound or decide what happens at it."""
 STUCK_SECONDS = 10.0
-"""Longest time that the router routes nothing without a fault; all its steps are shorter."""
-SLOWEST = 10
-"""clients in the status that the page gets"""
+"""Seconds without routing that count as a fault; every step of a healthy router is shorter."""
+SLOWEST_CLIENTS = 10
+"""Clients in the status that the live page receives."""
 
 
 def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
-    """Everything an operator asks first. O(sessions)."""
-    found = counters(server)
-    order, router = found["order"], found["router"]
+    """Return the counters, rates, process figures and limits of a server. O(sessions)."""
+    snapshot = counters(server)
+    order, router = snapshot["order"], snapshot["router"]
     order["missing_seconds"] = round(order["missing_seconds"], 3)
     if not order["waiting_events"]:
         order["missing_sequence"] = None
@@ -48,10 +48,10 @@ def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
         "core": IMPLEMENTATION,
         "python": platform.python_version(),
         "state": server.state,
-        "is_ready": unready_because(server, monitor) is None,
+        "is_ready": unready_reason(server, monitor) is None,
         "started_at": round(monitor.started_at, 3),
         "uptime_seconds": round(time.time() - monitor.started_at, 3),
-        **found,
+        **snapshot,
         "rates": monitor.rates(),
         "latency": monitor.latency(),
         "hub_lag_seconds": round(monitor.last_lag, 6),
@@ -62,17 +62,17 @@ def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
 
 
 def page_status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
-    """The status, and what else the page shows."""
+    """Return the status plus the slowest clients, recent warnings and the last chart point."""
     return {
         **status(server, monitor),
-        "clients": reading.clients(server, "queued", SLOWEST),
+        "clients": list_clients(server, "queued", SLOWEST_CLIENTS),
         "warnings": list(RECENT.lines),
         "point": monitor.points[-1] if monitor.points else None,
     }
 
 
-def unready_because(server: MazeServer, monitor: Monitor) -> str | None:
-    """Why nobody should be sent to this server now; None if it is ready."""
+def unready_reason(server: MazeServer, monitor: Monitor) -> str | None:
+    """Return why the server is not ready for clients; None if it is ready."""
     if server.failed:
         return "the server failed"
     if server.state != "ready":
@@ -81,7 +81,7 @@ def unready_because(server: MazeServer, monitor: Monitor) -> str | None:
     if stuck > STUCK_SECONDS:
         return (
             f"the router has routed nothing for {stuck:.0f} s although events are ready "
-            "and it waits for no client"
+            "and no client holds it up"
         )
     return None
 
@@ -96,7 +96,7 @@ def _process() -> dict[str, Any]:
 
 
 def _resident_bytes() -> int | None:
-    """What the process holds in memory, where the system tells it as Linux does."""
+    """Return the resident set size; None on systems without ``/proc/self/statm``."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * resource.getpagesize()

@@ -1,16 +1,15 @@
-"""What the project exists for: decode, order, route. Bytes in, bytes out.
+"""Decodes, orders and routes events: bytes in, bytes out.
 
-Nothing in this package knows a socket, gevent, a clock or a log, and nothing
-in it imports from the rest of ``maze``. The path of an event is::
+No module of this package uses sockets, gevent, clocks or logs, or imports from the rest of
+``maze``. An event passes through::
 
     events.Decoder -> reorder.ReorderBuffer -> fanout.Fanout (on graph.FollowGraph)
 
-``events``, ``graph``, ``fanout`` and ``payload`` have a compiled twin each
-in ``_compiled``, which serves where it was
-built, unless ``MAZE_PURE`` is set in the environment. The pure one is the
-specification.
+``events``, ``graph``, ``fanout`` and ``payload`` each have a compiled twin in ``_compiled``. The
+twins serve if all of them were built, unless ``MAZE_PURE`` is set in the environment. The pure
+modules are the specification.
 
-The shell imports the names below and no others.
+The rest of ``maze`` imports only the names listed in ``__all__``.
 """
 
 import os
@@ -35,11 +34,11 @@ from maze.core.rejects import Reason, Reject
 from maze.core.reorder import ReorderBuffer, ReorderBufferFullError
 
 IMPLEMENTATION = "pure"
-"""which implementation serves: ``pure`` or ``compiled``"""
+"""Name of the implementation that serves: ``pure`` or ``compiled``."""
 
 if not TYPE_CHECKING and not os.environ.get("MAZE_PURE"):
     with suppress(ImportError):  # not built: there was no compiler
-        import_module("maze.core._compiled.fanout")  # which needs all others: all serve, or none
+        import_module("maze.core._compiled.fanout")  # imports all others: all serve, or none does
         from maze.core._compiled.events import Decoder, Run
         from maze.core._compiled.fanout import Fanout
         from maze.core._compiled.graph import FollowGraph, Recipient

@@ -1,13 +1,12 @@
-"""The grammar: chunk in, runs and rejects out.
+"""Decodes chunks of bytes into runs of events and rejects.
 
-A chunk of well-formed lines is checked whole by one regular expression
-(90 ns a line), then split without asking again (525 ns a line); only a chunk
-with something odd in it is looked at line by line, by ``decode_line``. Both
-ways give the same events.
+One regular expression checks whether all lines of a chunk are well-formed (90 ns a line). If they
+are, the chunk is split without further checks (525 ns a line). Otherwise ``decode_line`` decodes
+it line by line. Both paths give the same events.
 
-This module does not know which numbers came before: that a number is a
-duplicate or stale is decided in ``reorder`` alone. So events with the same
-number come out in separate runs, in the order in which they came.
+This module does not keep track of sequence numbers: only ``reorder`` decides whether one is a
+duplicate or stale. Events with the same number therefore go into separate runs, in order of
+arrival.
 """
 
 import re
@@ -19,15 +18,17 @@ from maze.core.rejects import Reason, Reject
 FOLLOW, UNFOLLOW, BROADCAST, PRIVATE, STATUS = b"F", b"U", b"B", b"P", b"S"
 
 Event = tuple[int, bytes, bytes, int, int]
-"""(sequence, line, type, from user, to user); a user the type does not have is 0."""
+"""(sequence, line, type, from user, to user); a user that the type does not have is 0."""
 
 FIELD_COUNT = {FOLLOW: 4, UNFOLLOW: 4, BROADCAST: 2, PRIVATE: 4, STATUS: 3}
+"""Fields of a line, by event type."""
 NUMBER_LIMIT = 2**63
+"""Exclusive upper bound of sequence numbers and user ids."""
 NUMBER_DIGITS = 19
-"""the digits of 2**63 - 1; leading zeros do not count"""
+"""Digits of 2**63 - 1; leading zeros do not count."""
 
-# Every number of up to 18 digits is below 2**63. The possessive quantifiers
-# keep the match linear and free of a backtracking stack.
+# Every number of up to 18 digits is below 2**63. The possessive quantifiers keep the match linear
+# and without a backtracking stack.
 _WELL_FORMED = re.compile(
     rb"(?:[0-9]{1,18}+\|"
     rb"(?:[FUP]\|[0-9]{1,18}+\|[0-9]{1,18}+|S\|[0-9]{1,18}+|B)"
@@ -36,13 +37,13 @@ _WELL_FORMED = re.compile(
 _sequence_of = itemgetter(0)
 _line_of = itemgetter(1)
 MAX_REJECTS = 1_000
-"""of one ``feed``; 256 KiB can be 262,144 malformed lines, half a second's work"""
+"""Rejects per ``feed``: 256 KiB can be 262,144 malformed lines, which take half a second."""
 EVENT_BYTES, LIST_BYTES = 225, 100
-"""what an event and a list of them take in memory beyond the lines, measured"""
+"""Memory of an event and of a list of events, without the lines (measured)."""
 
 
 def parse_number(field: bytes) -> int | None:
-    """The value of a sequence number or user id, None if the field is neither."""
+    """Return the value of a sequence number or user id; None if the field is neither."""
     if not field.isdigit():
         return None
     if len(field) >= NUMBER_DIGITS:
@@ -54,15 +55,15 @@ def parse_number(field: bytes) -> int | None:
 
 
 def content_of(line: bytes) -> bytes:
-    """The line without its terminator: LF, or CR LF."""
+    """Return the line without its terminator: LF, or CR LF."""
     return line.removesuffix(b"\n").removesuffix(b"\r")
 
 
 class Run:
     """Events with contiguous sequence numbers, in order, ``first`` to ``end`` - 1.
 
-    A *void* run stands for one number that is used but has nothing to deliver:
-    its line was malformed behind a valid sequence number.
+    A *void* run stands for one number that is used but has nothing to deliver: its line has a
+    valid sequence number, but is malformed otherwise.
     """
 
     __slots__ = ("_bytes", "end", "events", "first", "void")
@@ -78,57 +79,56 @@ class Run:
         return len(self.events)
 
     def clip(self, first: int, end: int) -> "Run":
-        """The part of the run from number ``first`` to ``end`` - 1, itself if that is all."""
+        """Return the run of the numbers ``first`` to ``end`` - 1; this run if that is all of it."""
         if first <= self.first and end >= self.end:
             return self
         return Run(self.events[first - self.first : end - self.first], void=self.void)
 
     @property
     def memory(self) -> tuple[int, int]:
-        """What the run keeps from being freed: a key, shared by runs that share it, and bytes."""
+        """Key and bytes of the memory that the run keeps alive; shared memory has one key."""
         if not self._bytes:
             lines = sum(map(len, map(_line_of, self.events)))
             self._bytes = lines + EVENT_BYTES * len(self.events) + LIST_BYTES
         return id(self.events), self._bytes
 
     def hold(self, ready: bool) -> int:
-        """One more run is held, among those that are ready or those that are not.
+        """Count the run as held; return by how many bytes the memory held grows.
 
-        Returns the bytes of memory that were not held there before.
+        Memory is counted separately for runs that are ready and for runs that are not.
         """
         return self.memory[1]
 
     def release(self, ready: bool) -> int:
-        """The run is held there no longer. Returns the bytes that are not, either."""
+        """Count the run as released; return by how many bytes the memory held shrinks."""
         return self.memory[1]
 
     def line(self, sequence: int) -> bytes:
-        """The bytes of one event."""
+        """Return the bytes of one event."""
         return self.events[sequence - self.first][1]
 
 
 class Decoder:
-    """One source's bytes in, runs and rejects out; holds the half line between chunks.
+    """Decodes the bytes of one source; keeps a half line until the rest of it arrives.
 
-    ``line_limit`` is a security limit: the longest line accepted, in bytes
-    without its terminator; it must be at least 64 (a well-formed line with no
-    needless zeros is shorter). Once a line is longer, ``overflowed`` is true
-    and whatever follows is ignored. ``most_rejects`` bounds the time that one
-    ``feed`` takes.
+    ``line_limit`` is a security limit: the longest line accepted, in bytes without its terminator.
+    It must be at least 64; a well-formed line without superfluous zeros is shorter. After a longer
+    line, ``overflowed`` is true and all further bytes are ignored. ``max_rejects`` bounds the time
+    that one ``feed`` takes.
     """
 
-    def __init__(self, line_limit: int = 4096, most_rejects: int = MAX_REJECTS) -> None:
+    def __init__(self, line_limit: int = 4096, max_rejects: int = MAX_REJECTS) -> None:
         self._line_limit = line_limit
-        self._most_rejects = most_rejects
+        self._max_rejects = max_rejects
         self._left = b""
         self.overflowed = False
         self.unread = False
-        """whole lines are left that were not decoded: the next feed does, be it of nothing"""
+        """Whether complete lines are left; the next ``feed`` decodes them, even without data."""
 
     def feed(self, data: bytes) -> tuple[list[Run], list[Reject]]:
-        """Decode what one ``recv`` gave. Runs come sorted by their first number.
+        """Decode the bytes of one ``recv``; return runs, sorted by first number, and rejects.
 
-        With ``most_rejects`` rejects it stops; what is left is ``unread``.
+        Decoding stops after ``max_rejects`` rejects; then ``unread`` tells whether lines are left.
         """
         if self.overflowed:
             return [], []
@@ -146,7 +146,7 @@ class Decoder:
         return runs, rejects
 
     def finish(self) -> list[Reject]:
-        """The source has no more to say: what is left, if nothing is unread, is a half line."""
+        """Return a reject for the half line that is left, if any. First decode what is unread."""
         if not self._left or self.overflowed:
             return []
         half_line, self._left = self._left, b""
@@ -162,7 +162,7 @@ class Decoder:
         rejects: list[Reject] = []
         read = 0
         for line in _lines(chunk):
-            if len(rejects) == self._most_rejects:
+            if len(rejects) == self._max_rejects:
                 self._left = chunk[read:] + self._left
                 self.unread = True
                 break
@@ -193,11 +193,11 @@ def _lines(chunk: bytes) -> Iterator[bytes]:
 
 
 def _split(chunk: bytes) -> list[Event]:
-    """The events of a chunk that ``_WELL_FORMED`` has matched."""
+    """Return the events of a chunk that matches ``_WELL_FORMED``."""
     events: list[Event] = []
     for line in chunk.splitlines(keepends=True):
         fields = line.split(b"|")
-        # int() passes over the terminator behind the last field.
+        # int() ignores the terminator after the last field.
         if len(fields) == 4:
             sequence, kind, sender, target = fields
             events.append((int(sequence), line, kind, int(sender), int(target)))
@@ -209,7 +209,7 @@ def _split(chunk: bytes) -> list[Event]:
 
 
 def decode_line(line: bytes) -> Event | Reject:
-    """The whole grammar, a line at a time. The line is within the limit."""
+    """Decode a line of any form. The caller has checked its length."""
     fields = content_of(line).split(b"|")
     sequence = parse_number(fields[0])
     if sequence is None:
@@ -229,10 +229,10 @@ def decode_line(line: bytes) -> Event | Reject:
 
 
 def _runs_of(events: list[Event]) -> list[Run]:
-    """Sort the events by number and cut them wherever the next number is not the next."""
+    """Sort the events by number and split them into runs of contiguous numbers."""
     if not events:
         return []
-    events.sort(key=_sequence_of)  # stable: of two with one number the first stays first
+    events.sort(key=_sequence_of)  # stable: events with the same number stay in order
     runs = []
     start = 0
     expected = events[0][0]

@@ -1,13 +1,12 @@
 """Turns a batch and the follow graph into a payload for each session.
 
-Sessions come and go only between batches, so all sessions of a user get the same
-bytes from a batch. One payload is made for each user, and its sessions share it.
+Sessions connect and disconnect only between batches, so all sessions of a user get the same bytes
+from a batch. One payload is made for each user, and the user's sessions share it.
 
-Broadcasts are stored once. A batch has a *tape*: its broadcast lines, joined.
-Users who got nothing of their own share one payload, the tape itself, so a
-broadcast to 1,000 sessions costs one append. For a user who did, each event of
-their own is kept with the length of the tape at that moment. The payload is, in
-turn, the slice of the tape up to there and the event.
+Broadcasts are stored once. Each batch has a *tape*: its broadcast lines, joined. Users who get
+nothing but broadcasts share one payload, the tape itself, so a broadcast to 1,000 sessions costs
+one append. For other users, each event of their own is stored with the length of the tape at that
+point. Their payload alternates between the slice of the tape up to that point and the event.
 """
 
 import sys
@@ -19,43 +18,46 @@ from maze.core.payload import Payload, Tape
 from maze.core.rejects import Reason, Reject
 
 SLICE_BYTES = 4096
-"""A slice of the tape that is shorter is copied, a longer one referred to: about here a
-copy begins to cost more than one part more in a vectored send (both some 0.3 us)."""
+"""Minimum length of a slice of the tape that is referred to, not copied. At about this length a
+copy costs as much as one more part of a vectored send (both about 0.3 us)."""
 
 ASKED_BYTES = 64
-"""Bytes counted towards the bound of a batch for each check whether a user who is still entering
-audiences follows a sender: the check takes as long as storing so many."""
+"""Bytes counted towards ``batch_bytes`` for each user who has to be checked for a status update
+because it is entering or leaving audiences. A check takes as long as storing that many bytes."""
 
 Delivery = tuple[int, bytes]
-"""(length of the tape before the event, the event's line)"""
+"""(length of the tape before the event, line of the event)"""
 
 Tally = tuple[int, int, int]
-"""(events routed, deliveries, bytes of these deliveries) of one type"""
+"""(events routed, deliveries, bytes delivered) of one event type"""
 
 
 class Fanout:
-    """Routes runs; a pure function of the ordered stream and of who is connected when."""
+    """Routes runs of events to the sessions that are connected.
+
+    The result depends only on the ordered stream and on who is connected at each batch.
+    """
 
     def __init__(self, graph: FollowGraph) -> None:
         self.graph = graph
         self.refused: list[Reject] = []
-        """the follows of the batch routed last for which the graph had no room"""
+        """Follows of the last batch that the graph had no room for."""
         self._tallies = {kind: [0, 0, 0] for kind in FIELD_COUNT}
 
     def tallies(self) -> dict[bytes, Tally]:
-        """What was routed since the start, by event type."""
+        """Return what was routed since the start, by event type."""
         return {kind: (counts[0], counts[1], counts[2]) for kind, counts in self._tallies.items()}
 
-    def route(  # a call per event would cost a tenth of the speed
+    def route(  # one long method: a call per event would cost a tenth of the speed
         self, runs: list[Run], payload_bytes: int = sys.maxsize, batch_bytes: int = sys.maxsize
     ) -> tuple[list[tuple[Recipient, Payload]], list[Run]]:
         """Route the events of the runs, in order, up to a bound.
 
-        Returns a payload for each recipient that gets anything, and the runs
-        that are left. Routing stops behind the event with which the lines that
-        concern anybody reach ``payload_bytes``, or the bytes to be stored for
-        all reach ``batch_bytes``. A follow for which the graph has no room is
-        notified all the same, for the event is valid; it is one of ``refused``.
+        Return a payload for each recipient that gets anything, and the runs that are left.
+        Routing stops after the event with which the lines that anybody gets reach
+        ``payload_bytes`` in total, or the bytes stored for all users reach ``batch_bytes``.
+        A follow that the graph has no room for is valid and still notifies the user; it is added
+        to ``refused``.
         """
         graph = self.graph
         self.refused = []
@@ -100,7 +102,7 @@ class Fanout:
                     tally[2] += size * sessions
                 line_bytes += size
                 if line_bytes >= payload_bytes or stored_bytes >= batch_bytes:
-                    return self._payloads(broadcasts, own), _behind(sequence, runs[index:])
+                    return self._payloads(broadcasts, own), _unrouted_runs(sequence, runs[index:])
         return self._payloads(broadcasts, own), []
 
     def _follow(self, sequence: int, line: bytes, sender: int, target: int) -> None:
@@ -122,14 +124,14 @@ class Fanout:
         return payloads
 
 
-def _behind(sequence: int, runs: list[Run]) -> list[Run]:
-    """The runs, the first of which holds the number, from the number after it."""
+def _unrouted_runs(sequence: int, runs: list[Run]) -> list[Run]:
+    """Return the runs from the number after ``sequence``, which is in the first of them."""
     first, *others = runs
     return [first.clip(sequence + 1, first.end), *others] if sequence + 1 < first.end else others
 
 
 def _weave(tape: Tape, deliveries: list[Delivery]) -> Payload:
-    """One user's payload: its own events between the broadcasts."""
+    """Build a user's payload: the user's own events between the broadcasts."""
     parts: list[bytes | memoryview] = []
     own: list[bytes] = []
     data = tape.data

@@ -1,25 +1,22 @@
-"""Knows who follows whom, and which of the followers are connected.
+"""Keeps who follows whom, and which of the followers are connected.
 
-Two indexes, not one:
+There are two indexes:
 
-  - ``following[user]`` holds for **all** users whom they follow, so that the
-    graph is right whoever is online;
-  - ``audience[user]`` holds the connected followers of a user only, so that a
-    status update touches nobody else (measured on ten million events: 9 s
-    with this index, 46 s without).
+  - ``following[user]`` holds the users whom a user follows, for **all** users, so that the graph
+    does not depend on who is online;
+  - ``audience[user]`` holds only the connected followers of a user, so that a status update
+    touches nobody else (measured on ten million events: 9 s with this index, 46 s without).
 
-An audience holds users, each with all its sessions. So all audiences together
-never hold more entries than there are follows, and a second session of a user
-costs nothing. The graph is bounded: a follow beyond a bound is refused and
-changes nothing. What is refused depends on the stream alone, never on who is
-connected.
+An audience holds users, each with all its sessions. All audiences together therefore never have
+more entries than there are follows, and a second session of a user costs nothing. The graph is
+bounded: a follow beyond a bound is refused and changes nothing. Which follows are refused depends
+only on the stream, never on who is connected.
 
-With its first session a user enters the audiences of all users it follows;
-after its last it leaves them. If there are many, ``settle`` does this in steps,
-so that it holds up nobody. The users that a user follows are therefore kept in
-two sets: those whose audiences it has joined (``Member.joined``), and the
-others. A status update goes to the members of the sender's audience who have
-sessions, and to the followers who have yet to enter it.
+With its first session, a user enters the audiences of all users it follows; after its last
+session, it leaves them. If there are many, ``settle`` does this in steps, so that other work is
+not delayed. The users that a user follows are therefore kept in two sets: those whose audiences
+it has joined (``Member.joined``), and the others. A status update goes to the members of the
+sender's audience who have sessions, and to the followers who have yet to enter that audience.
 """
 
 import sys
@@ -28,8 +25,8 @@ from functools import partial
 from typing import TypeVar
 
 AT_ONCE = 100
-"""Audiences that a user enters or leaves at once when it connects or disconnects (about 0.1 ms; a
-turn of the event loop may see fifty users). The rest is left to ``settle``."""
+"""Audiences that a user enters or leaves at once when it connects or disconnects (about 0.1 ms; up
+to fifty users may do so in one turn of the event loop). The rest is left to ``settle``."""
 
 Item = TypeVar("Item")
 
@@ -44,7 +41,7 @@ class Recipient:
 
 
 class Member:
-    """A user in audiences: connected, or disconnected and yet to leave them.
+    """A user who is connected, or who is disconnected and has yet to leave audiences.
 
     All its sessions get the same bytes from a batch.
     """
@@ -55,17 +52,17 @@ class Member:
         self.user = user
         self.sessions: dict[Recipient, None] = {}
         self.joined: set[int] = set()
-        """the users it follows whose audiences it is in"""
+        """The users it follows whose audiences it is in."""
 
 
-class Remains:
-    """What a graph has forgotten. To free that of a million users takes half a second."""
+class DetachedGraph:
+    """The contents of a graph that was cleared. Freeing a million users takes half a second."""
 
     def __init__(self, *parts: dict[int, set[int]] | dict[int, set[Member]] | dict[int, Member]):
         self._parts = parts
 
     def free(self) -> None:
-        """Free it; in a thread other threads run meanwhile."""
+        """Free the contents. Other threads can run meanwhile."""
         for part in self._parts:
             while part:
                 part.popitem()
@@ -74,9 +71,9 @@ class Remains:
 class FollowGraph:
     """The follow graph of all users, and the recipients of those who are connected.
 
-    ``max_users`` bounds the users who follow anybody, ``max_follows`` the
-    follows of all of them together, ``max_follows_per_user`` those of each.
-    ``at_once`` is how many audiences are entered or left without ``settle``.
+    ``max_users`` bounds the users who follow anybody, ``max_follows`` the follows of all users
+    together, and ``max_follows_per_user`` the follows of one user. ``at_once`` is the number of
+    audiences that a user enters or leaves without ``settle``.
     """
 
     def __init__(
@@ -92,28 +89,28 @@ class FollowGraph:
         self._max_per_user = max_follows_per_user
         self._at_once = at_once
         self.users = 0
-        """number of users who follow anybody"""
+        """Number of users who follow anybody."""
         self.follows = 0
-        """how many there are, of all users together"""
+        """Number of follows of all users together."""
         self.listeners = 0
-        """pairs of a connected user and a user they follow"""
-        self._following: dict[int, set[int]] = {}  # without those in a member's ``joined``
+        """Number of pairs of a connected user and a user it follows."""
+        self._following: dict[int, set[int]] = {}  # except those in ``Member.joined``
         self._audience: dict[int, set[Member]] = {}
         self._members: dict[int, Member] = {}
         self._entering: dict[Member, None] = {}
         self._leaving: dict[Member, None] = {}
         self.recipients: dict[Recipient, None] = {}
-        """every connected recipient, in the order of connecting"""
+        """Connected recipients, in order of connecting; a dictionary as an ordered set."""
 
     @property
     def entering(self) -> int:
-        """How many users have not entered all their audiences yet."""
+        """Number of users who have not entered all their audiences yet."""
         return len(self._entering)
 
     def follow(self, follower: int, followed: int) -> bool:
-        """From here on ``follower`` follows ``followed``; idempotent, O(1).
+        """Make ``follower`` follow ``followed``; idempotent, O(1).
 
-        False if the graph has no room for it.
+        Return False if the graph has no room for the follow.
         """
         member = self._members.get(follower)
         apart = self._following.get(follower, ())
@@ -135,7 +132,7 @@ class FollowGraph:
         return True
 
     def unfollow(self, follower: int, followed: int) -> None:
-        """Undo any number of follows; nothing happens if there were none."""
+        """Remove a follow, however often it was made; do nothing if there is none."""
         member = self._members.get(follower)
         apart = self._following.get(follower, set())
         joined = member.joined if member is not None else set()
@@ -153,7 +150,7 @@ class FollowGraph:
         self.listeners -= member is not None and bool(member.sessions)
 
     def connect(self, recipient: Recipient) -> None:
-        """Add a recipient. With a first one, its user enters audiences."""
+        """Add a recipient. If it is the user's first, the user enters audiences."""
         self.recipients[recipient] = None
         user = recipient.user
         member = self._members.get(user)
@@ -167,7 +164,7 @@ class FollowGraph:
                 self._entering[member] = None
 
     def disconnect(self, recipient: Recipient) -> None:
-        """Remove a connected recipient. With the last one, its user leaves audiences."""
+        """Remove a connected recipient. If it is the user's last, the user leaves audiences."""
         del self.recipients[recipient]
         member = self._members[recipient.user]
         del member.sessions[recipient]
@@ -180,7 +177,7 @@ class FollowGraph:
     def settle(self, limit: int) -> bool:
         """Enter and leave up to ``limit`` audiences for users who connected or disconnected.
 
-        Return whether any are left. This does not change what any session gets.
+        Return whether any audiences are left. What the sessions get does not change.
         """
         for members, move in ((self._entering, self._enter), (self._leaving, self._leave)):
             while members and limit:
@@ -200,18 +197,19 @@ class FollowGraph:
         return [recipient for member in self.member(user) for recipient in member.sessions]
 
     def audience(self, user: int) -> list[Recipient]:
-        """The recipients of everyone connected who follows the user."""
+        """Return the recipients of all connected users who follow the user."""
         return [recipient for member in self.followers(user)[0] for recipient in member.sessions]
 
     def member(self, user: int) -> Collection[Member]:
-        """Return the user's member if the user is connected, else nothing."""
+        """Return the member of the user, in a collection that is empty if the user is offline."""
         member = self._members.get(user)
         return (member,) if member is not None and member.sessions else ()
 
     def followers(self, user: int) -> tuple[Collection[Member], int]:
-        """Return the connected followers of the user, and how many more users were asked.
+        """Return the connected followers of the user, and how many users had to be checked.
 
-        Asked are those still entering, and those in the audience who are about to leave it.
+        The users to check are those who are entering audiences and those who have yet to leave
+        this one.
         """
         members: Collection[Member] = self._audience.get(user, ())
         asked = self.entering
@@ -224,26 +222,26 @@ class FollowGraph:
         return members, asked
 
     def following(self, user: int) -> frozenset[int]:
-        """Whom the user follows."""
+        """Return the users that the user follows."""
         member = self._members.get(user)
         return frozenset(self._following.get(user, ())).union(member.joined if member else ())
 
-    def clear(self) -> Remains:
+    def clear(self) -> DetachedGraph:
         """Forget who follows whom; recipients stay connected. O(recipients).
 
-        What was known is to be freed by the caller.
+        Return the old contents, for the caller to free.
         """
-        remains = Remains(self._following, self._audience, self._members)
+        detached = DetachedGraph(self._following, self._audience, self._members)
         self._following, self._audience, self._members = {}, {}, {}
         self._entering, self._leaving = {}, {}
         self.users = self.follows = self.listeners = 0
         for recipient in self.recipients:
             user = recipient.user
             self._members.setdefault(user, Member(user)).sessions[recipient] = None
-        return remains
+        return detached
 
     def _enter(self, member: Member, limit: int) -> tuple[int, bool]:
-        """Enter audiences; return what is left of the limit, and whether any audiences are left."""
+        """Enter up to ``limit`` audiences; return the unused limit and whether any are left."""
         apart = self._following.get(member.user, set())
         while apart and limit:
             self._join_audience(member, apart.pop())
@@ -252,7 +250,7 @@ class FollowGraph:
         return limit, bool(apart)
 
     def _leave(self, member: Member, limit: int) -> tuple[int, bool]:
-        """Leave audiences; return what is left of the limit, and whether any audiences are left."""
+        """Leave up to ``limit`` audiences; return the unused limit and whether any are left."""
         apart = self._following.get(member.user, set())
         while member.joined and limit:
             followed = member.joined.pop()
@@ -265,7 +263,7 @@ class FollowGraph:
         return limit, bool(member.joined)
 
     def _keep_apart(self, user: int, apart: set[int]) -> None:
-        """Keep the users that the user follows without being in their audiences."""
+        """Store which users the user follows without being in their audiences."""
         if apart:
             self._following[user] = apart
         else:
@@ -290,11 +288,11 @@ class FollowGraph:
             self._audience[followed] = _compact(audience)
 
     def _users(self) -> list[int]:
-        """The ids of everybody of whom anything is known; for the tests."""
+        """Return the ids of all users of whom anything is known; for the tests."""
         return list(self._following.keys() | self._audience.keys() | self._members.keys())
 
     def _check(self) -> None:
-        """State what must be true at all times; for the tests."""
+        """Assert the invariants; for the tests."""
         audience: dict[int, set[Member]] = {}
         sessions: set[Recipient] = set()
         for user, member in self._members.items():
@@ -320,6 +318,6 @@ class FollowGraph:
 
 
 def _compact(items: set[Item]) -> set[Item]:
-    """The set, or a smaller copy once it is nearly empty: a set keeps the room it ever had."""
+    """Return the set, or a smaller copy if it is nearly empty: a set never shrinks by itself."""
     room = sys.getsizeof(items)
     return set(items) if room > 2048 + 256 * len(items) else items

@@ -1,7 +1,7 @@
-"""Tells whether a connection begins with an HTTP request line.
+"""Recognises connections that begin with an HTTP request line.
 
-A web page can make a browser connect to any port of this machine, and chooses the body
-of the request. Therefore nothing after the request line may be decoded.
+A web page can make a browser connect to any port of this machine, and chooses the body of the
+request. Therefore nothing after the request line may be decoded.
 """
 
 import re
@@ -9,14 +9,14 @@ import re
 _REQUEST_LINE = re.compile(
     rb"[!#-'*+.^_`|~0-9A-Za-z-]+ .* HTTP/[0-9](?:\.[0-9])?[ \t]*\r?", re.DOTALL
 )
-"""RFC 9112, section 3: a method, which is a token; a target; a version"""
+"""Method (a token), target and version: RFC 9112, section 3."""
 
 
 def is_http_request(start: bytes, limit: int) -> bool | None:
-    """Whether a connection that begins like this is an HTTP request; None if it may become one.
+    """Return whether a connection's first bytes are an HTTP request; None if more are needed.
 
-    Empty lines before the request are skipped (RFC 9112, section 2.2). If the line, or the
-    empty lines before it, are longer than ``limit`` bytes, the answer is False.
+    Empty lines before the request are skipped (RFC 9112, section 2.2). If the line, or the empty
+    lines before it, are longer than ``limit`` bytes, return False.
     """
     line = start.lstrip(b"\r\n")
     if len(start) - len(line) > limit:

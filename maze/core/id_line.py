@@ -1,7 +1,7 @@
-"""Parses the id line, the first that a client sends.
+"""Parses the id line, the first line that a client sends.
 
-It is a user id, and may ask for positions (``7|``), or give the position from which the client
-wants to go on (``7|1764100000000-312``).
+It contains a user id. It may also request positions (``7|``), or state the position from which the
+client wants to continue (``7|1764100000000-312``).
 """
 
 from typing import NamedTuple
@@ -11,16 +11,16 @@ from maze.core.positions import Position
 
 
 class IdLine(NamedTuple):
-    """The first line of a client: its user id, and whether it asks for positions."""
+    """The first line of a client: its user id, and whether it requests positions."""
 
     user: int
     asks: bool = False
     position: Position | None = None
-    """the position from which the client wants to go on"""
+    """Position from which the client wants to continue."""
 
 
 def parse_id_line(line: bytes) -> IdLine | None:
-    """Parse an id line without its terminator; None if it is malformed."""
+    """Parse an id line without its terminator; return None if it is malformed."""
     field, bar, rest = line.partition(b"|")
     user = parse_number(field)
     if user is None:

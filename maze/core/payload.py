@@ -1,13 +1,10 @@
-"""What a session gets from a batch, and how much memory that holds.
-
-The fan-out hands out one of these objects a session and batch.
-"""
+"""The bytes that a session gets from a batch, and how much memory they take."""
 
 from collections.abc import Sequence
 
 
 class Tape:
-    """The broadcasts of one batch, joined: stored once, whatever number of payloads refer to it."""
+    """The broadcasts of one batch, joined. All payloads that refer to the tape share it."""
 
     __slots__ = ("data", "holders")
 
@@ -17,11 +14,11 @@ class Tape:
 
 
 class Payload:
-    """The bytes one session gets from one batch; sessions that get the same may share it.
+    """The bytes that a session gets from one batch. Sessions that get the same bytes may share it.
 
-    ``parts``, joined, are the bytes; those that are parts of the ``tape`` refer
-    to it. ``size`` is the bytes of all parts, ``own_size`` of those that are
-    this payload's own.
+    The bytes are ``parts``, joined; parts that are slices of the ``tape`` refer to it. ``size`` is
+    the length of all parts, ``own_size`` the length of those that are not slices of the tape; both
+    in bytes.
     """
 
     __slots__ = ("holders", "own_size", "parts", "size", "tape")
@@ -36,7 +33,7 @@ class Payload:
         self.holders = 0
 
     def hold(self) -> int:
-        """One more queue has it. Returns the bytes of memory that were not held before."""
+        """Count one more queue as holder; return by how many bytes the memory held grows."""
         self.holders += 1
         if self.holders > 1:
             return 0
@@ -46,7 +43,7 @@ class Payload:
         return self.own_size + (len(self.tape.data) if self.tape.holders == 1 else 0)
 
     def release(self) -> int:
-        """One queue has done with it. Returns the bytes of memory that are held no longer."""
+        """Count one holder less; return by how many bytes the memory held shrinks."""
         self.holders -= 1
         if self.holders:
             return 0

@@ -1,16 +1,16 @@
-"""Positions, which tell a client what it has received or may have missed, and their lines.
+"""Positions in the stream, and the lines that tell a client its position.
 
 A position is written ``epoch-next`` and stands for all events of that epoch with a sequence number
-below ``next``.
+below ``next``. From its position a client knows what it has received or may have missed.
 """
 
 from typing import NamedTuple
 
 REACHED = b"="
-"""begins a line with the position up to which everything was sent"""
+"""First byte of a line with the position up to which all events were sent."""
 
 MISSED = b"!"
-"""begins the line that answers a position from which the server cannot go on"""
+"""First byte of the line that answers a position from which the server cannot continue."""
 
 
 class Position(NamedTuple):

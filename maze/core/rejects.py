@@ -1,44 +1,44 @@
-"""The closed list of reasons for which a line or a number is not routed, or not in full."""
+"""Rejects: lines and sequence numbers that are not routed or not fully, and the reasons."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why something was not routed; the same word in the log and in every count."""
+    """Why something is not routed. This list is closed; logs and counters use its words."""
 
     BAD_SEQUENCE = "bad_sequence"
-    """the first field is not a sequence number"""
+    """The first field is not a sequence number."""
     BAD_TYPE = "bad_type"
-    """the second field is none of F, U, B, P, S"""
+    """The second field is none of F, U, B, P, S."""
     BAD_FIELDS = "bad_fields"
-    """a field is missing or there is one too many"""
+    """A field is missing, or there are too many."""
     BAD_USER = "bad_user"
-    """a user field is not a user id"""
+    """A user field is not a user id."""
     LINE_TOO_LONG = "line_too_long"
-    """the line is longer than the limit; its source is closed"""
+    """The line is longer than the limit; its source is closed."""
     HALF_LINE = "half_line"
-    """the source left in the middle of a line"""
+    """The source ended the stream in the middle of a line."""
     DUPLICATE = "duplicate"
-    """the same event again while the first one still waits to be routed"""
+    """The same event is still waiting to be routed."""
     CONFLICT = "conflict"
-    """other bytes under a number that still waits to be routed; the first ones stay"""
+    """A different event with this number is still waiting to be routed; that one is kept."""
     STALE = "stale"
-    """the number was routed, or given up, before"""
+    """The number has already been routed or given up."""
     SKIPPED = "skipped"
-    """numbers that were given up: they never came"""
+    """The numbers were missing and have been given up."""
     GRAPH_FULL = "graph_full"
-    """a follow for which the graph has no room: it was notified, but does not hold"""
+    """The graph has no room for the follow: the user was notified, but it has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A line, or a range of numbers, that is not routed; or a follow that is not kept."""
+    """A line or range of numbers that is not routed, or a follow that has no effect."""
 
     reason: Reason
     line: bytes = b""
-    """the bytes as they came, terminator included; empty for a range"""
+    """The line as it was read, with its terminator; empty for a range."""
     sequence: int | None = None
-    """the number, or the first of the range, where there is one"""
+    """The sequence number, or the first of the range; None if the line has none."""
     count: int = 1
-    """how many numbers the range has"""
+    """Number of sequence numbers in the range."""

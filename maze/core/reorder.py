@@ -1,23 +1,21 @@
-"""The reorder buffer: runs in, in any order; runs out, in order without a gap.
+"""The reorder buffer: takes runs in any order and returns them in order, without gaps.
 
-Every ordering decision is made in this module and nowhere else.
+Only this module makes ordering decisions.
 
-It must be able to
-  - take a run from anywhere ahead, in time that does not depend on how many
-    events the run has;
-  - say which numbers of a run were seen before, and whether with other bytes;
-  - hand over everything whose turn has come, at once;
-  - give up the lowest missing numbers when told to, or when it is full.
+The buffer must be able to
+  - add a run with any higher numbers, in time that does not depend on the run's length;
+  - tell which numbers of a run were seen before, and whether with different bytes;
+  - return all events that are in order, at once;
+  - give up the lowest missing numbers on request, or when it is full.
 
-So it holds runs, not events, as TCP's reassembly queue does: a ``SortedDict``
-from a run's first number to the run. Runs in it never overlap. Three numbers
-cut the sequence in four::
+It therefore holds runs, not events, like TCP's reassembly queue: a ``SortedDict`` from a run's
+first number to the run. Runs in it never overlap. The sequence has four parts::
 
     routed before | ready: taken next | missing | waiting behind a gap
                   next_sequence       front     (more gaps)
 
-What arrives in one chunk is ordered as a whole before the limit is applied to
-what is left waiting, so at most one chunk stands above the limit for a moment.
+A chunk is ordered as a whole before the limit is applied to the events that still wait, so the
+buffer can exceed its limit by one chunk for a moment.
 """
 
 import sys
@@ -29,27 +27,27 @@ from maze.core.events import Run
 from maze.core.rejects import Reason, Reject
 
 RUN_BYTES = 200
-"""what the buffer needs for a run beside its chunk, measured"""
-
+"""Memory of a run in the buffer, without its chunk (measured)."""
 
 STEP_GAPS = 1_000
-"""gaps given up in one go: some 5 ms"""
+"""Gaps given up per step (about 5 ms)."""
 
 STEP_READY = 10_000
-"""Runs made ready per step (about 5 ms). As many as the limit allows may wait for one number."""
+"""Runs made ready per step (about 5 ms). One missing number can hold up all waiting runs."""
 
 MAX_RUNS = 4_000
-"""taken in one go: some 6 ms"""
+"""Runs taken per call of ``take_ready`` (about 6 ms)."""
 
-SHORT = 4
-"""events of a run up to which it is short: to look for each number at which a short one
-could begin takes a quarter of the time of a search (measured where every event comes by itself)"""
+SHORT_RUN_EVENTS = 4
+"""Maximum length of a short run. While all held runs are short, ``is_new`` looks up each number at
+which an overlapping run could begin. That takes a quarter of the time of a search (measured with
+runs of one event)."""
 
 
 class ReorderBufferFullError(Exception):
-    """A gap did not fill and the policy is to fail.
+    """The buffer is full, a number is missing, and the policy is to fail.
 
-    Carries the first missing number and how many events wait behind it.
+    ``missing`` is the first missing number, ``waiting`` the number of events that wait behind it.
     """
 
     def __init__(self, missing: int, waiting: int, held_bytes: int) -> None:
@@ -64,13 +62,12 @@ class ReorderBufferFullError(Exception):
 class ReorderBuffer:
     """Restores the order of the sequence.
 
-    ``limit`` bounds the events that wait behind a gap, ``byte_limit`` the
-    memory that they keep. ``gap_policy`` says what happens beyond either:
-    ``skip`` gives the lowest missing numbers up, ``fail`` raises
-    ReorderBufferFullError.
+    ``limit`` bounds the events that wait behind a gap, ``byte_limit`` their memory.
+    ``gap_policy`` decides what happens beyond either bound: ``skip`` gives up the lowest missing
+    numbers, ``fail`` raises ReorderBufferFullError.
 
-    No call makes more than ``step`` runs ready. Further runs count as waiting
-    until ``advance`` is called, although no number is missing before them.
+    No call makes more than ``step`` runs ready. Further runs count as waiting until the next
+    ``advance``, although no number is missing before them.
     """
 
     def __init__(
@@ -92,37 +89,36 @@ class ReorderBuffer:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything and start again from the first number."""
+        """Remove all runs and start again from the first number."""
         for run in self._runs.values():
             run.release(run.first < self._front)
         self._runs.clear()
         self._front = self._first_sequence
         self.next_sequence = self._first_sequence
-        """the lowest number that was not taken"""
+        """Lowest number that has not been taken."""
         self.ready = 0
-        """how many events can be taken"""
+        """Number of events that can be taken."""
         self.waiting = 0
-        """how many events are held behind a gap"""
+        """Number of events that wait behind a gap."""
         self.ready_bytes = 0
-        """the memory kept by what can be taken"""
+        """Memory of the events that can be taken, in bytes."""
         self.waiting_bytes = 0
-        """the memory kept by what is held behind a gap"""
-        self._long_runs = 0  # held, that are not short
+        """Memory of the events that wait behind a gap, in bytes."""
+        self._long_runs = 0  # number of runs that are not short
 
     @property
     def missing_sequence(self) -> int:
-        """The lowest number that has not come, once ``advance`` has nothing left to do."""
+        """Lowest number that is missing; only valid once ``advance`` has returned False."""
         return self._front
 
     def add(self, *runs: Run) -> list[Reject]:
-        """Take runs; the rejects are those of their numbers that were seen before.
+        """Add runs; return rejects for those of their numbers that were seen before.
 
-        Cost: O(log n) for each, in the number of runs held, and O(m) in the
-        number of events that were seen before.
+        A run costs O(log n + m) with n runs held and m of its numbers seen before.
         """
         rejects: list[Reject] = []
         for run in runs:
-            # Not to cut what is new anyhow halves the time where every event comes by itself.
+            # Most runs are wholly new; this shortcut halves the time with runs of one event.
             if self.is_new(run):
                 self._hold(run)
             else:
@@ -132,48 +128,47 @@ class ReorderBuffer:
         return rejects
 
     def advance(self) -> bool:
-        """Make up to ``step`` runs ready that no missing number precedes; False if none are."""
+        """Make up to ``step`` more runs ready; return whether there were any."""
         return self._advance(self._step) > 0
 
     def is_new(self, run: Run) -> bool:
-        """Whether none of its numbers was seen before."""
+        """Return whether none of the run's numbers was seen before."""
         first, end = run.first, run.end
         if first < self._front:
             return False
         runs = self._runs
-        if end - first <= SHORT and not self._long_runs:
-            for number in range(first - SHORT + 1, end):
+        if end - first <= SHORT_RUN_EVENTS and not self._long_runs:
+            for number in range(first - SHORT_RUN_EVENTS + 1, end):
                 held = runs.get(number)
                 if held is not None and held.end > first:
                     return False
             return True
-        behind = runs.bisect_left(first)
-        if behind < len(runs) and runs.peekitem(behind)[0] < end:
+        after = runs.bisect_left(first)
+        if after < len(runs) and runs.peekitem(after)[0] < end:
             return False
-        return not behind or bool(runs.peekitem(behind - 1)[1].end <= first)
+        return not after or bool(runs.peekitem(after - 1)[1].end <= first)
 
     def enforce_limit(self) -> list[Reject]:
-        """Apply the gap policy if more waits behind a gap than may, in events or in bytes.
+        """Apply the gap policy if the waiting events exceed a bound; return the rejects.
 
-        One step: to be called until it returns nothing and ``advance`` returns False.
-        Raises ReorderBufferFullError if the policy is ``fail``.
+        This is one step. Call it until it returns no rejects and ``advance`` returns False.
+        Raise ReorderBufferFullError if the policy is ``fail``.
         """
         if self._gap_policy == "fail" and self._over_limit() and self._front not in self._runs:
             raise ReorderBufferFullError(self._front, self.waiting, self.waiting_bytes)
         return self._skip_gaps(self._over_limit)
 
     def give_up_gaps(self) -> list[Reject]:
-        """Make what is held ready; the rejects are the missing numbers.
+        """Make waiting events ready; return the missing numbers as rejects.
 
-        One step, to be called again like ``enforce_limit``.
+        This is one step, to be repeated like ``enforce_limit``.
         """
         return self._skip_gaps(lambda: bool(self.waiting))
 
     def take_ready(self, limit: int) -> list[Run]:
-        """Remove and return the runs whose turn has come, in order.
+        """Remove and return runs that are ready, in order, including void ones.
 
-        Whole runs, void ones too, are taken until they hold at least ``limit``
-        events, or there are MAX_RUNS of them.
+        Whole runs are taken until they have at least ``limit`` events or number MAX_RUNS.
         """
         taken: list[Run] = []
         count, available = 0, min(limit, self.ready)
@@ -183,15 +178,15 @@ class ReorderBuffer:
             taken.append(run)
             count += len(run)
             self.ready_bytes -= run.release(True) + RUN_BYTES
-            self._long_runs -= len(run) > SHORT
+            self._long_runs -= len(run) > SHORT_RUN_EVENTS
         self.ready -= count
         if taken:
             self.next_sequence = taken[-1].end
-            self._forget(taken)
+            self._remove_taken(taken)
         return taken
 
-    def _forget(self, taken: list[Run]) -> None:
-        """Hold the first runs no longer; what is less, they or the others, costs the time."""
+    def _remove_taken(self, taken: list[Run]) -> None:
+        """Remove the first runs: delete them or keep the others, whichever are fewer."""
         runs = self._runs
         stay = len(runs) - len(taken)
         if stay < len(taken):
@@ -203,20 +198,20 @@ class ReorderBuffer:
                 del runs[run.first]
 
     def put_back(self, runs: list[Run]) -> None:
-        """Undo the taking of the last runs; they are ready again."""
+        """Make the last runs that were taken ready again."""
         for run in runs:
             self._runs[run.first] = run
             self.ready += len(run)
             self.ready_bytes += run.hold(True) + RUN_BYTES
-            self._long_runs += len(run) > SHORT
+            self._long_runs += len(run) > SHORT_RUN_EVENTS
         if runs:
             self.next_sequence = runs[0].first
 
     def _hold(self, run: Run) -> None:
-        """Hold a run of which no number is held."""
+        """Hold a run none of whose numbers is held."""
         size = len(run)
         self._runs[run.first] = run
-        self._long_runs += size > SHORT
+        self._long_runs += size > SHORT_RUN_EVENTS
         if run.first == self._front:
             self._front = run.end
             self.ready += size
@@ -229,20 +224,20 @@ class ReorderBuffer:
         return self.waiting > self._limit or self.waiting_bytes > self._byte_limit
 
     def _new_pieces(self, run: Run, rejects: list[Reject]) -> Iterator[Run]:
-        """The parts of a run that have to be held; its other numbers go to ``rejects``."""
+        """Yield the parts of a run that have to be held; add its other numbers to ``rejects``."""
         cursor = run.first
         for held in self._overlapping(run.first, run.end):
             yield from self._unheld(run, cursor, held.first, rejects)
             cursor, end = max(cursor, held.first), min(run.end, held.end)
             if held.void and not run.void:
                 self._replace(held, run.clip(cursor, end))
-            elif not run.void:  # a void run's line was rejected when it was decoded
+            elif not run.void:  # the line of a void run was rejected when it was decoded
                 rejects += [_repeated(run, held, sequence) for sequence in range(cursor, end)]
             cursor = end
         yield from self._unheld(run, cursor, run.end, rejects)
 
     def _unheld(self, run: Run, first: int, end: int, rejects: list[Reject]) -> Iterator[Run]:
-        """Of numbers that are not held, those before the front are gone, the others new."""
+        """Reject the numbers before the front as stale; yield the others. None of them is held."""
         front = min(max(first, self._front), end)
         if first < front and not run.void:
             rejects += [
@@ -253,7 +248,7 @@ class ReorderBuffer:
             yield run.clip(front, end)
 
     def _replace(self, held: Run, run: Run) -> None:
-        """Put a run in the place of one with the same numbers."""
+        """Replace a held run by one with the same numbers."""
         self._runs[held.first] = run
         if held.first < self._front:
             self.ready_bytes += run.hold(True) - held.release(True)
@@ -272,7 +267,7 @@ class ReorderBuffer:
 
     def _advance(self, limit: int) -> int:
         """Make up to ``limit`` runs ready; return how many."""
-        # A hundred thousand runs may be waiting for one number: in as few steps as there can be.
+        # Local variables, because a hundred thousand runs may have waited for one number.
         get = self._runs.get
         start = front = self._front
         waiting_bytes, ready_bytes = self.waiting_bytes, self.ready_bytes
@@ -289,7 +284,7 @@ class ReorderBuffer:
         return count
 
     def _skip_gaps(self, wanted: Callable[[], bool]) -> list[Reject]:
-        """Give up the lowest missing numbers while ``wanted`` says so, for one step."""
+        """Give up the lowest missing numbers while ``wanted`` is true, for at most one step."""
         rejects: list[Reject] = []
         runs, left = self._runs, self._step
         while wanted() and self._front not in runs and len(rejects) < STEP_GAPS:
@@ -300,7 +295,7 @@ class ReorderBuffer:
         return rejects
 
     def _check(self) -> None:
-        """State what must be true at all times; for the tests."""
+        """Assert the invariants; for the tests."""
         cursor, ready, waiting = self.next_sequence, 0, 0
         ready_chunks: dict[int, int] = {}
         waiting_chunks: dict[int, int] = {}
@@ -319,7 +314,7 @@ class ReorderBuffer:
                 waiting += len(run)
                 waiting_chunks |= [run.memory]
         assert (self.ready, self.waiting) == (ready, waiting)
-        assert self._long_runs == sum(len(run) > SHORT for run in self._runs.values())
+        assert self._long_runs == sum(len(run) > SHORT_RUN_EVENTS for run in self._runs.values())
         held_bytes = RUN_BYTES * count_ready + sum(ready_chunks.values())
         assert self.ready_bytes == held_bytes
         held_bytes = RUN_BYTES * (len(self._runs) - count_ready) + sum(waiting_chunks.values())

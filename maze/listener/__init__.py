@@ -1,1 +1,1 @@
-"""Who is let in: listening, limits, addresses, TLS and its certificates."""
+"""Accepting connections: listening sockets, connection limits, access control and TLS."""

@@ -1,6 +1,6 @@
-"""Access control of a port: who is let in, by address, by TLS, and as which user.
+"""Access control of one port: by address, by TLS, and by the names in the peer's certificate.
 
-It must never know what a connection is for.
+This module must not know what a connection is for.
 """
 
 import time
@@ -20,17 +20,17 @@ from maze.settings.options import Settings
 from maze.settings.port import PortSettings
 
 USER_URI = "maze:user:"
-"""prefix of a URI that names a user in a certificate; the user id follows"""
+"""Prefix of a URI in a certificate that names a user; the user id follows."""
 
 SOURCE_URI = "maze:source"
-"""the URI that names an event source in its certificate"""
+"""URI in a certificate that names an event source."""
 
 
 class Access:
-    """Lets connections in on one port, or says why not.
+    """Access control of one port: the checks that a connection must pass before it is served.
 
-    ``context`` may be replaced at any time; it concerns connections from then on.
-    TLS connections tell ``registration`` when an id may have arrived.
+    ``context`` may be replaced at any time; new connections use the new one. ``registration``
+    watches TLS connections that may carry a client's id.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Access:
         self._registration = registration
         self.rejects = HandshakeRejects(port.name)
         self._ranges = port.allow
+        self._allow_option = f"--allow-{port.name}"
         self._timeout = settings.handshake_timeout
         self._slices = HandshakeSlices()
         self._by_certificate = port.name == "client" and settings.client_identity == "certificate"
@@ -53,19 +54,21 @@ class Access:
         self._source_names = set(settings.source_names)
 
     def deadline(self) -> float:
-        """When a handshake that begins now has to be over, by the monotonic clock."""
+        """Return when a handshake that begins now must be complete, by the monotonic clock."""
         return time.monotonic() + self._timeout
 
     def authorize(
         self, sock: socket, address: Address, deadline: float
     ) -> tuple[Connection, float]:
-        """The connection on which to go on, TLS agreed on if the port speaks it, and its deadline.
+        """Check the address and complete TLS; return the connection and its deadline.
 
-        That is later by what the peer had to wait for the server, where many
-        came at once. Raises HandshakeError, at the deadline at the latest.
+        The deadline is extended by the time for which the server kept the peer waiting, as it does
+        when many peers connect at once. Raise HandshakeError if the peer is rejected or late.
         """
         if not self._allows(address):
-            raise HandshakeError(HandshakeReason.ADDRESS, detail="not in the ranges let in")
+            raise HandshakeError(
+                HandshakeReason.ADDRESS, detail=f"the address is not in {self._allow_option}"
+            )
         if self.context is None:
             return Connection(sock), deadline
         connection = TlsConnection(sock, self.context, self._slices, self._registration)
@@ -73,7 +76,7 @@ class Access:
         return connection, deadline + connection.waited_seconds
 
     def check_user(self, connection: Connection, user: int) -> None:
-        """Raise HandshakeError if the client's certificate has to name the user, and does not."""
+        """Raise HandshakeError if the client's certificate must name the user but does not."""
         if not self._by_certificate:
             return
         common_names, uris = connection.peer_names()
@@ -82,11 +85,11 @@ class Access:
         if user not in [parse_number(name.encode()) for name in names]:
             raise HandshakeError(
                 HandshakeReason.OTHER_USER,
-                detail=f"says {user}, its certificate {_listed(names)}"[:200],
+                detail=f"sent user id {user}, its certificate names {_listed(names)}"[:200],
             )
 
     def check_source(self, connection: Connection) -> None:
-        """Raise HandshakeError if the certificate has to name a source, and does not."""
+        """Raise HandshakeError if the source's certificate must name a source but does not."""
         if not self._by_role:
             return
         common_names, uris = connection.peer_names()
@@ -103,8 +106,9 @@ class Access:
         peer = ip_address(address[0])
         if isinstance(peer, IPv6Address) and peer.ipv4_mapped:
             peer = peer.ipv4_mapped
-        return any(peer in each for each in self._ranges)
+        return any(peer in network for network in self._ranges)
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(dict.fromkeys(names)) or "nothing"  # without duplicates
+    """Return the names without duplicates, separated by commas."""
+    return ", ".join(dict.fromkeys(names)) or "nothing"

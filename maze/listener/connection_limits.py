@@ -1,9 +1,8 @@
-"""The places for clients: how many connections the client port takes, and from whom.
+"""Limits on the client port's connections: in all, per address, per user, and in the handshake.
 
-A connection takes a place when it is accepted, before a greenlet runs for it,
-and frees it when it is closed. Where a bound leaves no
-place the connection is closed at once, counted by the bound, and logged. It must
-never know sessions.
+A connection counts against ``max-clients`` from accept, before its greenlet runs, until close.
+A connection over a limit is closed at once and logged, and the refusal is counted. This module
+must not know sessions.
 """
 
 from collections import Counter
@@ -17,11 +16,11 @@ from maze.settings.options import Settings
 log = structlog.get_logger()
 
 MAX_OPENING_SOURCES = 100
-"""Sources that may be in TLS's handshake at a time; each takes a descriptor."""
+"""Maximum sources in the TLS handshake at a time; each needs a descriptor."""
 
 
 class RefusalReason(StrEnum):
-    """Why a client was refused: the option whose bound was reached."""
+    """Why a client was refused: the option whose limit was reached."""
 
     MAX_CLIENTS = "max_clients"
     MAX_CLIENTS_PER_ADDRESS = "max_clients_per_address"
@@ -30,27 +29,27 @@ class RefusalReason(StrEnum):
 
 
 class ConnectionLimits:
-    """Who has a place on the client port."""
+    """The connections that count against each limit of the client port."""
 
     def __init__(self, settings: Settings) -> None:
         self.max_clients = settings.max_clients
-        """lowered where the system allows fewer descriptors"""
+        """Maximum connections; the server reduces it if the system allows too few descriptors."""
         self._max_per_address = settings.max_clients_per_address
         self._max_per_user = settings.max_clients_per_user
         self._max_handshakes = settings.max_handshakes
         self._by_host: Counter[str] = Counter()
         self._pending: set[Address] = set()
         self.taken = 0
-        """connections that have a place, whether they have said who they are or not"""
+        """Connections that count against ``max-clients``: accepted and not yet closed."""
         self.refused: Counter[RefusalReason] = Counter()
 
     @property
     def handshakes(self) -> int:
-        """Connections that have not said yet who they are."""
+        """Connections that wait for their id line."""
         return len(self._pending)
 
     def acquire(self, address: Address) -> bool:
-        """Take a place; false, and the refusal counted, if there is none."""
+        """Count an accepted connection. If it is over a limit, count a refusal and return False."""
         host = address[0]
         if self.taken >= self.max_clients:
             return self._refuse(RefusalReason.MAX_CLIENTS, self.max_clients, Peer(address))
@@ -62,11 +61,10 @@ class ConnectionLimits:
         return True
 
     def begin_handshake(self, address: Address, peer: Peer) -> bool:
-        """Begin to wait for who it is; false, and the refusal counted, if too many are waited for.
+        """Count a pending handshake. If there are too many, count a refusal and return False.
 
-        This is for its greenlet to call, not when it is accepted: of ten thousand
-        clients that come at once, and have all said who they are, many are
-        accepted before the first greenlet runs.
+        The connection's greenlet calls this, not accept. When ten thousand clients connect at
+        once, many are accepted before the first greenlet runs, though all have sent their id.
         """
         if self.handshakes >= self._max_handshakes:
             return self._refuse(RefusalReason.MAX_HANDSHAKES, self._max_handshakes, peer)
@@ -74,18 +72,18 @@ class ConnectionLimits:
         return True
 
     def has_room_for(self, user: int, sessions: int, peer: Peer) -> bool:
-        """Whether a user with ``sessions`` may have another; if not, count and log a refusal."""
+        """Return whether a user with ``sessions`` may open one more; if not, count a refusal."""
         if sessions >= self._max_per_user:
             reason = RefusalReason.MAX_CLIENTS_PER_USER
             return self._refuse(reason, self._max_per_user, peer, user=user)
         return True
 
     def end_handshake(self, address: Address) -> None:
-        """The client has said who it is."""
+        """Stop counting the connection as a pending handshake: its id line has been read."""
         self._pending.discard(address)
 
     def release(self, address: Address) -> None:
-        """The connection has been closed; its place is free."""
+        """Stop counting a connection that has been closed."""
         host = address[0]
         self.taken -= 1
         self._by_host[host] -= 1
@@ -94,6 +92,7 @@ class ConnectionLimits:
         self._pending.discard(address)
 
     def _refuse(self, reason: RefusalReason, limit: int, peer: Peer, **details: object) -> bool:
+        """Count and log a refusal; return False."""
         self.refused[reason] += 1
         log.warning("client_refused", reason=reason.value, client=peer, limit=limit, **details)
         return False

@@ -1,13 +1,13 @@
-"""A listening port: gevent's stream server, with bounds, calm, and an eye on peers that vanish.
+"""One listening port: gevent's stream server with connection limits and keepalive probes.
 
-A connection that has no place is closed at once. The system is told to probe
-a peer that is silent, so that one that vanished without a word is found out.
+A connection over the limits is closed at once. The system probes silent peers, so that a peer
+that has vanished is detected.
 
-gevent pauses after an accept that failed and tries again, longer each time,
-with a traceback on stderr for each. Here an accept that fails for want of
-descriptors or memory pauses accepting for a moment, with one log line a second;
-whoever is connected is served meanwhile. One that fails because the port itself
-is broken is a failure of the server. It must never know who connects.
+When accept fails, gevent waits longer each time before it tries again, and writes a traceback to
+stderr each time. Here, if accept fails because the process lacks descriptors or memory, accepting
+pauses for 0.1 s, at most one line a second is logged, and connected peers are still served. If
+accept fails because the port itself is broken, the server fails. This module must not know what
+a connection is for.
 """
 
 import contextlib
@@ -32,20 +32,22 @@ Handler = Callable[[socket, Address], None]
 log = structlog.get_logger()
 
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-"""want of descriptors, of the process or the system, or of memory: the connection stays queued"""
+"""Errors of accept when descriptors or memory run out; the connection stays in the queue."""
 
 PAUSE_SECONDS = 0.1
-"""after which it is tried again; a try costs one call of the system"""
+"""Time until the next accept after one of these errors; an attempt costs one system call."""
 
-MAX_IDLE_SECONDS = 32_767  # MAX_TCP_KEEPIDLE in <net/tcp.h>
+MAX_IDLE_SECONDS = 32_767
+"""Maximum that Linux allows for TCP_KEEPIDLE (MAX_TCP_KEEPIDLE in <net/tcp.h>)."""
 
 
 class Listener(StreamServer):
-    """A listening port, with a greenlet for each connection that has a place."""
+    """A listening port that serves each connection within the limits in its own greenlet."""
 
     max_accept = 10
-    """connections in one turn of the event loop, which runs some fifty greenlets a turn: with
-    gevent's hundred, new connections pile up before whoever is connected, router and source too"""
+    """Maximum connections accepted per turn of the event loop, which runs about 50 greenlets a
+    turn. With gevent's default of 100, the router, the source and connected clients would wait
+    behind new connections."""
 
     def __init__(
         self,
@@ -66,29 +68,29 @@ class Listener(StreamServer):
         self._registration = registration
         self._descriptor = -1
         self.pauses = 0
-        """how often accepting had to pause"""
+        """How often accepting has paused."""
 
     @property
     def endpoint(self) -> tuple[str, int]:
-        """Host and port; the port is the one really used once this is open."""
+        """Host and port. If the port is 0, the real one is known once the listener is open."""
         host, port = cast(Address, self.address)[:2]
         return host, port
 
     def open(self) -> None:
-        """Begin to accept. Raises ListenError."""
+        """Begin to accept connections; raise ListenError if the address cannot be used."""
         try:
             self.start()
         except OSError as error:
             host, port = self.endpoint
             # gevent adds the address to the system's message, in brackets.
-            why = str(error.strerror).partition(": (")[0]
+            reason = str(error.strerror).partition(": (")[0]
             raise ListenError(
-                f"cannot listen on {host} port {port}: {why}; "
+                f"cannot listen on {host} port {port}: {reason}; "
                 f"{self._port.flag('host')} and {self._port.flag('port')} choose another address"
             ) from None
 
     def start_accepting(self) -> None:
-        """Accept connections, and watch the accept queue for clients that may have sent an id."""
+        """Accept connections; watch the accept queue for clients that may have sent an id."""
         super().start_accepting()
         if self._registration is not None:
             self._descriptor = self.socket.fileno()
@@ -102,7 +104,7 @@ class Listener(StreamServer):
         super().stop_accepting()
 
     def do_read(self) -> tuple[socket, Address] | None:  # type: ignore[override]
-        """Accept one connection; None if there is none, or if it cannot be accepted now."""
+        """Accept one connection; return None if there is none or accept fails."""
         try:
             return super().do_read()
         except OSError as error:
@@ -114,7 +116,7 @@ class Listener(StreamServer):
             return None
 
     def do_handle(self, sock: socket, address: Address) -> None:
-        """Serve a connection in a greenlet of its own, if there is a place for it."""
+        """Serve a connection in its own greenlet, or close it if it is over a limit."""
         if self._limits is None or self._limits.acquire(address):
             if self._peer_timeout is not None:
                 probe_silent_peer(sock, self._peer_timeout)
@@ -125,7 +127,7 @@ class Listener(StreamServer):
             sock.close()
 
     def do_close(self, sock: socket, address: Address) -> None:
-        """Close a connection that was served."""
+        """Close a connection that has been served, and stop counting it."""
         if self._registration is not None:
             self._registration.unwatch(sock.fileno())
         super().do_close(sock, address)
@@ -137,7 +139,7 @@ class Listener(StreamServer):
             self.start_accepting()
 
     def _on_accept_error(self, error: OSError) -> None:
-        if error.errno not in EXHAUSTED:  # it is that connection's, which is gone (accept(2))
+        if error.errno not in EXHAUSTED:  # the connection broke in the accept queue: accept(2)
             log.debug("accept_failed", port=self._port.name, error=error.strerror)
             return
         self.stop_accepting()
@@ -147,11 +149,11 @@ class Listener(StreamServer):
 
 
 def probe_silent_peer(sock: socket, seconds: float) -> None:
-    """Have the system break the connection once the peer has not answered for so long.
+    """Make the system break the connection when the peer has not answered for ``seconds``.
 
-    A peer that has nothing to say is asked by keepalive probes, the first after
-    half the time. One that was sent something has to acknowledge it in time, and
-    to open its window again if it had closed it (TCP_USER_TIMEOUT in tcp(7)).
+    The system sends keepalive probes to an idle peer, the first after half that time. A peer that
+    was sent data must acknowledge it, and reopen a closed window, within that time
+    (TCP_USER_TIMEOUT in tcp(7)).
     """
     options = {
         "TCP_KEEPIDLE": min(MAX_IDLE_SECONDS, max(1, int(seconds / 2))),
@@ -159,8 +161,8 @@ def probe_silent_peer(sock: socket, seconds: float) -> None:
         "TCP_KEEPCNT": 3,
         "TCP_USER_TIMEOUT": int(seconds * 1000),
     }
-    with contextlib.suppress(OSError):  # it was reset meanwhile: whoever serves it will see
+    with contextlib.suppress(OSError):  # reset meanwhile; the next read or write reports it
         sock.setsockopt(system.SOL_SOCKET, system.SO_KEEPALIVE, 1)
         for name, value in options.items():
-            if hasattr(system, name):  # not every system has all of them
+            if hasattr(system, name):  # some systems lack some of these options
                 sock.setsockopt(system.IPPROTO_TCP, getattr(system, name), value)

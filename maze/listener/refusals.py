@@ -1,4 +1,4 @@
-"""Why a connection is not let in: one list of reasons for both ports, counted and logged."""
+"""Rejected handshakes: one list of reasons for both ports, counted and logged."""
 
 from collections import Counter
 from enum import StrEnum
@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 
 class HandshakeReason(StrEnum):
-    """Why a client or a source was not let in."""
+    """Why a client's or a source's handshake was rejected."""
 
     BAD_USER = "bad_user"
     """the line is not a user id"""
@@ -21,27 +21,27 @@ class HandshakeReason(StrEnum):
     HTTP = "http"
     """the line is an HTTP request line"""
     TIMEOUT = "timeout"
-    """the line, or what TLS needs before it, did not come in time"""
+    """the TLS handshake and the line were not complete in time"""
     LEFT = "left"
-    """the peer left before it had sent its line, or all that TLS needs before it"""
+    """the peer closed the connection before the TLS handshake and its line were complete"""
     ADDRESS = "address"
-    """the peer's address is in none of the ranges that are let in"""
+    """the peer's address is in none of the allowed ranges"""
     BUSY = "busy"
-    """as many as the port takes at a time are in their handshake"""
+    """the port has its maximum of connections in the handshake"""
     PLAIN_TEXT = "plain_text"
     """the port speaks TLS, the peer does not"""
     TLS_FAILED = "tls_failed"
-    """the peer's TLS version, ciphers or certificate will not do"""
+    """the peer's TLS version, ciphers or certificate were not accepted"""
     OTHER_USER = "other_user"
-    """the client's certificate names another user than the client"""
+    """the client's certificate does not name the user whose id it sent"""
     NOT_A_SOURCE = "not_a_source"
-    """the right authority signed the certificate, but it does not name a source"""
+    """the certificate is valid but does not name a source"""
     FAILED = "failed"
-    """by a fault of the server, whose traceback is in the log"""
+    """an exception in the server, whose traceback is in the log"""
 
 
 class HandshakeError(Exception):
-    """A peer is not let in; carries the reason, what it sent, and what more there is to say."""
+    """A handshake is rejected; carries the reason, the received bytes and a detail for the log."""
 
     def __init__(self, reason: HandshakeReason, received: bytes = b"", detail: str = "") -> None:
         super().__init__(reason)
@@ -51,14 +51,14 @@ class HandshakeError(Exception):
 
 
 class HandshakeRejects:
-    """Counts who was not let in on one port, and logs it."""
+    """Counts and logs the rejected handshakes of one port."""
 
     def __init__(self, port: str) -> None:
         self.counts: Counter[HandshakeReason] = Counter()
         self._port = port
 
     def record(self, error: HandshakeError, peer: Peer) -> None:
-        """Count and log one peer that was not let in."""
+        """Count and log one rejected handshake."""
         self.counts[error.reason] += 1
         details: dict[str, object] = {"reason": error.reason.value, self._port: peer}
         if error.detail:
@@ -69,6 +69,6 @@ class HandshakeRejects:
         write("handshake_rejected", **details)
 
     def fail(self, peer: Peer) -> None:
-        """Count a peer that an exception, which is being handled, cost its connection."""
+        """Count and log a handshake that ended with the exception that is being handled."""
         self.counts[HandshakeReason.FAILED] += 1
         log.exception("handshake_failed", **{self._port: peer})

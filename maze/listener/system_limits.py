@@ -1,4 +1,4 @@
-"""What the operating system's limits leave room for: open files, accept queues."""
+"""Settings checked against the operating system's limits on open files and accept queues."""
 
 import resource
 from pathlib import Path
@@ -11,10 +11,11 @@ from maze.settings.options import Settings
 log = structlog.get_logger()
 
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
-"""Holds the longest accept queue that the system allows; see listen(2)."""
+"""File that holds the maximum length of an accept queue; see listen(2)."""
 
 RESERVED_DESCRIPTORS = 64
-"""for whatever is no client and no source: the ports, operators, the event loop, the log, files"""
+"""Descriptors kept for everything but clients and sources: listening sockets, admin connections,
+the event loop, the log, files."""
 
 
 def check_accept_queue(settings: Settings, somaxconn: Path = SOMAXCONN) -> None:
@@ -31,11 +32,11 @@ def check_accept_queue(settings: Settings, somaxconn: Path = SOMAXCONN) -> None:
 
 
 def clients_that_fit(settings: Settings) -> int:
-    """``max-clients``, or fewer if the system allows too few descriptors; that is logged."""
+    """Return ``max-clients``, or log and return fewer if the system allows too few descriptors."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return settings.max_clients
-    # A source that is about to leave and its successor have a descriptor each.
+    # A source that is about to leave and its successor each have a descriptor.
     spare = limit - RESERVED_DESCRIPTORS - 2 * settings.max_sources
     if settings.source_tls_cert:
         spare -= MAX_OPENING_SOURCES

@@ -1,10 +1,9 @@
-"""TLS on one connection: what came is decrypted, what goes is encrypted, nothing else.
+"""A connection over TLS: decrypts received bytes and encrypts bytes to send.
 
-OpenSSL never sees the socket. What the kernel gave goes into one buffer, what it
-is to take comes out of another; so a send that the kernel takes in part needs no
-call of OpenSSL to be repeated, and what TLS itself wants to say (a key update's
-answer, an alert) simply joins what waits to leave. It must never know users,
-events or queues.
+OpenSSL never sees the socket. Received bytes are written to one memory buffer, and bytes to send
+are read from another. So no call of OpenSSL has to be repeated when the kernel takes only part of
+a send, and TLS's own messages (an alert, the answer to a key update) simply join the unsent bytes.
+This module must not know users, events or queues.
 """
 
 import errno
@@ -13,7 +12,7 @@ import ssl
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from gevent.lock import Semaphore
@@ -26,32 +25,32 @@ from maze.net.connection import MAX_PARTS, SEND_BYTES, Connection, unsent_parts
 from maze.net.time_slice import TimeSlice
 
 RECORD_BYTES = 16 * 1024
-"""The most that one record of TLS carries (RFC 8446, 5.1). A buffer of OpenSSL's never
-shrinks, so it is never given more than a record at a time."""
+"""Maximum payload of a TLS record (RFC 8446, 5.1). OpenSSL's buffers never shrink, so they are
+never given more than one record at a time."""
 MAX_UNSENT_BYTES = SEND_BYTES + 64 * 1024
-"""a send, and what may wait behind it for a peer that makes TLS answer and does not read"""
+"""Maximum unsent bytes: one send, and TLS's answers to a peer that does not read them."""
 HANDSHAKE = 0x16
-"""the first byte of every TLS connection: a record of the handshake (RFC 8446, 5.1)"""
+"""First byte of every TLS connection: the type of a handshake record (RFC 8446, 5.1)."""
 
 
 class HandshakeSlices:
-    """Lets the handshakes of one port compute one at a time (1 ms each), and others run between."""
+    """Turns for the TLS handshakes of one port (1 ms each), with a yield after each time slice."""
 
     def __init__(self) -> None:
         self._next = Semaphore()
         self._time_slice = TimeSlice()
 
     def wait(self) -> None:
-        """Return when it is the caller's turn to compute, which it does before it waits again."""
+        """Wait for the caller's turn to compute, which ends when the caller waits."""
         with self._next:
             if self._time_slice.is_over():
                 self._time_slice.begin_next()
 
 
 class TlsConnection(Connection):
-    """A server's end of one TLS connection.
+    """The server's end of a TLS connection.
 
-    ``handshake`` waits, as ``recv`` and ``wait_writable`` do; the others never do.
+    ``handshake``, ``recv`` and ``wait_writable`` may wait; the other methods never do.
     """
 
     direct = False
@@ -67,7 +66,7 @@ class TlsConnection(Connection):
         self._registration = registration
         self._answered = False
         self.waited_seconds = 0.0
-        """for its turn to compute, which the peer cannot help"""
+        """Time for which the handshake has waited for its turn; it extends the peer's deadline."""
         self._slices = slices
         self._deadline: float | None = None
         self.unsent_bytes = 0
@@ -75,16 +74,15 @@ class TlsConnection(Connection):
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap(self._incoming, self._outgoing)
         self._unsent: Sequence[bytes | memoryview] = ()
-        self._sealed_bytes = 0  # how much of what was given to send that is
+        self._encrypted_bytes = 0
+        """Bytes of the current send that are encrypted but not yet reported as sent."""
         self._finished = False
         self._broken = ""
 
-    # These wait.
-
     def handshake(self, deadline: float) -> None:
-        """Agree with the peer.
+        """Complete the TLS handshake.
 
-        Raises HandshakeError, at the deadline at the latest, or as much later as it waited.
+        Raise HandshakeError, at the latest at the deadline plus ``waited_seconds``.
         """
         data = self._receive(deadline)
         if data and data[0] != HANDSHAKE:
@@ -92,69 +90,67 @@ class TlsConnection(Connection):
         while data:
             self._incoming.write(data)
             self._wait_for_slice()
-            if self._agree(deadline + self.waited_seconds):
+            if self._advance_handshake(deadline + self.waited_seconds):
                 return
             self._note_answer()
             data = self._receive(deadline + self.waited_seconds)
-        raise HandshakeError(HandshakeReason.LEFT, detail="before TLS was agreed on")
+        raise HandshakeError(HandshakeReason.LEFT, detail="during the TLS handshake")
 
     def settimeout(self, seconds: float | None) -> None:
-        """Limit how long ``recv`` may wait from now on, however many pieces its bytes come in."""
+        """Set the deadline of ``recv``, one for all the pieces in which a record may arrive."""
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self.sock.settimeout(seconds)
 
     def recv(self, size: int) -> bytes:
-        """The next bytes; none at the end of the stream. Raises OSError if it was cut off."""
+        """Return the next bytes; none at the end of the stream. Raise OSError if it was cut off."""
         while not (data := self._decrypt(size)):
             self._raise_if_broken()
             if self._finished:
                 return b""
             if self._deadline is not None:
                 self.sock.settimeout(max(0.0, self._deadline - time.monotonic()))
-            came = self.sock.recv(max(size, RECORD_BYTES))
-            if came:
-                self._incoming.write(came)
+            received = self.sock.recv(max(size, RECORD_BYTES))
+            if received:
+                self._incoming.write(received)
             else:
-                self._broken = "the connection ended without TLS's close_notify"
+                self._broken = "the connection ended without a TLS close_notify"
         return data
 
-    # These do not.
-
     def send(self, parts: Sequence[bytes | memoryview]) -> int:
-        """Encrypt and send the first of the parts; returns how many bytes of them have left.
+        """Encrypt and send bytes from the start of the parts; return how many were sent.
 
-        Raises BlockingIOError if the kernel did not take them all, and OSError if
-        the connection is broken. After BlockingIOError the same parts have to come again.
+        Raise BlockingIOError if the kernel did not take them all, and OSError if the connection
+        is broken. After BlockingIOError the next call must pass the same parts.
         """
         self.send_unsent()
-        if not self._sealed_bytes:
-            self._seal(_portion(parts))
+        if not self._encrypted_bytes:
+            self._encrypt(_portion(parts))
             self.send_unsent()
-        sealed, self._sealed_bytes = self._sealed_bytes, 0
-        return sealed
+        sent, self._encrypted_bytes = self._encrypted_bytes, 0
+        return sent
 
     def send_unsent(self) -> None:
-        """Send what is encrypted; raises BlockingIOError if the kernel does not take it all."""
+        """Send ``unsent_bytes``; raise BlockingIOError if the kernel does not take them all."""
         while self._unsent:
             sent = os.writev(self.sock.fileno(), self._unsent[:MAX_PARTS])
             self.unsent_bytes -= sent
             self._unsent = unsent_parts(sent, self._unsent)
 
     def drop_unsent(self) -> None:
-        """Forget what is encrypted and not yet taken by the kernel."""
+        """Drop ``unsent_bytes``: the connection is about to be closed."""
         self._unsent = ()
         self.unsent_bytes = 0
 
     def discard(self) -> int:
-        """Throw away what came; returns how much that was, or -1 at the end of the stream.
+        """Discard received bytes; return how many there were, or -1 at the end of the stream.
 
-        Raises BlockingIOError if nothing came, OSError if the connection is broken.
+        Raise BlockingIOError if nothing was received, OSError if the connection is broken.
         """
         size = len(self._decrypt(sys.maxsize))
         if not size and not self._finished:
             self._raise_if_broken()
             data = os.read(self.sock.fileno(), RECORD_BYTES)
-            if not data:  # it left without a word of TLS's, which makes no difference here
+            if not data:  # without close_notify, which makes no difference here
                 return -1
             self._incoming.write(data)
             size = len(self._decrypt(sys.maxsize))
@@ -162,10 +158,10 @@ class TlsConnection(Connection):
         return -1 if self._finished else size
 
     def send_close_notify(self) -> None:
-        """Tell the peer that nothing more comes, if the kernel takes it at once."""
+        """Send TLS's close_notify, if the kernel takes it at once."""
         with suppress(OSError):
             self.send_unsent()
-            with suppress(ssl.SSLWantReadError):  # the peer need not say the same
+            with suppress(ssl.SSLWantReadError):  # the peer's close_notify is not awaited
                 self._tls.unwrap()
             self._send_answers()
 
@@ -184,29 +180,32 @@ class TlsConnection(Connection):
     # The handshake.
 
     def _wait_for_slice(self) -> None:
-        since = time.monotonic()
+        """Wait for a turn to compute; meanwhile, batches wait for an id that may have arrived."""
+        began = time.monotonic()
         # Until the server has answered, the peer cannot have sent more than its hello.
-        waits = self._registration.undecrypted() if self._registration and self._answered else None
-        with waits or nullcontext():
+        counted: AbstractContextManager[None] = nullcontext()
+        if self._registration is not None and self._answered:
+            counted = self._registration.undecrypted()
+        with counted:
             self._slices.wait()
-        self.waited_seconds += time.monotonic() - since
+        self.waited_seconds += time.monotonic() - began
 
     def _note_answer(self) -> None:
-        """Note that the next bytes may be the end of the handshake with an id after it."""
+        """Record that the next bytes may be the end of the handshake, followed by an id."""
         self._answered = True
         if self._registration is not None:
             self._registration.watch(self.sock.fileno())
 
-    def _agree(self, deadline: float) -> bool:
-        """Go on as far as what came allows; True once both sides agree."""
-        agreed = True
+    def _advance_handshake(self, deadline: float) -> bool:
+        """Process the received bytes and answer them; return whether the handshake is complete."""
+        complete = True
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            agreed = False
+            complete = False
         except ssl.SSLError as error:
-            self._send_answers()  # the alert that tells the peer why
-            raise HandshakeError(HandshakeReason.TLS_FAILED, detail=_why(error)) from None
+            self._send_answers()  # the alert that tells the peer the reason
+            raise HandshakeError(HandshakeReason.TLS_FAILED, detail=_described(error)) from None
         try:
             self.sock.settimeout(max(0.0, deadline - time.monotonic()))
             self.sock.sendall(self._outgoing.read())
@@ -215,35 +214,37 @@ class TlsConnection(Connection):
         except OSError as error:
             raise HandshakeError(HandshakeReason.LEFT, detail=str(error.strerror)) from None
         if self._tls.session_reused:  # another connection cached it meanwhile: see ServerContext
-            raise HandshakeError(HandshakeReason.TLS_FAILED, detail="an earlier session is resumed")
-        return agreed
+            raise HandshakeError(HandshakeReason.TLS_FAILED, detail="the peer resumed a session")
+        return complete
 
     def _receive(self, deadline: float) -> bytes:
-        """The next bytes of the handshake; none if the peer has left."""
+        """Return the next bytes of the handshake; none if the peer has left."""
         self.sock.settimeout(max(0.0, deadline - time.monotonic()))
         try:
             return self.sock.recv(RECORD_BYTES)
         except (TimeoutError, BlockingIOError):
-            raise HandshakeError(HandshakeReason.TIMEOUT, detail="TLS was not agreed on") from None
+            raise HandshakeError(
+                HandshakeReason.TIMEOUT, detail="the TLS handshake is not complete"
+            ) from None
         except OSError:
             return b""
 
-    # What comes.
+    # Receiving.
 
     def _decrypt(self, size: int) -> bytes:
-        """At most so many of the bytes that have come; how the stream ended is noted for later."""
+        """Return at most ``size`` decrypted bytes; record the end of the stream or an error."""
         pieces = []
         try:
             while size > 0 and not self._finished and (piece := self._read(size)):
                 pieces.append(piece)
                 size -= len(piece)
         except ssl.SSLError as error:
-            self._broken = self._broken or _why(error)
+            self._broken = self._broken or _described(error)
         self._send_answers()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _read(self, size: int) -> bytes:
-        """A record's bytes, or none if nothing whole has come, or nothing more comes."""
+        """Return a record's bytes; none if no record is complete, or at the end of the stream."""
         try:
             piece = self._tls.read(min(size, RECORD_BYTES))
         except ssl.SSLWantReadError:
@@ -255,32 +256,33 @@ class TlsConnection(Connection):
         if self._broken:
             raise OSError(errno.EPROTO, self._broken)
 
-    # What goes.
+    # Sending.
 
-    def _seal(self, data: bytes | memoryview) -> None:
-        self._sealed_bytes = len(data)
-        left = memoryview(data)
-        while left:
-            left = left[self._tls.write(left[:RECORD_BYTES]) :]
+    def _encrypt(self, data: bytes | memoryview) -> None:
+        self._encrypted_bytes = len(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._tls.write(rest[:RECORD_BYTES]) :]
             self._take_outgoing()
 
     def _take_outgoing(self) -> None:
-        sealed = self._outgoing.read()
-        self._unsent = [*self._unsent, sealed]
-        self.unsent_bytes += len(sealed)
+        """Move the bytes that OpenSSL has encrypted to the unsent ones."""
+        encrypted = self._outgoing.read()
+        self._unsent = [*self._unsent, encrypted]
+        self.unsent_bytes += len(encrypted)
 
     def _send_answers(self) -> None:
-        """Send what TLS itself has to say; what the kernel does not take waits."""
+        """Send TLS's own messages; bytes that the kernel does not take stay unsent."""
         if self._outgoing.pending:
             self._take_outgoing()
-            with suppress(OSError):  # who reads or sends next will notice
+            with suppress(OSError):  # the next read or write reports it
                 self.send_unsent()
             if self.unsent_bytes > MAX_UNSENT_BYTES:
-                self._broken = "the peer makes TLS answer, and does not read the answers"
+                self._broken = "the peer makes TLS answer and does not read the answers"
 
 
 def _portion(parts: Sequence[bytes | memoryview]) -> bytes | memoryview:
-    """The first of the bytes in the parts, as many as one send should carry."""
+    """Return the first bytes of the parts, as many as one send should carry."""
     chosen: list[bytes | memoryview] = []
     size = 0
     for part in parts:
@@ -292,8 +294,8 @@ def _portion(parts: Sequence[bytes | memoryview]) -> bytes | memoryview:
     return data if size <= SEND_BYTES else memoryview(data)[:SEND_BYTES]
 
 
-def _why(error: ssl.SSLError) -> str:
-    """An error of OpenSSL's in a few words."""
+def _described(error: ssl.SSLError) -> str:
+    """Return a short description of an OpenSSL error."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate does not hold: {error.verify_message}"
+        return f"the certificate is not valid: {error.verify_message}"
     return (error.reason or str(error)).replace("_", " ").lower()

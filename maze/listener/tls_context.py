@@ -1,6 +1,6 @@
-"""The files that TLS needs: read, checked, and made into one context for each port.
+"""TLS contexts, one per port, made from the certificate and key files that the options name.
 
-Reading blocks: when the server runs, it has to happen in a thread.
+Reading files blocks: while the server runs, it must be done in a native thread.
 """
 
 import ssl
@@ -12,17 +12,17 @@ from maze.settings.options import Settings
 from maze.settings.port import PortSettings
 
 _TOO_WEAK = ("_TOO_SMALL", "_TOO_WEAK")
-"""how OpenSSL's names end for what is a certificate and a key, but no longer strong enough"""
+"""Suffixes of OpenSSL's error names for a valid certificate or key that is too weak."""
 
 
 class ServerContext:
     """One port's certificate and authority. Connections never resume a TLS session.
 
-    A peer that resumes a session shows no certificate, so it could get in after its certificate
+    A peer that resumes a session shows no certificate, so it could connect after its certificate
     has expired. ``OP_NO_TICKET`` does not prevent that: OpenSSL also caches TLS 1.2 sessions by
     id, in the context that made the connection, and Python's ssl cannot turn the cache off.
-    Each connection is therefore made with a bare context and then given the port's own. Once
-    the bare context has cached a session, a new one replaces it (0.2 ms, with TLS 1.2 only).
+    Each connection is therefore made with a bare context and then given the port's own. When the
+    bare context has cached a session, a new one replaces it (0.2 ms, with TLS 1.2 only).
     """
 
     def __init__(self, context: ssl.SSLContext) -> None:
@@ -31,7 +31,7 @@ class ServerContext:
 
     @property
     def remembered_sessions(self) -> int:
-        """How many sessions the next connection could resume."""
+        """Number of sessions that the next connection could resume."""
         return self._bare.session_stats()["number"]
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
@@ -44,12 +44,12 @@ class ServerContext:
 
 
 Context = ServerContext | None
-"""how TLS is spoken on a port; None where it is not"""
+"""The TLS context of a port; None if the port is plain."""
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file that an option names."""
+    """A file named by an option."""
 
     flag: str
     path: str
@@ -58,7 +58,7 @@ class _File:
         return f"{self.flag} {self.path}"
 
     def check_readable(self) -> None:
-        """Raise SettingsError if it is not; OpenSSL does not say which one it could not read."""
+        """Raise SettingsError if the file cannot be read; OpenSSL would not name the file."""
         try:
             with open(self.path, "rb") as stream:
                 stream.read(1)
@@ -67,14 +67,14 @@ class _File:
 
 
 def load_contexts(settings: Settings) -> tuple[Context, Context]:
-    """The contexts of source port and client port.
+    """Return the contexts of the source port and the client port.
 
-    Raises SettingsError if the options do not fit together, or a file will not do.
+    Raise SettingsError if TLS options contradict each other or a file cannot be used.
     """
     if settings.client_identity == "certificate" and not settings.client_tls_ca:
         raise SettingsError(
             "--client-identity certificate needs --client-tls-ca: "
-            "the authority of the certificates that name the users"
+            "the authority that signs the clients' certificates"
         )
     if settings.source_names and not settings.source_tls_ca:
         raise SettingsError(
@@ -99,7 +99,7 @@ def _load(port: PortSettings) -> Context:
 def _required(port: PortSettings, option: str, path: str | None) -> _File:
     flag = port.flag(option)
     if not path:
-        raise SettingsError(f"TLS on the {port.name} port needs {flag}, too")
+        raise SettingsError(f"TLS on the {port.name} port also needs {flag}")
     return _File(flag, path)
 
 
@@ -108,7 +108,7 @@ def _new_context(verify_mode: ssl.VerifyMode) -> ssl.SSLContext:
     context.verify_mode = verify_mode
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
-    context.num_tickets = 0  # for TLS 1.3, where OP_NO_TICKET has no effect on them
+    context.num_tickets = 0  # TLS 1.3 sends tickets despite OP_NO_TICKET
     return context
 
 
@@ -116,23 +116,23 @@ def _load_certificate(context: ssl.SSLContext, cert: _File, key: _File) -> None:
     cert.check_readable()
     key.check_readable()
 
-    def refuse_to_ask() -> NoReturn:
-        """OpenSSL would ask for the password at the terminal, and wait."""
-        raise SettingsError(f"{key} is encrypted, and nobody is there to give the password")
+    def refuse_password() -> NoReturn:
+        """Raise SettingsError; OpenSSL would ask for the key's password at the terminal."""
+        raise SettingsError(f"{key} is encrypted; the server needs a key without a password")
 
     try:
-        context.load_cert_chain(cert.path, key.path, refuse_to_ask)
+        context.load_cert_chain(cert.path, key.path, refuse_password)
     except OSError as error:
-        raise SettingsError(_why_refused(cert, key, error)) from None
+        raise SettingsError(_certificate_error(cert, key, error)) from None
 
 
-def _why_refused(cert: _File, key: _File, error: OSError) -> str:
+def _certificate_error(cert: _File, key: _File, error: OSError) -> str:
     reason = error.reason if isinstance(error, ssl.SSLError) else None
     if reason == "KEY_VALUES_MISMATCH":
         return f"{key} is not the private key of {cert}"
     if reason and reason.endswith(_TOO_WEAK):
         return f"OpenSSL refuses {cert} with {key}: {reason.lower().replace('_', ' ')}"
-    return f"{cert} and {key} are not a certificate and its private key, in PEM"
+    return f"{cert} and {key} are not a certificate and its private key in PEM format"
 
 
 def _load_authority(context: ssl.SSLContext, ca: _File) -> None:
@@ -140,4 +140,4 @@ def _load_authority(context: ssl.SSLContext, ca: _File) -> None:
     try:
         context.load_verify_locations(ca.path)
     except OSError:
-        raise SettingsError(f"{ca} holds no certificate in PEM") from None
+        raise SettingsError(f"{ca} holds no certificate in PEM format") from None

@@ -1,1 +1,1 @@
-"""The log and the reject file; native threads write both, behind bounded queues."""
+"""The log and the reject file. Native threads write both, from bounded queues."""

@@ -1,6 +1,6 @@
-"""Configures the log: one line per event, on stderr, as text or JSON.
+"""Configuration of the log: one line per event on stderr, as text or JSON.
 
-structlog makes the lines, ``line_writer`` writes them.
+structlog makes the lines and ``line_writer`` writes them.
 """
 
 import logging
@@ -18,7 +18,7 @@ from maze.log.text import render_text
 def configure(
     level: str, form: str, stream: Stream | None = None, limit: int = QUEUE_LINES
 ) -> LineWriter:
-    """Send every log line of at least ``level`` to stderr, as ``text`` or ``json``."""
+    """Write log lines of ``level`` and above to stderr; ``form`` is ``text`` or ``json``."""
     processors: list[structlog.typing.Processor] = [
         RATE_LIMIT,
         structlog.processors.add_log_level,
@@ -29,13 +29,13 @@ def configure(
         structlog.processors.JSONRenderer() if form == "json" else render_text,
     ]
 
-    def report(count: int) -> str:
+    def report_drops(count: int) -> str:
         line: Any = {"event": "log_lines_dropped", "count": count}
-        for processor in processors[1:]:  # reports are not limited: each line may have one
+        for processor in processors[1:]:  # not rate-limited: each report has a count of its own
             line = processor(None, "warning", line)
         return str(line)
 
-    writer = LineWriter(stream or StderrStream(_standard_error()), limit, report)
+    writer = LineWriter(stream or StderrStream(_stderr_descriptor()), limit, report_drops)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(
@@ -47,16 +47,16 @@ def configure(
     return writer
 
 
-def _standard_error() -> int:
-    """The descriptor of stderr; if it was closed, one that swallows what is written.
+def _stderr_descriptor() -> int:
+    """Return the descriptor of stderr, or one of ``/dev/null`` if stderr was closed.
 
-    Without it the next socket would take that number, and be sent the log.
+    Without ``/dev/null`` the next socket would get stderr's number and be sent the log.
     """
     return os.open(os.devnull, os.O_WRONLY) if sys.stderr is None else sys.stderr.fileno()
 
 
 def set_level(level: str) -> None:
-    """From here on log every line of at least ``level``."""
+    """Log lines of ``level`` and above from now on."""
     structlog.configure(
         **structlog.get_config()
         | {

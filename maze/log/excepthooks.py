@@ -1,8 +1,7 @@
-"""Exceptions that nobody caught, told in the log.
+"""Hooks that log uncaught exceptions.
 
-By default gevent and the interpreter write such tracebacks to stderr themselves,
-and wait while its reader does not read. What an exception costs is not decided
-here: the greenlet or thread that raised it has ended.
+By default gevent and the interpreter write tracebacks to stderr themselves, and wait if its reader
+does not read. The hooks decide nothing else: the greenlet or thread that failed has ended.
 """
 
 import sys
@@ -16,7 +15,7 @@ log = structlog.get_logger()
 
 
 def log_uncaught() -> None:
-    """Send the uncaught exceptions of this process to the log."""
+    """Log the uncaught exceptions of this process from now on."""
     gevent.get_hub().print_exception = _greenlet_failed  # type: ignore[assignment, method-assign]
     threading.excepthook = _thread_failed
     sys.unraisablehook = _exception_ignored
@@ -28,7 +27,7 @@ def _greenlet_failed(
     error: BaseException | str | None,
     traceback: TracebackType | None,
 ) -> None:
-    """Called by gevent: a greenlet, or a callback of the event loop, ended with an exception."""
+    """Log an exception of a greenlet or of an event loop callback. gevent calls this."""
     _log("greenlet_failed", context, (kind, error, traceback))
 
 
@@ -38,7 +37,7 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
 
 
 def _exception_ignored(failure: "sys.UnraisableHookArgs") -> None:
-    """Called where no exception can go any further, as in a destructor."""
+    """Log an exception that cannot be raised further, as in a destructor."""
     exception = (failure.exc_type, failure.exc_value, failure.exc_traceback)
     _log("exception_ignored", failure.object, exception)
 

@@ -1,7 +1,7 @@
-"""The log's writer: a native thread behind a bounded queue.
+"""The log's writer: a native thread that takes lines from a bounded queue.
 
-A reader of stderr that stops reading therefore never stops the server. A line that finds the
-queue full is dropped; drops are counted and logged.
+So the server never waits for a reader of stderr that has stopped reading. A line is dropped if the
+queue is full; drops are counted and logged.
 """
 
 import os
@@ -13,24 +13,24 @@ from collections.abc import Callable
 from typing import Protocol
 
 QUEUE_LINES = 10_000
-"""Maximum lines that wait to be written."""
+"""Maximum queued lines."""
 
 FLUSH_SECONDS = 2.0
-"""Time to write what is queued when the process ends."""
+"""Time to write the queued lines when the process ends."""
 
 
 class Stream(Protocol):
-    """Where lines go."""
+    """A stream to which lines are written."""
 
     def write(self, text: str, /) -> object:
-        """Write all of the text, now; raises OSError or ValueError if that cannot be."""
+        """Write all of the text at once; raise OSError or ValueError if that fails."""
 
 
 class StderrStream:
-    """A file descriptor as a stream without a buffer.
+    """An unbuffered stream on a file descriptor.
 
-    ``sys.stderr`` keeps what it could not write, and a lock while it waits for
-    its reader; either would spoil the interpreter's end.
+    ``sys.stderr`` keeps text that it could not write, and holds a lock while it waits for its
+    reader. Either would make the interpreter hang or fail when it exits.
     """
 
     def __init__(self, number: int) -> None:
@@ -38,37 +38,36 @@ class StderrStream:
 
     def write(self, text: str) -> None:
         """Write all of the text, however long the reader takes."""
-        left = memoryview(text.encode("utf-8", "backslashreplace"))
-        while left:
+        rest = memoryview(text.encode("utf-8", "backslashreplace"))
+        while rest:
             try:
-                left = left[os.write(self._number, left) :]
-            except BlockingIOError:  # whoever shares it made it non-blocking
+                rest = rest[os.write(self._number, rest) :]
+            except BlockingIOError:  # another process that shares stderr made it non-blocking
                 select.select([], [self._number], [])
 
 
 class LineWriter:
-    """A file for log lines that never blocks who writes to it.
+    """A writer of log lines that never blocks its callers.
 
-    Lines wait in a queue of ``limit`` lines; ``dropped`` counts those that
-    found it full or could not be written, and ``report`` makes the line that
-    tells how many they were.
+    At most ``limit`` lines are queued. ``dropped`` counts lines that found the queue full or could
+    not be written; ``report_drops`` makes the line that reports how many were dropped.
     """
 
     def __init__(
         self,
         stream: Stream,
         limit: int = QUEUE_LINES,
-        report: Callable[[int], str] = "{} log lines were dropped".format,
+        report_drops: Callable[[int], str] = "{} log lines were dropped".format,
     ) -> None:
         self._stream = stream
-        self._report = report
+        self._report_drops = report_drops
         self._lines: queue.Queue[str | None] = queue.Queue(limit)
         self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
         self._thread.start()
         self.dropped = 0
 
     def msg(self, line: str) -> None:
-        """Queue one line; it is dropped if the queue is full."""
+        """Queue one line, or drop it if the queue is full."""
         try:
             self._lines.put_nowait(line)
         except queue.Full:
@@ -77,7 +76,7 @@ class LineWriter:
     log = debug = info = warning = error = critical = exception = msg
 
     def close(self, timeout: float = FLUSH_SECONDS) -> None:
-        """Write what is queued, for at most ``timeout`` seconds."""
+        """Wait until the queued lines are written, for at most ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         try:
             self._lines.put(None, timeout=timeout)
@@ -91,10 +90,10 @@ class LineWriter:
             text = line + "\n"
             dropped = self.dropped
             if dropped != reported:
-                text = f"{self._report(dropped - reported)}\n{text}"
+                text = f"{self._report_drops(dropped - reported)}\n{text}"
             try:
                 self._stream.write(text)
-            except (OSError, ValueError):  # nobody reads it any more, or the disk is full
+            except (OSError, ValueError):  # the reader has closed it, or the disk is full
                 self.dropped += 1
             else:
                 reported = dropped

@@ -1,8 +1,8 @@
-"""What happens to every log line on its way out, whoever wrote it.
+"""structlog processors, applied to every log line.
 
-Of one kind, only so many a second are let through; a line gets the number of the
-connection it is about; and the last warnings are kept, for the live page. The
-log is one for the whole process, and so are these.
+They add the number of the connection that a line is about, limit the lines of each kind per
+second, and keep the last warnings for the admin page. As the process has one log, it has one
+instance of each.
 """
 
 from collections import Counter, defaultdict, deque
@@ -16,23 +16,24 @@ from structlog.typing import EventDict
 
 from maze.net.peer import Peer
 
-LINES_A_SECOND = 100
-"""of one kind; what a person can still make use of"""
+LINES_PER_SECOND = 100
+"""Maximum lines of one kind per second; nobody can read more."""
 ONCE_A_SECOND = {
     *("accepting_paused", "client_refused", "handshake_rejected", "source_refused"),
     *("line_rejected", "numbers_skipped", "follow_not_kept"),
     *("rejects_dropped", "rejects_not_written"),
     *("greenlet_failed", "thread_failed", "exception_ignored"),
 }
-"""Events of which one line a second is enough: most are counted, and the others are all alike."""
+"""Events of which one line a second and kind is enough: they are counted, or all alike."""
 KEPT_WARNINGS = 50
+"""Warnings and errors kept for the admin page."""
 _WARNINGS = {"warning", "error", "critical"}
 
 log = structlog.get_logger()
 
 
 def number_connection(_: object, __: str, event: EventDict) -> EventDict:
-    """Give a line that names a peer the number of its connection."""
+    """Add the number of the connection to a line that names a peer."""
     for key, value in event.items():
         if isinstance(value, Peer):
             return {**_before(event, key), "connection": value.connection, **event}
@@ -40,7 +41,7 @@ def number_connection(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def _before(event: EventDict, key: str) -> EventDict:
-    """The line's values before that one; so the number stands beside the peer."""
+    """Return the values before ``key``, so that the number can stand directly before the peer."""
     keys = list(event)
     return {name: event[name] for name in keys[: keys.index(key)]}
 
@@ -50,83 +51,85 @@ Key = tuple[str, str | None, str | None, bool]
 
 @dataclass(slots=True)
 class Window:
-    """The lines of one kind in the second that its first line began."""
+    """The lines of one kind within the second that begins with its first line."""
 
     ends_at: float = 0.0
     lines: int = 0
-    untold: int = 0
-    """lines held back since the last one that was written"""
+    unreported: int = 0
+    """Lines suppressed since the last line of this kind that was written."""
     last: tuple[str, EventDict] | None = None
-    """level and values of the last of them"""
+    """Level and values of the last suppressed line."""
 
 
 class RateLimit:
-    """Hold back what exceeds a number of lines a second, and tell how many that were.
+    """Limit on the lines of one kind per second; the excess is suppressed and counted.
 
-    Lines are of one kind if event, reason and port are the same. The next line of
-    the kind tells the number as ``suppressed``; if none comes, ``tell`` writes the
-    last that was held back. A line that stands for several gives how many more
-    there are as its own ``suppressed``. At debug everything is let through, but
-    for ``ONCE_A_SECOND``: who asks for all wants to follow one event.
+    Lines are of one kind if their event, reason and port are the same. The next line of the kind
+    reports the number of suppressed lines as ``suppressed``. If no line follows,
+    ``report_suppressed`` writes the last suppressed one. A line that stands for several passes
+    the number of the others as its own ``suppressed``. Lines at debug are not limited, so that
+    one event can be followed, except those in ``ONCE_A_SECOND``.
     """
 
-    def __init__(self, lines: int = LINES_A_SECOND, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, lines: int = LINES_PER_SECOND, clock: Callable[[], float] = monotonic
+    ) -> None:
         self.suppressed = 0
-        """lines held back, of all kinds"""
+        """Suppressed lines of all kinds."""
         self._lines = lines
         self._clock = clock
         self._windows: defaultdict[Key, Window] = defaultdict(Window)
 
     def __call__(self, _: object, level: str, event: EventDict) -> EventDict:
-        """Let the line through, or raise DropEvent."""
+        """Return the line, or raise DropEvent to suppress it."""
         name = event["event"]
-        is_rare = name in ONCE_A_SECOND
-        if level == "debug" and not is_rare:
+        once_a_second = name in ONCE_A_SECOND
+        if level == "debug" and not once_a_second:
             return event
-        # Both ports reject handshakes for the same reasons; such a line names a peer, not a port.
+        # "source" in the key keeps the two ports apart: a handshake_rejected line has no port.
         window = self._windows[name, event.get("reason"), event.get("port"), "source" in event]
         now = self._clock()
         if now >= window.ends_at:
             window.ends_at = now + 1.0
             window.lines = 0
         window.lines += 1
-        alike = event.pop("suppressed", 0)
-        self.suppressed += alike
-        window.untold += alike
-        if window.lines > (1 if is_rare else self._lines):
+        others = event.pop("suppressed", 0)
+        self.suppressed += others
+        window.unreported += others
+        if window.lines > (1 if once_a_second else self._lines):
             self.suppressed += 1
-            window.untold += 1
-            event.pop("exc_info", None)  # it would keep alive what its frames hold
+            window.unreported += 1
+            event.pop("exc_info", None)  # a traceback keeps its frames' objects alive
             window.last = level, event
             raise structlog.DropEvent
-        if window.untold:
-            event["suppressed"] = window.untold
-        window.untold = 0
+        if window.unreported:
+            event["suppressed"] = window.unreported
+        window.unreported = 0
         window.last = None
         return event
 
-    def tell(self, *, is_end: bool = False) -> None:
-        """Log the last line held back of every kind whose second is over; at the end, of all."""
+    def report_suppressed(self, *, is_end: bool = False) -> None:
+        """Log the last suppressed line of each kind whose second is over; at the end, of all."""
         now = self._clock()
         for window in list(self._windows.values()):
             if window.last and (is_end or now >= window.ends_at):
                 level, event = window.last
                 window.last = None
-                window.untold -= 1
+                window.unreported -= 1
                 window.ends_at = 0.0
                 getattr(log, level)(**event)
 
 
 class Recent:
-    """The last warnings and errors."""
+    """The last warnings and errors, and their number by level."""
 
     def __init__(self, kept: int = KEPT_WARNINGS) -> None:
         self.lines: deque[dict[str, Any]] = deque(maxlen=kept)
         self.counts: Counter[str] = Counter()
-        """how many there were, by level"""
+        """Number of warnings, errors and critical lines since the start, by level."""
 
     def __call__(self, _: object, level: str, event: EventDict) -> EventDict:
-        """Keep the line if it is one of them."""
+        """Keep the line if it is a warning or an error; return it in any case."""
         if level in _WARNINGS:
             self.counts[level] += 1
             plain = (str, int, float)

@@ -1,10 +1,9 @@
-"""The reject file: what was not routed, a line of JSON each, for whoever asks later.
+"""The reject file: one line of JSON for each line or range of numbers that is not routed.
 
-The event path hands over whole lists of rejects, in a bounded queue; a native
-thread makes lines of them and writes them. It must never hold up the event path:
-what does not fit in the queue is dropped, what cannot be written is dropped, and
-both are counted and logged. The thread computes for a part of the time only,
-because while it does, the interpreter does nothing else.
+The event path puts lists of rejects into a bounded queue; a native thread formats and writes them.
+The event path never waits for the thread: rejects that do not fit in the queue or cannot be
+written are dropped, counted and logged. The thread computes only a part of the time, because the
+event loop cannot run while it does.
 """
 
 from __future__ import annotations
@@ -32,25 +31,26 @@ log = structlog.get_logger()
 
 QUEUE_REJECTS = 100_000
 QUEUE_BYTES = 16 * 1024 * 1024
-"""Rejects that may wait, and bytes of their lines; with what Python adds some 40 MB."""
+"""Maximum queued rejects, and bytes of their lines; about 40 MB with Python's overhead."""
 BLOCK_REJECTS = 2_000
 BLOCK_BYTES = 256 * 1024
-"""Made into lines, and written, in one go: some 1.2 ms. With smaller blocks most of the
-thread's time goes into waiting for the interpreter, which a busy event path holds for 5 ms."""
+"""Maximum rejects, and bytes of their lines, that are formatted and written at a time (about
+1.2 ms). With smaller blocks the thread would spend most of its time waiting for the GIL, which a
+busy event path keeps for 5 ms."""
 REST_RATIO = 3.0
-"""how long the thread rests for each second it computes"""
+"""Seconds for which the thread rests per second of computing."""
 
 NOT_RECORDED = "not_recorded"
-"""stands for the reason in the line that tells how many rejects are not in the file"""
+"""The reason given in the line that reports how many rejects are not in the file."""
 
 _quoted = json.encoder.encode_basestring_ascii
 
 
 class RejectFile(RotatingFileHandler):
-    """A file that is renamed once it is full; rotation is the standard library's.
+    """A file with the standard library's rotation: when it is full, it is renamed.
 
-    Blocks go to the system unbuffered, whole or not at all: the library's own
-    ``emit`` would leave half a line where the disk became full.
+    A block is written unbuffered, and either whole or not at all. The library's ``emit`` would
+    leave half a line behind when the disk is full.
     """
 
     stream: FileIO | None  # type: ignore[assignment]
@@ -59,20 +59,20 @@ class RejectFile(RotatingFileHandler):
         return open(self.baseFilename, "ab", buffering=0, opener=_open_for_owner_and_group)
 
     def append(self, block: str) -> None:
-        """Write a block of lines. Raises OSError or ValueError."""
+        """Write a block of lines; raise OSError or ValueError if that fails."""
         if self.shouldRollover(makeLogRecord({"msg": block})):
             try:
                 self.doRollover()
             except (OSError, ValueError):
-                self.stream = None  # whatever state it is in; the next block opens it anew
+                self.stream = None  # its state is unknown; the next block opens the file again
                 raise
         if self.stream is None:
             self.stream = self._open()
         before = self.stream.tell() if self.stream.seekable() else None
-        left = memoryview(block.encode("ascii"))
+        rest = memoryview(block.encode("ascii"))
         try:
-            while left:
-                left = left[_written(self.stream.write(left)) :]
+            while rest:
+                rest = rest[_written(self.stream.write(rest)) :]
         except OSError:
             if before is not None:
                 with suppress(OSError):
@@ -81,32 +81,32 @@ class RejectFile(RotatingFileHandler):
 
 
 def _open_for_owner_and_group(path: str, flags: int) -> int:
-    """The lines are other people's; and a pipe that nobody reads must not keep the server."""
+    """Open a file that others may not read, without waiting for the reader of a named pipe."""
     return os.open(path, flags | os.O_NONBLOCK, 0o640)
 
 
 def _written(size: int | None) -> int:
-    """How much a write has written; None, from a full pipe, is an error here."""
+    """Return the number of bytes written; raise BlockingIOError for None, from a full pipe."""
     if size is None:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     return size
 
 
-Batch = tuple[float, str, Sequence[Reject]]
-"""(when, who sent it, what is not routed)"""
+Entry = tuple[float, str, Sequence[Reject]]
+"""An entry of the queue: time, source, and rejects of that source."""
 
 
 class RejectFileWriter:
-    """Writes rejects to a file, behind a bounded queue.
+    """Writes rejects to a file, from a bounded queue.
 
-    ``written`` and ``dropped`` count rejects; those dropped found the queue full
-    or could not be written.
+    ``written`` and ``dropped`` count rejects. A reject is dropped if the queue is full or the file
+    cannot be written.
     """
 
     def __init__(self, path: str, size: int, files: int) -> None:
-        """Open the file, to be renamed at ``size`` bytes; ``files`` are kept.
+        """Open the file; it is renamed at ``size`` bytes, and ``files`` files are kept.
 
-        Raise RejectFileError if that fails.
+        Raise RejectFileError if the file cannot be opened.
         """
         try:
             self._file = RejectFile(path, maxBytes=size, backupCount=files - 1)
@@ -114,28 +114,28 @@ class RejectFileWriter:
             raise RejectFileError(
                 f"cannot open {path}: {error.strerror}; --rejects names another file"
             ) from None
-        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        # What the event path has put in and the thread has taken out: each is written by one
-        # of the two only, so that no lock is needed.
+        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        # The event path changes the first three counters, the thread changes the others; so no
+        # lock is needed.
         self._in_rejects = self._in_bytes = self._overflowed = 0
         self._out_rejects = self._out_bytes = self._failed = 0
-        self._told = 0  # in the file, of those dropped
+        self._reported_drops = 0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="reject file", daemon=True)
         self._thread.start()
 
     @property
     def dropped(self) -> int:
-        """How many rejects are not in the file."""
+        """Number of rejects that are not in the file."""
         return self._overflowed + self._failed
 
     @property
     def written(self) -> int:
-        """How many are."""
+        """Number of rejects that are in the file."""
         return self._out_rejects - self._failed
 
     def add(self, rejects: Sequence[Reject], peer: str) -> None:
-        """Queue what a source sent that is not routed; never waits."""
+        """Queue the rejects of a source. Never waits."""
         now = time.time()
         room = QUEUE_REJECTS - (self._in_rejects - self._out_rejects)
         if self._in_bytes - self._out_bytes >= QUEUE_BYTES:
@@ -150,7 +150,10 @@ class RejectFileWriter:
             log.warning("rejects_dropped", dropped=self.dropped, path=self._file.baseFilename)
 
     def close(self, timeout: float) -> None:
-        """Write what is queued, for at most ``timeout`` seconds; nothing may be added any more."""
+        """Wait until the queue is written, for at most ``timeout`` seconds; log what is lost.
+
+        ``add`` must not be called afterwards.
+        """
         self._closing = True
         self._queue.put(None)
         deadline = time.monotonic() + timeout
@@ -161,50 +164,52 @@ class RejectFileWriter:
             log.warning("rejects_not_written", lost=lost, path=self._file.baseFilename)
 
     def _run(self) -> None:
-        while batches := self._next():
-            begin = time.thread_time()
-            self._write(batches)
+        while entries := self._next_entries():
+            began = time.thread_time()
+            self._write(entries)
             if not self._closing:
-                time.sleep(REST_RATIO * (time.thread_time() - begin))
-        if self.dropped != self._told:
+                time.sleep(REST_RATIO * (time.thread_time() - began))
+        if self.dropped != self._reported_drops:
             self._write([])
         self._file.close()
 
-    def _next(self) -> list[Batch]:
-        """What waits, up to a block; waits for something. Nothing at the end."""
-        batches: list[Batch] = []
+    def _next_entries(self) -> list[Entry]:
+        """Wait for an entry; return all that are queued, up to a block. Return none at the end."""
+        entries: list[Entry] = []
         count = size = 0
         while count < BLOCK_REJECTS and size < BLOCK_BYTES:
             try:
-                batch = self._queue.get(block=not batches)
+                entry = self._queue.get(block=not entries)
             except queue.Empty:
                 break
-            if batch is None:
-                if batches:
+            if entry is None:
+                if entries:
                     self._queue.put(None)
                 break
-            batches.append(batch)
-            count += len(batch[2])
-            size += _bytes(batch[2])
-        return batches
+            entries.append(entry)
+            count += len(entry[2])
+            size += _bytes(entry[2])
+        return entries
 
-    def _write(self, batches: list[Batch]) -> None:
-        rejects = [reject for batch in batches for reject in batch[2]]
+    def _write(self, entries: list[Entry]) -> None:
+        """Write a block, with a line before it that reports drops; drop the block if that fails."""
+        rejects = [reject for entry in entries for reject in entry[2]]
         dropped = self.dropped
-        block = "".join(map(_lines, batches))
-        if dropped != self._told:
-            block = _gap(dropped - self._told) + block
+        block = "".join(map(_lines, entries))
+        if dropped != self._reported_drops:
+            block = _drops_line(dropped - self._reported_drops) + block
         try:
             self._file.append(block)
         except (OSError, ValueError) as error:
             self._failed += len(rejects)
-            why = {
-                "error": getattr(error, "strerror", None) or str(error),
-                "path": self._file.baseFilename,
-            }
-            log.warning("rejects_not_written", **why, dropped=self.dropped)
+            log.warning(
+                "rejects_not_written",
+                error=getattr(error, "strerror", None) or str(error),
+                path=self._file.baseFilename,
+                dropped=self.dropped,
+            )
         else:
-            self._told = dropped
+            self._reported_drops = dropped
         self._out_bytes += _bytes(rejects)
         self._out_rejects += len(rejects)
 
@@ -213,12 +218,12 @@ def _bytes(rejects: Sequence[Reject]) -> int:
     return sum([len(reject.line) for reject in rejects])
 
 
-def _lines(batch: Batch) -> str:
-    """Lines of JSON; json.dumps would take four times as long.
+def _lines(entry: Entry) -> str:
+    """Return a line of JSON for each reject; json.dumps would take four times as long.
 
-    A character of ``line`` is a byte: ``json.loads(text)["line"].encode("latin-1")``.
+    Each character of ``line`` is a byte: ``json.loads(text)["line"].encode("latin-1")``.
     """
-    when, peer, rejects = batch
+    when, peer, rejects = entry
     head = f'{{"time":"{_time(when)}","source":{_quoted(peer)},"reason":"'
     return "".join(
         [
@@ -230,8 +235,8 @@ def _lines(batch: Batch) -> str:
     )
 
 
-def _gap(count: int) -> str:
-    """The line that tells that some are not in the file."""
+def _drops_line(count: int) -> str:
+    """Return the line that reports how many rejects are not in the file."""
     return (
         f'{{"time":"{_time(time.time())}","source":null,"reason":"{NOT_RECORDED}",'
         f'"sequence":null,"count":{count},"line":""}}\n'

@@ -1,7 +1,4 @@
-"""What becomes of a reject: counted by reason, logged, and recorded in the reject file.
-
-It is recorded only where a reject file is kept; see ``reject_file``.
-"""
+"""Rejects are counted by reason, logged, and written to the reject file if there is one."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -15,21 +12,21 @@ from maze.log.text import escaped
 log = structlog.get_logger()
 
 DEBUG_REASONS = {Reason.DUPLICATE, Reason.STALE}
-"""expected wherever a source repeats itself: logged at debug only"""
+"""Reasons logged at debug: they are expected whenever a source repeats itself."""
 
 NAMES = {Reason.SKIPPED: "numbers_skipped", Reason.GRAPH_FULL: "follow_not_kept"}
-"""of the log lines that are not about a line that was rejected"""
+"""Names of log events by reason; for all other reasons the event is ``line_rejected``."""
 
 
 class RejectLog:
-    """Counts rejects; a skipped range counts as many as its numbers."""
+    """Counters of rejects by reason; a skipped range counts once for each of its numbers."""
 
     def __init__(self) -> None:
         self.counts: Counter[Reason] = Counter()
         self.file: RejectFileWriter | None = None
 
     def record(self, rejects: Sequence[Reject], peer: str) -> None:
-        """Count, log and record what a source sent that is not routed."""
+        """Count, log and record the rejects of a source."""
         if not rejects:
             return
         if self.file is not None:
@@ -37,12 +34,13 @@ class RejectLog:
         by_reason: defaultdict[Reason, list[Reject]] = defaultdict(list)
         for reject in rejects:
             by_reason[reject.reason].append(reject)
-        for reason, alike in by_reason.items():
-            self.counts[reason] += sum([reject.count for reject in alike])
-            self._log(alike[0], peer, len(alike) - 1)
+        for reason, group in by_reason.items():
+            self.counts[reason] += sum([reject.count for reject in group])
+            self._log(group[0], peer, len(group) - 1)
 
     @staticmethod
-    def _log(reject: Reject, peer: str, more: int) -> None:
+    def _log(reject: Reject, peer: str, others: int) -> None:
+        """Log one reject that stands for ``others`` with the same reason."""
         details: dict[str, object] = {"reason": reject.reason.value, "source": peer}
         if reject.reason is Reason.SKIPPED:
             assert reject.sequence is not None
@@ -50,4 +48,4 @@ class RejectLog:
         else:
             details["line"] = escaped(reject.line)
         write = log.debug if reject.reason in DEBUG_REASONS else log.warning
-        write(NAMES.get(reject.reason, "line_rejected"), **details, suppressed=more)
+        write(NAMES.get(reject.reason, "line_rejected"), **details, suppressed=others)

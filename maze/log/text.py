@@ -1,13 +1,13 @@
-"""The text of a log line, and of foreign bytes in it."""
+"""The text form of log lines, and of received bytes in them."""
 
 import structlog
 
 ESCAPED_BYTES = 80
-"""Maximum bytes of foreign input shown in a log line."""
+"""Maximum received bytes shown in a log line."""
 
 
 def render_text(_: object, __: str, event: structlog.typing.EventDict) -> str:
-    """``time level event key=value ...``; tracebacks and stacks follow on lines of their own."""
+    """Return ``time level event key=value ...``; a traceback or stack follows on its own lines."""
     head = f"{event.pop('timestamp')} {event.pop('level'):<7} {event.pop('event')}"
     blocks = [event.pop(key) for key in ("stack", "exception") if key in event]
     pairs = "".join(f" {key}={_quoted(value)}" for key, value in event.items())
@@ -20,10 +20,10 @@ def _quoted(value: object) -> str:
         return repr(text)
     if text and not any(character in " \"'=" for character in text):
         return text
-    return repr(text).replace("\\\\", "\\")  # what is printable may be escaped already
+    return repr(text).replace("\\\\", "\\")  # printable text may be escaped already
 
 
 def escaped(line: bytes) -> str:
-    """Bytes from outside, escaped and shortened, fit for a log line."""
+    """Return received bytes as printable ASCII, escaped and shortened for a log line."""
     text = line[:ESCAPED_BYTES].decode("latin-1").encode("unicode_escape").decode("ascii")
     return text if len(line) <= ESCAPED_BYTES else f"{text}... ({len(line)} bytes)"

@@ -1,1 +1,1 @@
-"""Sockets: peers, connections plain or encrypted, and sharing the event loop's time."""
+"""Peers, sockets and connections, and time slices of the event loop."""

@@ -1,4 +1,4 @@
-"""Background work, done one time slice at a time so that it delays nothing else."""
+"""Background work in time slices, so that it does not delay the rest of the server."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,14 @@ from maze.net.time_slice import TimeSlice
 
 
 class BackgroundWork:
-    """Calls ``step`` in a greenlet for as long as it returns that more work is left."""
+    """Work done by calling ``step`` in a greenlet until it returns that no work is left."""
 
     def __init__(self, step: Callable[[], bool]) -> None:
         self.step = step
         self._runs = False
 
     def begin(self) -> None:
-        """Begin to work, unless already working; return at once."""
+        """Begin to work, unless already working. Never waits."""
         if not self._runs:
             self._runs = True
             gevent.spawn(self._run)

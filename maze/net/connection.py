@@ -1,7 +1,7 @@
-"""One connection as the rest of the server sees it: the same for plain TCP and for TLS.
+"""One connection, with the same interface for plain TCP and for TLS.
 
-``Connection`` is the plain one; ``tls.TlsConnection`` overrides what TLS does in another way.
-It must never know users, events or queues.
+``Connection`` is the plain one; ``TlsConnection`` overrides what TLS does differently.
+This module must not know users, events or queues.
 """
 
 import os
@@ -13,38 +13,35 @@ from gevent.socket import socket, wait_write
 from maze.net.sockets import unacknowledged_bytes
 
 SEND_BYTES = 48 * 1024
-"""Payloads are gathered up to about this size: a send costs 4 us whatever it carries
-up to some 50 KB, and more from 64 KiB on (measured on loopback)."""
+"""Size up to which payloads are gathered for one send. A send takes 4 us for any size up to about
+50 KB, and longer from 64 KiB on (measured on loopback)."""
 MAX_PARTS = 512
-"""in one vectored send; the system takes 1024 (IOV_MAX)"""
+"""Maximum parts of one vectored send; the system takes 1024 (IOV_MAX)."""
 DISCARD_BYTES = 64 * 1024
-"""Most bytes thrown away with one read."""
+"""Maximum bytes that one read discards."""
 
 
 class Connection:
     """A plain TCP connection.
 
-    ``recv``, ``settimeout`` and ``wait_writable`` wait as a socket does; the others never do.
+    ``recv`` and ``wait_writable`` may wait; the other methods never do.
     """
 
     __slots__ = ("descriptor", "sock")
 
     direct = True
-    """Whether bytes pass between the caller and the descriptor unchanged and unbuffered. If so, the
-    outbox may send to the descriptor itself, and everything to be read is in the socket."""
+    """Whether bytes pass unchanged and unbuffered between the caller and the descriptor. If so, the
+    outbox may write to the descriptor itself, and all unread bytes are in the socket."""
     unsent_bytes = 0
-    """bytes taken from the caller, or owed by the transport itself, that the kernel has yet to take
-    """
+    """Encrypted bytes that the kernel has not taken yet, TLS's own messages included."""
 
     def __init__(self, sock: socket) -> None:
         self.sock = sock
         self.descriptor = sock.fileno()
-        """the socket's, to be used only until that is closed: to ask it takes 0.3 us"""
-
-    # These wait.
+        """The socket's descriptor, kept because ``fileno`` takes 0.3 us; valid until close."""
 
     def settimeout(self, seconds: float | None) -> None:
-        """Limit how long ``recv`` may wait from now on."""
+        """Set how long ``recv`` may wait."""
         self.sock.settimeout(seconds)
 
     def recv(self, size: int) -> bytes:
@@ -52,16 +49,14 @@ class Connection:
         return bytes(self.sock.recv(size))
 
     def wait_writable(self, seconds: float) -> None:
-        """Wait until the kernel takes more; raise TimeoutError if it does not within that time."""
+        """Wait until the kernel takes more; raise TimeoutError after ``seconds``."""
         wait_write(self.descriptor, seconds)
 
-    # These do not.
-
     def send(self, parts: Sequence[bytes | memoryview]) -> int:
-        """Send the first of the parts; return how many bytes of them have left.
+        """Send bytes from the start of the parts; return how many were sent.
 
-        Raise BlockingIOError if the kernel takes no more, and OSError if the connection is broken.
-        After BlockingIOError the same parts have to come again.
+        Raise BlockingIOError if the kernel takes none, and OSError if the connection is broken.
+        After BlockingIOError the next call must pass the same parts.
         """
         return os.writev(self.descriptor, parts)
 
@@ -69,20 +64,20 @@ class Connection:
         """Send ``unsent_bytes``; raise BlockingIOError if the kernel does not take them all."""
 
     def drop_unsent(self) -> None:
-        """Forget ``unsent_bytes``: the connection is to be closed."""
+        """Drop ``unsent_bytes``: the connection is about to be closed."""
 
     def discard(self) -> int:
-        """Throw away what came; return how many bytes it was, or -1 at the end of the stream.
+        """Discard received bytes; return how many there were, or -1 at the end of the stream.
 
-        Raise BlockingIOError if nothing came, OSError if the connection is broken.
+        Raise BlockingIOError if nothing was received, OSError if the connection is broken.
         """
         return len(os.read(self.descriptor, DISCARD_BYTES)) or -1
 
     def send_close_notify(self) -> None:
-        """Tell the peer that nothing more comes, if the protocol above TCP has a word for it."""
+        """Send TLS's close_notify; does nothing on a plain connection."""
 
     def shutdown(self) -> None:
-        """Tell the peer that nothing more comes, and close this half of the connection.
+        """Close the sending half of the connection, after a close_notify if it speaks TLS.
 
         Raise OSError if the connection is broken.
         """
@@ -90,7 +85,7 @@ class Connection:
         self.sock.shutdown(SHUT_WR)
 
     def unacknowledged_bytes(self) -> int:
-        """Return how many bytes were sent that the peer's system has not acknowledged."""
+        """Return the number of bytes sent that the peer's system has not acknowledged."""
         return unacknowledged_bytes(self.descriptor)
 
     def peer_names(self) -> tuple[list[str], list[str]]:
@@ -99,7 +94,7 @@ class Connection:
 
 
 def unsent_parts(sent: int, parts: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
-    """What is left of the parts once so many bytes were sent."""
+    """Return the parts that remain after ``sent`` bytes of them were sent."""
     for index, part in enumerate(parts):
         if sent < len(part):
             return [memoryview(part)[sent:], *parts[index + 1 :]]

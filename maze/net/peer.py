@@ -1,4 +1,4 @@
-"""The other end of a connection: its address, and how the log names it."""
+"""The peer of a connection: its address and its name in the log."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _connections = itertools.count(1)
 
 
 class Peer(str):
-    """A connection as the log names it: ``host:port``, and the number it was given.
+    """The peer's name in the log, ``host:port``, and the number of its connection.
 
-    The number tells one connection from all others of this process, even where a client
-    came again from the same port; every log line that names the peer shows it (``log_lines``).
+    The number identifies the connection within this process, even if a client connects again from
+    the same port. ``processors.number_connection`` adds it to each log line that names the peer.
     """
 
     __slots__ = ("connection",)
@@ -21,13 +21,13 @@ class Peer(str):
     connection: int
 
     def __new__(cls, address: Address) -> Peer:
-        """The next connection, from that address."""
+        """Return the peer of a new connection, with the next number."""
         peer = super().__new__(cls, peer_name(address))
         peer.connection = next(_connections)
         return peer
 
 
 def peer_name(address: Address) -> str:
-    """``host:port``, the host in brackets if it is IPv6."""
+    """Return ``host:port``, with the host in brackets if it is IPv6."""
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""What both ports need to know of sockets and greenlets."""
+"""Queries and options of sockets that both ports use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import gevent
 from gevent import Greenlet
 from gevent.socket import socket as GeventSocket  # noqa: N812
 
-_ESTABLISHED, _CLOSE = 1, 7  # TCP_... in <netinet/tcp.h>; tcp_info starts with the state
+_ESTABLISHED, _CLOSE = 1, 7
+"""TCP states, the first byte of ``tcp_info`` (TCP_ESTABLISHED, TCP_CLOSE in <netinet/tcp.h>)."""
 
 VANISHED = {
     errno.ETIMEDOUT,
@@ -23,10 +24,11 @@ VANISHED = {
     errno.EHOSTDOWN,
     errno.ENETDOWN,
 }
+"""Errors that mean that the peer, or the network to it, does not answer any more."""
 
 
 def current_greenlet() -> Greenlet[..., Any]:
-    """The greenlet that runs; every connection has one."""
+    """Return the running greenlet; each connection has its own."""
     return cast("Greenlet[..., Any]", gevent.getcurrent())
 
 
@@ -37,23 +39,23 @@ def send_at_once(sock: GeventSocket) -> None:
 
 
 def peer_has_closed(sock: GeventSocket) -> bool:
-    """True if the peer has closed its side, even where that was not read yet.
+    """Return whether the peer has closed its sending half, even if bytes are still unread.
 
-    Where the system does not tell (it is Linux that does), the answer is False.
+    Only Linux reports this; elsewhere the result is False.
     """
     return _state(sock) != _ESTABLISHED
 
 
 def is_broken(sock: GeventSocket) -> bool:
-    """Whether the connection was reset or has timed out, even if that was not read yet.
+    """Return whether the connection was reset or has timed out, even if no read reported it yet.
 
-    Only Linux tells; elsewhere the answer is False.
+    Only Linux reports this; elsewhere the result is False.
     """
     return _state(sock) == _CLOSE
 
 
 def peek(sock: GeventSocket, size: int) -> bytes:
-    """Return at most ``size`` bytes that have come and leave them there; never waits."""
+    """Return at most ``size`` received bytes and leave them unread. Never waits."""
     timeout = sock.gettimeout()
     sock.settimeout(0.0)
     try:
@@ -65,25 +67,25 @@ def peek(sock: GeventSocket, size: int) -> bytes:
 
 
 def _state(sock: GeventSocket) -> int:
-    """Return a connection's TCP state; established where the system does not tell."""
+    """Return a connection's TCP state; ``_ESTABLISHED`` if the system does not report it."""
     if not hasattr(socket, "TCP_INFO"):
         return _ESTABLISHED
     try:
         return int(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0])
-    except OSError:  # it is closed on this side
+    except OSError:  # closed on this side
         return _CLOSE
 
 
 def has_vanished(error: OSError) -> bool:
-    """Whether a connection broke because the peer, or the way to it, is not there any more."""
+    """Return whether the error means that the peer, or the network to it, does not answer."""
     return error.errno in VANISHED
 
 
 def unacknowledged_bytes(descriptor: int) -> int:
-    """Bytes sent on a TCP connection that the peer's system has not acknowledged.
+    """Return the number of bytes sent that the peer's system has not acknowledged.
 
-    Source: SIOCOUTQ in tcp(7), the same number as TIOCOUTQ. Where the system does not
-    tell (it is Linux that does), the answer is 0.
+    Only Linux reports this, by SIOCOUTQ (tcp(7)), the same number as TIOCOUTQ. Elsewhere the
+    result is 0.
     """
     if not hasattr(socket, "TCP_INFO"):
         return 0

@@ -1,4 +1,4 @@
-"""Sharing the event loop: how long one greenlet works before it lets the others run."""
+"""Time slices: how long one greenlet works before it yields to the event loop."""
 
 from time import monotonic
 
@@ -6,11 +6,12 @@ import gevent
 
 TIME_SLICE_SECONDS = 0.005
 """Longest work without a yield. A source that always has bytes to read would otherwise never
-yield; a yield after every chunk makes batches small, and cost W4 a quarter of its speed."""
+yield. A yield after every chunk makes batches small, and cost workload W4 a quarter of its speed.
+"""
 
 _SHORTEST_SLEEP = 1e-6
-"""Seconds; more than 0, so that the event loop polls every socket and signal. After ``sleep(0)``
-it first runs up to 50 other callbacks, each of which may be a whole chunk."""
+"""Seconds slept to yield. More than 0, so that the event loop polls every socket and signal:
+after ``sleep(0)`` it first runs up to 50 other callbacks, each of which may be a whole chunk."""
 
 
 def yield_to_event_loop() -> None:

@@ -147,12 +147,12 @@ class Router:
         self._ordering.give_up_gaps(peer)
         self._signal_work()
         self._idle.wait()
-        remains = self.fanout.graph.clear()
+        detached = self.fanout.graph.clear()
         self.reorder.reset()
         self.stats.on_reset()
         self._epoch = next_epoch(self._epoch, int(1000 * time()))
         self._positions.begin_epoch()
-        gevent.get_hub().threadpool.apply(remains.free)  # this waits, so it comes last
+        gevent.get_hub().threadpool.apply(detached.free)  # this waits, so it comes last
 
     # Called by the sessions, through the registry.
 

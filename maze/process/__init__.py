@@ -1,1 +1,1 @@
-"""The process: its limits, its memory, its signals, its supervisor."""
+"""The operating-system process: limits, memory, signals, supervisor."""

@@ -1,8 +1,8 @@
-"""What SIGUSR2 puts into the log: every counter, and where all greenlets and threads stand.
+"""The SIGUSR2 dump: every counter, and the stacks of all greenlets and threads, in the log.
 
-Greenlets that stand at the same place are told together, so that ten thousand
-sessions are a few lines. Nothing here reads a file, and the walk over all objects
-is made in pieces, lest a server in trouble be stopped by the question what ails it.
+Identical stacks are logged once with their count, so that ten thousand sessions
+take a few lines. A dump must not stop a server that is already in trouble: it
+reads no files, and it walks over all objects in slices, yielding between them.
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ from maze.server import MazeServer
 
 log = structlog.get_logger()
 
-STACKS = 50
-"""the most stacks in one dump: those where most stand"""
-FRAMES = 30
-"""the most calls shown of a stack: the innermost"""
-OBJECTS = 5_000
-GREENLETS = 200
-"""looked at before everybody else may run: some 1 ms each"""
-PAUSE = 0.001
-"""A sleep of 0 would let the others take one step each; an event needs several."""
+MAX_STACKS = 50
+"""Distinct stacks in one dump; the most frequent are kept."""
+MAX_FRAMES = 30
+"""Frames logged per stack; the innermost are kept."""
+OBJECTS_PER_SLICE = 5_000
+GREENLETS_PER_SLICE = 200
+"""Greenlets inspected between two yields; like a slice of objects, about 1 ms."""
+YIELD_SECONDS = 0.001
+"""Sleep between slices. With 0 every other greenlet would run one step; an event needs several."""
 
 ORDER = ("next_sequence", "missing_sequence", "ready_events", "waiting_events")
+"""Counters that a dump takes from the snapshot's ``order`` section."""
 
 Call = tuple[str, int, str] | str
-"""(file, line, function), or a remark"""
+"""A frame as (file, line, function), or one of the markers below."""
 Stack = tuple[Call, ...]
-NATIVE, MORE = "native thread", "  ..."
+NATIVE_THREAD, OUTER_FRAMES_OMITTED = "native thread", "  ..."
 
 
-class Dump:
-    """Puts the state of a server into the log, when told to; one dump at a time."""
+class Diagnostics:
+    """Log a server's state on request, one dump at a time."""
 
     def __init__(self, server: MazeServer, writer: LineWriter) -> None:
         self._server = server
@@ -51,13 +52,13 @@ class Dump:
         self._running = False
 
     def write(self) -> None:
-        """Log it all; what is asked for meanwhile is answered by the same lines."""
+        """Log one dump; a request during a dump is ignored, since that dump answers it."""
         if self._running:
             return
         self._running = True
         try:
             dropped = self._writer.dropped
-            log.info("dump_counters", **_flat(counters(self._server)), log_lines_dropped=dropped)
+            log.info("dump_counters", **_flatten(counters(self._server)), log_lines_dropped=dropped)
             self._write_stacks()
         finally:
             self._running = False
@@ -65,71 +66,71 @@ class Dump:
     def _write_stacks(self) -> None:
         stacks = Counter(_stacks())
         log.info("dump_stacks", greenlets_and_threads=stacks.total(), stacks=len(stacks))
-        for stack, count in stacks.most_common(STACKS):
-            log.info("dump_stack", count=count, stack=_shown(stack))
+        for stack, count in stacks.most_common(MAX_STACKS):
+            log.info("dump_stack", count=count, stack=_format(stack))
 
 
-def _flat(found: Counters) -> dict[str, int]:
-    """The counters that say where a server stands, by names that need no context."""
+def _flatten(snapshot: Counters) -> dict[str, int]:
+    """Return the snapshot's counters under names that are unique without their section."""
     events, sources, sessions, order = (
-        found[part] for part in ("events", "sources", "sessions", "order")
+        snapshot[part] for part in ("events", "sources", "sessions", "order")
     )
     flat = {
         "sessions": sessions["connected"],
         "sources": len(sources["connected"]),
         "routed_events": events["routed"],
-        "registration_overruns": found["router"]["registration_overruns"],
+        "registration_overruns": snapshot["router"]["registration_overruns"],
         **{name: order[name] for name in ORDER},
-        "queued_bytes": found["queues"]["memory"],
-        **found["graph"],
+        "queued_bytes": snapshot["queues"]["memory"],
+        **snapshot["graph"],
         "discarded_bytes": sessions["discarded_bytes"],
         "sources_refused": sources["refused"],
     }
     for prefix, counts in (
         ("rejects", events["reject_file"] or {}),
-        ("rejects", _not_zero(events["rejected"])),
-        ("clients_refused", _not_zero(sessions["refused"])),
-        ("sources", _not_zero(sources["closed"])),
-        ("clients_handshakes", _not_zero(sessions["handshakes_rejected"])),
-        ("sources_handshakes", _not_zero(sources["handshakes_rejected"])),
-        ("sessions", _not_zero(sessions["closed"])),
+        ("rejects", _without_zeros(events["rejected"])),
+        ("clients_refused", _without_zeros(sessions["refused"])),
+        ("sources", _without_zeros(sources["closed"])),
+        ("clients_handshakes", _without_zeros(sessions["handshakes_rejected"])),
+        ("sources_handshakes", _without_zeros(sources["handshakes_rejected"])),
+        ("sessions", _without_zeros(sessions["closed"])),
     ):
         flat |= {f"{prefix}_{name}": count for name, count in counts.items()}
     return flat
 
 
-def _not_zero(counts: dict[str, int]) -> dict[str, int]:
+def _without_zeros(counts: dict[str, int]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
 def _stacks() -> Iterator[Stack]:
     for number, frame in sys._current_frames().items():
         if number != threading.get_ident():
-            yield (*_stack(frame), NATIVE)
+            yield (*_stack(frame), NATIVE_THREAD)
     for count, one in enumerate(_greenlets()):
-        if count % GREENLETS == 0:
-            gevent.sleep(PAUSE)
-        if one.gr_frame is not None:  # else it has ended, or not begun, or it is this one
+        if count % GREENLETS_PER_SLICE == 0:
+            gevent.sleep(YIELD_SECONDS)
+        if one.gr_frame is not None:  # None if it has ended, has not started, or is the current one
             yield _stack(one.gr_frame)
 
 
 def _greenlets() -> Iterator[greenlet]:
-    """Every greenlet there is; the collector knows them, nobody else does."""
+    """Yield every greenlet; only the garbage collector has a list of them."""
     objects = gc.get_objects()
     while objects:
-        piece = objects[-OBJECTS:]
-        del objects[-OBJECTS:]
-        yield from [each for each in piece if issubclass(type(each), greenlet)]
-        del piece
-        gevent.sleep(PAUSE)
+        part = objects[-OBJECTS_PER_SLICE:]
+        del objects[-OBJECTS_PER_SLICE:]
+        yield from [each for each in part if issubclass(type(each), greenlet)]
+        del part
+        gevent.sleep(YIELD_SECONDS)
 
 
 def _stack(frame: FrameType | None) -> Stack:
-    """The innermost calls, and nothing that would keep the frames."""
+    """Return the innermost calls as plain values, without references to the frames."""
     calls: list[Call] = []
     while frame is not None:
-        if len(calls) == FRAMES:
-            calls.append(MORE)
+        if len(calls) == MAX_FRAMES:
+            calls.append(OUTER_FRAMES_OMITTED)
             break
         code = frame.f_code
         calls.append((code.co_filename, frame.f_lineno, code.co_qualname))
@@ -137,8 +138,8 @@ def _stack(frame: FrameType | None) -> Stack:
     return tuple(calls)
 
 
-def _shown(stack: Stack) -> str:
-    """A stack, outermost call first, without the source's text, which would have to be read."""
+def _format(stack: Stack) -> str:
+    """Return a stack as text, outermost call first, without source lines (they are on disk)."""
     return "\n".join(
         call if isinstance(call, str) else "  {}:{} {}".format(*call) for call in reversed(stack)
     )

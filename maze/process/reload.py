@@ -1,4 +1,4 @@
-"""SIGHUP: certificates and log level are read again, and replaced only if all of them will do."""
+"""Reload on SIGHUP: certificates and log level, replaced only if all are valid."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -18,33 +18,33 @@ RELOADED = {
     "log_level",
     *(f"{port}_tls_{end}" for port in ("source", "client") for end in ("cert", "key", "ca")),
 }
-"""the options that may change while the server runs"""
+"""Options that may change while the server runs."""
 
 
 class Reloader:
-    """Reloads a server's certificates and log level; ``read`` gives the settings anew."""
+    """Reload a server's certificates and log level; ``read`` returns the current settings."""
 
     def __init__(self, server: MazeServer, read: Callable[[], Settings]) -> None:
         self._server = server
         self._read = read
         self._running = False
-        self._again = False
+        self._requested = False
 
     def reload(self) -> None:
-        """Reload now, or once the reload that runs is over, however often it was asked for."""
-        self._again = True
+        """Reload now; requests during a reload cause one more reload after it."""
+        self._requested = True
         if self._running:
             return
         self._running = True
         try:
-            while self._again:
-                self._again = False
+            while self._requested:
+                self._requested = False
                 self._reload()
         finally:
             self._running = False
 
     def _reload(self) -> None:
-        # A file may be on a disk that does not answer.
+        # In a thread, because a disk that does not respond would block the event loop.
         loaded = gevent.get_hub().threadpool.apply(self._load)
         if isinstance(loaded, Exception):
             log.error("reload_failed", error=str(loaded), kept="certificates and log level")
@@ -58,17 +58,17 @@ class Reloader:
             log.warning("options_not_reloaded", options=", ".join(ignored), until="a restart")
 
     def _load(self) -> tuple[Settings, tuple[Context, Context]] | Exception:
-        """What is to be used from now on, or what is wrong with it; runs in a thread."""
+        """Return the new settings and contexts, or the error; runs in a native thread."""
         try:
             settings = self._read()
             contexts = load_contexts(settings)
-            _check_same_kind(self._server.settings, settings)
-        except (SettingsError, OSError, ValueError) as error:  # in the thread it were a traceback
-            return error
+            _check_tls_unchanged(self._server.settings, settings)
+        except (SettingsError, OSError, ValueError) as error:
+            return error  # raised in a thread, it would print a traceback
         return settings, contexts
 
     def _ignored(self, settings: Settings) -> list[str]:
-        """The options that have another value than the one in use."""
+        """Return the changed options that only a restart can apply."""
         return [
             key_of(spec.name)
             for spec in fields(Settings)
@@ -77,8 +77,10 @@ class Reloader:
         ]
 
 
-def _check_same_kind(before: Settings, after: Settings) -> None:
-    """Raise SettingsError if the settings turn TLS, or who is let in by it, on or off."""
+def _check_tls_unchanged(before: Settings, after: Settings) -> None:
+    """Raise SettingsError if TLS or its certificate check was turned on or off."""
     for name in ("source_tls_cert", "source_tls_ca", "client_tls_cert", "client_tls_ca"):
         if bool(getattr(before, name)) != bool(getattr(after, name)):
-            raise SettingsError(f"{flag_of(name)} is given or left out by a restart only")
+            raise SettingsError(
+                f"{flag_of(name)} can be added or removed only by restarting the server"
+            )

@@ -1,4 +1,4 @@
-"""The operating system's limits of the process, raised as far as it may."""
+"""Resource limits of the process, raised as far as permitted."""
 
 import resource
 
@@ -8,7 +8,7 @@ log = structlog.get_logger()
 
 
 def raise_descriptor_limit() -> None:
-    """Raise the soft limit of open files to the hard one; every connection needs a descriptor."""
+    """Raise the soft limit on open files to the hard limit; each connection needs a descriptor."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == hard:
         return

@@ -1,7 +1,7 @@
-"""What systemd is told of the server's life: ready, stopping, alive.
+"""Notify systemd of the server's state: ready, stopping, alive.
 
-The protocol is sd_notify(3), spoken by the sdnotify library. Without systemd, or
-another supervisor that sets ``NOTIFY_SOCKET``, nothing is told and nothing costs.
+The sdnotify library implements the protocol, sd_notify(3). Without ``NOTIFY_SOCKET``,
+which systemd or another supervisor sets, nothing is sent.
 """
 
 from __future__ import annotations
@@ -14,51 +14,52 @@ from sdnotify import SystemdNotifier
 
 log = structlog.get_logger()
 
-PINGS = 2
-"""in each watchdog interval; sd_watchdog_enabled(3) recommends so many"""
+PINGS_PER_INTERVAL = 2
+"""Watchdog notifications per watchdog interval, as sd_watchdog_enabled(3) recommends."""
 
 
 class Supervisor:
-    """Whoever started the server and wants to know how it is."""
+    """The process supervisor that started the server, if it asked for notifications."""
 
     def __init__(self) -> None:
         self._notifier: SystemdNotifier | None = None
         self.pinger: gevent.Greenlet[..., None] | None = None
-        """says that the event loop lives, where that is watched"""
+        """Sends the watchdog notifications, if the supervisor expects them."""
         if os.environ.get("NOTIFY_SOCKET"):
             try:
                 self._notifier = SystemdNotifier(debug=True)
             except OSError as error:
                 log.warning("supervisor_not_told", error=error.strerror)
             else:
-                self._notifier.socket.setblocking(False)  # it may be slow, the server may not
+                # A slow supervisor must not block the server.
+                self._notifier.socket.setblocking(False)
 
     def ready(self, status: str) -> None:
-        """Both ports listen. From now on the event loop says regularly that it lives."""
-        self._tell(f"READY=1\nSTATUS={status}")
+        """Report that both ports listen, and start the watchdog notifications."""
+        self._notify(f"READY=1\nSTATUS={status}")
         if self._notifier is not None and (interval := _watchdog_seconds()):
-            self.pinger = gevent.spawn(self._ping, interval / PINGS)
+            self.pinger = gevent.spawn(self._ping, interval / PINGS_PER_INTERVAL)
 
     def stopping(self) -> None:
-        """The server drains, or has failed."""
-        self._tell("STOPPING=1\nSTATUS=stopping")
+        """Report that the server drains or has failed."""
+        self._notify("STOPPING=1\nSTATUS=stopping")
 
-    def _ping(self, pause: float) -> None:
+    def _ping(self, period: float) -> None:
         while True:
-            self._tell("WATCHDOG=1")
-            gevent.sleep(pause)
+            self._notify("WATCHDOG=1")
+            gevent.sleep(period)
 
-    def _tell(self, state: str) -> None:
+    def _notify(self, state: str) -> None:
         if self._notifier is None:
             return
         try:
             self._notifier.notify(state)
-        except OSError as error:  # what it does without the news is its own affair
+        except OSError as error:  # the supervisor decides how to react
             log.warning("supervisor_not_told", error=error.strerror)
 
 
 def _watchdog_seconds() -> float:
-    """The time after which the supervisor takes a silent server for dead; 0 if it never does."""
+    """Return the time without notification after which the server counts as dead; 0 if never."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(microseconds) / 1_000_000 if microseconds.isdecimal() and for_us else 0.0

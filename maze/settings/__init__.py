@@ -1,1 +1,1 @@
-"""The options: their declaration, their types, and the file that may hold them."""
+"""The options: their declarations, the types of their values, and the TOML file."""

@@ -1,7 +1,7 @@
-"""Option values as people write them: ``10s``, ``1MiB``, ``9090``. Text in, number out.
+"""Parse option values as people write them: ``10s``, ``1MiB``, ``9090``.
 
-Each function here makes a *parser*: it takes the text of a value and returns
-the value, or raises ValueError with what is wrong and what would be right.
+A parser takes the text of a value and returns the value. It raises ValueError with a message that
+says what is wrong and what would be right.
 """
 
 import re
@@ -12,7 +12,10 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 Network = IPv4Network | IPv6Network
 
 FREE_PORT = -1
+"""Value of a port option that was given as ``free``."""
+
 ANY_NAME = ("any",)
+"""Value of a name list that was given as ``any``."""
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _BYTES = {
@@ -20,77 +23,70 @@ _BYTES = {
     **{f"{prefix}B": 1000**power for power, prefix in enumerate("kMG", start=1)},
     **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMG", start=1)},
 }
-_shortened = reprlib.Repr()
-_shortened.maxstring = 60
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)", re.ASCII)
+_MAX_DIGITS = 100
+"""Digits up to which a number is parsed; for thousands, int() raises an error of its own."""
 
-
-def _quantity(text: str, units: dict[str, float] | dict[str, int], example: str) -> float:
-    match = _QUANTITY.fullmatch(text.strip())
-    if match is None or match[2] not in units:
-        raise ValueError(
-            f"{_shortened.repr(text)} is not a number with one of the units "
-            f"{', '.join(units)}: {example}"
-        )
-    return float(match[1]) * units[match[2]]
+_short = reprlib.Repr()
+_short.maxstring = 60
+_quoted = _short.repr
 
 
 def duration(low: str, high: str) -> Callable[[str], float]:
-    """A time with its unit, from ``low`` to ``high``; the value is in seconds."""
+    """Return a parser of durations from ``low`` to ``high``; values are in seconds."""
+    minimum, maximum = _seconds(low), _seconds(high)
 
     def parse(text: str) -> float:
-        seconds = _quantity(text, _SECONDS, "for example 500ms or 10s")
-        if not bounds[0] <= seconds <= bounds[1]:
-            raise ValueError(f"{_shortened.repr(text)} is not between {low} and {high}")
+        seconds = _seconds(text)
+        if not minimum <= seconds <= maximum:
+            raise ValueError(f"{_quoted(text)} is not between {low} and {high}")
         return seconds
 
-    bounds = [_quantity(bound, _SECONDS, "") for bound in (low, high)]
     return parse
 
 
 def size(low: str, high: str) -> Callable[[str], int]:
-    """An amount of memory with its unit, from ``low`` to ``high``; the value is in bytes."""
+    """Return a parser of amounts of memory from ``low`` to ``high``; values are in bytes."""
+    minimum, maximum = _bytes(low), _bytes(high)
 
     def parse(text: str) -> int:
-        amount = _quantity(text, _BYTES, "for example 4KiB or 1MiB")
-        if not bounds[0] <= amount <= bounds[1]:
-            raise ValueError(f"{_shortened.repr(text)} is not between {low} and {high}")
+        amount = _bytes(text)
+        if not minimum <= amount <= maximum:
+            raise ValueError(f"{_quoted(text)} is not between {low} and {high}")
         return int(amount)
 
-    bounds = [_quantity(bound, _BYTES, "") for bound in (low, high)]
     return parse
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """A whole number from ``low`` to ``high``."""
+    """Return a parser of whole numbers from ``low`` to ``high``."""
 
     def parse(text: str) -> int:
         digits = text.strip().replace("_", "")
-        # int() itself refuses thousands of digits, in words of its own.
-        valid = digits.isascii() and digits.isdigit() and len(digits) <= 100
+        valid = digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS
         if not valid or not low <= int(digits) <= high:
-            raise ValueError(f"{_shortened.repr(text)} is not a whole number from {low} to {high}")
+            raise ValueError(f"{_quoted(text)} is not a whole number from {low} to {high}")
         return int(digits)
 
     return parse
 
 
 def choice(*words: str) -> Callable[[str], str]:
-    """One of a few words, whatever its case."""
+    """Return a parser of one of these words, in upper or lower case."""
 
     def parse(text: str) -> str:
         word = text.strip().lower()
         if word not in words:
-            raise ValueError(f"{_shortened.repr(text)} is none of {', '.join(words)}")
+            raise ValueError(f"{_quoted(text)} is not one of {', '.join(words)}")
         return word
 
     return parse
 
 
-def secret(least: int, most: int) -> Callable[[str], str]:
-    """Printable ASCII without blanks, of so many characters, or ``none``: then it is empty.
+def secret(minimum: int, maximum: int) -> Callable[[str], str]:
+    """Return a parser of secrets: printable ASCII without spaces; ``none`` is the empty secret.
 
-    What is wrong with a secret is said without the secret.
+    ``minimum`` and ``maximum`` bound the number of characters. Errors do not show the secret.
     """
 
     def parse(text: str) -> str:
@@ -98,10 +94,10 @@ def secret(least: int, most: int) -> Callable[[str], str]:
         if word.lower() == "none":
             return ""
         plain = word.isascii() and word.isprintable() and " " not in word
-        if not plain or not least <= len(word) <= most:
+        if not plain or not minimum <= len(word) <= maximum:
             raise ValueError(
-                f"the value (not shown) is no secret: {least} to {most} printable ASCII "
-                "characters without blanks, or none"
+                f"the value (not shown) is neither none nor {minimum} to {maximum} printable ASCII "
+                "characters without spaces"
             )
         return word
 
@@ -109,51 +105,73 @@ def secret(least: int, most: int) -> Callable[[str], str]:
 
 
 def port_or_free(text: str) -> int:
-    """A port, 0 for none at all, or the word ``free`` for any that is free: then it is -1."""
+    """Parse a port number; 0 is no port, and the word ``free`` is FREE_PORT."""
     if text.strip().lower() == "free":
         return FREE_PORT
     try:
         return whole(0, 65535)(text)
     except ValueError as error:
-        raise ValueError(f"{error}, or free") from None
+        raise ValueError(f"{error}, nor the word free") from None
 
 
 def host(text: str) -> str:
-    """A host name or address: anything without blanks; looked up when it is used."""
+    """Parse a host name or address: any text without whitespace. It is resolved when used."""
     name = text.strip()
-    if not name or any(character.isspace() for character in name):
-        raise ValueError(f"{_shortened.repr(text)} is not a host name or an address")
+    if not name or _has_whitespace(name):
+        raise ValueError(f"{_quoted(text)} is not a host name or address")
     return name
 
 
 def file(text: str) -> str | None:
-    """The path of a file, without blanks; ``none`` is no file."""
+    """Parse a file path without whitespace; ``none`` is None."""
     path = text.strip()
-    if not path or any(character.isspace() for character in path):
-        raise ValueError(f"{_shortened.repr(text)} is not the path of a file (without blanks)")
+    if not path or _has_whitespace(path):
+        raise ValueError(f"{_quoted(text)} is neither none nor a file path without whitespace")
     return None if path == "none" else path
 
 
 def ranges(text: str) -> tuple[Network, ...]:
-    """Ranges of addresses, with commas between them; ``any`` is every address, no range."""
+    """Parse address ranges separated by commas; ``any`` gives no range and admits every address."""
     if text.strip().lower() == "any":
         return ()
     try:
         return tuple(ip_network(each.strip()) for each in text.split(","))
     except ValueError as error:
         raise ValueError(
-            f"{_shortened.repr(text)} is not any, nor address ranges such as "
+            f"{_quoted(text)} is neither any nor a list of address ranges such as "
             f"10.0.0.0/8,::1 ({error})"
         ) from None
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Parse names separated by commas; ``none`` is no name, ``any`` is ``ANY_NAME``."""
+    """Parse names separated by commas; ``none`` gives no name, and ``any`` gives ANY_NAME."""
     found = tuple(each.strip() for each in text.split(","))
     if len(found) == 1 and found[0].lower() in {"none", "any"}:
         return () if found[0].lower() == "none" else ANY_NAME
     if any(not each.isprintable() or each.lower() in {"", "none", "any"} for each in found):
         raise ValueError(
-            f"{_shortened.repr(text)} is not none, any, or names such as feed-1,feed-2"
+            f"{_quoted(text)} is not none, any, or a list of names such as feed-1,feed-2"
         )
     return found
+
+
+def _seconds(text: str) -> float:
+    return _quantity(text, "time", _SECONDS, "500ms or 10s")
+
+
+def _bytes(text: str) -> float:
+    return _quantity(text, "size", _BYTES, "4KiB or 1MiB")
+
+
+def _quantity(text: str, kind: str, units: dict[str, float] | dict[str, int], such: str) -> float:
+    match = _QUANTITY.fullmatch(text.strip())
+    if match is None or match[2] not in units:
+        raise ValueError(
+            f"{_quoted(text)} is not a {kind}: write a number and one of the units "
+            f"{', '.join(units)}, for example {such}"
+        )
+    return float(match[1]) * units[match[2]]
+
+
+def _has_whitespace(text: str) -> bool:
+    return any(character.isspace() for character in text)

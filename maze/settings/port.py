@@ -8,17 +8,17 @@ from maze.settings.option_types import Network
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortSettings:
-    """Where a port listens, whom it lets in, and the files of its TLS, if it speaks TLS."""
+    """Where a port listens, which addresses it admits, and the files of its TLS."""
 
     name: Literal["source", "client"]
     host: str
     number: int
     allow: tuple[Network, ...]
-    """Address ranges let in; empty if every address is."""
+    """Address ranges that the port admits. If there are none, it admits every address."""
     tls_cert: str | None
     tls_key: str | None
     tls_ca: str | None
 
     def flag(self, end: str) -> str:
-        """Return the flag of one of the port's options: ``--source-tls-cert`` of ``tls-cert``."""
+        """Return the flag of one of the port's options, such as ``--source-tls-cert``."""
         return f"--{self.name}-{end}"

@@ -1,6 +1,6 @@
-"""The configuration file: flat TOML, whose keys are the flags without their dashes.
+"""Read the configuration file: flat TOML whose keys are the flags without their dashes.
 
-Must never know which options there are; it is told their keys.
+The module does not know which options there are; it is given their keys.
 """
 
 import tomllib
@@ -9,47 +9,51 @@ from typing import IO, NoReturn
 
 import configargparse
 
-_QUOTES = 'words, times and sizes stand in quotes, as in peer-timeout = "45s"'
+from maze.settings.suggestion import suggestion
+
+_QUOTES = 'write words, times and sizes in quotes, for example peer-timeout = "45s"'
 _HINTS = {
     "Expected newline or end of document": _QUOTES,
     "Invalid value": _QUOTES,
-    "Cannot overwrite a value": "a key stands there twice",
+    "Cannot overwrite a value": "a key occurs twice",
 }
-"""for the parser's own words, what whoever wrote the file may have meant"""
+"""The probable mistake for the beginning of each error message of ``tomllib``."""
 
 
 class SettingsFile(configargparse.ConfigFileParser):  # type: ignore[misc]
-    """Reads such a file; ``keys`` are those that it may have."""
+    """Reads a configuration file; ``keys`` are the keys that it may have."""
 
     def __init__(self, keys: Collection[str]) -> None:
         super().__init__()
         self._keys = keys
 
     def parse(self, stream: IO[str]) -> dict[str, str]:
-        """Every key with its value as text; raises ConfigFileParserException."""
-        for key, value in (table := self._read(stream)).items():
-            if key not in self._keys and isinstance(value, dict):
-                _refuse(f"{stream.name}: sections are not used, and {key!r} is one")
+        """Return each key with its value as text. Raise ConfigFileParserException."""
+        table = self._read(stream)
+        for key, value in table.items():
             if key not in self._keys:
-                _refuse(
-                    f"{stream.name}: there is no option {key!r}; see --help for those there are"
-                )
+                self._refuse_key(stream.name, key, value)
             if not isinstance(value, str | int) or isinstance(value, bool):
                 _refuse(
-                    f"{stream.name}: {key} has to be text or a whole number, "
+                    f"{stream.name}: {key} must be a string or a whole number, "
                     f'for example {key} = "..."'
                 )
         return {key: str(value) for key, value in table.items()}
+
+    def _refuse_key(self, name: str, key: str, value: object) -> NoReturn:
+        if isinstance(value, dict):
+            _refuse(f"{name}: {key!r} is a section: write options without a section header")
+        _refuse(f"{name}: there is no option {key!r}; {suggestion(key, self._keys)}")
 
     def _read(self, stream: IO[str]) -> dict[str, object]:
         try:
             return tomllib.loads(stream.read())
         except UnicodeDecodeError:
-            _refuse(f"{stream.name}: not a TOML file: it is not text in UTF-8")
+            _refuse(f"{stream.name}: not a TOML file: it is not UTF-8 text")
         except tomllib.TOMLDecodeError as error:
-            said = str(error)
-            hints = (f"; {hint}" for words, hint in _HINTS.items() if said.startswith(words))
-            _refuse(f"{stream.name}: not a TOML file: {said}{next(hints, '')}")
+            reason = str(error)
+            hints = (f"; {hint}" for start, hint in _HINTS.items() if reason.startswith(start))
+            _refuse(f"{stream.name}: not a TOML file: {reason}{next(hints, '')}")
 
 
 def _refuse(message: str) -> NoReturn:

@@ -15,8 +15,9 @@ from typing import Any
 from simulator.bench.table import markdown
 from simulator.bench.workloads import WORKLOADS
 from simulator.errors import OutputError, ParameterError, check_installed
+from simulator.flags import TLS_FLAGS
 from simulator.parameter_types import Parser, ending, whole, words
-from simulator.parameters import TLS_FLAGS, Parameters, parse
+from simulator.parameters import Parameters, parse
 from simulator.play.connecting import check_files
 from simulator.play.server_process import COMMAND
 from simulator.report.console import ConsoleReport
@@ -26,7 +27,7 @@ from simulator.run import prepare_reported, run, tls_of
 from simulator.verdict.results import FAILED, PASSED, Result
 
 FORMAT = 1
-
+"""Version of the format of --json."""
 
 FIGURES = (
     "events_per_second",
@@ -53,7 +54,7 @@ class Plan:
 
 
 def bench(argv: Sequence[str], server_command: Sequence[str] = COMMAND) -> int:
-    """Run the benchmark, show and write its results; return the exit status."""
+    """Run the benchmark, show and write the results, and return the exit status."""
     plan = _plan(argv)
     check_installed("bench", "numpy", "matplotlib")
     for path in (plan.json, plan.markdown, *plan.pictures.values()):
@@ -124,7 +125,7 @@ def _measured(
 
 
 def figures_of(result: Result) -> dict[str, float | None]:
-    """Return the figures of one run; None for those it did not measure."""
+    """Return the figures of one run; a figure that was not measured is None."""
     figures, latency = result.figures, result.latency
     return {
         "events_per_second": figures.events_per_second,
@@ -149,7 +150,7 @@ def summary(runs: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
 
 
 def _cpu(result: Result) -> float | None:
-    """Return the server's CPU seconds per million events, without its start."""
+    """Return the server's CPU seconds per million events, its start not counted."""
     seconds = result.figures.cpu_seconds
     return None if seconds is None else seconds / max(1, result.figures.events) * 1e6
 

@@ -1,7 +1,7 @@
 """Draw benchmark results: a panel for each figure, with a row for each workload.
 
-Bars begin at 0. Where the values are too far apart for bars, dots on a logarithmic axis replace
-them.
+Bars begin at 0. If the values are too far apart for bars, the panel has dots on a logarithmic axis
+instead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 from simulator.bench.table import COLUMNS, NEW, Column, Results, earlier_of, ratio
 
 _MAX_BAR_RATIO = 100
-"""Ratio of values up to which the shortest bar is visible."""
+"""Maximum ratio of the largest value to the smallest for which the shortest bar is visible."""
 
 _AFTER, _BEFORE, _INK, _SOFT, _GRID = "#1f6feb", "#aab2bd", "#24292f", "#5b6470", "#dfe3e8"
 _ROW_HEIGHT = 0.34
-"""Height of a workload; inches. Doubled beside an earlier one."""
+"""Height of a workload's row; inches. It is doubled if there are earlier results."""
 
 _PANEL_HEIGHT = 0.7
 """Height of a panel's title and axis; inches."""

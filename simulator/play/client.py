@@ -1,7 +1,7 @@
 """Receive as a user client, and compare the bytes with the expected ones.
 
 The comparison is of digests of blocks. A client keeps the block that it is receiving. After a
-mismatch it keeps that block and as many bytes again for diagnosis, then only counts.
+mismatch, it keeps that block and as many bytes again for diagnosis, and then only counts.
 """
 
 import logging
@@ -16,7 +16,7 @@ from simulator.stream.oracle import Expectation, digest
 log = logging.getLogger("simulator")
 
 _SCRATCH = bytearray(64 * 1024)
-"""A buffer for bytes that are not compared."""
+"""Buffer for bytes that are not compared."""
 
 
 class EndedError(Exception):
@@ -63,7 +63,7 @@ class Client:
         self.connection = connection
         self.expected = expected
         self.received = 0
-        self.timestamps = timestamps  # of its reads, for a client that is timed
+        self.timestamps = timestamps  # of the reads, if the client is timed
         self.closed_by: str | None = None  # how the connection ended
         self.gave_up = False
         self._log_lines = lines
@@ -78,7 +78,7 @@ class Client:
 
     @property
     def complete(self) -> bool:
-        """Whether everything expected was received, and nothing else so far."""
+        """Whether everything expected was received, and nothing more so far."""
         return self.received == self.expected.bytes and self._kept_from == self.received
 
     @property
@@ -88,7 +88,7 @@ class Client:
 
     @property
     def finished(self) -> bool:
-        """Whether further bytes can neither change the verdict nor explain it."""
+        """Whether more bytes could neither change nor explain the verdict."""
         enough = self._kept is not None and len(self._kept) >= 2 * self.expected.block
         return self.complete or enough or self.closed_by is not None
 

@@ -1,6 +1,6 @@
-"""Connect sources and clients, send user ids, and raise the limit of open files for them.
+"""Connect sources and clients, send user ids, and raise the limit of open files if necessary.
 
-Connecting blocks, at most CONNECT_TIMEOUT for each connection.
+Connecting blocks for at most CONNECT_TIMEOUT per connection.
 """
 
 import logging
@@ -20,7 +20,7 @@ CONNECT_TIMEOUT = 10.0
 """Maximum time to connect; seconds. A full backlog delays a connection by one to three."""
 
 _SPARE_FILES = 64
-"""Open files of the simulator beside its clients."""
+"""Open files of the simulator in addition to its clients."""
 
 _STALLING_BYTES = 8 * 1024
 """Receive buffer of a stalling client; small, so that the server soon notices the stall."""
@@ -137,7 +137,7 @@ def _send_id(connection: socket.socket, user: int) -> None:
 def check_files(clients: int, instead: str = "lower --concurrency-level") -> None:
     """Raise ConnectError if the hard limit of open files is too low for the clients.
 
-    ``instead`` is what the user can do other than raise the limit.
+    ``instead`` tells the user what to do other than raise the limit.
     """
     count, hard = clients + _SPARE_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if count > hard != resource.RLIM_INFINITY:

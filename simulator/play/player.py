@@ -27,13 +27,13 @@ from simulator.stream.workload import Chunk
 log = logging.getLogger("simulator")
 
 LOST_SOURCE_TIMEOUT = 2.0
-"""Time without progress after which a play with a lost source ends; seconds."""
+"""Maximum time without progress before a play with a lost source ends; seconds."""
 
 _UNTIMED_INTERVAL = 0.01
 """Time between reads of clients that are not timed, while others are; seconds."""
 
 _TICK = 0.1
-"""Maximum time of a select; seconds. Timeouts are checked between two of them."""
+"""Maximum time of a select; seconds. Timeouts are checked after each."""
 
 Progress = Callable[[float, int, int], None]
 
@@ -57,12 +57,12 @@ class Conduct:
     habits: Mapping[int, Habit] = field(default_factory=dict)
     cut: int = WRITE_BYTES  # maximum bytes per write of a source
     leave: bool = False  # whether sources leave when they have sent everything
-    ahead: int = 0  # maximum excess of a sequence number sent over the number of lines sent
+    ahead: int = 0  # how far a sequence number sent may exceed the number of lines sent
     log_lines: bool = False
 
 
 class Play:
-    """One play of the stream to connected clients. Its fields tell how it went."""
+    """One play of the stream to connected clients. Its public fields hold the outcome."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Play:
         self._timing = timing
         self._conduct = conduct
         self._open = 0
-        # The clients that wait for a message, and since when; the longest wait is first.
+        # Clients that wait for a message, and since when. The longest wait is first.
         self._waiting: dict[Client | UnsteadySession, float] = {}
         self._waits_count_from = 0.0
         self._now = 0.0
@@ -179,7 +179,7 @@ class Play:
                 moved = self._now
             now = self._now
             if pause and (self._stalled or not self._all_sent):
-                # Clients may wait because of a pause of the simulator: it does not count.
+                # Clients may wait because the simulator paused: that time does not count.
                 self._waits_count_from = now
             self._give_up(now, moved)
             self.sent_events = sum(source.sent_events for source in self._sources)
@@ -190,7 +190,7 @@ class Play:
         self.seconds = moved - began
 
     def _give_up(self, now: float, moved: float) -> None:
-        """Give up clients that have waited too long, and all sources if nothing moves."""
+        """Give up clients that have waited too long, and all sources if nothing has moved."""
         timeout = self._timing.timeout
         while self._waiting:
             client, since = next(iter(self._waiting.items()))
@@ -209,7 +209,7 @@ class Play:
         return all(source.done for source in self._sources)
 
     def _schedule(self, now: float) -> float:
-        """Select what may move now; return the seconds until more may, 0 if nothing is paused."""
+        """Watch what may move now; return the seconds until more may, or 0 if nothing is paused."""
         pauses = []
         while self._stalled and self._stalled[0][0] <= now:
             session = heapq.heappop(self._stalled)[2]
@@ -229,7 +229,7 @@ class Play:
         return min(pauses, default=0.0)
 
     def _serve_ready(self, wait: float) -> int:
-        """Serve every ready connection once; return the bytes that moved."""
+        """Read and write every ready connection once; return the number of bytes."""
         moved = self._read_untimed()
         ready = self._selector.select(wait)
         self._now = time.monotonic()
@@ -245,7 +245,7 @@ class Play:
         return moved
 
     def _read_untimed(self) -> int:
-        """Read clients that are not timed at intervals, so as not to delay those that are."""
+        """Read untimed clients, but only at intervals, so that they do not delay timed ones."""
         now = time.monotonic()
         if not self._untimed.get_map() or now < self._next_untimed_read:
             return 0
@@ -269,7 +269,7 @@ class Play:
         return size
 
     def _act(self, session: UnsteadySession) -> None:
-        """Let a session stall, leave, or leave and return, by its habit."""
+        """Make a session stall, leave, or leave and return, according to its habit."""
         self._selector_of(session).unregister(session.connection)
         kind = session.act()
         if kind == STALL:
@@ -282,16 +282,16 @@ class Play:
             self._reconnect(session)
 
     def _reconnect(self, first: UnsteadySession) -> None:
-        """Begin the second session of a user; sources continue after the settle time.
+        """Begin the second session of a user, and hold back the sources for the settle time.
 
-        No event is sent before the user id is in the server's socket, so the session has to
+        No event is sent before the user id is in the server's socket, so the session must
         receive every event sent from then on.
         """
         known = max(source.lines_begun for source in self._sources) + self._conduct.ahead
         try:
             connection = self._opened.enter_context(connect_client(self.address, first.user))
         except ConnectError as error:
-            # During the play this is a fault of the server, for the verdict.
+            # During the play, this is a fault of the server and part of the verdict.
             lost = first.again(first.connection, known)
             lost.closed_by = str(error)
             self.sessions.append(lost)

@@ -1,7 +1,7 @@
 """Check before the first event that the server admitted the sources and the clients.
 
-If it did not, the address or the server's settings are wrong, and there is no run. Later failures
-are part of the verdict, because a late refusal looks like a crash at the first events.
+If it did not, the address or the server's settings are wrong, and the run cannot take place. Later
+failures are part of the verdict, because a late refusal looks like a crash at the first events.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def check_admitted(
 
 
 def unserved_hint(address: Address) -> str:
-    """Return the reasons, other than a fault, for which no client may have received a byte."""
+    """Return possible reasons, other than a fault, why no client received a byte."""
     host = address.host
     return (
         "no user client received a byte: unless the server failed at the first events, perhaps "

@@ -34,7 +34,7 @@ STOP_TIMEOUT = 15.0
 """Maximum time to stop; seconds. A server that drains may take ten."""
 
 _END_SECONDS = 1.0
-"""Maximum time from when a process closes its connections to its end; seconds."""
+"""Maximum time that a process takes to end after closing its connections; seconds."""
 
 _LAST_LINES = 10
 """Lines of stderr shown for a server that does not become ready."""
@@ -115,11 +115,11 @@ class ServerProcess:
 
     @property
     def fault(self) -> str | None:
-        """What was wrong with the server's end; None if it ended well, or still runs."""
+        """How the server ended, if that was a fault; otherwise None."""
         return self._fault
 
     def has_ended(self) -> bool:
-        """Return whether the server has ended by itself; wait up to a second for that."""
+        """Return whether the server has ended by itself; wait up to a second for its end."""
         return self.usage is not None or self._reap(_END_SECONDS)
 
     def stop(self) -> None:
@@ -153,7 +153,7 @@ class ServerProcess:
         return f"the server ended with status {status}" if status else None
 
     def _signal(self, number: signal.Signals) -> None:
-        # Popen.send_signal would reap a child that has ended, and so lose its usage.
+        # Popen.send_signal would reap a child that has ended, and its usage would be lost.
         os.kill(self._process.pid, number)
 
     def _reap(self, timeout: float) -> bool:
@@ -221,7 +221,7 @@ class ServerProcess:
 
 
 def _shown(record: Mapping[str, object]) -> str:
-    """Format a line of the server's log: the event, then its fields. The log adds the time."""
+    """Format a line of the server's log: the event, then its fields without level and time."""
     fields = [
         f"{name}={value}"
         for name, value in record.items()

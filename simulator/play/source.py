@@ -1,7 +1,7 @@
 """Send as an event source, at full speed or at a rate.
 
-With a rate, the stream is cut into pieces of at most two milliseconds' events, each of which is due
-at a time.
+At a rate, the stream is sent in pieces, each when it is due. A piece has the events of up to two
+milliseconds, but at least one event.
 """
 
 import logging
@@ -21,13 +21,13 @@ WRITE_BYTES = 256 * 1024
 """Maximum size of a write; bytes."""
 
 _PIECE_SECONDS = 0.002
-"""Duration of a piece at a rate; seconds."""
+"""Maximum time that the events of a piece cover; seconds."""
 
 _READ_BYTES = 4096
 """Size of a read; bytes. A server writes nothing to a source."""
 
 _MAX_SHOWN_BYTES = 60
-"""Bytes shown of what the server writes to the source."""
+"""Maximum bytes shown of what the server writes to the source."""
 
 
 class Source:
@@ -72,7 +72,7 @@ class Source:
     def cut_off(self) -> str | None:
         """How the server closed the connection before it had read everything; None if it did not.
 
-        This may show only some time after the last write.
+        The close may become visible only some time after the last write.
         """
         if self._closed and not self._left and self.lost is None and self._cut_off is None:
             number = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -99,7 +99,7 @@ class Source:
 
     @property
     def lines_begun(self) -> int:
-        """The exact number of lines of which at least a part was sent."""
+        """The exact number of lines that were sent at least in part."""
         return self._events + self._piece.data.count(b"\n", 0, self._at) + 1
 
     def wait(self, now: float) -> float:
@@ -113,7 +113,7 @@ class Source:
         return max(0.0, pause)
 
     def write(self) -> int:
-        """Send as much as the socket takes; return the number of bytes."""
+        """Send as much as the socket accepts; return the number of bytes."""
         data = memoryview(self._piece.data)[self._at : self._at + self._cut]
         now = time.monotonic()
         try:

@@ -18,7 +18,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Sample:
-    """The totals at a time. The server's are None if they cannot be read."""
+    """The totals at one time. The server's are None if they cannot be read."""
 
     seconds: float  # since the first sample
     events: int  # sent
@@ -38,7 +38,7 @@ class Timeline:
         self._next = 0.0
 
     def observe(self, now: float, events: int, received: int) -> None:
-        """Take a sample if one is due; to be called often."""
+        """Take a sample if one is due. Call this often."""
         if now < self._next:
             return
         self._next = now + self._interval
@@ -68,7 +68,7 @@ class Timeline:
         if self._process is None:
             return None, None
         try:
-            # The name in parentheses may contain anything: count fields from behind it.
+            # The name in parentheses may contain anything: count fields after it.
             fields = (self._process / "stat").read_text().rpartition(")")[2].split()
             pages = int((self._process / "statm").read_text().split()[1])
         except (OSError, IndexError):

@@ -1,4 +1,4 @@
-"""Record when each byte offset of a connection was reached; ``latency`` computes from it."""
+"""Record when each byte offset of a connection was reached, for ``verdict.latency``."""
 
 from array import array
 

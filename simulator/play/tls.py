@@ -84,14 +84,14 @@ def _why_not(error: OSError, host: str, port: int, seconds: float) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"the certificate of {server} is not valid: {error.verify_message.rstrip('.')} "
-            f"(it has to be for {host}, and signed by the authority in --tls-ca)"
+            f"(it must be for {host}, and signed by the authority in --tls-ca)"
         )
     if isinstance(error, TimeoutError):
-        return f"no TLS handshake with {server} within {seconds:g} s: perhaps it speaks no TLS"
+        return f"no TLS handshake with {server} within {seconds:g} s: perhaps it does not speak TLS"
     if isinstance(error, ssl.SSLEOFError | ConnectionError) or error.errno == errno.ENOTCONN:
         return (
             f"{server} closed the connection in the TLS handshake ({reason(error)}): "
-            "perhaps it speaks no TLS"
+            "perhaps it does not speak TLS"
         )
     return f"TLS with {server} failed: {reason(error)}"
 
@@ -102,7 +102,7 @@ def buffered(connection: socket.socket) -> bool:
 
 
 def raise_if_refused(error: OSError) -> None:
-    """Raise RefusedError if the error is an alert that refuses our certificate, or its absence.
+    """Raise RefusedError if the error is an alert that refuses our certificate or the lack of one.
 
     In TLS 1.3 this alert arrives after the client has completed the handshake.
     """
@@ -124,7 +124,7 @@ def reason(error: OSError) -> str:
 def end_writing(connection: socket.socket) -> None:
     """Close this half of the connection; the other half can still be read.
 
-    Raise OSError; SSLWantWriteError while there is no room for the TLS close_notify.
+    Raise OSError; SSLWantWriteError means that there is no room yet for the TLS close_notify.
     """
     if isinstance(connection, ssl.SSLSocket):
         # Do not wait for the server's close_notify.

@@ -1,7 +1,7 @@
 """Receive as an unsteady client: one that stalls, leaves, or leaves and returns.
 
 It is not known in advance where the stream of such a client is cut, so what it receives is kept in
-a file. ``verification`` compares it after the play.
+a file. ``verdict.unsteady_verification`` compares it after the play.
 """
 
 import logging
@@ -26,11 +26,11 @@ _ABORT = struct.pack("ii", 1, 0)
 """Value of SO_LINGER that makes close() reset the connection."""
 
 _TAIL_BYTES = 64
-"""Last bytes kept of a stream, to find its last line; no line is longer."""
+"""Bytes kept from the end of a stream, to find its last line; no line is longer."""
 
 
 class Habit(NamedTuple):
-    """What a client does, once, after it has received a share of its bytes."""
+    """What a client does once, after it has received a share of its bytes."""
 
     kind: str  # STALL, LEAVE or RETURN
     share: float
@@ -40,7 +40,7 @@ class Habit(NamedTuple):
 def habits(
     users: Sequence[int], seed: int, stalling: int, leaving: int, returning: int
 ) -> dict[int, Habit]:
-    """Choose the users with a habit, at random."""
+    """Choose the unsteady users and their habits at random."""
     draw = Random(f"{seed} habits").random
     chosen = sorted(users, key=lambda _user: draw())
     kinds = [STALL] * stalling + [LEAVE] * leaving + [RETURN] * returning
@@ -85,7 +85,7 @@ class UnsteadySession:
 
     @property
     def acts_now(self) -> bool:
-        """Whether the client has received so much that it acts now."""
+        """Whether the client has received enough bytes to act on its habit now."""
         return self._acts_at is not None and self.received >= self._acts_at
 
     @property
@@ -123,7 +123,7 @@ class UnsteadySession:
         return size
 
     def act(self) -> str:
-        """Leave, unless the client stalls; return the kind of its habit."""
+        """Leave, unless the habit is to stall; return the kind of the habit."""
         assert self.habit is not None
         self._acts_at = None
         kind = self.habit.kind

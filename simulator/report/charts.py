@@ -1,7 +1,7 @@
 """Draw the charts of the HTML report as SVG.
 
-matplotlib draws in placeholder colours, and each is replaced by a CSS variable of the page, so that
-one SVG suits a light page and a dark one. Each chart is drawn twice, for a wide page and for a
+matplotlib draws in placeholder colours. Each is replaced by a CSS variable of the page, so that one
+SVG suits both a light and a dark page. Each chart is drawn twice, for a wide page and for a
 phone, because its text would be unreadable if scaled down.
 """
 
@@ -22,7 +22,7 @@ from simulator.play.timeline import Sample
 from simulator.verdict.results import Latency
 
 VARIABLES = {"#010203": "--ink", "#010204": "--grid", "#010205": "--first", "#010206": "--second"}
-"""Placeholder colours, used nowhere else, and the CSS variable for each."""
+"""CSS variable for each placeholder colour. Charts use these colours for nothing else."""
 
 _INK, _GRID, _FIRST, _SECOND = VARIABLES
 _STYLE: dict[Any, Any] = {
@@ -47,13 +47,13 @@ WIDTHS = {"wide": 9.0, "narrow": 4.6}
 """Width of a chart for each CSS class; inches of 72 SVG units."""
 
 _MAX_POINTS = 120
-"""Steps of a chart over time."""
+"""Maximum steps of a chart over time."""
 
 _MIN_CPU_STEP = 0.2
-"""Step of the processor time; seconds. The kernel counts it in steps of 0.01."""
+"""Minimum step of the processor time; seconds. The kernel counts in steps of 0.01."""
 
 _MAX_BARS = 150
-"""Clients up to which each has its own bar."""
+"""Maximum number of clients that are drawn as one bar each."""
 
 Floats = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """Show progress, log lines, the verdict and the table on the console.
 
-Nothing else prints to stdout. Progress is shown four times a second on a terminal, and otherwise as
-a line at each log interval, so that it costs next to nothing.
+Only ``--json -`` prints to stdout by itself. On a terminal, progress bars are updated four times a
+second; elsewhere, a line of progress is printed at each log interval. Both cost next to nothing.
 """
 
 import logging
@@ -46,7 +46,7 @@ class ConsoleReport:
 
     @property
     def detailed(self) -> bool:
-        """Whether the log level asks for more than the verdict."""
+        """Whether the log level shows more than the verdict."""
         return self._level in ("DEBUG", "INFO")
 
     def __enter__(self) -> Self:
@@ -73,14 +73,14 @@ class ConsoleReport:
         return Stage(name, total, unit, time.monotonic(), bar)
 
     def due(self, now: float) -> bool:
-        """Return whether progress is to be shown; to be called often."""
+        """Return whether it is time to show progress. Call this often."""
         return now >= self._next
 
     def progress(self, now: float, counts: Sequence[tuple["Stage", int]]) -> None:
         """Show how much of each stage is done, and the speed since the last call."""
         self._next = now + self._interval
         for stage, count in counts:
-            # The speed of a stage that is done is in the table, from first byte to last.
+            # The table has the speed of a stage that is done, from the first byte to the last.
             done = count == stage.total
             speed = "" if done else f"{stage.speed(now, count):,.0f} {stage.unit}/s"
             if self._bars and stage.bar is not None:

@@ -15,7 +15,7 @@ from simulator.report.text_report import (
 from simulator.verdict.results import Result
 
 _MAX_UNBROKEN = 20
-"""Length up to which a value is not broken before its unit; characters."""
+"""Maximum length of a value that is kept on one line; characters."""
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -123,7 +123,7 @@ def _charts(result: Result) -> Iterable[str]:
             "Latency",
             "Time from when an event and all events before it were sent until it arrived, "
             f"for {result.latency.deliveries:,} deliveries to {result.latency.clients:,} clients. "
-            "The buckets are logarithmic, twenty for a factor of ten.",
+            "The buckets are logarithmic, twenty per factor of ten.",
             charts.latency_histogram(result.latency),
             _table(latency_rows(result.latency)),
         )

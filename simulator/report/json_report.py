@@ -38,7 +38,7 @@ def as_json(result: Result) -> dict[str, Any]:
 
 
 def write_json(data: object, path: str) -> None:
-    """Write data to a file, or to stdout; raise OutputError."""
+    """Write data as JSON to a file or to stdout; raise OutputError if that fails."""
     text = json.dumps(data, indent=2) + "\n"
     if path == STDOUT:
         sys.stdout.write(text)
@@ -47,7 +47,7 @@ def write_json(data: object, path: str) -> None:
 
 
 def write_text(text: str, path: str) -> None:
-    """Write a file; raise OutputError."""
+    """Write text to a file; raise OutputError if that fails."""
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:

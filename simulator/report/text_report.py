@@ -70,7 +70,7 @@ def command_line(parameters: Parameters) -> str:
 
 
 def parameter_rows(parameters: Parameters) -> list[tuple[str, str]]:
-    """Return the rows of the parameters that had a part in the run."""
+    """Return the rows of the parameters that affected the run."""
     workload, faults = parameters.workload, parameters.workload.faults
     rate = parameters.rate
     rows = [

@@ -1,10 +1,10 @@
-"""Add faults to the stream, each with one outcome according to the protocol.
+"""Add faults to the stream. According to the protocol, each has exactly one outcome.
 
 Two kinds are part of the stream itself (``Workload.step``): sequence numbers that are never sent,
 and malformed lines in the place of an event, which use up its number. The others are extra lines
 (``Extras``) that must not change what is delivered:
 - the same event again
-- another payload with the number of an event
+- a different event with the same number
 - a malformed line without a number
 - a malformed line with a number that was sent before
 - a malformed line with the number of an event that takes its place before the number is routed
@@ -36,7 +36,7 @@ _MALFORMED_WITH_NUMBER = (
     b"|",
     b"",
 )
-"""Malformed ends of a line behind a valid sequence number, which counts as used."""
+"""Malformed rests of a line after a valid sequence number, which counts as used."""
 
 _MALFORMED_WITHOUT_NUMBER = (
     b"",
@@ -61,7 +61,7 @@ _MAX_GAP = 3
 
 @dataclass(frozen=True)
 class Faults:
-    """The shares of faults in percent of the events, and the number of gaps."""
+    """The amounts of faults: shares in percent of all events, and a number of gaps."""
 
     duplicates: float = 0
     conflicts: float = 0
@@ -88,7 +88,7 @@ def missing_numbers(gaps: int, events: int, seed: int) -> tuple[int, ...]:
 
 
 def between(numbers: tuple[int, ...], first: int, stop: int) -> tuple[int, ...]:
-    """Return the numbers from ``first`` to ``stop`` - 1, out of ascending ones."""
+    """Return those of the ascending numbers that are from ``first`` to ``stop`` - 1."""
     return numbers[bisect_left(numbers, first) : bisect_left(numbers, stop)]
 
 
@@ -113,7 +113,7 @@ class Extras:
         self._late: list[bytes] = []
 
     def mixed_into(self, batch: list[bytes], order: list[int]) -> list[bytes]:
-        """Return the lines of a batch in the given order, with extra lines among them."""
+        """Return the lines of a batch in this order, with extra lines among them."""
         size = len(order)
         placed = [(self._draw() * size, line) for line in self.late()]
         lowest = self._lowest_behind(batch, order)
@@ -133,7 +133,7 @@ class Extras:
         return [line for _, line in placed if line]
 
     def late(self) -> list[bytes]:
-        """Return the extra lines that were put off to the next batch, or to the end."""
+        """Return the extra lines that were postponed to the next batch, or to the end."""
         late, self._late = self._late, []
         return late
 
@@ -142,7 +142,7 @@ class Extras:
 
     @staticmethod
     def _lowest_behind(batch: list[bytes], order: list[int]) -> list[int]:
-        """Return for each place the lowest event after it, which holds back all above it."""
+        """Return for each place the lowest event after it, which holds back all higher events."""
         lowest = [len(batch)] * (len(order) + 1)
         for place in range(len(order) - 1, -1, -1):
             index = order[place]

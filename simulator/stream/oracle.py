@@ -25,15 +25,15 @@ MIN_BLOCK = 4 * 1024
 """Bounds of the size of a block; bytes."""
 
 _MAX_ALL_BLOCKS = 64 * 1024 * 1024
-"""Maximum size of the blocks of all clients together; bytes."""
+"""Maximum total size of one block per client; bytes. MIN_BLOCK takes precedence."""
 
 digest = hashlib.sha256
-"""The digest of a block. 64 KiB take 48 us with SHA-256 (on a processor with instructions for it),
-20 us with CRC-32 and 90 us with BLAKE2b: a strong digest costs only 2 s more for 3.5 GB."""
+"""Digest of a block. 64 KiB take 48 us with SHA-256 (on a processor with instructions for it),
+20 us with CRC-32 and 90 us with BLAKE2b, so a strong digest costs only 2 s more for 3.5 GB."""
 
 
 def block_size(clients: int) -> int:
-    """Return the size of a block in bytes; one for each client fits into 64 MiB in all."""
+    """Return the largest block size in bytes that the bounds allow for so many clients."""
     size = MAX_BLOCK
     while size > MIN_BLOCK and size * clients > _MAX_ALL_BLOCKS:
         size //= 2
@@ -82,7 +82,10 @@ class Oracle:
 
 
 class Expectation:
-    """What one client must receive: the digests of its blocks (the last may be short), the size."""
+    """The stream that one client must receive: its size, and the digests of its blocks.
+
+    The last block may be short.
+    """
 
     def __init__(self, block: int) -> None:
         self.block = block
@@ -122,7 +125,7 @@ class Expectation:
 
 
 class Prepared(NamedTuple):
-    """The prepared stream: what is sent, and what has to be received."""
+    """The prepared stream: what is sent, and what must be received."""
 
     feeds: list[list[Chunk]]  # one for each source
     expectations: list[Expectation]  # one for each client, in the order of connecting

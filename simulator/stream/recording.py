@@ -32,7 +32,7 @@ _MAX_NAME_BYTES = 64
 
 
 def save(path: str, workload: Workload, prepared: Prepared) -> None:
-    """Write the file, completely or not at all; raise OutputError."""
+    """Write the file, completely or not at all; raise OutputError if it cannot be written."""
     part = Path(f"{path}.part")
     try:
         with part.open("wb") as file:

@@ -3,8 +3,8 @@
 Only ``random()`` and ``getrandbits()`` are used, whose sequences are the same in every version of
 Python. Each step of 20,000 events has its own generator, so that any event can be generated without
 those before it. A shorter stream is therefore a prefix of a longer one (except for gaps), and
-neither batches nor clients change the events. Where the stream has a fault in the place of an
-event, the step has an event that nobody receives.
+neither batches nor clients change the events. Where a fault takes the place of an event, the step
+has an event that nobody receives.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +20,13 @@ from simulator.stream.faults import NO_FAULTS, Extras, Faults, between, missing_
 FOLLOW, UNFOLLOW, BROADCAST, PRIVATE, STATUS = range(5)
 LETTERS = b"FUBPS"
 STEP_EVENTS = 20_000
-"""Events of a step, each with its own generator."""
+"""Events in a step. Each step has its own generator."""
 
 MAX_USERS = 2**32 - 1
 
 _KIND_BITS = 20
-"""Bits of the draw of a kind: the rarest of the original mix gets 101 of 2^20, within 0.3%."""
+"""Random bits that choose a kind. The rarest of the original mix gets 101 of 2^20 draws, which is
+within 0.3% of its share."""
 
 Mix = tuple[float, float, float, float, float]
 
@@ -124,7 +125,7 @@ class Workload:
         return self.step(number).lines[index]
 
     def _spoil(self, step: Step, draw: Callable[[], float]) -> None:
-        """Replace events by malformed lines (half of all such lines) and by gaps (no line)."""
+        """Replace events by malformed lines (half of all malformed lines) and by gaps (no line)."""
         end = b"\r\n" if self.crlf else b"\n"
         for index in range(len(step.lines)):
             if draw() * 200 < self.faults.malformed:
@@ -161,7 +162,7 @@ class Workload:
 
 
 def _words(bits: Callable[[int], int]) -> Sequence[int]:
-    """Return 32 random bits for each event of a step, in half the time of a draw per event."""
+    """Return 32 random bits for each event of a step; a draw per event would take twice as long."""
     return unpack(f"<{STEP_EVENTS}I", bits(32 * STEP_EVENTS).to_bytes(4 * STEP_EVENTS, "little"))
 
 

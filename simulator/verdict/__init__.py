@@ -1,1 +1,1 @@
-"""The verdict: what each client received against what it had to, and the latency of it."""
+"""The verdict: what each client received, compared with what it must receive; the latency."""

@@ -19,8 +19,8 @@ ALTERED = "altered"
 OUT_OF_ORDER = "out of order"
 DISCONNECTED = "disconnected"
 
-_MAX_SHOWN_BYTES = 120
-"""Bytes shown of a line."""
+_MAX_SHOWN = 120
+"""Maximum length of a line that is shown whole; characters, escapes included."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _first_fault(workload: Workload, evidence: Evidence, expected: _Expected) ->
 def _classify(
     workload: Workload, expected: _Expected, wanted: bytes | None, received: list[bytes]
 ) -> tuple[str, str]:
-    """Return the kind and description of a fault where ``wanted`` was expected."""
+    """Return the kind and description of a fault; ``wanted`` was expected."""
     if not received:
         if wanted is None:
             return DISCONNECTED, "the client received everything, but was disconnected"
@@ -137,7 +137,7 @@ def _classify(
 def _classify_event(
     expected: _Expected, wanted: bytes | None, sequence: int, *, follows: bool
 ) -> tuple[str, str]:
-    """Do the same if the line received is an event of the stream."""
+    """Return the kind and description of a fault if the line received is in the stream."""
     if not expected.has(sequence):
         return UNEXPECTED, "the event received is not for this user"
     if wanted is None or sequence < (_sequence(wanted) or 0):
@@ -163,6 +163,6 @@ def _shown(line: bytes | None) -> str:
     if line is None:
         return "nothing"
     text = repr(line)[1:]
-    if len(text) <= _MAX_SHOWN_BYTES:
+    if len(text) <= _MAX_SHOWN:
         return text
-    return f"{text[:_MAX_SHOWN_BYTES]}... ({len(line)} bytes)"
+    return f"{text[:_MAX_SHOWN]}... ({len(line)} bytes)"

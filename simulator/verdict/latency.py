@@ -1,9 +1,9 @@
 """Compute delivery latency: the time from when an event can be delivered until it arrives.
 
 An event can be delivered when the source has written it and every event with a lower number to its
-socket. During the play only a time and an offset are recorded for each call. The latency of single
-events is computed afterwards, so that measuring costs nothing per delivery. Times are taken before
-a source writes and after a client reads, so that errors make latency look worse, never better.
+socket. During the play, only a time and an offset are recorded for each call. The latency of each
+event is computed afterwards, so that measuring costs nothing per delivery. Times are taken before a
+source writes and after a client reads, so that errors make latency look worse, never better.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from simulator.verdict.results import Latency
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 _BUCKETS_PER_DECADE = 20
-"""Buckets of the histogram for a factor of ten."""
+"""Buckets of the histogram per factor of ten."""
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -61,7 +61,7 @@ def measure(
 
 
 def _times_of(ends: Whole, timestamps: Timestamps) -> Floats:
-    """Return the times at which these offsets, none after the last recorded, were reached."""
+    """Return the time at which each offset was reached. None exceeds the last recorded offset."""
     places = np.searchsorted(np.frombuffer(timestamps.offsets, np.int64), ends)
     times: Floats = np.frombuffer(timestamps.times, np.float64)[places]
     return times

@@ -1,4 +1,4 @@
-"""Define the result of a run: the verdict, the figures, and all else that was measured."""
+"""Define the result of a run: the verdict, the figures, the latency and the timeline."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +17,7 @@ class Verdict:
     """Whether the server passed, and what it did wrong.
 
     ``faults`` has the first fault of each of the first ten failing clients. ``server_faults`` has
-    what the server did wrong other than to clients. ``hint`` is another possible reason.
+    what the server did wrong other than to clients. ``hint`` is another possible reason to fail.
     """
 
     failing: int = 0
@@ -34,7 +34,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a run measured."""
+    """The throughput of a run, and the resources that the server used."""
 
     events: int
     deliveries: int
@@ -62,7 +62,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Latency:
-    """The distribution of the latency; seconds."""
+    """The distribution of latency; seconds."""
 
     deliveries: int
     clients: int

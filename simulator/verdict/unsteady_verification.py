@@ -7,8 +7,8 @@ The rules, byte for byte:
 - No other session may be disconnected, even after it has received everything.
 - A second session must receive the user's stream from some event to the end: whole lines, in order,
   without gaps. That event must follow all those that the first session received. It must not be
-  later than the first that the source began to send after the user id was sent again. The protocol
-  leaves open where it lies between the two.
+  later than the first that the source began to send after the user id was sent again. Between the
+  two, the protocol allows any.
 """
 
 from bisect import bisect_left
@@ -20,7 +20,7 @@ from simulator.stream.oracle import Oracle
 from simulator.stream.workload import Step, Workload
 
 _MAX_EVIDENCE = 128 * 1024
-"""Bytes of evidence kept of a session."""
+"""Maximum bytes of evidence kept of a session."""
 
 
 def verify(
@@ -89,7 +89,7 @@ class _Check:
         return None
 
     def _place(self, step: Step, indices: list[int], lines: list[bytes]) -> int:
-        """Find where the session begins, and the bounds; return its first line's index."""
+        """Find where the session begins, and the bounds; return the index of its first line."""
         assert self._session.follows is not None
         offset, begins_at = self._offset, 0
         wanted = None

@@ -18,7 +18,7 @@ Start = Callable[..., Watched]
 
 @pytest.fixture
 def start(bounded: None, log: LogCapture) -> Iterator[Start]:
-    """Start a watched server with some settings; it is stopped when the test ends."""
+    """Return a function that starts a watched server, which stops when the test ends."""
     running: list[Watched] = []
 
     def start_one(**settings: Any) -> Watched:

@@ -1,4 +1,4 @@
-"""The log: at debug an event can be followed through it."""
+"""Log events: tracing at debug, numbers of connections, suppressed lines, the admin port."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gevent.socket import create_connection
 from .watching import Answer, Watched, parsed, read_all
 
 
-def test_at_debug_an_event_can_be_followed() -> None:
+def test_an_event_can_be_followed_through_the_log_at_debug() -> None:
     with Child("--log-level", "debug").ready() as child:
         one, two = child.clients([1, 2])
         source = child.source()
@@ -68,21 +68,21 @@ def test_every_line_about_a_connection_has_its_number_and_its_peer() -> None:
 
 
 def rejected_lines(child: Child) -> int:
-    """How many rejected lines the log tells of."""
+    """Return how many rejected lines the log accounts for."""
     return sum(1 + line.get("suppressed", 0) for line in child.logged("line_rejected"))
 
 
-def test_the_end_of_a_burst_is_told_though_no_other_line_follows() -> None:
+def test_suppressed_lines_are_reported_though_no_line_follows() -> None:
     with Child().ready() as child:
         source = child.source()
         source.send(b"junk\n")
         child.await_logged("line_rejected")
         source.send(b"junk\n" * 7)
-        until(lambda: rejected_lines(child) == 8, "the log to tell of them all")
+        until(lambda: rejected_lines(child) == 8, "the log to account for all of them")
         assert child.logged("source_disconnected") == []
 
 
-def test_the_end_of_a_burst_is_told_when_the_server_stops() -> None:
+def test_suppressed_lines_are_reported_when_the_server_stops() -> None:
     with Child().ready() as child:
         source = child.source()
         source.send(b"junk\n")
@@ -95,12 +95,12 @@ def test_the_end_of_a_burst_is_told_when_the_server_stops() -> None:
         assert rejected_lines(child) == 8
 
 
-def test_without_debug_nothing_is_traced(watched: Watched) -> None:
+def test_nothing_is_traced_above_debug(watched: Watched) -> None:
     assert not watched.server.router.traces
     assert not watched.server.source.traces
 
 
-def test_a_chunk_of_many_runs_is_shortened() -> None:
+def test_the_sequences_of_a_chunk_are_shortened() -> None:
     with Child("--log-level", "debug").ready() as child:
         child.source().send(b"".join(b"%d|B\n" % (2 * number) for number in range(1, 50)))
         child.await_logged("chunk_received")
@@ -109,7 +109,7 @@ def test_a_chunk_of_many_runs_is_shortened() -> None:
         assert sequences.endswith("40-40,...")
 
 
-def test_a_process_opens_its_admin_port_says_where_and_closes_it_last() -> None:
+def test_a_process_opens_its_admin_port_and_logs_the_address() -> None:
     with Child("--admin-port", "free", "--log-level", "debug").ready() as child:
         child.await_logged("admin_ready")
         (opened,) = child.logged("admin_ready")
@@ -122,7 +122,7 @@ def test_a_process_opens_its_admin_port_says_where_and_closes_it_last() -> None:
         assert child.status() == 0
 
 
-def test_a_taken_admin_port_is_one_line_and_status_1() -> None:
+def test_a_taken_admin_port_prints_one_line_and_exits_with_1() -> None:
     with Child("--admin-port", "free").ready() as child:
         child.await_logged("admin_ready")
         port = str(child.logged("admin_ready")[0]["admin_port"])

@@ -1,4 +1,4 @@
-"""What is exported: it parses, it is right, it is documented, and no more than that."""
+"""The exported metrics: names, values, and their rows in the document."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from .conftest import Start
 from .watching import Watched
 
 DOCS = Path(__file__).parents[2] / "docs"
-PER_PROCESS = "process_"
-"""of the client library's own collector"""
+PROCESS_PREFIX = "process_"
+"""Prefix of the metrics that the client library's own collector exports."""
 
 
 def families(watched: Watched) -> dict[str, Metric]:
@@ -36,7 +36,7 @@ def families(watched: Watched) -> dict[str, Metric]:
 
 
 def values(watched: Watched) -> dict[tuple[str, str], float]:
-    """Every sample's value by its name and its labels' values."""
+    """Return every sample's value by its name and label values."""
     return {
         (sample.name, " ".join(sample.labels.values())): sample.value
         for family in families(watched).values()
@@ -52,11 +52,23 @@ def test_every_family_has_help_a_type_and_a_conventional_name(watched: Watched) 
     for name, family in families(watched).items():
         assert family.documentation, name
         assert family.type in {"counter", "gauge", "histogram"}, name
-        assert name.startswith(("maze_", PER_PROCESS)), name
+        assert name.startswith(("maze_", PROCESS_PREFIX)), name
         assert not re.search("_(ms|kb|mb|us)(_|$)", name), name
         for sample in family.samples:
             assert family.type != "counter" or sample.name.endswith("_total"), sample.name
             assert not set(sample.labels) & {"user", "client", "connection", "session", "peer"}
+
+
+def test_the_document_has_the_type_labels_and_help_of_every_metric(watched: Watched) -> None:
+    rows = set()
+    for name, family in families(watched).items():
+        if name.startswith("maze_"):
+            total = "_total" if family.type == "counter" else ""
+            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+            listed = ", ".join(f"`{label}`" for label in sorted(labels))
+            rows.add(f"| `{name}{total}` | {family.type} | {listed} | {family.documentation} |")
+    document = (DOCS / "observability.md").read_text(encoding="utf-8")
+    assert rows - set(document.splitlines()) == set()
 
 
 def test_traffic_is_counted_by_type_and_by_session(watched: Watched) -> None:
@@ -95,7 +107,7 @@ def test_traffic_is_counted_by_type_and_by_session(watched: Watched) -> None:
     assert found["maze_delivery_latency_seconds_count", ""] > 0
 
 
-def test_sent_bytes_of_who_has_left_still_count(watched: Watched) -> None:
+def test_sent_bytes_of_closed_sessions_still_count(watched: Watched) -> None:
     client = watched.client(1)
     watched.source().send(b"1|B\n")
     client.expect(b"1|B\n")
@@ -107,7 +119,7 @@ def test_sent_bytes_of_who_has_left_still_count(watched: Watched) -> None:
     assert found["maze_sessions_opened_total", ""] == 1
 
 
-def test_every_reason_is_there_from_the_start(watched: Watched) -> None:
+def test_every_reason_is_exported_from_the_start(watched: Watched) -> None:
     found = values(watched)
     for name, reasons in [
         ("maze_events_rejected_total", Reason),
@@ -136,7 +148,7 @@ def test_rejected_handshakes_and_refused_sources_are_counted(watched: Watched) -
     assert found["maze_sources_refused_total", ""] == 1
 
 
-def test_what_a_bound_or_a_gate_kept_out_is_counted(start: Start, tmp_path: Path) -> None:
+def test_refusals_by_limits_and_access_control_are_counted(start: Start, tmp_path: Path) -> None:
     nowhere = parse_ranges("192.0.2.0/24")
     path = str(tmp_path / "rejects")
     watched = start(max_clients=1, max_follows=1, allow_source=nowhere, rejects=path)
@@ -166,13 +178,13 @@ def test_what_a_bound_or_a_gate_kept_out_is_counted(start: Start, tmp_path: Path
     assert watched.status()["accepting_pauses"] == {"source": 0, "client": 2}
 
 
-def test_a_server_that_is_not_ready_exports_that(watched: Watched) -> None:
+def test_readiness_is_exported(watched: Watched) -> None:
     assert values(watched)["maze_ready", ""] == 1
     watched.server.state = "draining"
     assert values(watched)["maze_ready", ""] == 0
 
 
-def test_lines_that_the_log_lost_are_counted(watched: Watched) -> None:
+def test_lost_log_lines_are_counted(watched: Watched) -> None:
     writer = LineWriter(open("/dev/null", "w"), limit=1)  # noqa: SIM115
     writer.close()
     writer.dropped = 3

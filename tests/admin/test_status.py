@@ -1,4 +1,4 @@
-"""The status: what an operator is told in the cases that matter."""
+"""The status: order, clients, rates, latency, readiness and warnings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .conftest import Start
 from .watching import Stream, Watched, tick
 
 
-def test_what_serves(watched: Watched) -> None:
+def test_the_status_names_version_core_and_limits(watched: Watched) -> None:
     status = watched.status()
     served = (status["version"], status["core"], status["state"])
     assert served == (__version__, IMPLEMENTATION, "ready")
@@ -32,14 +32,14 @@ def test_what_serves(watched: Watched) -> None:
     assert "admin-token" not in status["limits"]
 
 
-def test_no_secret_is_shown(start: Start) -> None:
+def test_the_status_contains_no_secret(start: Start) -> None:
     token = "0123456789abcdef"
     watched = start(admin_token=token)
     answer = watched.ask("/api/status", Authorization=f"Bearer {token}")
     assert token not in answer.body.decode()
 
 
-def test_what_the_buffer_waits_for_and_since_when(watched: Watched) -> None:
+def test_the_missing_sequence_number_and_its_age(watched: Watched) -> None:
     source = watched.source()
     source.send(b"1|B\n3|B\n4|B\n")
     order = watched.await_status("two events to wait", "order", "waiting_events", value=2)["order"]
@@ -58,7 +58,7 @@ def test_what_the_buffer_waits_for_and_since_when(watched: Watched) -> None:
     assert (order["missing_sequence"], order["missing_seconds"]) == (None, 0)
 
 
-def test_a_new_stream_waits_anew(watched: Watched) -> None:
+def test_a_new_stream_restarts_the_missing_time(watched: Watched) -> None:
     stats, reorder = watched.server.router.stats, watched.server.router.reorder
     source = watched.source()
     source.send(b"2|B\n")
@@ -81,7 +81,7 @@ def test_sources_and_their_connections_are_named(watched: Watched) -> None:
     assert connected["connection"] == watched.server.source.sources[0].connection
 
 
-def test_graph_and_sessions(watched: Watched) -> None:
+def test_graph_and_sessions_are_counted(watched: Watched) -> None:
     watched.clients(1, 2, 2)
     watched.source().send(b"1|F|1|2\n2|F|1|3\n3|F|2|3\n4|F|1|2\n")
     status = watched.await_status("two to follow", "graph", "users", value=2)
@@ -89,7 +89,7 @@ def test_graph_and_sessions(watched: Watched) -> None:
     assert status["sessions"]["connected"] == status["sessions"]["opened"] == 3
 
 
-def test_clients_in_the_order_that_was_asked_for(
+def test_clients_are_listed_in_the_requested_order(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink_buffers(monkeypatch)
@@ -120,7 +120,7 @@ def test_clients_in_the_order_that_was_asked_for(
     first.close()
 
 
-def test_rates_are_of_the_window(watched: Watched) -> None:
+def test_rates_cover_their_window(watched: Watched) -> None:
     client = watched.client(1)
     samples = watched.admin.monitor._samples
     watched.source().send(b"1|B\n2|B\n")
@@ -136,7 +136,7 @@ def test_rates_are_of_the_window(watched: Watched) -> None:
     assert watched.status()["rates"]["10s"]["routed"] > 0
 
 
-def test_latency_is_of_the_last_seconds(watched: Watched) -> None:
+def test_latency_covers_recent_deliveries(watched: Watched) -> None:
     assert watched.status()["latency"] == {"p50": None, "p90": None, "p99": None}
     client = watched.client(1)
     watched.source().send(b"1|B\n")
@@ -158,7 +158,7 @@ def test_percentiles_of_a_histogram() -> None:
     assert middle == pytest.approx((LATENCY_SECONDS[2] + LATENCY_SECONDS[3]) / 2)
 
 
-def look_30_s_later(watched: Watched) -> None:
+def tick_30_s_later(watched: Watched) -> None:
     tick(watched)
     watched.admin.monitor._progressed_at -= 30
 
@@ -171,9 +171,9 @@ def test_a_router_that_waits_for_clients_is_ready(
     watched.client(1, small_buffers=True)
     watched.source().send_in_background(b"".join(messages(1, 50_000, 1)))
     router = watched.server.router
-    until(lambda: router.stats.waited_seconds > 0.5, "the kernels to take nothing more")
+    until(lambda: router.stats.waited_seconds > 0.5, "the kernels' buffers to fill")
     for _ in range(3):
-        look_30_s_later(watched)
+        tick_30_s_later(watched)
         assert router.reorder.ready
         status = watched.status()
         assert status["is_ready"]
@@ -182,7 +182,7 @@ def test_a_router_that_waits_for_clients_is_ready(
         assert watched.ask("/readyz").status == 200
 
 
-def test_a_router_with_nobody_in_its_way_is_found_stuck(
+def test_a_router_that_stops_without_a_cause_is_not_ready(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     router = watched.server.router
@@ -191,7 +191,7 @@ def test_a_router_with_nobody_in_its_way_is_found_stuck(
     until(lambda: router.reorder.ready, "the event to wait")
     tick(watched)
     assert watched.ask("/readyz").status == 200
-    look_30_s_later(watched)
+    tick_30_s_later(watched)
     answer, status = watched.ask("/readyz"), watched.status()
     assert answer.status == 503
     assert "has routed nothing for" in answer.json()["because"]
@@ -201,17 +201,17 @@ def test_a_router_with_nobody_in_its_way_is_found_stuck(
     until(lambda: watched.ask("/readyz").status == 200, "the router to go on")
 
 
-def test_the_lag_of_the_hub_is_measured(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_lag_is_measured(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitor, "TICK_SECONDS", 0.01)
-    looking = watched.admin.monitor
-    until(lambda: sum(looking.hub_lag.counts) > 1, "the looks to follow each other closely")
+    observer = watched.admin.monitor
+    until(lambda: sum(observer.hub_lag.counts) > 1, "two ticks in quick succession")
     time.sleep(0.06)  # blocks the hub
-    until(lambda: looking.hub_lag.total > 0.04, "a look that comes late")
-    late = sum(looking.hub_lag.counts[monitor.LAG_SECONDS.index(0.02) + 1 :])
+    until(lambda: observer.hub_lag.total > 0.04, "a late tick")
+    late = sum(observer.hub_lag.counts[monitor.LAG_SECONDS.index(0.02) + 1 :])
     assert late > 0
 
 
-def test_the_page_is_told_of_warnings_and_the_slowest(watched: Watched) -> None:
+def test_the_page_receives_warnings_and_the_slowest_clients(watched: Watched) -> None:
     watched.client(7)
     RECENT(None, "warning", {"event": "something", "number": 1, "thing": b"bytes"})
     RECENT(None, "info", {"event": "nothing"})
@@ -223,7 +223,7 @@ def test_the_page_is_told_of_warnings_and_the_slowest(watched: Watched) -> None:
     assert json.dumps(value)
 
 
-def test_on_a_system_that_does_not_tell_memory_is_unknown(
+def test_memory_is_null_where_the_system_does_not_report_it(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> int:

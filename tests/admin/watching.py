@@ -1,4 +1,4 @@
-"""A server that is watched, and the plainest of HTTP clients, both in the hub of the test."""
+"""A server with its admin port and a minimal HTTP client, both in the test's hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maze.settings.option_types import FREE_PORT
 
 
 class Answer(NamedTuple):
-    """What came back; header names in lower case."""
+    """A response, with its header lines in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -27,7 +27,7 @@ class Answer(NamedTuple):
 
     @property
     def error(self) -> str:
-        """The one thing that a refusal says."""
+        """The message of an error response."""
         (message,) = self.json().values()
         return str(message)
 
@@ -48,19 +48,19 @@ class Watched(Maze):
         super().close()
 
     def connect(self) -> socket:
-        """A connection to the admin port that has said nothing."""
+        """Open a connection to the admin port and send nothing."""
         with patience("connecting to the admin port"):
             self.sockets.append(create_connection(self.admin.address))
         return self.sockets[-1]
 
     def raw(self, request: bytes) -> Answer:
-        """What these bytes are answered with, up to the end of the connection."""
+        """Send these bytes and return the response, read to the end of the connection."""
         sock = self.connect()
         sock.sendall(request)
         return parsed(read_all(sock))
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
-        """Send a request as a client does; ``User_Agent`` is the header User-Agent."""
+        """Send a request; the argument ``User_Agent`` becomes the header User-Agent."""
         host, port = self.admin.address
         fields = {"Host": f"{host}:{port}"} | {
             name.replace("_", "-"): value for name, value in headers.items()
@@ -69,7 +69,7 @@ class Watched(Maze):
         return self.raw("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
     def get(self, path: str) -> Any:
-        """The value at a path that answers well."""
+        """Return the JSON at a path, which must answer 200."""
         answer = self.ask(path)
         assert answer.status == 200, answer
         return answer.json()
@@ -78,7 +78,7 @@ class Watched(Maze):
         return self.get("/api/status")
 
     def await_status(self, what: str, *path: str, value: Any) -> Any:
-        """Wait until the status has that value there."""
+        """Wait until the status has ``value`` at that path, and return the status."""
 
         def is_there() -> bool:
             found = self.status()
@@ -91,7 +91,7 @@ class Watched(Maze):
 
 
 def read_all(sock: socket) -> bytes:
-    """Whatever comes until the other side closes."""
+    """Return everything received until the other side closes."""
     received = b""
     with patience("the end of an answer"):
         while data := sock.recv(1 << 16):
@@ -109,7 +109,7 @@ def parsed(answer: bytes) -> Answer:
 
 
 def _joined(body: bytes) -> bytes:
-    """The chunks of a body, the last of which may be cut off."""
+    """Join the chunks of a body; the last chunk may be incomplete."""
     data = b""
     while body:
         size, _, body = body.partition(b"\r\n")
@@ -119,7 +119,7 @@ def _joined(body: bytes) -> bytes:
 
 
 class Stream:
-    """The server-sent events of one page."""
+    """A live page's stream of server-sent events."""
 
     def __init__(self, watched: Watched, path: str = "/api/events") -> None:
         self.sock = watched.connect()
@@ -129,7 +129,7 @@ class Stream:
         self.head = self._until(b"\r\n\r\n").decode()
 
     def event(self) -> tuple[str, Any]:
-        """The next event's name and value."""
+        """Return the next event's name and value."""
         name, data = self._until(b"\n\n").decode().split("\n")
         return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
 
@@ -144,6 +144,6 @@ class Stream:
 
 
 def tick(watched: Watched) -> None:
-    """Have the monitor look now, without waiting for its second to pass."""
+    """Make the monitor tick now, without waiting for its timer."""
     gevent.sleep(0)
     watched.admin.monitor.tick()

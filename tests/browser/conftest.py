@@ -1,4 +1,4 @@
-"""Fixtures: a browser, a server with a page, and visits to it."""
+"""Fixtures: a browser, a server with a live page, and visits to the page."""
 
 from .pages import browser, serve, site, visit
 

@@ -1,4 +1,4 @@
-"""A real browser for the tests of the live page, and what it has to complain about."""
+"""A real browser, servers with a live page, and visits that record the page's errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PHONE = (390, 844)
 
 
 def executable() -> str:
-    """Where the browser is; without one the test is skipped, under CI it fails."""
+    """Return the browser's path; without a browser, fail under CI, else skip the test."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         why = f"no browser is installed: none of {', '.join(NAMES)} is on the path"
@@ -40,7 +40,7 @@ def executable() -> str:
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
-    """Chromium without a screen."""
+    """Run headless Chromium."""
     path = executable()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
@@ -51,7 +51,7 @@ def running_browser() -> Iterator[Browser]:
 
 
 class Visit:
-    """One page that is looked at, and all that its console and its network say."""
+    """An open page, with its console messages and its requests."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Visit:
         )
         self._context.set_default_timeout(PATIENCE_MS)
         self.page: Page = self._context.new_page()
-        self.page.clock.install()  # goes on by itself; ``pass_time`` moves it
+        self.page.clock.install()  # runs on by itself; ``pass_time`` advances it
         self.page.on("console", self._note_console)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
@@ -84,47 +84,47 @@ class Visit:
         self._context.close()
 
     def tab(self) -> Page:
-        """One more tab of the same browser with the same page."""
+        """Open the same page in another tab of the same browser."""
         tab = self._context.new_page()
         tab.goto(self.url)
         return tab
 
     def pass_time(self, seconds: float) -> None:
-        """Move the page's clock, so that its timers need not be sat out; the server's goes on."""
+        """Advance the page's clock to fire its timers; the server's clock is unaffected."""
         self.page.clock.run_for(round(1000 * seconds))
 
     def text(self, name: str) -> str:
         return self.page.inner_text(f"#{name}")
 
     def await_text(self, name: str, part: str) -> None:
-        """Wait until an element's text has that part."""
+        """Wait until an element's text contains ``part``."""
         self.page.wait_for_function(
             "([id, part]) => document.getElementById(id).textContent.includes(part)",
             arg=[name, part],
         )
 
     def await_exactly(self, name: str, text: str) -> None:
-        """Wait until an element's text is this."""
+        """Wait until an element's text equals ``text``."""
         self.page.wait_for_function(
             "([id, text]) => document.getElementById(id).textContent === text", arg=[name, text]
         )
 
     def await_change(self, name: str, old: str) -> str:
-        """Wait until an element's text is another."""
+        """Wait until an element's text differs from ``old``, and return it."""
         self.page.wait_for_function(
             "([id, old]) => document.getElementById(id).textContent !== old", arg=[name, old]
         )
         return self.text(name)
 
     def await_statuses(self, count: int) -> None:
-        """Wait until so many more were shown, one a second."""
+        """Wait until the page has shown ``count`` more statuses, one per second."""
         self.page.wait_for_function(
             "([end, count]) => lastStatus.uptime_seconds > end + count - 0.5",
             arg=[self.page.evaluate("lastStatus.uptime_seconds"), count],
         )
 
     def picture(self, name: str) -> None:
-        """Keep what it looks like, for people."""
+        """Save a screenshot for people to look at."""
         SCREENSHOTS.mkdir(exist_ok=True)
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
@@ -161,7 +161,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Start a server with some options."""
+    """Return a function that starts a server process with some options."""
     with ExitStack() as children:
 
         def start(*arguments: str, port: str = "free", level: str = "debug") -> Site:
@@ -173,7 +173,7 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Open]:
-    """Open a page; in the end nothing may have gone wrong in it, nor come from elsewhere."""
+    """Return a function that opens a page; later assert no errors and no external requests."""
     visits: list[Visit] = []
 
     def open_page(site: Site, **how: Any) -> Visit:

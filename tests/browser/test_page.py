@@ -1,4 +1,4 @@
-"""The live page, in a real browser, of a real server in a process of its own."""
+"""The live page in a real browser, served by a server process."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ def simulate(site: Site, events: int, rate: int) -> subprocess.Popen[bytes]:
 
 
 def flood(site: Site, data: bytes) -> None:
-    """Send from a native thread: while the browser is waited for, no greenlet runs."""
+    """Send from a native thread: no greenlet runs while a test waits for the browser."""
 
     def run() -> None:
         with suppress(OSError), socket.create_connection(site.child.source_address) as sock:
             sock.sendall(data)
-            sock.recv(1)  # until the server ends
+            sock.recv(1)  # returns when the server ends
 
     threading.Thread(target=run, daemon=True).start()
 
 
 def number(text: str) -> float:
-    """A number as the page writes it."""
+    """Return the value of a number as the page formats it."""
     text = text.strip().replace(",", "")
     scale = {"k": 1e3, "M": 1e6}.get(text[-1], 1)
     return float(text.rstrip("kM")) * scale
 
 
-def test_under_the_simulator_the_page_shows_what_the_status_says(serve: Serve, visit: Open) -> None:
+def test_under_load_the_page_shows_the_values_of_the_status(serve: Serve, visit: Open) -> None:
     site = serve(level="info")
-    site.child.client(10**9)  # gets the broadcasts, and stays
+    site.child.client(10**9)  # receives the broadcasts, and outlives the simulator
     page = visit(site)
     dark, phone = visit(site, scheme="dark"), visit(site, size=PHONE)
     simulator = simulate(site, 25_000, 5_000)
@@ -62,7 +62,7 @@ def test_under_the_simulator_the_page_shows_what_the_status_says(serve: Serve, v
         assert 0 < number(page.text("routed-rate")) < 50_000
         assert page.text("sources") == "1 event source"
         assert page.page.locator("#clients tbody tr").count() == 10
-        phone.page.wait_for_function(  # so that the pictures show some of it
+        phone.page.wait_for_function(  # so that the screenshots show a curve
             "() => points.filter((point) => point.deliveries).length > 2"
         )
         for name, view in [("desktop-light", page), ("desktop-dark", dark), ("phone", phone)]:
@@ -84,7 +84,7 @@ def test_under_the_simulator_the_page_shows_what_the_status_says(serve: Serve, v
     assert page.page.locator("#events-chart canvas").count() > 0
 
 
-def test_a_client_is_disconnected_by_keyboard_alone(site: Site, visit: Open) -> None:
+def test_a_client_can_be_disconnected_by_keyboard(site: Site, visit: Open) -> None:
     one, two = site.child.clients([1, 2])
     page = visit(site)
     page.await_exactly("sessions", "2")
@@ -95,7 +95,7 @@ def test_a_client_is_disconnected_by_keyboard_alone(site: Site, visit: Open) -> 
     row.get_by_role("button").focus()
     page.page.keyboard.press("Enter")
     assert f"Disconnect user 2 (connection {session}," in page.text("confirm-text")
-    page.page.keyboard.press("Enter")  # the first choice is to leave it
+    page.page.keyboard.press("Enter")  # the default button keeps the client connected
     assert not page.page.locator("#confirm").is_visible()
     assert site.status()["sessions"]["connected"] == 2
     row.get_by_role("button").focus()
@@ -114,7 +114,7 @@ def test_a_client_is_disconnected_by_keyboard_alone(site: Site, visit: Open) -> 
     one.close()
 
 
-def test_rows_stay_where_they_are_under_a_pointer(site: Site, visit: Open) -> None:
+def test_rows_keep_their_places_under_a_pointer(site: Site, visit: Open) -> None:
     slow = site.child.client(1, small_buffers=True)
     site.child.await_logged("session_opened", 1)
     site.child.clients([2])
@@ -132,7 +132,7 @@ def test_rows_stay_where_they_are_under_a_pointer(site: Site, visit: Open) -> No
         if queued.all_inner_texts() != ["0 B", "0 B"]:
             break
     assert first.get_attribute("data-session") == before
-    # A pointer that only rests there, or a finger that was there, does not hold them for good.
+    # A pointer at rest, or a finger that was lifted, stops holding the rows.
     page.pass_time(3)
     page.page.wait_for_function(
         "(before) => document.querySelector('#clients tbody tr').dataset.session !== before",
@@ -141,26 +141,26 @@ def test_rows_stay_where_they_are_under_a_pointer(site: Site, visit: Open) -> No
     slow.close()
 
 
-def test_without_traffic_the_page_says_so(site: Site, visit: Open) -> None:
+def test_the_page_says_that_there_is_no_traffic(site: Site, visit: Open) -> None:
     page = visit(site)
     page.await_text("notice", "No event source is connected.")
     assert page.text("no-clients") == "No client is connected."
     assert page.text("no-rejects") == "Nothing was rejected."
-    assert page.text("no-warnings") == "There are none."
+    assert page.text("no-warnings") == "No warnings."
     assert page.text("latency-p50") == "\N{EN DASH}"
     source = site.child.source()
-    page.await_text("notice", "No events are coming.")
+    page.await_text("notice", "No events are arriving.")
     source.send(joined(broadcasts(1, 4)))
     page.await_text("routed-total", "3")
     page.page.wait_for_selector("#notice", state="hidden")
     page.picture("no-traffic")
 
 
-def test_what_is_missing_and_what_was_rejected(site: Site, visit: Open) -> None:
+def test_missing_events_and_rejects_are_shown(site: Site, visit: Open) -> None:
     page = visit(site)
     source = site.child.source()
     source.send(b"1|B\n3|B\n4|B\nnonsense\n")
-    page.await_text("order", "Number 2 has been missing for")
+    page.await_text("order", "Event 2 has been missing for")
     assert "2 events wait behind it" in page.text("order")
     site.child.client(1).close()
     stranger = site.child.client(2)
@@ -170,30 +170,30 @@ def test_what_is_missing_and_what_was_rejected(site: Site, visit: Open) -> None:
     page.await_text("warnings", "line rejected")
     assert "line=nonsense" in page.text("warnings")
     source.send(b"2|B\n")
-    page.await_text("order", "Nothing is missing.")
+    page.await_text("order", "No event is missing.")
 
 
-def test_a_restart_is_told_and_survived(serve: Serve, visit: Open) -> None:
+def test_the_page_reports_and_survives_a_restart(serve: Serve, visit: Open) -> None:
     site = serve()
     site.child.source().send(joined(broadcasts(1, 10)))
     page = visit(site)
     page.await_text("routed-total", "9")
     site.child.signal(signal.SIGKILL)
-    page.await_text("state", "no answer")
-    page.await_text("notice", "The server does not answer.")
+    page.await_text("state", "no response")
+    page.await_text("notice", "The server does not respond.")
     assert page.page.locator("main.stale").count() == 1
     page.picture("no-answer")
     site.child.status()
     serve(port=str(site.port))
     page.await_text("state", "ready")
-    page.await_text("notice", "The server was started anew at")
+    page.await_text("notice", "The server restarted at")
     assert page.text("routed-total") == "0"
     assert page.page.locator("main.stale").count() == 0
     refused = [text for text in page.complaints if "ERR_CONNECTION_REFUSED" not in text]
     page.complaints[:] = [text for text in refused if "ERR_INCOMPLETE_CHUNKED" not in text]
 
 
-def test_a_server_that_drains_says_so(site: Site, visit: Open) -> None:
+def test_a_draining_server_is_shown(site: Site, visit: Open) -> None:
     client = site.child.client(1, small_buffers=True)
     page = visit(site)
     page.await_exactly("sessions", "1")
@@ -204,17 +204,17 @@ def test_a_server_that_drains_says_so(site: Site, visit: Open) -> None:
     page.await_text("notice", "The server is stopping")
     client.close()
     assert site.child.status() == 0
-    page.await_text("state", "no answer")
-    page.complaints.clear()  # the browser's own words for that
+    page.await_text("state", "no response")
+    page.complaints.clear()  # the browser's messages about the closed port
 
 
 def test_a_token_is_asked_for_once(serve: Serve, visit: Open) -> None:
     page = visit(serve("--admin-token", TOKEN))
     page.await_text("state", "token needed")
     assert not page.page.locator("#main").is_visible()
-    page.page.keyboard.type("a-wrong-one")  # the field has the focus
+    page.page.keyboard.type("a-wrong-token")  # the field has the focus
     page.page.keyboard.press("Enter")
-    page.await_text("notice", "That is not this server's admin token.")
+    page.await_text("notice", "Wrong admin token.")
     page.picture("token")
     page.page.keyboard.type(TOKEN)
     page.page.keyboard.press("Enter")
@@ -254,8 +254,8 @@ def test_light_and_dark_follow_the_system_until_one_is_chosen(site: Site, visit:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(site: Site, visit: Open, scheme: str) -> None:
-    """Contrast of at least 4.5, as WCAG asks for text of that size."""
+def test_text_has_enough_contrast(site: Site, visit: Open, scheme: str) -> None:
+    """WCAG requires a contrast of 4.5 for text of that size, and of 3 around a button."""
     page = visit(site, scheme=scheme)
     contrasts = page.page.evaluate(
         """() => {
@@ -279,11 +279,11 @@ def test_text_stands_out_from_its_ground(site: Site, visit: Open, scheme: str) -
             }));
         }"""
     )
-    assert contrasts.pop("--edge") >= 3  # as it asks for what surrounds a button
+    assert contrasts.pop("--edge") >= 3
     assert {name: value for name, value in contrasts.items() if value < 4.5} == {}
 
 
-def test_a_phone_shows_all_of_it_without_scrolling_sideways(site: Site, visit: Open) -> None:
+def test_on_a_phone_nothing_scrolls_sideways(site: Site, visit: Open) -> None:
     site.child.clients([1, 2**63 - 1])
     page = visit(site, size=PHONE)
     page.await_exactly("sessions", "2")

@@ -1,4 +1,4 @@
-"""The slowest clients on the live page: whom its buttons disconnect, and when."""
+"""The live page's table of the slowest clients, and its disconnect buttons."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ HIDE = """(hidden) => {
 }"""
 
 
-def forgive_lost_connections(page: Visit) -> None:
-    """The browser's own words for a server that is gone."""
+def ignore_lost_connections(page: Visit) -> None:
+    """Drop the browser's messages about a server that is unreachable."""
     page.complaints[:] = [text for text in page.complaints if "net::ERR_" not in text]
 
 
@@ -26,9 +26,7 @@ def await_label(page: Page, part: str) -> None:
     page.get_by_role("button", name=part).wait_for()
 
 
-def test_a_dialog_that_was_open_over_a_restart_disconnects_nobody(
-    serve: Serve, visit: Open
-) -> None:
+def test_a_dialog_open_during_a_restart_disconnects_nobody(serve: Serve, visit: Open) -> None:
     old = serve()
     old.child.clients([101])
     page = visit(old)
@@ -37,21 +35,21 @@ def test_a_dialog_that_was_open_over_a_restart_disconnects_nobody(
     session = row.get_attribute("data-session")
     row.get_by_role("button").click()
     old.child.signal(signal.SIGKILL)
-    page.await_text("state", "no answer")
+    page.await_text("state", "no response")
     assert page.page.locator("#confirm-yes").is_disabled()
     old.child.status()
     new = serve(port=str(old.port))
     new.child.clients([901])
     await_label(page.page, "Disconnect user 901,")
     assert not page.page.locator("#confirm").is_visible()
-    assert "nobody was disconnected" in page.text("notice")
-    assert row.get_attribute("data-session") == session  # the number is another user's now
+    assert "no client was disconnected" in page.text("notice")
+    assert row.get_attribute("data-session") == session  # the same number, now of another user
     assert row.locator(".user").inner_text() == "901"
     assert new.status()["sessions"]["connected"] == 1
-    forgive_lost_connections(page)
+    ignore_lost_connections(page)
 
 
-def test_while_the_server_does_not_answer_nobody_can_be_disconnected(
+def test_disconnecting_is_disabled_while_the_server_does_not_respond(
     site: Site, visit: Open
 ) -> None:
     site.child.clients([1, 2])
@@ -61,13 +59,13 @@ def test_while_the_server_does_not_answer_nobody_can_be_disconnected(
     page.page.locator(BUTTONS).last.focus()
     site.child.signal(signal.SIGSTOP)
     page.pass_time(6)
-    page.await_text("state", "no answer")
+    page.await_text("state", "no response")
     assert page.page.locator(f"{BUTTONS}:enabled").count() == 0
     assert page.page.evaluate("document.activeElement.id") == "clients-title"
     site.child.signal(signal.SIGCONT)
     page.await_text("state", "ready")
     assert page.page.locator(f"{BUTTONS}:enabled").count() == 2
-    forgive_lost_connections(page)
+    ignore_lost_connections(page)
 
 
 def test_long_numbers_are_shown_to_the_last_digit(site: Site, visit: Open) -> None:
@@ -91,11 +89,11 @@ def test_long_numbers_are_shown_to_the_last_digit(site: Site, visit: Open) -> No
     }
 
 
-def test_rows_of_those_who_left_do_not_pile_up_under_a_pointer(site: Site, visit: Open) -> None:
+def test_rows_of_closed_sessions_do_not_pile_up_under_a_pointer(site: Site, visit: Open) -> None:
     page = visit(site)
     clients = site.child.clients(range(100, 110))
     page.await_exactly("sessions", "10")
-    page.page.locator("#clients tbody tr").first.hover()  # so that it is scrolled to
+    page.page.locator("#clients tbody tr").first.hover()  # scrolls it into view
     box = page.page.locator("#clients tbody").bounding_box()
     assert box is not None
     rows = page.page.locator("#clients tbody tr")
@@ -103,27 +101,27 @@ def test_rows_of_those_who_left_do_not_pile_up_under_a_pointer(site: Site, visit
         for client in clients[:5]:
             client.close()
         clients = clients[5:] + site.child.clients(range(turn * 100, turn * 100 + 5))
-        has_come = f"lastStatus.clients.some((client) => client.user === {turn * 100})"
+        is_listed = f"lastStatus.clients.some((client) => client.user === {turn * 100})"
         for step in itertools.count():
             page.page.mouse.move(box["x"] + 50 + step % 50, box["y"] + 10)
-            if page.page.evaluate(has_come):
+            if page.page.evaluate(is_listed):
                 break
         assert rows.count() == 10
     page.pass_time(3)
-    page.page.wait_for_function(  # though the pointer still rests there
+    page.page.wait_for_function(  # the pointer still rests on the rows
         "() => document.querySelectorAll('#clients tbody tr:not(.absent)').length === 10"
     )
     shown = {int(text) for text in page.page.locator("#clients td.user").all_inner_texts()}
     assert shown == {*range(200, 205), *range(300, 305)}
 
 
-def test_a_disconnect_that_failed_is_told_for_some_seconds(site: Site, visit: Open) -> None:
+def test_a_failed_disconnect_is_shown_for_some_seconds(site: Site, visit: Open) -> None:
     site.child.clients([1])
     page = visit(site)
     page.page.route("**/disconnect", lambda route: route.fulfill(status=500))
     page.page.locator(BUTTONS).click()
     page.page.locator("#confirm-yes").click()
-    page.await_text("notice", "could not be disconnected: the server answered 500.")
+    page.await_text("notice", "could not be disconnected: the server answered with status 500.")
     page.await_statuses(1)
     page.pass_time(5)
     assert "could not be disconnected" in page.text("notice")
@@ -134,7 +132,7 @@ def test_a_disconnect_that_failed_is_told_for_some_seconds(site: Site, visit: Op
     page.complaints[:] = [text for text in page.complaints if "500" not in text]
 
 
-def test_a_disconnect_without_an_answer_is_given_up(site: Site, visit: Open) -> None:
+def test_a_disconnect_without_a_response_times_out(site: Site, visit: Open) -> None:
     site.child.clients([1])
     page = visit(site)
     page.page.route("**/disconnect", lambda route: None)
@@ -142,11 +140,11 @@ def test_a_disconnect_without_an_answer_is_given_up(site: Site, visit: Open) -> 
     with page.page.expect_request("**/disconnect"):
         page.page.locator("#confirm-yes").click()
     page.pass_time(5)
-    page.await_text("notice", "could not be disconnected: no answer came within 5 s.")
+    page.await_text("notice", "could not be disconnected: no response within 5 s.")
 
 
-def test_tabs_that_nobody_sees_hold_no_connection(site: Site, visit: Open) -> None:
-    """A browser opens six to a server, and a seventh tab would wait for ever."""
+def test_hidden_tabs_hold_no_connection(site: Site, visit: Open) -> None:
+    """A browser opens at most six connections to a server, so a seventh tab would hang."""
     (client,) = site.child.clients([1])
     page = visit(site)
     page.await_text("state", "ready")
@@ -163,7 +161,7 @@ def test_tabs_that_nobody_sees_hold_no_connection(site: Site, visit: Open) -> No
     client.expect_closed()
 
 
-def test_the_button_is_in_sight_beside_a_long_id(site: Site, visit: Open) -> None:
+def test_the_button_stays_visible_beside_a_long_id(site: Site, visit: Open) -> None:
     site.child.clients([LONG_ID])
     for width in (PHONE[0], 640, 900):
         page = visit(site, size=(width, 800))
@@ -182,7 +180,7 @@ def test_the_button_is_in_sight_beside_a_long_id(site: Site, visit: Open) -> Non
         page.picture(f"dialog-{width}")
 
 
-def test_the_focus_ring_of_the_last_button_is_whole(site: Site, visit: Open) -> None:
+def test_the_focus_ring_of_the_last_button_is_not_clipped(site: Site, visit: Open) -> None:
     site.child.clients([1])
     page = visit(site)
     button = page.page.locator(BUTTONS)

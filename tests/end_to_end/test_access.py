@@ -117,9 +117,9 @@ def files(authority: Authority, tmp_path: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("--client-tls-cert CERT", "needs --client-tls-key, too"),
-        ("--source-tls-key KEY", "needs --source-tls-cert, too"),
-        ("--source-tls-ca CA", "needs --source-tls-cert, too"),
+        ("--client-tls-cert CERT", "also needs --client-tls-key"),
+        ("--source-tls-key KEY", "also needs --source-tls-cert"),
+        ("--source-tls-ca CA", "also needs --source-tls-cert"),
         ("--client-identity certificate", "needs --client-tls-ca"),
         (
             "--client-identity certificate --client-tls-cert CERT --client-tls-key KEY",

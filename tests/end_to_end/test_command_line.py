@@ -80,6 +80,7 @@ def test_variable_of_no_option_is_logged() -> None:
     with Child(environment=environment).ready() as child:
         (line,) = child.logged("variable_unknown")
         assert (line["level"], line["variable"]) == ("warning", "MAZE_SOURCE_PRT")
+        assert line["hint"] == "did you mean MAZE_SOURCE_PORT? see --help"
 
 
 INTERRUPTED = """

@@ -137,7 +137,7 @@ def test_the_log_level_is_replaced(reloading: Reloading) -> None:
     ("line", "said"),
     [
         ("= 1", "not a TOML file"),
-        ('log-level = "loud"', "'loud' is none of"),
+        ('log-level = "loud"', "'loud' is not one of"),
         ('nope = "1"', "there is no option 'nope'"),
         ('client-identity = "certificate"', "--client-identity certificate needs"),
         ('client-tls-ca = "/dev/null"', "--client-tls-ca /dev/null holds no certificate"),

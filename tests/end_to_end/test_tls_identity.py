@@ -144,7 +144,7 @@ def test_a_client_may_be_no_other_user(
     client.expect_closed()
     await_rejected(maze, "client", "other_user")
     (line,) = rejected(log)
-    assert line["detail"].startswith(f"says {says.decode()}, its certificate ")
+    assert line["detail"].startswith(f"sent user id {says.decode()}, its certificate names ")
     assert not maze.server.sessions.closed
 
 

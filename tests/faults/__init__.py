@@ -1,1 +1,1 @@
-"""Faults, made for real against a server process: who did no wrong is served on."""
+"""Real faults against a server process; every peer that did nothing wrong must still be served."""

@@ -25,11 +25,11 @@ from maze.pipeline import client_port, router, source
 from maze.pipeline.session import Session
 
 UNLUCKY = 666
-"""the user, or the sequence number, that meets the fault"""
+"""User id or sequence number that triggers the fault."""
 
 
 class Provoked(Exception):  # noqa: N818
-    """The fault."""
+    """The exception that a fault raises."""
 
 
 def break_decoder() -> None:
@@ -100,7 +100,7 @@ def break_discard() -> None:
 
 
 def break_port() -> None:
-    """The third connection to a port finds it broken."""
+    """Make accepting the third connection of a port fail."""
     original = StreamServer.do_read
 
     def broken(self: Any) -> Any:
@@ -114,7 +114,7 @@ def break_port() -> None:
 
 
 def break_elsewhere() -> None:
-    """Nobody catches what a greenlet, a native thread and a destructor raise."""
+    """Raise an uncaught exception in a greenlet, a native thread and a destructor."""
 
     class Destroyed:
         def __del__(self) -> None:
@@ -137,7 +137,7 @@ def shorten_log_queue() -> None:
 
 
 def limit_files() -> None:
-    """No file may grow beyond 1 MiB, as if the disk were full then."""
+    """Limit files to 1 MiB, which looks like a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 
 

@@ -1,7 +1,7 @@
-"""Two network namespaces with a cable between them that can be pulled; needs no privilege.
+"""Two network namespaces and a virtual cable between them that can be pulled, without privileges.
 
-The near one is the server's, the far one its peers'. Nothing of it exists outside of the
-processes that are started here, and it goes when they do.
+The server runs at the near end, its peers at the far end. The namespaces exist only as long as
+the processes that are started here.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ FAR = "10.99.0.2"
 
 
 def can_be_laid() -> bool:
-    """Whether the system lets this user make namespaces and links between them."""
+    """Return whether this user may create network namespaces and links between them."""
     if not all(map(shutil.which, ("unshare", "nsenter", "ip"))):
         return False
     probe = ["ip", "link", "add", "one", "type", "veth", "peer", "name", "other"]
-    made = subprocess.run(["unshare", "-r", "-n", *probe], capture_output=True, check=False)
-    return made.returncode == 0
+    run = subprocess.run(["unshare", "-r", "-n", *probe], capture_output=True, check=False)
+    return run.returncode == 0
 
 
 class Cable:
-    """The cable, and whoever runs at its ends."""
+    """The cable, and the processes at its ends."""
 
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -55,27 +55,27 @@ class Cable:
                 process.stdin.close()
 
     def near(self) -> list[str]:
-        """The command that runs another one at the near end."""
+        """Return the prefix that runs a command at the near end."""
         return _inside(self._near)
 
     def far(self) -> list[str]:
-        """The command that runs another one at the far end."""
+        """Return the prefix that runs a command at the far end."""
         return _inside(self._far)
 
     def talker(self, end: list[str], port: int) -> Callable[[bytes], None]:
-        """A peer that connects to a port of the server; it says what the function is given."""
+        """Start a peer that connects to a port of the server; return the function that sends."""
         command = [*end, sys.executable, "-c", TALK, NEAR, str(port)]
         stdin = self._start(command, stdin=subprocess.PIPE).stdin
         assert stdin is not None
 
-        def say(line: bytes) -> None:
+        def send(line: bytes) -> None:
             stdin.write(line)
             stdin.flush()
 
-        return say
+        return send
 
     def pull(self) -> None:
-        """Nothing passes any more, and nobody is told."""
+        """Drop all packets from now on, without notice to either end."""
         self._ip(self._far, "link set far down")
 
     def _lay(self) -> None:
@@ -105,11 +105,11 @@ def _inside(process: subprocess.Popen[bytes]) -> list[str]:
 
 
 def _sleeps(process: subprocess.Popen[bytes]) -> bool:
-    """Whether the namespace is made and its users are known: then the program has begun."""
+    """Return whether ``unshare`` has set the namespace up and started its program."""
     return Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n"
 
 
-# ``python -c TALK HOST PORT`` connects and sends what it is told.
+# ``python -c TALK HOST PORT`` connects and sends the lines of its stdin.
 TALK = """
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:

@@ -1,4 +1,4 @@
-"""Fixtures: a server process that a test may hurt, and a bound on every test."""
+"""Fixtures: a server process for each test, and a time limit on every test."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from end_to_end.running import Child
 
 TEST_SECONDS = 100.0
-"""Far more than any test takes on an idle machine; a hang is found all the same."""
+"""Time limit of a test; far more than any test takes on an idle machine."""
 
 
 @pytest.fixture(autouse=True)
 def bounded() -> Iterator[None]:
-    """No test hangs."""
+    """Fail a test that hangs."""
     error = AssertionError(f"the test took longer than {TEST_SECONDS} s")
     with gevent.Timeout(TEST_SECONDS, error):
         yield
@@ -22,9 +22,9 @@ def bounded() -> Iterator[None]:
 
 @pytest.fixture
 def serve(bounded: None) -> Iterator[Callable[..., Child]]:
-    """Start a server that logs all there is; when the test ends it still runs, without a traceback.
+    """Start servers with log level debug; after the test they must still run, with no traceback.
 
-    A test whose fault is meant to end the server takes a ``Child`` of its own.
+    A test whose fault should end the server makes its own ``Child``.
     """
     running: list[Child] = []
 
@@ -35,6 +35,6 @@ def serve(bounded: None) -> Iterator[Callable[..., Child]]:
     yield start
     for child in running:
         with child:
-            said = child.stderr()
-            assert child.process.poll() is None, f"the server has ended: {said[-4_000:]}"
-            assert "Traceback" not in said, said[-8_000:]
+            log = child.stderr()
+            assert child.process.poll() is None, f"the server has ended: {log[-4_000:]}"
+            assert "Traceback" not in log, log[-8_000:]

@@ -1,4 +1,4 @@
-"""How long events take from the source to each client, while something happens to others."""
+"""Latency of events from the source to each client, while other clients misbehave."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PERIOD = 0.01
 
 
 class Pulse:
-    """A steady stream of broadcasts, two megabytes a second, and when each client got each."""
+    """A steady stream of broadcasts, 2 MB a second, and its latency at each client."""
 
     def __init__(self, source: Source, clients: list[Client]) -> None:
         self.sent_at: list[float] = []
@@ -26,13 +26,13 @@ class Pulse:
         ]
 
     def stop(self, count: int) -> None:
-        """The last ``count`` clients read no more."""
+        """Stop reading at the last ``count`` clients."""
         for reader in self._readers[-count:]:
             reader.kill()
         del self._readers[-count:], self.received[-count:]
 
     def run(self, seconds: float) -> list[float]:
-        """Send for that long, and wait until all is there; returns the latencies."""
+        """Send for ``seconds`` and wait until all events have arrived; return the latencies."""
         latencies = list[float]()
         self.latencies = latencies
         end = time.monotonic() + seconds
@@ -55,9 +55,9 @@ class Pulse:
             now = time.monotonic()
             half += data
             whole = len(half) // WIDTH
-            for place in range(whole):
-                number = self.received[index] + 1 + place
-                line = half[place * WIDTH : (place + 1) * WIDTH]
+            for offset in range(whole):
+                number = self.received[index] + 1 + offset
+                line = half[offset * WIDTH : (offset + 1) * WIDTH]
                 assert line == b"%0*d|B\n" % (WIDTH - 3, number), f"{line!r} is not {number}"
                 self.latencies.append(now - self.sent_at[number - 1])
             half = half[whole * WIDTH :]

@@ -1,4 +1,4 @@
-"""Peers with habits: a client with hardly any buffer, a stream too large to keep."""
+"""Peers for fault tests: a client with almost no buffer, a stream too large to keep in memory."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ WINDOW_BYTES = 4_096
 
 
 class NarrowClient(Client):
-    """A client between whom and the server hardly anything is on its way.
+    """A client whose connection buffers little data in the kernels.
 
-    On loopback the kernels keep over 4 MB for a client that does not read. Segments as short
-    as Ethernet's make the server's kernel keep some 70 KB, and let the client's kernel
-    acknowledge what was read in steps of one segment.
+    On loopback the kernels buffer over 4 MB for a client that does not read. With segments as
+    short as Ethernet's, the server's kernel buffers about 70 KB, and the client's kernel
+    acknowledges the bytes read in steps of one segment.
     """
 
     def __init__(self, address: Address, user: int, window: int = WINDOW_BYTES) -> None:
@@ -32,7 +32,7 @@ class NarrowClient(Client):
 
 
 class Flood:
-    """A stream of broadcasts, ``width`` bytes each, too long to keep: made block by block."""
+    """A stream of broadcasts, each ``width`` bytes long, generated block by block."""
 
     BLOCK_EVENTS = 4_000
 
@@ -48,7 +48,7 @@ class Flood:
             yield b"".join(b"%0*d|B\n" % (self.width - 3, number) for number in numbers)
 
     def send(self, source: Source, ahead: int = sys.maxsize) -> None:
-        """Send it all, however long the server takes, at most ``ahead`` bytes before the reader."""
+        """Send the whole stream, at most ``ahead`` bytes ahead of ``receive``."""
         sent = 0
         for block in self.blocks():
             until(lambda: sent - self.received_bytes <= ahead, "the reader to follow")  # noqa: B023
@@ -56,7 +56,7 @@ class Flood:
             sent += len(block)
 
     def receive(self, client: Client) -> None:
-        """Read it all; AssertionError where it is not what was sent."""
+        """Read the whole stream; raise AssertionError where it differs from what was sent."""
         for number, block in enumerate(self.blocks()):
             received = b""
             while len(received) < len(block):
@@ -68,6 +68,6 @@ class Flood:
 
 
 def together(*tasks: gevent.Greenlet[..., None], seconds: float = 80.0) -> None:
-    """Wait for all; the first error is raised."""
+    """Wait for all tasks; raise the first error."""
     done = gevent.joinall(tasks, timeout=seconds, raise_error=True)
     assert len(done) == len(tasks), f"not done within {seconds} s"

@@ -1,4 +1,4 @@
-"""What the system tells of a process: its memory, descriptors and time."""
+"""A process's memory, descriptors and processor time, from ``/proc``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MB = 1_000_000
 
 
 class Process:
-    """A running process, looked at from outside."""
+    """A running process."""
 
     def __init__(self, number: int) -> None:
         self._folder = Path("/proc", str(number))
@@ -18,19 +18,19 @@ class Process:
         return self._status("VmRSS")
 
     def peak_resident_bytes(self) -> int:
-        """The most that was resident at any time."""
+        """Return the peak of resident memory."""
         return self._status("VmHWM")
 
     def mapped_bytes(self) -> int:
-        """What RLIMIT_AS limits."""
+        """Return the size of the address space, which RLIMIT_AS limits."""
         return self._status("VmSize")
 
     def descriptors(self) -> int:
-        """How many files and sockets are open."""
+        """Return the number of open files and sockets."""
         return len(list((self._folder / "fd").iterdir()))
 
     def processor_seconds(self) -> float:
-        """What it has computed so far, in user and kernel mode."""
+        """Return the processor time used so far, in user and kernel mode."""
         fields = (self._folder / "stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -1,7 +1,7 @@
-"""A TCP proxy that is a bad network: it delays, cuts, throttles and half-closes.
+"""A TCP proxy that simulates a bad network: it delays, cuts, throttles and half-closes.
 
-It forwards each direction in a greenlet of its own, a piece at a time. What it does to a
-piece can be changed while it runs. It must never look into the bytes.
+Each direction of a connection has its own greenlet, which forwards one piece at a time. The
+settings may change while the proxy runs. It never looks at the content.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .peers import SEGMENT_BYTES, WINDOW_BYTES
 
 
 class Proxy:
-    """Listens on a free port and forwards every connection to ``target``.
+    """A proxy that listens on a free port and forwards every connection to ``target``.
 
-    ``piece`` is how many bytes are forwarded at once, ``pause`` the seconds before each piece:
-    a large piece and a pause are a delay, a piece of one byte and a second are a throttle.
-    A ``narrow`` proxy has hardly any buffer towards the target.
+    ``piece`` is the number of bytes forwarded at once, ``pause`` the seconds before each piece:
+    a large piece and a pause make a delay; a piece of one byte and a pause make a throttle.
+    A ``narrow`` proxy has almost no receive buffer towards the target.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Proxy:
                 end.close()
 
     def half_close(self) -> None:
-        """Tell the target that the peers have no more to say; they may go on reading."""
+        """Close the sending half of every connection towards the target."""
         for _, far in self._pairs:
             far.shutdown(system.SHUT_WR)
 
@@ -82,17 +82,17 @@ class Proxy:
         self._forward(near, far)
         back.join()
 
-    def _forward(self, giver: socket, taker: socket) -> None:
-        """Forward until one side ends; a half-closed connection is half-closed beyond too."""
+    def _forward(self, sender: socket, receiver: socket) -> None:
+        """Forward until the sender ends, then half-close the receiver's side as well."""
         with suppress(OSError):
             while True:
                 self._flowing.wait()
                 gevent.sleep(self.pause)
-                data = giver.recv(self.piece)
+                data = sender.recv(self.piece)
                 if not data:
                     break
-                taker.sendall(data)
+                receiver.sendall(data)
                 self.forwarded_bytes += len(data)
-        if any(taker in pair for pair in self._pairs):  # not if it was cut
+        if any(receiver in pair for pair in self._pairs):  # not if it was cut
             with suppress(OSError):
-                taker.shutdown(system.SHUT_WR)
+                receiver.shutdown(system.SHUT_WR)

@@ -1,4 +1,4 @@
-"""More of everything than the server takes: what is beyond is refused, and memory stays put."""
+"""More connections and data than the limits allow: the excess is refused, memory stays bounded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 def _status(child: Child, name: str) -> int:
-    """An amount of memory, in bytes, as the system tells it."""
+    """Return a memory size in bytes from ``/proc/PID/status``."""
     status = Path(f"/proc/{child.process.pid}/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) * 1024
@@ -34,7 +34,7 @@ def _descriptors(child: Child) -> int:
 
 
 def _play(child: Child, blocks: Iterable[bytes]) -> dict[str, int]:
-    """Send a stream; what the server says of it once it has routed all of it."""
+    """Send a stream; return the log line that the server writes once it is routed."""
     source = child.source()
     for block in blocks:
         source.send(block)
@@ -76,18 +76,18 @@ def test_2000_clients_too_many_are_closed_at_once_in_the_middle_of_a_stream(serv
         for peer in surplus:
             peer.expect_closed()
             peer.close()
-    assert _descriptors(child) <= before + 1, "the source, and no more"
+    assert _descriptors(child) <= before + 1, "more descriptors than the source's"
     sending.join()
     for inbox in inboxes:
         until(lambda inbox=inbox: inbox.size >= len(lines), "everything to arrive")  # type: ignore[misc]
         assert inbox.so_far() == lines
     refused = child.logged("client_refused")
-    assert len(refused) <= 1 + time.monotonic() - begin, "a line a second, at most"
+    assert len(refused) <= 1 + time.monotonic() - begin, "more than one line a second"
     assert {line["reason"] for line in refused} == {"max_clients"}
 
 
 def _follows(count: int) -> Iterator[bytes]:
-    """So many different follows, by hardly fewer users."""
+    """Yield ``count`` different follows, each by another user."""
     block = 20_000
     for first in range(1, count + 1, block):
         numbers = range(first, min(first + block, count + 1))
@@ -101,14 +101,14 @@ def test_million_follows_too_many_take_no_memory_and_are_notified(serve: Serve) 
     before = _resident_bytes(child)
     begin = time.monotonic()
     count = 1_000_000
-    said = _play(child, _follows(count))
-    assert said["graph_full"] == count - 1_000
+    line = _play(child, _follows(count))
+    assert line["graph_full"] == count - 1_000
     assert _peak_bytes(child) - before < 40 * MIB
     expected = joined(b"%d|F|%d|3\n" % (n, n + 10) for n in range(3, count + 1, 7))
     until(lambda: inbox.size == len(expected), "every follow to be notified")
     assert inbox.so_far() == expected
     lines = len(child.logged("follow_not_kept"))
-    assert lines <= 1 + time.monotonic() - begin, "a line a second, at most"
+    assert lines <= 1 + time.monotonic() - begin, "more than one line a second"
 
 
 def test_100_megabytes_behind_a_gap_take_4(serve: Serve) -> None:
@@ -119,13 +119,13 @@ def test_100_megabytes_behind_a_gap_take_4(serve: Serve) -> None:
     count, width = 25_000, 4_000
 
     def blocks() -> Iterator[bytes]:
-        """Every second number is missing, so nothing is ready but what is given up for."""
+        """Yield a stream without odd numbers, so that each event waits behind a gap."""
         for first in range(2, count, 100):
             numbers = range(first, first + 100)
             yield joined(b"%0*d|B\n" % (width - 3, 2 * number) for number in numbers)
 
-    said = _play(child, blocks())
-    assert said["skipped"] > count // 2
+    line = _play(child, blocks())
+    assert line["skipped"] > count // 2
     assert _peak_bytes(child) - before < 40 * MIB
     until(lambda: inbox.size == joined_size(blocks()), "everything to be delivered")
 

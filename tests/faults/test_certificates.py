@@ -1,4 +1,4 @@
-"""Strangers on ports that speak TLS: certificates that will not do, no TLS at all, half of it."""
+"""Peers that TLS must reject: wrong certificates, plain text, handshakes that never end."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ HALF_OPEN = 300
 
 @pytest.fixture(autouse=True)
 def bounded() -> Iterator[None]:
-    """No test hangs."""
+    """Fail a test that hangs."""
     with gevent.Timeout(60, AssertionError("the test took longer than 60 s")):
         yield
 
 
 class Guarded:
-    """A server that wants certificates on both ports, and one client and one source that may."""
+    """A server that requires certificates on both ports, with one valid client and source."""
 
     def __init__(self, authority: Authority) -> None:
         self.authority = authority
@@ -39,7 +39,7 @@ class Guarded:
         )
 
     def serve(self) -> None:
-        """Let in those who may."""
+        """Start the server; connect the valid source and the valid client."""
         self.child.ready()
         feed = self.authority.issue("", "maze:source")
         source = self.child.source(tls=self.authority.context(feed))
@@ -50,14 +50,14 @@ class Guarded:
         self._sequence = 0
 
     def expect_delivery(self, count: int = 1_000) -> None:
-        """Events go from the source to the client as if nothing were."""
+        """Send events from the valid source; the valid client must receive them."""
         lines = joined(broadcasts(self._sequence + 1, self._sequence + 1 + count))
         self._sequence += count
         self.source.send(lines)
         self.client.expect(lines)
 
     def expect_rejected(self, reason: str) -> dict[str, object]:
-        """One line of the log says so, and no traceback."""
+        """Return the only ``handshake_rejected`` line, which must have this reason."""
         self.child.await_logged("handshake_rejected")
         (line,) = self.child.logged("handshake_rejected")
         assert line["reason"] == reason
@@ -78,7 +78,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 @pytest.mark.parametrize("port", ["client", "source"])
 @pytest.mark.parametrize("bad", ["expired", "of another authority", "none"])
-def test_a_certificate_that_will_not_do(
+def test_an_invalid_certificate(
     guarded: Guarded, tmp_path_factory: pytest.TempPathFactory, bad: str, port: str
 ) -> None:
     certificate: Certificate | None = None
@@ -87,56 +87,56 @@ def test_a_certificate_that_will_not_do(
     elif bad == "of another authority":
         certificate = Authority(tmp_path_factory.mktemp("another")).issue("1")
     context = guarded.authority.context(certificate)
-    stranger: Peer
+    peer: Peer
     if port == "client":
-        stranger = guarded.child.client(1, tls=context)
+        peer = guarded.child.client(1, tls=context)
     else:
-        stranger = guarded.child.source(tls=context)
+        peer = guarded.child.source(tls=context)
     guarded.expect_delivery()
-    stranger.expect_closed()
+    peer.expect_closed()
     line = guarded.expect_rejected("tls_failed")
     assert line["detail"]
     assert port in line
 
 
 def test_a_certificate_that_names_another_user(guarded: Guarded) -> None:
-    stranger = guarded.child.client(
+    peer = guarded.child.client(
         1, tls=guarded.authority.context(guarded.authority.issue("2", "maze:user:3"))
     )
     guarded.expect_delivery()
-    stranger.expect_closed()
+    peer.expect_closed()
     line = guarded.expect_rejected("other_user")
-    assert line["detail"] == "says 1, its certificate 2, 3"
+    assert line["detail"] == "sent user id 1, its certificate names 2, 3"
 
 
-def test_a_user_who_would_send_events(guarded: Guarded) -> None:
+def test_a_user_s_certificate_on_the_source_port(guarded: Guarded) -> None:
     context = guarded.authority.context(guarded.authority.issue("1", "maze:user:1"))
-    stranger = guarded.child.source(tls=context)
+    peer = guarded.child.source(tls=context)
     guarded.expect_delivery()
-    stranger.expect_closed()
+    peer.expect_closed()
     line = guarded.expect_rejected("not_a_source")
     assert "its certificate names 1, maze:user:1, " in str(line["detail"])
 
 
 def test_plain_text_on_a_port_that_speaks_tls(guarded: Guarded) -> None:
-    stranger = guarded.child.client(1)
-    stranger.expect_closed()
+    peer = guarded.child.client(1)
+    peer.expect_closed()
     guarded.expect_rejected("plain_text")
 
 
 def test_300_half_open_handshakes(guarded: Guarded) -> None:
-    strangers = [Client(guarded.child.client_address) for _ in range(HALF_OPEN)]
-    for stranger in strangers[::3]:
-        stranger.send(b"\x16\x03\x01\x02\x00")  # a record's head, whose rest never comes
+    pending = [Client(guarded.child.client_address) for _ in range(HALF_OPEN)]
+    for peer in pending[::3]:
+        peer.send(b"\x16\x03\x01\x02\x00")  # the header of a record that never follows
     another = guarded.authority.context(guarded.authority.issue("2"))
     client = guarded.child.client(2, tls=another)
     guarded.child.await_logged("session_opened", 2)
     guarded.expect_delivery(20_000)
     client.expect(joined(broadcasts(1, 20_001)))
-    assert not guarded.child.logged("handshake_rejected"), "none has timed out before"
-    for stranger in strangers:
-        stranger.expect_closed()
-        stranger.close()
+    assert not guarded.child.logged("handshake_rejected"), "a handshake has timed out too early"
+    for peer in pending:
+        peer.expect_closed()
+        peer.close()
     lines = guarded.child.logged("handshake_rejected")
     assert {line["reason"] for line in lines} == {"timeout"}
-    assert len(lines) < 10, "one a second"
+    assert len(lines) < 10, "more than one line a second"

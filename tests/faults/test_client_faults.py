@@ -1,4 +1,4 @@
-"""Clients that reset, never say who they are, say nonsense, or never stop talking."""
+"""Clients that reset, send no id or an invalid one, or never stop sending."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Serve = Callable[..., Child]
 
 
 def test_resets_during_fan_out(serve: Serve) -> None:
-    """Each reset is one line at debug, its queue and descriptor are freed; nobody else notices."""
+    """A reset is one line at debug. The queue and descriptor are freed; other peers are served."""
     child = serve()
     process = Process(child.process.pid)
     readers = child.clients([1, 2, 3])
@@ -58,25 +58,25 @@ HALF_HANDSHAKES = [b"", b"1", b"12345678901234567", b"\r"]
 
 
 def test_300_half_open_handshakes(serve: Serve) -> None:
-    """Those who do not say who they are keep nobody out, and are gone after the timeout."""
+    """Pending handshakes keep no other client out, and are closed after the timeout."""
     child = serve("--handshake-timeout", "2s")
     process = Process(child.process.pid)
     source = child.source()
     child.await_logged("source_connected")
     descriptors = process.descriptors()
-    strangers = [Client(child.client_address) for _ in range(300)]
-    for index, stranger in enumerate(strangers):
-        stranger.send(HALF_HANDSHAKES[index % len(HALF_HANDSHAKES)])
+    pending = [Client(child.client_address) for _ in range(300)]
+    for index, peer in enumerate(pending):
+        peer.send(HALF_HANDSHAKES[index % len(HALF_HANDSHAKES)])
     (client,) = child.clients([1])
     source.send(b"1|B\n")
     client.expect(b"1|B\n")
-    for stranger in strangers:
-        stranger.expect_closed()
+    for peer in pending:
+        peer.expect_closed()
     until(lambda: process.descriptors() == descriptors + 1, "every descriptor to be freed")
     child.await_logged("handshake_rejected")
     rejected = child.logged("handshake_rejected")
     assert {line["reason"] for line in rejected} == {"timeout"}
-    assert 1 <= len(rejected) <= 10, "once a second is enough"
+    assert 1 <= len(rejected) <= 10, "more than one line a second"
     source.send(b"2|B\n")
     client.expect(b"2|B\n")
 
@@ -97,7 +97,7 @@ NO_IDS = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(100)) + b"\n",
     b"GET / HTTP/1.1\r\nHost: maze\r\n\r\n",
 ]
-"""what is no user id: too long, another protocol, or not quite a number"""
+"""Invalid ids: too long, of another protocol, or not quite a number."""
 
 
 @pytest.mark.parametrize("said", NO_IDS, ids=range(len(NO_IDS)))
@@ -105,9 +105,9 @@ def test_client_that_says_no_id_is_closed(serve: Serve, said: bytes) -> None:
     child = serve()
     (client,) = child.clients([1])
     for _ in range(20):
-        stranger = Client(child.client_address)
-        stranger.send_in_background(said)
-        stranger.expect_closed()
+        peer = Client(child.client_address)
+        peer.send_in_background(said)
+        peer.expect_closed()
     child.source().send(b"1|B\n")
     client.expect(b"1|B\n")
     assert {line["reason"] for line in child.logged("handshake_rejected")} <= {
@@ -119,7 +119,7 @@ def test_client_that_says_no_id_is_closed(serve: Serve, said: bytes) -> None:
 
 
 def test_client_that_never_stops_talking(serve: Serve) -> None:
-    """What it says is thrown away: it costs no memory, and nothing any more once it is silent."""
+    """Its bytes are discarded: they take no memory, and no processor time once it is silent."""
     child = serve()
     process = Process(child.process.pid)
     talking, other = child.clients([1, 2])
@@ -133,7 +133,7 @@ def test_client_that_never_stops_talking(serve: Serve) -> None:
     other.expect(stream)
     assert process.peak_resident_bytes() < before + 10 * MB
     spent = process.processor_seconds()
-    gevent.sleep(0.5)  # not to wait for something: to see that nothing is done meanwhile
+    gevent.sleep(0.5)  # the time in which the server must be idle
     assert process.processor_seconds() - spent < 0.25
     assert child.logged("session_closed") == []
 
@@ -170,13 +170,13 @@ def test_thousand_sessions_of_one_user_come_and_go(serve: Serve) -> None:
     until(lambda: process.descriptors() == descriptors, "every descriptor to be freed")
 
 
-def test_stop_amid_clients_that_do_not_read_and_strangers() -> None:
-    """Whoever reads gets all up to one and the same event; the others cost the drain timeout."""
+def test_stop_amid_clients_that_do_not_read_and_pending_handshakes() -> None:
+    """All readers get the stream up to the same event; the others end with the drain timeout."""
     arguments = ["--log-level", "debug", "--drain-timeout", "1s", "--client-buffer", "64KiB"]
     with Child(*arguments).ready() as child:
         inboxes = [client.read_in_background() for client in child.clients(range(5))]
         stopped = [NarrowClient(child.client_address, 100 + index) for index in range(5)]
-        strangers = [Client(child.client_address) for _ in range(50)]
+        pending = [Client(child.client_address) for _ in range(50)]
         child.await_logged("session_opened", 10)
         source = child.source()
         stream = joined(broadcasts(1, 300_001))
@@ -191,6 +191,6 @@ def test_stop_amid_clients_that_do_not_read_and_strangers() -> None:
         assert child.status() == 0
         reasons = Counter(line["reason"] for line in child.logged("session_closed"))
         assert reasons == {"finished": len(inboxes), "stopped": len(stopped)}
-        for stranger in strangers:
-            stranger.expect_closed()
+        for peer in pending:
+            peer.expect_closed()
         assert "Traceback" not in child.stderr()

@@ -1,4 +1,4 @@
-"""Peers that vanish without a word, and peers that reset at any time."""
+"""Peers that vanish without a FIN, and peers that reset at any time."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Serve = Callable[..., Child]
 PEER_SECONDS = 3
 STALL_SECONDS = 1
 CLIENT_SECONDS = STALL_SECONDS + 5
-"""later, lest a client that takes nothing be taken for one that vanished; see MazeServer"""
+"""Peer timeout of clients: the stall timeout and ``STALL_MARGIN`` of ``maze.server``."""
 
 
 @pytest.fixture
 def cable() -> Iterator[Cable]:
     if not can_be_laid():
-        pytest.skip("this system lets nobody make a network namespace")
+        pytest.skip("this system does not allow network namespaces")
     with Cable() as cable:
         yield cable
 
@@ -55,11 +55,11 @@ def test_peers_behind_a_cable_that_was_pulled_are_gone_in_time_and_others_served
     child.await_logged("source_connected", 2)
 
     cable.pull()
-    source(b"2|P|9|1\n3|P|9|3\n")  # so user 1 has something to acknowledge, user 2 has not
+    source(b"2|P|9|1\n3|P|9|3\n")  # user 1 has bytes to acknowledge, user 2 has none
     until(
         lambda: len(_lines(child, "session_closed")) == 2,
-        "both clients to be gone",
-        2 * CLIENT_SECONDS + 10,  # a machine that is busy; without probes they stay for hours
+        "both sessions to end",
+        2 * CLIENT_SECONDS + 10,  # allows for a busy machine; without probes it takes hours
     )
     assert {line["user"] for line in _lines(child, "session_closed", reason="vanished")} == {1, 2}
     (line,) = child.logged("source_cut_off")
@@ -81,8 +81,8 @@ def test_resets_of_clients_at_any_time_are_a_line_at_debug_each(serve: Serve, sa
         peer = Client(child.client_address)
         peer.send(said)
         peer.reset()
-    child.client(2)  # is accepted after all of them
-    until(lambda: _lines(child, "session_opened", user=2), "the last to be let in")
+    child.client(2)  # accepted after all the others
+    until(lambda: _lines(child, "session_opened", user=2), "the last client's session to begin")
     sending.join()
     until(lambda: inbox.size == len(lines), "the stream to arrive")
     assert inbox.so_far() == lines
@@ -92,7 +92,8 @@ def test_resets_of_clients_at_any_time_are_a_line_at_debug_each(serve: Serve, sa
 
     opened = len(child.logged("session_opened")) - 2
     until(lambda: len(child.logged("session_closed")) == opened, "all sessions to end")
-    assert ends(), "of those whose reset came before their id was read, a line a second"
+    # A reset before the id was read is a rejected handshake, logged at most once a second.
+    assert ends()
     assert {line["level"] for line in ends()} == {"debug"}
 
 

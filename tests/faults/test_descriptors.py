@@ -1,4 +1,4 @@
-"""File descriptors run out: before the start, and while the server runs."""
+"""File descriptors run out, before the start and while the server runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .wrapped import wrap_servers
 Serve = Callable[..., Child]
 
 needs_prlimit = pytest.mark.skipif(
-    not hasattr(resource, "prlimit"), reason="it is Linux that lets a limit be changed from outside"
+    not hasattr(resource, "prlimit"), reason="only Linux can change another process's limits"
 )
 
 
@@ -41,14 +41,15 @@ def test_limit_at_the_start_lowers_max_clients_and_the_surplus_is_refused(
 
 
 class Scarcity:
-    """Lets a server open no more descriptors than it has."""
+    """Limits a server to the descriptors that it has."""
 
     def __init__(self, child: Child) -> None:
         self._process = child.process.pid
         self._before = resource.prlimit(self._process, resource.RLIMIT_NOFILE)
 
     def begin(self, spare: int = 0) -> None:
-        """A descriptor is numbered with the lowest number that is free, below the limit."""
+        """Let the server open ``spare`` more descriptors, or a few more if numbers are unused."""
+        # The system gives a new descriptor the lowest free number, which must be below the limit.
         numbers = (int(path.name) for path in Path(f"/proc/{self._process}/fd").iterdir())
         limit = (max(numbers) + 1 + spare, self._before[1])
         resource.prlimit(self._process, resource.RLIMIT_NOFILE, limit)
@@ -58,7 +59,7 @@ class Scarcity:
 
 
 @needs_prlimit
-def test_accepting_pauses_and_goes_on_by_itself_while_all_others_are_served(serve: Serve) -> None:
+def test_accepting_pauses_and_resumes_while_connected_peers_are_served(serve: Serve) -> None:
     child = serve()
     clients = child.clients(range(20))
     source = child.source()
@@ -78,7 +79,7 @@ def test_accepting_pauses_and_goes_on_by_itself_while_all_others_are_served(serv
         gevent.sleep(0.01)
     assert len(child.logged("session_opened")) == 25
     seconds = time.monotonic() - begin
-    assert len(child.logged("accepting_paused")) <= 1 + seconds, "a line a second, at most"
+    assert len(child.logged("accepting_paused")) <= 1 + seconds, "more than one line a second"
     scarcity.end()
     child.await_logged("session_opened", 20 + 30)
     source.send(b"%d|P|1|129\n" % (sequence + 1))
@@ -122,11 +123,11 @@ def test_server_without_a_descriptor_left_still_drains() -> None:
     with Child("--log-level", "debug").ready() as child:
         clients = child.clients(range(3))
         Scarcity(child).begin()
-        stranger = Client(child.client_address)
+        peer = Client(child.client_address)
         child.await_logged("accepting_paused")
         child.process.terminate()
         assert child.status() == 0
         for client in clients:
             client.expect_closed()
-        stranger.close()
+        peer.close()
         assert "Traceback" not in child.stderr()

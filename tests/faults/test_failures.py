@@ -1,4 +1,4 @@
-"""Exceptions inside the server: what costs one client, and what costs the process."""
+"""Exceptions in the server: which cost one client, and which end the process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from end_to_end.test_command_line import StoppedReader
 from .broken import UNLUCKY
 
 DRAIN_SECONDS = 10.0
-"""the default drain timeout, within which a process that failed has to end"""
+"""Maximum time for a failed process to end."""
 
 FATAL = {
     "decoder": "source_failed",
@@ -31,7 +31,7 @@ def broken(fault: str, *arguments: str, stderr: int | None = None) -> Child:
 
 
 def provoke(child: Child, fault: str) -> None:
-    """Make one of the fatal faults happen."""
+    """Trigger one of the fatal faults."""
     if fault in {"graph_connect", "port"}:
         child.client(UNLUCKY)
     elif fault == "graph_disconnect":
@@ -69,7 +69,7 @@ def test_failure_during_the_drain_is_status_1_too() -> None:
         assert len(child.logged("graph_failed")) == len(child.logged("stopped")) == 1
 
 
-def test_failed_process_ends_in_time_though_nobody_reads_its_log() -> None:
+def test_failed_process_ends_in_time_even_if_its_log_is_not_read() -> None:
     reader = StoppedReader()
     with broken("router", stderr=reader.write_end) as child:
         child.listens(reader.ready())
@@ -84,7 +84,7 @@ def test_failed_process_ends_in_time_though_nobody_reads_its_log() -> None:
 
 
 def expect_served(clients: list[Client], child: Child) -> None:
-    """The clients that are left get all that comes."""
+    """Send a stream; all remaining clients must receive it."""
     stream = joined(broadcasts(UNLUCKY, UNLUCKY + 1_000))
     child.source().send(stream)
     for client in clients:
@@ -107,8 +107,8 @@ def test_exception_in_a_session_costs_that_client_only(fault: str) -> None:
     with broken(fault).ready() as child:
         clients = child.clients([1, 2])
         unlucky = child.client(UNLUCKY)
-        # More than is read together with an id.
-        unlucky.send(b"something to be read and thrown away" * 10)
+        # More bytes than one read of an id line takes.
+        unlucky.send(b"bytes to be read and discarded" * 10)
         assert not unlucky.read_until_closed()
         expect_served(clients, child)
         child.await_logged("session_closed")
@@ -118,7 +118,7 @@ def test_exception_in_a_session_costs_that_client_only(fault: str) -> None:
         assert [line["reason"] for line in child.logged("session_closed")] == ["failed"]
 
 
-def test_uncaught_exceptions_go_through_the_log_and_nowhere_else() -> None:
+def test_uncaught_exceptions_are_logged_and_written_nowhere_else() -> None:
     with broken("elsewhere").ready() as child:
         for event in ("greenlet_failed", "thread_failed", "exception_ignored"):
             child.await_logged(event)
@@ -129,7 +129,7 @@ def test_uncaught_exceptions_go_through_the_log_and_nowhere_else() -> None:
         assert [line for line in child.stderr().splitlines() if not line.startswith("{")] == []
 
 
-def test_log_that_is_read_again_tells_how_many_lines_were_dropped() -> None:
+def test_log_that_is_read_again_reports_how_many_lines_were_dropped() -> None:
     reader = StoppedReader()
     with broken("short_log_queue", stderr=reader.write_end) as child:
         child.listens(reader.ready())
@@ -137,7 +137,7 @@ def test_log_that_is_read_again_tells_how_many_lines_were_dropped() -> None:
         while not reader.is_nearly_full() or sessions < 100:
             client = child.client(1)
             client.half_close()
-            client.expect_closed()  # so that each has left its lines behind
+            client.expect_closed()  # so that the lines of each session are logged
             sessions += 1
         child.signal(signal.SIGTERM)
         lines = reader.read_to_the_end()
@@ -146,5 +146,5 @@ def test_log_that_is_read_again_tells_how_many_lines_were_dropped() -> None:
         others = [line for line in lines if line not in reports]
         assert {line["level"] for line in reports} == {"warning"}
         assert reports[0]["count"] > 0
-        told = len(others) + sum(line["count"] for line in reports)
-        assert told == 2 * sessions + len(["draining", "stopped"])
+        total = len(others) + sum(line["count"] for line in reports)
+        assert total == 2 * sessions + len(["draining", "stopped"])

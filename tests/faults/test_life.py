@@ -1,4 +1,4 @@
-"""Draining, dumping and failing under load, and a log that cannot be written."""
+"""Draining, dumps and failures under load, and a log that cannot be written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLIENTS = 20
 
 
 def test_drain_under_load_ends_with_the_same_event_for_all_who_stay(tmp_path: Path) -> None:
-    """Some reset, some have just come, one is slow, and a supervisor watches."""
+    """Some clients reset, some have just connected, one is slow, and a supervisor is notified."""
     arguments = ["--log-level", "debug", "--client-buffer", "256KiB"]
     with (
         Supervisor(tmp_path) as supervisor,
@@ -32,7 +32,7 @@ def test_drain_under_load_ends_with_the_same_event_for_all_who_stay(tmp_path: Pa
         stream = joined(broadcasts(1, 2_000_001))
         child.source().send_in_background(stream)
         until(lambda: inboxes[0].size > 200_000, "the load to begin")
-        strangers = [child.client(300).read_in_background() for _ in range(10)]
+        late = [child.client(300).read_in_background() for _ in range(10)]
         child.signal(signal.SIGTERM)
         for client in leaving:
             client.reset()
@@ -44,14 +44,14 @@ def test_drain_under_load_ends_with_the_same_event_for_all_who_stay(tmp_path: Pa
         assert stream.startswith(same)
         assert same.endswith(b"\n")
         assert len(same) < len(stream)
-        for stranger in strangers:  # whoever got in before the end got whole lines up to it
-            assert same.endswith(stranger.all())
+        for inbox in late:  # whole lines up to the end, for those whose session began in time
+            assert same.endswith(inbox.all())
         supervisor.expect("READY=1")
         supervisor.expect("STOPPING=1")
 
 
-def writers_told(child: Child) -> list[int]:
-    """How many sessions stood together, dump by dump."""
+def idle_writers(child: Child) -> list[int]:
+    """Return, for each dump, how many sessions had the same stack in ``Session._write``."""
     return [
         line["count"]
         for line in child.logged("dump_stack")
@@ -59,7 +59,7 @@ def writers_told(child: Child) -> list[int]:
     ]
 
 
-def test_dumps_under_load_tell_all_and_cost_no_byte() -> None:
+def test_dumps_under_load_are_complete_and_lose_no_byte() -> None:
     with Child("--log-level", "debug").ready() as child:
         inboxes = [client.read_in_background() for client in child.clients(range(CLIENTS))]
         stream = joined(broadcasts(1, 100_001))
@@ -80,14 +80,14 @@ def test_dumps_under_load_tell_all_and_cost_no_byte() -> None:
         assert counters["routed_events"] == 100_000
         assert counters["rejects_bad_sequence"] == 1
         assert counters["queued_bytes"] == counters["log_lines_dropped"] == 0
-        until(lambda: writers_told(child)[-1:] == [CLIENTS], "all idle, all in one place")
+        until(lambda: idle_writers(child)[-1:] == [CLIENTS], "all sessions to be idle")
         for inbox in inboxes:
             assert inbox.so_far() == stream
         child.signal(signal.SIGTERM)
         assert child.status() == 0
 
 
-def test_failed_process_tells_its_supervisor(tmp_path: Path) -> None:
+def test_failed_process_notifies_its_supervisor(tmp_path: Path) -> None:
     program = ("-m", "tests.faults.broken", "router")
     with Supervisor(tmp_path) as supervisor:
         environment = supervisor.environment()
@@ -106,7 +106,7 @@ WITHOUT_STDERR = (
 )
 
 
-@pytest.mark.parametrize("stderr", ["full", "closed", "a pipe that nobody reads any more"])
+@pytest.mark.parametrize("stderr", ["full", "closed", "a pipe without a reader"])
 def test_log_that_cannot_be_written_stops_nothing(tmp_path: Path, stderr: str) -> None:
     if stderr == "full":
         descriptor = os.open("/dev/full", os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""A server that gets no more memory than its bounds allow for, under everything at once."""
+"""A server whose address space is capped, under several kinds of load at once."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from .process import MB, Process
 Serve = Callable[..., Child]
 
 ALLOWANCE = 192 * MB
-"""Beside what it has mapped when it is ready: batches, queues, the reorder buffer."""
+"""Address space allowed for batches, queues and the reorder buffer, beyond that of a ready server.
+"""
 
 
-def test_capped_memory_is_enough_under_everything_at_once(serve: Serve) -> None:
-    """RLIMIT_AS: an allocation too many would fail, and the server end."""
+def test_capped_memory_suffices_under_all_loads_at_once(serve: Serve) -> None:
+    """With RLIMIT_AS, an allocation over the cap would fail and end the server."""
     child = serve(
         *("--total-buffer", "32MiB", "--reorder-limit", "50000", "--stall-timeout", "1s"),
         *("--max-sources", "2"),
@@ -37,9 +38,9 @@ def test_capped_memory_is_enough_under_everything_at_once(serve: Serve) -> None:
     noise = random.Random(4).randbytes(5 * MB).replace(b"\n\n", b"\n")
     junk = b"\n".join(b"x" + line[:200] for line in noise.split(b"\n")) + b"\n"
     noisy.send_in_background(junk)
-    strangers = [Client(child.client_address) for _ in range(200)]
-    for stranger in strangers:
-        stranger.send(b"1")
+    pending = [Client(child.client_address) for _ in range(200)]
+    for peer in pending:
+        peer.send(b"1")
     together(gevent.spawn(flood.send, source), gevent.spawn(flood.receive, reader))
     assert child.process.poll() is None
     child.await_logged("session_closed", len(stopped))

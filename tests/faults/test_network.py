@@ -14,7 +14,7 @@ Serve = Callable[..., Child]
 
 
 def client_behind(network: Proxy, child: Child, user: int) -> Client:
-    """A client whose session has begun."""
+    """Connect a client through the proxy; wait until its session has begun."""
     opened = len(child.logged("session_opened"))
     client = Client(network.address)
     client.send(b"%d\n" % user)
@@ -37,7 +37,7 @@ def test_delay_changes_no_byte(serve: Serve) -> None:
         delayed.expect(lines)
 
 
-def test_cut_client_costs_nobody_else_and_may_come_back(serve: Serve) -> None:
+def test_cut_client_affects_no_other_and_may_reconnect(serve: Serve) -> None:
     child = serve()
     (direct,) = child.clients([1])
     source = child.source()
@@ -49,7 +49,7 @@ def test_cut_client_costs_nobody_else_and_may_come_back(serve: Serve) -> None:
             source.send(lines)
             number += 1_000
             direct.expect(lines)
-            visitor.expect(lines)  # from its first line on it gets whole lines, and all of them
+            visitor.expect(lines)  # whole lines, from the first one after it connected
             network.cut()
             child.await_logged("session_closed", cut)
     assert {line["user"] for line in child.logged("session_closed")} == {2}
@@ -72,7 +72,7 @@ def test_cut_source_leaves_half_a_line_that_is_dropped(serve: Serve) -> None:
     client.expect_nothing_before(b"1|P|9|1\n")
 
 
-def test_source_throttled_to_a_byte_a_second_holds_nobody_up(serve: Serve) -> None:
+def test_source_throttled_to_a_byte_a_second_delays_no_other(serve: Serve) -> None:
     child = serve("--max-sources", "2")
     (client,) = child.clients([1])
     lines = joined(broadcasts(2, 20_002))
@@ -101,14 +101,14 @@ def test_half_closed_client_has_left_and_half_closed_source_has_ended(serve: Ser
         child.await_logged("session_closed")
         until(lambda: to_source.forwarded_bytes == 8, "the events to arrive")
         to_source.half_close()
-        direct.expect(b"2|B\n3|B\n")  # the gap before them is given up
+        direct.expect(b"2|B\n3|B\n")  # the server gives up the gap before them
         source.expect_closed()
     (line,) = child.logged("session_closed")
     assert (line["user"], line["reason"]) == (2, "left")
 
 
-def test_network_that_stands_still_for_a_while_loses_nothing(serve: Serve) -> None:
-    """Everything stops in the middle, on both sides at once, and then goes on."""
+def test_network_that_stops_for_a_while_loses_nothing(serve: Serve) -> None:
+    """The network stops in mid-stream on both sides at once, and then goes on."""
     child = serve()
     stream = joined(broadcasts(1, 200_001))
     with (

@@ -1,4 +1,4 @@
-"""The reject file: complete, bounded, and never in the way of an event."""
+"""The reject file is complete and bounded, and never delays an event."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def serve(path: Path, *arguments: str, fault: str | None = None) -> Child:
 
 
 def send_mixed(child: Child, junk: bytes) -> tuple[Client, bytes]:
-    """Junk between valid events; all of these are delivered, whatever becomes of the file."""
+    """Send junk among valid events; all valid events must be delivered."""
     (client,) = child.clients([1])
     lines = broadcasts(1, 1_001)
     source = child.source()
@@ -53,7 +53,7 @@ def test_every_reject_is_in_the_file_when_the_process_has_ended(tmp_path: Path) 
         source.close()
         child.await_logged("source_disconnected")
         stop(child)
-        (told,) = child.logged("source_disconnected")
+        (logged,) = child.logged("source_disconnected")
     written = rows(path)
     assert [(row["reason"], row["sequence"], row["line"].encode("latin-1")) for row in written] == [
         ("bad_sequence", None, b"\xff|B\n"),
@@ -68,12 +68,12 @@ def test_every_reject_is_in_the_file_when_the_process_has_ended(tmp_path: Path) 
         ("skipped", 4, b""),
         ("skipped", 9, b""),
     ]
-    assert {row["source"] for row in written} == {told["source"]}
+    assert {row["source"] for row in written} == {logged["source"]}
     counts = Counter(row["reason"] for row in written)
-    assert counts == {reason: told[reason] for reason in counts}
+    assert counts == {reason: logged[reason] for reason in counts}
 
 
-def test_flood_of_junk_is_in_the_file_or_told_there_to_be_missing(tmp_path: Path) -> None:
+def test_flood_of_junk_is_in_the_file_or_reported_there_as_missing(tmp_path: Path) -> None:
     path = tmp_path / "rejects.jsonl"
     with serve(path).ready() as child:
         send_mixed(child, b"junk\n" * 500_000)
@@ -86,7 +86,7 @@ def test_flood_of_junk_is_in_the_file_or_told_there_to_be_missing(tmp_path: Path
     assert Counter(row["reason"] for row in rows(path))["bad_sequence"] >= 100_000
 
 
-def test_full_files_are_renamed_and_no_more_are_kept_than_may(tmp_path: Path) -> None:
+def test_full_files_are_renamed_and_old_files_are_deleted(tmp_path: Path) -> None:
     path = tmp_path / "rejects.jsonl"
     arguments = ("--rejects-size", "1MiB", "--rejects-files", "2")
     with serve(path, *arguments).ready() as child:
@@ -118,7 +118,7 @@ def test_file_that_cannot_be_written_costs_no_event(tmp_path: Path, case: str) -
         counters = child.logged("dump_counters")[0]
         stop(child)
         lines = child.logged("rejects_not_written")
-        assert len(lines) < JUNK // BLOCK_REJECTS  # one a second, not one a block
+        assert len(lines) < JUNK // BLOCK_REJECTS  # one per second, not one per block
         assert {(line["path"], line["level"]) for line in lines} == {(str(path), "warning")}
     assert counters["rejects_bad_sequence"] == JUNK
     assert counters["rejects_dropped"] > 0

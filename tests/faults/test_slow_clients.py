@@ -1,4 +1,4 @@
-"""Clients that do not read, read next to nothing, or stop all at once."""
+"""Clients that do not read, read very slowly, or all stop reading at once."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ Serve = Callable[..., Child]
 REASONS = {"wait": "stalled", "disconnect": "slow"}
 
 AHEAD = {"wait": sys.maxsize, "disconnect": 2 * MB}
-"""how far the source may be before the reader, who under ``disconnect`` must not fall behind"""
+"""Maximum bytes that the source is ahead of the reader. Under ``disconnect`` a reader that falls
+too far behind would be disconnected."""
 
 RESIDENT_LIMIT = 160 * MB
-"""Some 60 MB a server takes for itself and its batches; an unbounded queue would add 200."""
+"""Limit on resident memory. The server and its batches take about 60 MB; an unbounded queue would
+add 200 MB."""
 
 
 def reasons(child: Child, user: int) -> list[str]:
-    """Why the user's sessions have ended."""
+    """Return why the user's sessions have ended."""
     return [line["reason"] for line in child.logged("session_closed") if line["user"] == user]
 
 
@@ -46,7 +48,7 @@ def test_client_that_never_reads_under_200_megabytes(serve: Serve, policy: str) 
 
 @pytest.mark.parametrize("policy", REASONS)
 def test_client_that_reads_a_byte_a_second(serve: Serve, policy: str) -> None:
-    """Its system acknowledges nothing before a whole segment was read: it takes nothing."""
+    """Its system acknowledges only whole segments, so the client looks as if it did not read."""
     child = serve("--slow-client", policy, "--stall-timeout", "2s")
     (reader,) = child.clients([1])
     flood = Flood(width=250, total_bytes=20 * MB)
@@ -67,7 +69,7 @@ def test_client_that_reads_a_byte_a_second(serve: Serve, policy: str) -> None:
 
 
 def test_client_that_reads_byte_by_byte_is_never_stalled(serve: Serve) -> None:
-    """What counts is that the client takes something, not how long one send takes."""
+    """The stall timeout begins again with every byte acknowledged, not with every send."""
     child = serve(
         *("--stall-timeout", "2s", "--hold-timeout", "1m"),
         *("--client-buffer", "64KiB", "--reorder-limit", "1000"),
@@ -80,14 +82,14 @@ def test_client_that_reads_byte_by_byte_is_never_stalled(serve: Serve) -> None:
     sending = gevent.spawn(flood.send, source)
     reading = gevent.spawn(flood.receive, reader)
     received = bytearray()
-    # Three stall timeouts, in which its system acknowledges three segments a second; what it
-    # did not read because the machine was busy, it makes good.
+    # For three stall timeouts the client's system acknowledges three segments a second. On a busy
+    # machine the client catches up with what it should have read.
     begin = time.monotonic()
     while (passed := time.monotonic() - begin) < 3 * 2.0:
         received += slow.read(int(passed * 4_000) - len(received))
         gevent.sleep(0.01)
     assert reasons(child, 2) == []
-    assert not reading.dead, "the others did not wait"
+    assert not reading.dead, "the reader did not have to wait for the slow client"
     blocks = iter(flood.blocks())
     first = next(blocks)
     assert received == first[: len(received)]
@@ -102,7 +104,7 @@ def test_client_that_reads_byte_by_byte_is_never_stalled(serve: Serve) -> None:
 def test_third_of_all_clients_stops_at_once(
     serve: Serve, policy: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """The bounds leave a busy machine room, but none for waits that were meant for others."""
+    """The limits on latency allow for a busy machine, but not for one wait per stopped client."""
     stall_timeout = {"wait": 1.0, "disconnect": 3600.0}[policy]
     child = serve(
         *("--slow-client", policy, "--stall-timeout", f"{stall_timeout}s"),
@@ -112,7 +114,7 @@ def test_third_of_all_clients_stops_at_once(
     stopping = [NarrowClient(child.client_address, 100, window=1 << 16) for _ in range(10)]
     child.await_logged("session_opened", 30)
     pulse = Pulse(child.source(), [*readers, *stopping])
-    pulse.run(0.5)  # the first, cold ones count for nothing
+    pulse.run(0.5)  # warm-up
     normal = pulse.run(1.5)
     pulse.stop(len(stopping))
     troubled = pulse.run(2.0)

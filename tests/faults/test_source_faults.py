@@ -1,4 +1,4 @@
-"""Sources that send junk, leave gaps, repeat themselves, vanish in mid-line or come in crowds."""
+"""Sources that send junk, leave gaps, repeat events, reset in mid-line or are too many."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .process import MB, Process
 Serve = Callable[..., Child]
 
 FORMS = [b"%d", b"%d|", b"%d|X", b"%d|b", b"%d|B|", b"%d|F|1", b"%d|S|-1", b"%d|P|1|2|3", b"%d|U||"]
-"""malformed behind a valid number: the number counts as used"""
+"""Malformed lines with a valid number, which counts as used."""
 
 
 def mixed(pick: random.Random, count: int) -> list[bytes]:
-    """Valid and malformed lines at random, in windows of random order; none is too long."""
+    """Return random valid and malformed lines, shuffled within windows; none is too long."""
     lines = []
     for number in range(1, count + 1):
         if pick.random() < 0.2:
@@ -39,13 +39,13 @@ def mixed(pick: random.Random, count: int) -> list[bytes]:
 
 
 def _junk(pick: random.Random) -> bytes:
-    """A line without a valid sequence number."""
+    """Return a line without a valid sequence number."""
     junk = pick.randbytes(pick.randrange(60)).replace(b"\n", b"")
     return pick.choice([b"x", b"-", b"\xff", b"|", b" "]) + junk + b"\n"
 
 
 def test_valid_lines_among_malformed_ones_are_all_delivered(serve: Serve) -> None:
-    """Twenty streams, each cut at random and sent through a connection of its own."""
+    """Send twenty streams, each in random pieces and over its own connection."""
     child = serve()
     clients = child.clients([1, 2])
     rejected = Counter[str]()
@@ -93,7 +93,7 @@ def test_line_without_end_closes_its_source_only(serve: Serve) -> None:
 
 
 def test_gaps_that_never_fill(serve: Serve) -> None:
-    """Every tenth number is missing: memory is bounded, the rest is delivered in order."""
+    """Every tenth number is missing: memory is bounded, and the rest is delivered in order."""
     child = serve()
     process = Process(child.process.pid)
     (client,) = child.clients([1])
@@ -107,7 +107,8 @@ def test_gaps_that_never_fill(serve: Serve) -> None:
     until(lambda: inbox.size >= len(expected), "everything to arrive", seconds=60)
     assert inbox.so_far() == expected
     child.await_logged("source_disconnected")
-    assert child.logged("source_disconnected")[0]["skipped"] == 99_999  # the last has none behind
+    # The last missing number has no event behind it, so it is not skipped.
+    assert child.logged("source_disconnected")[0]["skipped"] == 99_999
     assert process.peak_resident_bytes() < 160 * MB
 
 
@@ -124,14 +125,14 @@ def test_gap_with_the_fail_policy_costs_the_source_only(serve: Serve) -> None:
     received = [client.read_line()]
     while received[-1] != b"1|P|9|1\n":
         received.append(client.read_line())
-    # What waited behind the gap came in order, once the source had gone.
+    # The events behind the gap were delivered in order after the source had disconnected.
     assert 1_000 < len(received) < 100_000
     assert received[:-1] == broadcasts(3, 2 + len(received))
     assert child.logged("session_closed") == []
 
 
 def test_every_event_many_times_and_in_contradiction(serve: Serve) -> None:
-    """The first of a number wins; what follows costs nothing that lasts."""
+    """The first event with a number wins; repetitions take no lasting memory."""
     child = serve()
     process = Process(child.process.pid)
     one, two = child.clients([1, 2])
@@ -176,14 +177,14 @@ def test_sources_that_reset_in_mid_line(serve: Serve) -> None:
 
 
 def test_source_that_is_cut_off_again_and_again_goes_on_where_it_was(serve: Serve) -> None:
-    """With ``keep``: what waits behind a gap waits for the source that brings what is missing."""
+    """With ``keep``, events behind a gap wait for the source that sends the missing ones."""
     child = serve("--on-source-disconnect", "keep")
     (client,) = child.clients([1])
     lines = broadcasts(1, 1_001)
     for cut in range(20):
         part = lines[cut * 50 : cut * 50 + 50]
         source = child.source()
-        # The first of this part is missing until the next source has come.
+        # The next source sends the first event of this part, which is missing here.
         source.send(joined(part[1:]) + b"half a li")
         source.reset() if cut % 2 else source.close()
         child.await_logged("source_disconnected", 2 * cut + 1)
@@ -220,7 +221,7 @@ def test_redundant_sources_of_which_one_after_the_other_is_reset(serve: Serve) -
     lines = broadcasts(1, 60_001)
     feeds = [child.source() for _ in range(3)]
     child.await_logged("source_connected", 3)
-    # Each stops in mid-line after another third; the last one has them all.
+    # The feeds are reset after one, two and three thirds of the stream, the first two in mid-line.
     for index, feed in enumerate(feeds, start=1):
         part = joined(lines[: 20_000 * index])
         feed.send(part if index == 3 else part + b"9|")
@@ -231,7 +232,7 @@ def test_redundant_sources_of_which_one_after_the_other_is_reset(serve: Serve) -
 
 
 def test_flood_of_junk_is_thrown_away(serve: Serve) -> None:
-    """A broadcast to a megabyte of junk: the clients are still served, the log is not flooded."""
+    """One broadcast per megabyte of junk: clients are still served, and the log is not flooded."""
     child = serve()
     process = Process(child.process.pid)
     (client,) = child.clients([1])

@@ -1,4 +1,4 @@
-"""Servers that are started by way of the shell, which changes something for them first."""
+"""Servers started by a shell command, which can change their environment first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def wrap_servers(monkeypatch: pytest.MonkeyPatch, folder: Path, shell: str) -> None:
-    """From here on ``Child`` starts servers with this before their command."""
+    """Make ``Child`` put this shell command before the command of each server that it starts."""
     wrapper = folder / "wrapper"
     wrapper.write_text(f'#!/bin/sh\n{shell} {sys.executable} "$@"\n')
     wrapper.chmod(0o700)

@@ -21,10 +21,10 @@ class Decoded:
     """What a decoder makes of a stream in pieces."""
 
     def __init__(
-        self, pieces: list[bytes], line_limit: int = 4096, most_rejects: int = 1_000
+        self, pieces: list[bytes], line_limit: int = 4096, max_rejects: int = 1_000
     ) -> None:
-        self.decoder = Decoder(line_limit, most_rejects)
-        self.most_rejects = most_rejects
+        self.decoder = Decoder(line_limit, max_rejects)
+        self.max_rejects = max_rejects
         self.events: list[Event] = []
         self.voids: list[Event] = []
         self.rejects: list[Reject] = []
@@ -36,7 +36,7 @@ class Decoded:
 
     def feed(self, data: bytes) -> None:
         runs, rejects = self.decoder.feed(data)
-        assert len(rejects) <= self.most_rejects + 1  # the half line at the end may be too long
+        assert len(rejects) <= self.max_rejects + 1  # the half line at the end may be too long
         self.rejects += rejects
         for run in runs:
             assert (run.first, run.end) == (run.events[0][0], run.first + len(run))
@@ -67,12 +67,12 @@ def test_nor_does_it_with_a_line_that_is_too_long(stream: bytes, data: st.DataOb
     assert parts.decoder.overflowed == whole.decoder.overflowed
 
 
-@given(stream=any_bytes, data=st.data(), most_rejects=st.integers(1, 5))
+@given(stream=any_bytes, data=st.data(), max_rejects=st.integers(1, 5))
 def test_nor_does_it_on_the_steps_in_which_rejects_come(
-    stream: bytes, data: st.DataObject, most_rejects: int
+    stream: bytes, data: st.DataObject, max_rejects: int
 ) -> None:
     whole = Decoded([stream], LINE_LIMIT)
-    parts = Decoded(data.draw(chunks(stream)), LINE_LIMIT, most_rejects)
+    parts = Decoded(data.draw(chunks(stream)), LINE_LIMIT, max_rejects)
     assert Counter(parts.events) == Counter(whole.events)
     assert Counter(parts.voids) == Counter(whole.voids)
     assert parts.reasons == whole.reasons

@@ -239,13 +239,13 @@ TestTwins.settings = settings(stateful_step_count=30)
     ),
     line_limit=st.sampled_from([LINE_LIMIT, 4096]),
     ends=st.lists(st.sampled_from([b"\n", b"\r\n", b"\r\r\n", b""]), min_size=1),
-    most_rejects=st.sampled_from([1, 2, 5, 1_000]),
+    max_rejects=st.sampled_from([1, 2, 5, 1_000]),
 )
 def test_both_decode_anything_alike(
-    lines: list[bytes], line_limit: int, ends: list[bytes], most_rejects: int
+    lines: list[bytes], line_limit: int, ends: list[bytes], max_rejects: int
 ) -> None:
     stream = b"".join(line + ends[index % len(ends)] for index, line in enumerate(lines))
-    pure, compiled = (twin.Decoder(line_limit, most_rejects) for twin in (events, _events))
+    pure, compiled = (twin.Decoder(line_limit, max_rejects) for twin in (events, _events))
     data = stream
     while data or pure.unread:
         (runs, rejects), (same_runs, same_rejects) = pure.feed(data), compiled.feed(data)

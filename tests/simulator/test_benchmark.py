@@ -145,10 +145,10 @@ def test_a_run_that_fails(
         (["--compare", "OLD"], "--compare: OLD has the format of another version"),
         (["--compare", "ODD"], "--compare: ODD is not a file that bench --json wrote"),
         (["--json", "nowhere/out.json"], "there is no directory nowhere"),
-        (["--png", "x.svg"], "--png x.svg: the name of the file has to end in .png"),
+        (["--png", "x.svg"], "--png x.svg: the file name must end in .png"),
         (["--tls-ca", "none.pem"], "--tls-ca none.pem cannot be read"),
         (["--tls-key", "none.pem"], "--tls-cert and --tls-key need --tls-ca"),
-        (["--svg", "x"], "--svg x: the name of the file has to end in .svg"),
+        (["--svg", "x"], "--svg x: the file name must end in .svg"),
     ],
 )
 def test_wrong_usage_is_one_line(

@@ -111,7 +111,7 @@ def test_a_wrong_parameter(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "told"),
     [
         (["recrod", "x"], "'recrod' is not a command: use one of bench, record, replay, or none"),
-        (["--report", "x.txt"], "--report x.txt: the name of the file has to end in .html"),
+        (["--report", "x.txt"], "--report x.txt: the file name must end in .html"),
         (["--serve", "--server-options", "--gap-policy=fail"], "--server-options='--gap-policy=fa"),
     ],
 )

@@ -130,7 +130,7 @@ def test_parameters_of_faults_have_units(tmp_path: Path) -> None:
     more = ("--stalling", 1, "--stall-time", 10, "--cuts", 5000, "--rate", 6000, "--latency")
     rows = made(tmp_path / "out.html", *more).rows
     assert rows["stall time"] == "10 ms"
-    assert rows["stall timeout"] == "10,000 ms"
+    assert rows["stall timeout"] == "5,000 ms"
     assert rows["rate"] == "6,000 events/s"
     assert rows["maximum bytes per write"] == "5,000"
     assert rows["clients sampled"] == "10"

@@ -176,7 +176,7 @@ def test_a_server_that_closes_because_it_speaks_no_tls(
 ) -> None:
     line = refused(Server(4, refuse_source=True, reset=reset), capsys, *pki.flags)
     assert "closed the connection in the TLS handshake" in line
-    assert line.endswith("perhaps it speaks no TLS")
+    assert line.endswith("perhaps it does not speak TLS")
 
 
 def test_a_server_that_answers_something_else(pki: Pki, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +204,7 @@ def test_a_server_that_does_not_answer(
 ) -> None:
     monkeypatch.setattr("simulator.play.connecting.CONNECT_TIMEOUT", 0.1)
     line = refused(Server(4), capsys, *pki.flags)
-    assert line.endswith("within 0.1 s: perhaps it speaks no TLS")
+    assert line.endswith("within 0.1 s: perhaps it does not speak TLS")
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""The soak: a server under all there is, for long, every delivered byte checked, nothing grows."""
+"""The soak: a long run with every kind of fault. Every delivered byte is checked, nothing grows."""

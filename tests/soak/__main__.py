@@ -1,7 +1,7 @@
-"""Soak a server: ``PYTHONPATH=tests python -m soak --time 10m``; status 1 if anything is wrong.
+"""Soak a server: ``PYTHONPATH=tests python -m soak --time 10m``; status 1 if a check fails.
 
-What it leaves is in the folder ``.soak``: ``soak.svg``, the samples, when sessions began and
-ended, the server's log, and ``round.txt``, what the source of the last round sends.
+The folder ``.soak`` gets the results: the plot ``soak.svg``, the samples, when sessions began and
+ended, the server's log, and ``round.txt``, the stream of the last round.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ SERVER = [
     *("--client-buffer", "64KiB", "--reorder-limit", "2000"),
 ]
 WARM_UP = 0.25
-"""this part of the time says what is normal"""
-LEAST_ROUNDS = 2
-"""after the warm-up"""
+"""Share of the time that is warm-up; its counts are the limits for the rest."""
+MIN_ROUNDS = 2
+"""Minimum rounds after the warm-up."""
 REST_SECONDS = 15.0
+"""Maximum time from the end of a round until the server is at rest."""
 
 
 class Soak:
@@ -51,7 +52,7 @@ class Soak:
             file.unlink(missing_ok=True)
 
     def run(self) -> None:
-        """Play rounds for so long; AssertionError says what is wrong."""
+        """Play rounds until the time is over; raise AssertionError if a check fails."""
         program = ("-m", "soak.server", str(self._samples_file))
         with Child(*SERVER, program=program) as child:
             try:
@@ -68,7 +69,7 @@ class Soak:
         self.growth.check_memory()
 
     def samples(self) -> list[Sample]:
-        """All that there are by now."""
+        """Return all samples so far."""
         lines = self._samples_file.read_text().rpartition("\n")[0].splitlines()
         return [json.loads(line) for line in lines]
 
@@ -85,11 +86,11 @@ class Soak:
             self._await_rest()
 
     def _is_too_early(self, warm: bool) -> bool:
-        """On a slow machine a short run takes longer, rather than see too little."""
-        return not warm or len(self.growth.resting) < LEAST_ROUNDS
+        """Return whether the run must go on although its time is over: the machine is slow."""
+        return not warm or len(self.growth.resting) < MIN_ROUNDS
 
     def _await_rest(self) -> None:
-        """Wait until nothing is left of the round, and note what the server holds then."""
+        """Wait until the server holds nothing of the round; record the sample at rest."""
         seen = len(self.samples())
 
         def excess() -> str:
@@ -97,19 +98,19 @@ class Soak:
             return self.growth.excess(samples[-1], STAYING) if samples else "no sample"
 
         deadline = time.monotonic() + REST_SECONDS
-        while too_much := excess():
-            assert time.monotonic() < deadline, f"at the end of the round there are {too_much}"
+        while found := excess():
+            assert time.monotonic() < deadline, f"at the end of the round there are {found}"
             gevent.sleep(0.1)
         self.growth.resting.append(self.samples()[-1])
         self.resting.append(self.growth.resting[-1])
 
 
 def main() -> int:
-    """The command line."""
+    """Run the soak from the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
-    parser.add_argument("--time", type=duration("5s", "24h"), default=600.0, help="for how long")
-    parser.add_argument("--seed", type=int, default=1, help="what the sources send, and when")
-    parser.add_argument("--folder", type=Path, default=Path(".soak"), help="for what it leaves")
+    parser.add_argument("--time", type=duration("5s", "24h"), default=600.0, help="duration")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the streams and the visitors")
+    parser.add_argument("--folder", type=Path, default=Path(".soak"), help="folder for the results")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     soak = Soak(options.time, options.seed, options.folder)
@@ -123,8 +124,8 @@ def main() -> int:
     print(", ".join(f"{count:,} {name}" for name, count in soak.counts.items()) + failure)
     for name in ("resident_bytes", "descriptors", "greenlets"):
         values = [sample[name] for sample in soak.resting] or [0]
-        first, most, last = values[0], max(values), values[-1]
-        print(f"{name} at rest: {first:,.0f} first, {most:,.0f} most, {last:,.0f} last")
+        first, highest, last = values[0], max(values), values[-1]
+        print(f"{name} at rest: {first:,.0f} first, {highest:,.0f} maximum, {last:,.0f} last")
     return 1 if failure else 0
 
 

@@ -1,4 +1,4 @@
-"""The clients of the soak, each of which checks every byte that it gets."""
+"""The clients of the soak; each checks every byte that it receives."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from faults.peers import NarrowClient
 
 from .stream import USERS, Stream
 
-SURELY_FULL_BYTES = 200_000
-"""more than the server and both kernels hold for a client that does not read"""
+MAX_BUFFERED_BYTES = 200_000
+"""More than the server and both kernels buffer for a client that does not read."""
 
 
 class Checked:
-    """A client that holds what it receives against the round's stream, line by line.
+    """A client that checks each received line against the round's stream.
 
-    It may come in mid-stream: whatever line comes first, from there on it must get every line
-    that is meant for its user, in order, byte for byte.
+    It may connect in mid-stream. From its first line on it must receive every line for its user,
+    in order, byte for byte.
     """
 
     def __init__(self, client: Client, user: int) -> None:
@@ -31,14 +31,14 @@ class Checked:
         self.ended = False
         self.begin(None, 0)
 
-    def begin(self, stream: Stream | None, place: int | None) -> None:
-        """A round begins; ``place`` is that of the line that must come next, if it is known."""
+    def begin(self, stream: Stream | None, index: int | None) -> None:
+        """Begin a round; ``index`` is that of the next line, or None if any line may be first."""
         self._expected = stream.expected[self.user] if stream else []
-        self._places = {line: place for place, line in enumerate(self._expected)}
-        self.place = place
+        self._index_of = {line: index for index, line in enumerate(self._expected)}
+        self.index = index
 
     def read(self, size: int = 1 << 16) -> bool:
-        """Wait for something and check it; false at the end of the connection."""
+        """Wait for bytes and check them; return False at the end of the connection."""
         data = self.client._receive(size)
         if not data:
             self.ended = True
@@ -54,23 +54,23 @@ class Checked:
             pass
 
     def has_all(self) -> bool:
-        """It got the last line that is meant for it, and nothing behind it."""
-        return self.place == len(self._expected) and not self.half_line
+        """Return whether the client got the last line for its user, and nothing after it."""
+        return self.index == len(self._expected) and not self.half_line
 
     def _check(self, line: bytes) -> None:
-        if self.place is None:
-            assert line in self._places, f"user {self.user} got {line!r}, which is not for them"
-            self.place = self._places[line]
-        wanted = self._expected[self.place] if self.place < len(self._expected) else None
-        assert line == wanted, f"user {self.user} got {line!r}, and not {wanted!r}"
-        self.place += 1
+        if self.index is None:
+            assert line in self._index_of, f"user {self.user} got {line!r}, which is not for them"
+            self.index = self._index_of[line]
+        expected = self._expected[self.index] if self.index < len(self._expected) else None
+        assert line == expected, f"user {self.user} got {line!r}, not {expected!r}"
+        self.index += 1
         self.lines += 1
 
 
 class Visitors:
-    """Clients that come, stay for a while and leave in every way there is.
+    """Clients that connect, stay for a while and leave in every possible way.
 
-    ``sessions`` is the file in which the server tells when sessions begin and end.
+    ``sessions`` is the file in which the server records when sessions begin and end.
     """
 
     def __init__(
@@ -80,30 +80,33 @@ class Visitors:
         self.lines = 0
         self._address = address
         self._sessions = sessions
-        self._sessions_at = sessions.stat().st_size  # what is before is of other rounds
+        self._sessions_at = sessions.stat().st_size  # earlier lines belong to other rounds
         self._sent_bytes = 0
-        self._outside = 0
+        self._awaits_session = False
         self._pick = pick
         self._stream = stream
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 
     def send_in(self, sent_bytes: int) -> None:
-        """One more comes, when so much of the stream is sent.
+        """Start another visitor when ``sent_bytes`` of the stream have been sent.
 
-        Returns once they are in, if they count on what is sent next: who came behind the
-        last line would wait for it in vain.
+        If the visitor relies on the rest of the stream, return when its session has begun:
+        otherwise it could begin after the last line, and wait forever.
         """
         self._sent_bytes = sent_bytes
         habits: list[Callable[[], None]] = [self._leave, self._reset, self._half_close]
-        habits += [self._stay, self._stall, self._say_nothing, self._say_nonsense, self._talk]
+        habits += [self._stay, self._stall, self._send_no_id, self._send_bad_id, self._keep_sending]
         self.arrived += 1
         habit = self._pick.choice(habits)
-        self._outside = int(habit in (self._stay, self._stall))
+        self._awaits_session = habit in (self._stay, self._stall)
         self._greenlets.append(gevent.spawn(habit))
-        until(lambda: not self._outside or self._greenlets[-1].ready(), "a visitor to be let in")
+        until(
+            lambda: not self._awaits_session or self._greenlets[-1].ready(),
+            "a visitor's session to begin",
+        )
 
-    def all_gone(self, seconds: float) -> None:
-        """Wait until the last has left; raises what any of them found wrong."""
+    def await_all(self, seconds: float) -> None:
+        """Wait until the last visitor has left; raise an error that any visitor has found."""
         done = gevent.joinall(self._greenlets, timeout=seconds, raise_error=True)
         assert len(done) == len(self._greenlets), "a visitor did not leave"
 
@@ -116,17 +119,16 @@ class Visitors:
         visitor.begin(self._stream, None)
         return visitor
 
-    def _come_in(self, visitor: Checked) -> None:
-        """Wait for the session to begin."""
-        until(lambda: self._was_told(visitor, "begins"), f"user {visitor.user}'s session to begin")
-        self._outside = 0
+    def _await_session(self, visitor: Checked) -> None:
+        until(lambda: self._recorded(visitor, "begins"), f"user {visitor.user}'s session to begin")
+        self._awaits_session = False
 
-    def _was_told(self, visitor: Checked, what: str) -> bool:
-        """Whether the server has told this of the visitor's session."""
+    def _recorded(self, visitor: Checked, event: str) -> bool:
+        """Return whether the server has recorded the event for the visitor's session."""
         port = visitor.client.sock.getsockname()[1]
         with self._sessions.open() as file:
             file.seek(self._sessions_at)
-            return f"{port} {what}\n" in file.readlines()
+            return f"{port} {event}\n" in file.readlines()
 
     def _read_for_a_while(self, visitor: Checked) -> None:
         with gevent.Timeout(self._pick.uniform(0.0, 1.5), False):  # type: ignore[arg-type]
@@ -154,21 +156,21 @@ class Visitors:
     def _stay(self) -> None:
         """Stay until the round's last line."""
         visitor = self._enter()
-        self._come_in(visitor)
+        self._await_session(visitor)
         while not visitor.has_all():
             assert visitor.read(), f"user {visitor.user} was disconnected"
         self.lines += visitor.lines
         visitor.client.close()
 
     def _stall(self) -> None:
-        """Read a little, then nothing until the server has had enough, or all is over."""
+        """Read a little, then nothing for 3 s, or until the session is closed as stalled."""
         visitor = self._enter(narrow=True)
-        self._come_in(visitor)
+        self._await_session(visitor)
         wide_bytes = self._stream.wide_bytes if self._sent_bytes <= self._stream.wide_at else 0
         with gevent.Timeout(1.0, False):  # type: ignore[arg-type]
             visitor.read(500)
-        if wide_bytes > SURELY_FULL_BYTES:
-            until(lambda: self._was_told(visitor, "stalled"), "who does not read to be cut off")
+        if wide_bytes > MAX_BUFFERED_BYTES:
+            until(lambda: self._recorded(visitor, "stalled"), "a stalled session to be closed")
         else:
             gevent.sleep(3.0)
         with gevent.Timeout(0.5, False):  # type: ignore[arg-type]
@@ -176,22 +178,22 @@ class Visitors:
         self.lines += visitor.lines
         visitor.client.reset()
 
-    def _say_nothing(self) -> None:
-        stranger = Client(self._address)
-        stranger.send(self._pick.choice([b"", b"12", b"\r"]) or b"1")
-        stranger.read_until_closed()
-        stranger.close()
+    def _send_no_id(self) -> None:
+        peer = Client(self._address)
+        peer.send(self._pick.choice([b"", b"12", b"\r"]) or b"1")
+        peer.read_until_closed()
+        peer.close()
 
-    def _say_nonsense(self) -> None:
-        stranger = Client(self._address)
-        stranger.send_in_background(self._pick.choice([b"x\n", b"1" * 10_000, b"-5\n", b"\n"]))
-        assert not stranger.read_until_closed()
-        stranger.close()
+    def _send_bad_id(self) -> None:
+        peer = Client(self._address)
+        peer.send_in_background(self._pick.choice([b"x\n", b"1" * 10_000, b"-5\n", b"\n"]))
+        assert not peer.read_until_closed()
+        peer.close()
 
-    def _talk(self) -> None:
-        """Say more than the id, all the time."""
+    def _keep_sending(self) -> None:
+        """Send bytes after the id, all the time."""
         visitor = self._enter()
-        talking = visitor.client.send_in_background(self._pick.randbytes(1_000_000))
+        sending = visitor.client.send_in_background(self._pick.randbytes(1_000_000))
         self._read_for_a_while(visitor)
-        talking.kill()
+        sending.kill()
         visitor.client.close()

@@ -1,7 +1,7 @@
-"""Whether anything grows: what the server held whenever a round was over.
+"""Growth of what the server holds at rest, that is at the end of each round.
 
-Sessions, descriptors and greenlets have to be what they were in the warm-up, exactly. Resident
-memory may still settle: its floor in the last quarter is held against its peak in the warm-up.
+Sessions, descriptors and greenlets must not exceed their number in the warm-up. Resident memory
+may still settle: its minimum in the last quarter is compared with its peak in the warm-up.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ Sample = dict[str, float]
 COUNTED = ["sessions", "sources", "descriptors", "greenlets", "held_bytes"]
 RESIDENT_FACTOR = 1.1
 RESIDENT_SLACK = 8_000_000
+"""Resident memory may grow by this factor and this many bytes after the warm-up."""
 
 
 class Growth:
-    """Judges what the server holds at rest."""
+    """Samples taken at rest, and the limits that the warm-up has set."""
 
     def __init__(self) -> None:
         self.resting: list[Sample] = []
         self._normal: Sample = {}
 
     def end_warm_up(self) -> None:
-        """What there was at rest so far is what is normal."""
+        """Take the maximum of each count so far as its limit."""
         assert self.resting, "the warm-up was too short for a round"
         self._normal = {
             name: max(sample[name] for sample in self.resting) for name in self.resting[0]
@@ -29,7 +30,7 @@ class Growth:
         self.resting.clear()
 
     def excess(self, sample: Sample, staying: int) -> str:
-        """What the server still holds that it should not hold at rest; nothing if it rests."""
+        """Return which counts exceed their limits; an empty string if the server is at rest."""
         limits = self._normal or dict.fromkeys(COUNTED, float("inf"))
         limits = limits | {"sessions": staying, "sources": 0, "held_bytes": 0}
         return ", ".join(
@@ -39,7 +40,7 @@ class Growth:
         )
 
     def check_memory(self) -> None:
-        """AssertionError if resident memory has grown since the warm-up."""
+        """Raise AssertionError if resident memory has grown since the warm-up."""
         assert self.resting, "the soak was too short: not a round was played after the warm-up"
         last = self.resting[-max(1, len(self.resting) // 4) :]
         floor = min(sample["resident_bytes"] for sample in last)

@@ -1,4 +1,4 @@
-"""The picture of a soak: what the server held, over time."""
+"""The plot of a soak: what the server held over time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PANELS = {
 
 
 def draw(samples: list[Sample], resting: list[Sample], file: Path) -> None:
-    """A panel for each count; the dots are the ends of the rounds, which must not rise."""
+    """Draw a panel for each count; the dots are the samples at rest, which must not rise."""
     figure, panels = plt.subplots(len(PANELS), sharex=True, figsize=(10, 9), layout="constrained")
     for panel, (name, (title, unit)) in zip(panels, PANELS.items(), strict=True):
         for points, style in ((samples, "-"), (resting, "o")):

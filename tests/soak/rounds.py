@@ -1,7 +1,7 @@
-"""The rounds of the soak: in each a source plays one stream, and clients come and go.
+"""The rounds of the soak: in each, a source plays one stream while clients connect and leave.
 
 At the end of a round all visitors have left, and the server holds what it held at the end of
-the round before.
+the previous round.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .clients import Checked, Visitors
 from .stream import USERS, Stream
 
 STAYING = 20
+"""Clients that stay connected through all rounds."""
 VISITORS = 24
 EVENTS = 6_000
 PATIENCE = 60.0
@@ -24,7 +25,7 @@ CHUNK_BYTES = 4_000
 
 
 class Rounds:
-    """Plays rounds against a server; everything but time follows from the seed."""
+    """Rounds played against a server; all but the timing follows from the seed."""
 
     def __init__(
         self, source: Address, clients: Address, sessions: Path, seed: int, counts: Counter[str]
@@ -39,14 +40,14 @@ class Rounds:
         self._readers = [gevent.spawn(client.read_on) for client in self._staying]
 
     def next_stream(self) -> Stream:
-        """The stream of the next round."""
+        """Return the stream of the next round."""
         self._pick = random.Random(f"{self._seed} {self._counts['rounds']}")
         self._ending = self._pick.choice(["close", "half line", "reset"])
-        # What a reset leaves unread is lost: there must be nothing to wait for behind a gap.
+        # A reset follows only when all events are delivered; those behind a gap would not be yet.
         return Stream(self._pick, EVENTS, gaps=self._ending != "reset")
 
     def play(self, stream: Stream) -> None:
-        """One round. AssertionError says what went wrong."""
+        """Play one round; raise AssertionError if a check fails."""
         for client in self._staying:
             client.begin(stream, 0)
         visitors = Visitors(self._client_address, self._sessions, self._pick, stream)
@@ -62,11 +63,11 @@ class Rounds:
             source.read_until_closed()
             source.close()
             self._await_all()
-        visitors.all_gone(PATIENCE)
+        visitors.await_all(PATIENCE)
         self._count(stream, visitors)
 
     def close(self) -> None:
-        """The server has stopped: every client that stayed has seen the end, and no more."""
+        """Wait, after the server has stopped, until every staying client has seen the end."""
         gevent.joinall(self._readers, timeout=PATIENCE, raise_error=True)
         assert all(client.ended for client in self._staying), "a connection did not end"
 
@@ -76,7 +77,7 @@ class Rounds:
         return Checked(client, user)
 
     def _send(self, source: Source, stream: Stream, visitors: Visitors) -> None:
-        """The stream in chunks, while visitors come, and now and then a source too many."""
+        """Send the stream in chunks, while visitors connect, and now and then a second source."""
         chunks = range(0, len(stream.sent), CHUNK_BYTES)
         arrivals = Counter(self._pick.choices(chunks, k=VISITORS))
         for start in chunks:
@@ -97,10 +98,10 @@ class Rounds:
     def _await_all(self) -> None:
         def have_all() -> bool:
             for reader in self._readers:
-                assert not reader.ready() or reader.get(), "a client that stays has ended"
+                assert not reader.ready() or reader.get(), "a staying client was disconnected"
             return all(client.has_all() for client in self._staying)
 
-        until(have_all, "everybody who stays to get the round's last line", PATIENCE)
+        until(have_all, "every staying client to get the round's last line", PATIENCE)
 
     def _count(self, stream: Stream, visitors: Visitors) -> None:
         self._counts["rounds"] += 1

@@ -1,8 +1,8 @@
-"""The server of the soak: the one there is, which also writes down what it holds.
+"""The server of the soak: the real one, which also records what it holds.
 
 ``python -m soak.server FILE [the server's arguments]`` appends a line of JSON to the file
-five times a second. To ``sessions.txt`` beside it goes a line whenever a session begins or
-ends: the client's port, and ``begins`` or the reason.
+five times a second. It appends a line to ``sessions.txt`` beside it when a session begins or
+ends: the client's port, and ``begins`` or the reason of the end.
 """
 
 import gc
@@ -24,29 +24,29 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class SampledServer(MazeServer):
-    """A server with a greenlet beside it that counts, and that tells of its sessions."""
+    """A server that records samples, and when sessions begin and end."""
 
     file = Path()
 
     def start(self) -> None:
         super().start()
         gevent.spawn(self._sample)
-        self._tell_of_sessions()
+        self._record_sessions()
 
-    def _tell_of_sessions(self) -> None:
-        told = self.file.with_name("sessions.txt").open("a")
+    def _record_sessions(self) -> None:
+        record = self.file.with_name("sessions.txt").open("a")
         enter, leave = self.sessions.enter, self.sessions.leave
 
-        def tell_and_enter(session: Session) -> None:
+        def recorded_enter(session: Session) -> None:
             enter(session)
-            # What follows does not wait: whatever is routed after this, the session gets.
-            print(session.peer.rpartition(":")[2], "begins", file=told, flush=True)
+            # ``enter`` does not wait, so the session gets every event that is routed from now on.
+            print(session.peer.rpartition(":")[2], "begins", file=record, flush=True)
 
-        def tell_and_leave(session: Session, reason: CloseReason) -> None:
+        def recorded_leave(session: Session, reason: CloseReason) -> None:
             leave(session, reason)
-            print(session.peer.rpartition(":")[2], reason.value, file=told, flush=True)
+            print(session.peer.rpartition(":")[2], reason.value, file=record, flush=True)
 
-        vars(self.sessions).update(enter=tell_and_enter, leave=tell_and_leave)
+        vars(self.sessions).update(enter=recorded_enter, leave=recorded_leave)
 
     def _sample(self) -> None:
         begin = time.monotonic()
@@ -61,7 +61,7 @@ class SampledServer(MazeServer):
         return {
             "resident_bytes": resident_pages * PAGE_BYTES,
             "descriptors": len(os.listdir("/proc/self/fd")),
-            "greenlets": sum(isinstance(each, greenlet) for each in gc.get_objects()),
+            "greenlets": sum(isinstance(item, greenlet) for item in gc.get_objects()),
             "sessions": len(self.sessions),
             "sources": len(self.source.sources),
             "held_bytes": self.router.queued_memory.bytes,

@@ -1,7 +1,7 @@
-"""A round's stream: what a source sends, with all that sources do wrong, and who must get what.
+"""A round's stream, with every mistake that a source can make, and the lines that each user gets.
 
-What must be delivered depends on the order of arrival only, not on time: a number that is
-left out never comes later, and a number that a malformed line uses up comes once.
+The expected lines depend only on the order of the stream, not on time: a number that is left out
+never comes later, and a number that a malformed line uses comes once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from property.model import Model
 
 USERS = range(40)
 WINDOW = 200
-"""Lines come this far out of order at most: far less than the reorder limit of the server."""
+"""Lines within which the order is shuffled; far less than the server's reorder limit."""
 WIDE_BYTES = 3_000
 KINDS = "FUBPS"
 WEIGHTS = [30, 10, 5, 30, 25]
@@ -30,24 +30,25 @@ JUNK = [
 
 
 class Stream:
-    """``sent`` is what the source sends, ``expected`` the lines that each user is to get."""
+    """The bytes that the source sends (``sent``), and the lines for each user (``expected``)."""
 
     def __init__(self, pick: random.Random, count: int, gaps: bool) -> None:
         self._pick = pick
         self._wide = range(count // 2, count // 2 + 120)
-        """the middle of the stream: broadcasts that fill the queue of whoever does not read"""
+        """Numbers in the middle of the stream: long broadcasts that fill the queue of a client
+        that does not read."""
         numbers = list(range(1, count + 1))
         if gaps:
             for _ in range(3):
                 start = pick.randrange(count)
                 del numbers[start : start + pick.choice([1, 5, 50])]
         self.marker = b"%d|B\n" % (count + 1)
-        """the last line: everybody gets it"""
+        """The last line, a broadcast."""
         self.sent = b"".join(self._disorder([self._line(number) for number in numbers]))
         self.sent += self.marker
         self.expected = self._by_the_model()
         self.wide_at = self.sent.find(b"%0*d" % (WIDE_BYTES // 2, 0))
-        """where in ``sent`` the wide lines begin"""
+        """Offset in ``sent`` of the first long broadcast."""
         self.wide_bytes = WIDE_BYTES * len(set(numbers) & set(self._wide))
 
     def _line(self, number: int) -> bytes:
@@ -62,7 +63,7 @@ class Stream:
         return fields.encode() + pick.choice([b"\n", b"\r\n"])
 
     def _disorder(self, lines: list[bytes]) -> list[bytes]:
-        """Shuffled in windows, with repetitions, contradictions and junk in between."""
+        """Shuffle the lines within windows; add duplicates, conflicts and junk."""
         pick, sent = self._pick, list[bytes]()
         for start in range(0, len(lines), WINDOW):
             window = lines[start : start + WINDOW]

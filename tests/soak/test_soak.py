@@ -1,4 +1,4 @@
-"""The soak in its short form, and that it would find what it is there for."""
+"""A short soak, and tests that the soak's checks find errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_short_soak(tmp_path: Path) -> None:
 
 
 class Lines(Client):
-    """A client that receives these lines."""
+    """A client that receives the given lines."""
 
     def __init__(self, lines: list[bytes]) -> None:
         self.data = b"".join(lines)
@@ -54,14 +54,14 @@ class Lines(Client):
         return data
 
 
-def _checked(lines: list[bytes], stream: Stream, place: int | None) -> Checked:
+def _checked(lines: list[bytes], stream: Stream, index: int | None) -> Checked:
     client = Checked(Lines(lines), 3)
-    client.begin(stream, place)
+    client.begin(stream, index)
     client.read_on()
     return client
 
 
-def test_client_accepts_what_is_right_from_any_line_on() -> None:
+def test_client_accepts_the_expected_lines_from_any_line_on() -> None:
     stream = Stream(random.Random(1), 1_000, gaps=True)
     lines = stream.expected[3]
     assert _checked(lines, stream, 0).has_all()
@@ -70,7 +70,7 @@ def test_client_accepts_what_is_right_from_any_line_on() -> None:
     assert not _checked([*lines, b"7"], stream, 0).has_all()
 
 
-def test_client_finds_a_line_that_is_missing_doubled_changed_or_in_another_place() -> None:
+def test_client_finds_a_missing_doubled_changed_or_swapped_line() -> None:
     stream = Stream(random.Random(1), 1_000, gaps=True)
     lines = stream.expected[3]
     assert lines[5] != lines[6]

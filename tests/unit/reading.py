@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from maze.settings.options import Settings, read_settings
+from maze.settings.options import Settings
+from maze.settings.parser import read_settings
 
 Write = Callable[[str], str]
 """writes the file that ``--config`` names"""

@@ -1,16 +1,16 @@
-// The live page: shows what /api/events sends.
+// The live page: displays the events of /api/events.
 "use strict";
 
-const SILENCE_MS = 5000; // a status comes every second; after so long without one it is asked anew
+const SILENCE_MS = 5000; // reconnect after this long without a status; one is due every second
 const RETRY_MS = 1000;
-const TOLD_MS = 8000;
-const GAP_SECONDS = 2; // shorter gaps are everyday life
+const NOTICE_MS = 8000; // how long a passing notice stays
+const GAP_SECONDS = 2; // shorter gaps are normal
 const IS_TOKEN = /^[\x21-\x7e]+$/;
 
-// What the page has to tell: what holds until it changes, and a word that passes.
-// It is read out when something new is to be told, not whenever a number in it changes.
+// Notices: a standing one is shown while its cause lasts, a passing one for NOTICE_MS.
+// A screen reader announces a new notice, not every change of a number in it.
 
-let standing = {}; // by kind
+let standing = {}; // text by kind
 let passing = "";
 let passingTimer = 0;
 
@@ -32,10 +32,10 @@ function tell(text) {
   say("spoken", text);
   showNotices();
   clearTimeout(passingTimer);
-  passingTimer = setTimeout(() => { passing = ""; say("spoken", ""); showNotices(); }, TOLD_MS);
+  passingTimer = setTimeout(() => { passing = ""; say("spoken", ""); showNotices(); }, NOTICE_MS);
 }
 
-// The numbers.
+// Status values.
 
 let lastStatus = null;
 let cpuBefore = null;
@@ -72,17 +72,17 @@ function showState(status) {
 function noticesOf(status) {
   const notices = {};
   const { order, router, limits } = status;
-  if (restartedAt && status.uptime_seconds < 60) notices.restart = `The server was started anew at ${moment(restartedAt * 1000)} UTC; counts begin at zero.`;
-  if (status.state === "draining") notices.draining = "The server is stopping: clients get what waits for them.";
-  if (router.stuck_seconds > 2) notices.stuck = `The router has routed nothing for ${seconds(Math.floor(router.stuck_seconds))}, although events are ready and it waits for no client.`;
+  if (restartedAt && status.uptime_seconds < 60) notices.restart = `The server restarted at ${moment(restartedAt * 1000)} UTC; its counters began again at zero.`;
+  if (status.state === "draining") notices.draining = "The server is stopping: clients still receive what is queued for them.";
+  if (router.stuck_seconds > 2) notices.stuck = `The router has routed nothing for ${seconds(Math.floor(router.stuck_seconds))}, although events are ready and no client holds it up.`;
   if (isGap(status)) {
-    notices["gap " + order.missing_sequence] = `Number ${order.missing_sequence} has been missing for ${seconds(Math.floor(order.missing_seconds))}, and nothing behind it is routed:`
-      + ` ${several(order.waiting_events, "event waits", "events wait")}, at most ${whole(limits["reorder-limit"])} may.`;
+    notices["gap " + order.missing_sequence] = `Event ${order.missing_sequence} has been missing for ${seconds(Math.floor(order.missing_seconds))} and blocks routing:`
+      + ` ${several(order.waiting_events, "event waits", "events wait")} behind it (limit ${whole(limits["reorder-limit"])}).`;
   }
   if (status.state !== "ready") return notices;
   const { received, routed } = status.rates["10s"];
   if (!status.sources.connected.length) notices.sources = "No event source is connected.";
-  else if (!received && !routed && !isGap(status)) notices.events = "No events are coming.";
+  else if (!received && !routed && !isGap(status)) notices.events = "No events are arriving.";
   return notices;
 }
 
@@ -109,9 +109,9 @@ function showTiles(status) {
 
 function showOrder(order) {
   const ready = order.ready_events ? ` ${several(order.ready_events, "event is", "events are")} ready to be routed.` : "";
-  say("next", `The next event has number ${order.next_sequence}.${ready}`);
-  say("missing", order.missing_sequence === null ? "Nothing is missing."
-    : `Number ${order.missing_sequence} has been missing for ${seconds(order.missing_seconds)}; ${several(order.waiting_events, "event waits", "events wait")} behind it.`);
+  say("next", `The next event is number ${order.next_sequence}.${ready}`);
+  say("missing", order.missing_sequence === null ? "No event is missing."
+    : `Event ${order.missing_sequence} has been missing for ${seconds(order.missing_seconds)}; ${several(order.waiting_events, "event waits", "events wait")} behind it.`);
 }
 
 // Rejects and warnings.
@@ -133,14 +133,14 @@ function showRejects(status) {
   show("no-rejects", counts.length === 0);
 }
 
-// The sources that are connected come as a list, written as Python writes it.
+// The list of connected sources arrives in Python's notation.
 const unlisted = (value) => String(value).replace(/[[\]']/g, "");
 
 let warningsShown = "";
 
 function showWarnings(lines) {
   const text = JSON.stringify(lines);
-  if (text === warningsShown) return; // so that it can be scrolled and marked
+  if (text === warningsShown) return; // keeps the scroll position and the selection
   warningsShown = text;
   byId("warnings").replaceChildren(...[...lines].reverse().map((line) => {
     const { timestamp, level, event, ...values } = line;
@@ -155,14 +155,14 @@ function showWarnings(lines) {
   show("no-warnings", lines.length === 0);
 }
 
-// The connection.
+// The event stream and the token.
 
 const authorization = () => {
   const token = sessionStorage.getItem("token");
   return token ? { Authorization: `Bearer ${token}` } : {};
 };
 
-let stream = null; // aborts the one that runs
+let stream = null; // the AbortController of the open stream
 let retryTimer = 0;
 
 function stop() {
@@ -215,14 +215,14 @@ function take(text) {
 
 function lost(why) {
   byId("state").dataset.state = "bad";
-  say("state", "no answer");
+  say("state", "no response");
   byId("main").classList.add("stale");
   lockClients();
-  stand({ lost: (why ? `The server says: ${why}.` : "The server does not answer.") + " What is shown is old; trying again every second." });
+  stand({ lost: (why ? `The server refused: ${why}.` : "The server does not respond.") + " The values shown are old; retrying every second." });
   retryTimer = setTimeout(watch, RETRY_MS);
 }
 
-// A browser opens six connections to a server; pages that nobody sees must not hold them.
+// A browser opens at most six connections to a server; hidden pages must not hold them.
 function watchWhileSeen() {
   if (!document.hidden) { watch(); return; }
   stop();
@@ -238,7 +238,7 @@ function askForToken() {
   byId("state").dataset.state = "unknown";
   say("state", "token needed");
   closeDialog();
-  stand(isWrong ? { token: "That is not this server's admin token." } : {});
+  stand(isWrong ? { token: "Wrong admin token." } : {});
   show("token-form", true);
   show("main", false);
   byId("token").focus();
@@ -249,7 +249,7 @@ function takeToken(event) {
   const token = byId("token").value.trim();
   byId("token").value = "";
   if (!IS_TOKEN.test(token)) {
-    stand({ characters: "A token has no blanks, and no characters but those of ASCII." });
+    stand({ characters: "A token consists of ASCII characters without spaces." });
     return;
   }
   sessionStorage.setItem("token", token);
@@ -257,7 +257,7 @@ function takeToken(event) {
   watch();
 }
 
-// Light and dark.
+// Colour theme.
 
 function isDark() {
   const chosen = document.documentElement.dataset.theme;

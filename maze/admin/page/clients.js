@@ -1,13 +1,13 @@
-// The slowest clients, and how one of them is disconnected.
+// The table of the slowest clients, and the dialog that disconnects one.
 "use strict";
 
-const SHOWN_ROWS = 10; // as many as a status has
-const AIM_MS = 3000; // so long after a mouse or a key was last used on them, the rows stay where they are
+const SHOWN_ROWS = 10; // the number of clients in a status
+const AIM_MS = 3000; // rows keep their places for this long after the last mouse or key event on them
 const REQUEST_MS = 5000;
 
-const rowsOf = new Map(); // by session, all of one run of the server
+const rowsOf = new Map(); // row by session number; all of one run of the server
 let aimedAt = -Infinity;
-let asked = null; // the client that the dialog is about
+let asked = null; // the client shown in the dialog
 
 const clientsBody = byId("clients").tBodies[0];
 const buttonOf = (row) => row.querySelector("button");
@@ -35,30 +35,30 @@ function showClients(clients, connected) {
   byId("confirm-yes").disabled = false;
   keepFocus(focused);
   const most = clients.length && clients[0].queued_bytes;
-  say("clients-note", most ? `${clients.length} of ${whole(connected)}; those with the most bytes waiting come first.`
-    : `Nothing waits for any client; ${clients.length} of ${whole(connected)} are shown.`);
+  say("clients-note", most ? `Showing ${clients.length} of ${whole(connected)}, longest queue first.`
+    : `No client has queued bytes; showing ${clients.length} of ${whole(connected)}.`);
   show("clients-note", rowsOf.size > 0);
   show("clients", rowsOf.size > 0);
   show("no-clients", rowsOf.size === 0);
 }
 
-// Of a button that is gone, or moved, or disabled, the focus would fall to the start of the page.
+// A focused button that is removed, moved or disabled would lose the focus to the start of the page.
 function keepFocus(focused) {
   if (!focused) return;
   if (!focused.isConnected || focused.disabled) byId("clients-title").focus({ preventScroll: true });
   else if (document.activeElement !== focused) focused.focus({ preventScroll: true });
 }
 
-// Session numbers begin anew with each run: a row of the last one would be about somebody else.
+// Session numbers restart with the server, so an old row would name another client's session.
 function forgetClients() {
-  if (closeDialog()) tell("The server was started anew; nobody was disconnected.");
+  if (closeDialog()) tell("The server restarted; no client was disconnected.");
   const focused = focusedClient();
   clientsBody.replaceChildren();
   rowsOf.clear();
   keepFocus(focused);
 }
 
-// Nobody can be disconnected while the server does not answer.
+// Disable disconnecting while the server does not respond.
 function lockClients() {
   const focused = focusedClient();
   for (const row of rowsOf.values()) buttonOf(row).disabled = true;
@@ -66,7 +66,7 @@ function lockClients() {
   keepFocus(focused);
 }
 
-// What does not change while a session lasts is written here.
+// Writes the cells that do not change during a session.
 function newRow(client) {
   const row = document.createElement("tr");
   row.dataset.session = client.session;
@@ -98,7 +98,7 @@ function writeRow(row, client) {
 
 function askToDisconnect(client) {
   asked = client;
-  const lost = client.queued_bytes ? ` ${bytes(client.queued_bytes)} that wait for it are lost.` : "";
+  const lost = client.queued_bytes ? ` ${bytes(client.queued_bytes)} queued for it will be lost.` : "";
   say("confirm-text", `Disconnect user ${client.user} (connection ${client.session}, ${client.client})?${lost}`);
   byId("confirm").showModal();
 }
@@ -117,7 +117,7 @@ async function disconnect(client) {
     tell(`${name} could not be disconnected: ${answer.why}.`);
     return;
   }
-  tell(answer.ok ? `${name} was disconnected.` : `${name} had left already.`);
+  tell(answer.ok ? `${name} was disconnected.` : `${name} had already left.`);
   if (!row || row.client.client !== client.client) return;
   const focused = focusedClient();
   row.classList.add("closed");
@@ -127,13 +127,13 @@ async function disconnect(client) {
 
 async function post(address) {
   const late = new AbortController();
-  const timer = setTimeout(() => late.abort(new DOMException("no answer", "TimeoutError")), REQUEST_MS);
+  const timer = setTimeout(() => late.abort(new DOMException("no response", "TimeoutError")), REQUEST_MS);
   try {
     const answer = await fetch(address, { method: "POST", headers: authorization(), signal: late.signal });
-    return { ok: answer.ok, status: answer.status, why: `the server answered ${answer.status}` };
+    return { ok: answer.ok, status: answer.status, why: `the server answered with status ${answer.status}` };
   } catch (error) {
     const isLate = error.name === "TimeoutError";
-    return { ok: false, status: 0, why: isLate ? `no answer came within ${REQUEST_MS / 1000} s` : "the server does not answer" };
+    return { ok: false, status: 0, why: isLate ? `no response within ${REQUEST_MS / 1000} s` : "the server does not respond" };
   } finally {
     clearTimeout(timer);
   }

@@ -1,4 +1,4 @@
-// The charts: what /api/events sends as points, drawn by dygraphs.
+// The charts: the points of /api/events, drawn by dygraphs.
 "use strict";
 
 const KEPT_POINTS = 180;
@@ -9,7 +9,7 @@ const CHARTS = [
   { id: "latency", fields: ["p50", "p90", "p99"], labels: ["median", "90 %", "99 %"], write: seconds, axis: seconds, least: 1e-3 },
   { id: "queue", fields: ["queue_bytes"], labels: ["queued"], write: bytes, axis: shortBytes, least: 1024, isBinary: true },
 ];
-// The library's own legend sets style attributes, which the page's policy forbids; the page has its own.
+// The page writes its own legends: dygraphs' legend sets style attributes, which the CSP forbids.
 if (window.Dygraph) Dygraph.PLUGINS = Dygraph.PLUGINS.filter((plugin) => plugin !== Dygraph.Plugins.Legend);
 const graphs = new Map();
 let points = [];
@@ -51,11 +51,11 @@ function newGraph(chart, { file, ...options }) {
     ...options,
     labels: ["time", ...chart.labels],
     strokeWidth: 2,
-    series: { received: { strokeWidth: 6 } }, // or the line of what is routed would hide it
-    labelsUTC: true, // or the ticks of a zone with odd minutes would be odd
+    series: { received: { strokeWidth: 6 } }, // wider, because the routed line often covers it
+    labelsUTC: true, // ticks at whole minutes in every time zone
     labelsKMG2: Boolean(chart.isBinary), // ticks at powers of two
     highlightCircleSize: 4,
-    interactionModel: {}, // no zoom: a finger scrolls the page
+    interactionModel: {}, // no zoom, so that a finger scrolls the page
     rightGap: 8,
     axes: {
       x: { axisLabelFormatter: clock, pixelsPerLabel: 90, axisLabelWidth: 70 },

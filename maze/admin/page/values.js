@@ -1,15 +1,15 @@
-// How values are read and written.
+// Parsing and formatting of values.
 "use strict";
 
 const byId = (id) => document.getElementById(id);
 const show = (id, visible) => { byId(id).hidden = !visible; };
 const say = (id, text) => {
   const element = byId(id);
-  if (element.textContent !== text) element.textContent = text; // else it would be read out again
+  if (element.textContent !== text) element.textContent = text; // avoids a repeated announcement by screen readers
 };
 
-// Numbers beyond 2^53, as user ids and sequence numbers may be, come out as strings: JSON.parse
-// would round them. A string is matched whole, so that no digits within one are taken for a number.
+// User ids and sequence numbers may exceed 2^53, which JSON.parse would round: such numbers become
+// strings. TOKENS matches strings whole, so that digits inside a string are left alone.
 const TOKENS = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?/g;
 const exactly = (token) => /^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token)) ? `"${token}"` : token;
 const parse = (json) => JSON.parse(json.replace(TOKENS, exactly));
@@ -40,7 +40,7 @@ const duration = (value) => {
   return Math.floor(value / 86400) + " d " + Math.floor(value % 86400 / 3600) + " h";
 };
 
-// Times are those of the log: UTC, wherever the browser is.
+// Times are UTC, as in the log, in every time zone.
 const clock = (time) => new Date(time).toISOString().slice(11, 19);
 const moment = (time) => {
   const day = new Date(time).toISOString().slice(0, 10);

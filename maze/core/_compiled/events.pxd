@@ -1,4 +1,4 @@
-"""What the fan-out has to know of runs."""
+"""Runs and their events, as the fan-out reads them."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -6,10 +6,10 @@ cdef enum Kind:
     NO_KIND, FOLLOW, UNFOLLOW, BROADCAST, PRIVATE, STATUS
 
 cdef struct Event:
-    # 24 bytes; the sequence number is the run's first and the event's place in it.
+    # 24 bytes. The sequence number is not stored: it is the run's first plus the event's index.
     int64_t sender
     int64_t target
-    uint32_t start  # of the line, in the chunk's data
+    uint32_t start  # offset of the line in the chunk's data
     uint32_t size_and_kind
 
 
@@ -24,8 +24,8 @@ cdef inline uint32_t kind_of(const Event* event) noexcept nogil:
 cdef class Chunk:
     cdef bytes data
     cdef Event* events
-    cdef size_t room  # how many events there is memory for
-    cdef uint32_t holders[2]  # runs of it that are held: not ready, ready
+    cdef size_t room  # events that there is memory for
+    cdef uint32_t holders[2]  # number of runs held: not ready, ready
 
 
 cdef class Run:

@@ -1,8 +1,8 @@
-"""The compiled twin of ``events``: the same grammar, and runs without an object per event.
+"""The compiled twin of ``events``: the same grammar, without a Python object per event.
 
-A run keeps its events as offsets into the chunk's bytes. Whatever the fast
-scan does not take at once (18 digits at most, the usual terminators) goes to
-the pure twin's ``decode_line``, which knows the whole grammar.
+A run stores its events as offsets into the chunk's bytes. A fast scan decodes most lines: numbers
+of up to 18 digits, LF or CR LF. All other lines go to the pure twin's ``decode_line``, which
+implements the whole grammar.
 """
 
 cimport cython
@@ -16,12 +16,12 @@ from maze.core import events as pure
 from maze.core.rejects import Reason, Reject
 
 cdef enum:
-    FAST_DIGITS = 18  # every number of so many digits is below 2 ** 63
-    SPARSE = 4  # a span of so many times the events is sorted, not placed
-    PINNED = 4  # a run of less than this part of the chunk gets bytes of its own
-    CHUNK_BYTES = 128  # what a chunk takes beyond its bytes and its events
+    FAST_DIGITS = 18  # every number of up to 18 digits is below 2 ** 63
+    SPARSE = 4  # from this many slots per event, events are sorted, not placed into slots
+    PINNED = 4  # a run smaller than a quarter of its chunk is copied
+    CHUNK_BYTES = 128  # memory of a chunk without its bytes and its events
 
-LETTERS = [b"", b"F", b"U", b"B", b"P", b"S"]  # of each Kind, in their order
+LETTERS = [b"", b"F", b"U", b"B", b"P", b"S"]  # indexed by Kind
 KINDS = {letter: kind for kind, letter in enumerate(LETTERS)}
 
 cdef struct Numbered:
@@ -29,7 +29,7 @@ cdef struct Numbered:
     Event event
 
 cdef class Scratch:
-    """Where the events of one chunk are gathered; reused, so that no chunk pays for memory."""
+    """Collects the events of one chunk; reused, so that chunks do not allocate memory for it."""
 
     cdef Numbered* events
     cdef size_t count, room
@@ -38,7 +38,7 @@ cdef class Scratch:
         free(self.events)
 
     cdef inline Numbered* next(self) except NULL:
-        """Room for one more event."""
+        """Return a new element, which is not initialised."""
         cdef void* moved
         if self.count == self.room:
             moved = realloc(self.events, (2 * self.room + 1024) * sizeof(Numbered))
@@ -54,7 +54,7 @@ cdef Scratch scratch = Scratch()
 
 @cython.final
 cdef class Chunk:
-    """The bytes that the events of one or more runs refer to."""
+    """Bytes and events that one or more runs refer to."""
 
     def __dealloc__(self):
         free(self.events)
@@ -78,7 +78,7 @@ cdef class Run:
         return self.end - self.first
 
     def clip(self, first, end):
-        """The part of the run from number ``first`` to ``end`` - 1, itself if that is all."""
+        """Return a part of the run; see ``events.Run.clip``."""
         cdef uint64_t low = max(first, self.first), high = min(end, self.end)
         if low == self.first and high == self.end:
             return self
@@ -88,22 +88,22 @@ cdef class Run:
 
     @property
     def memory(self):
-        """What the run keeps from being freed: its whole chunk, which other runs may share."""
+        """Key and bytes of the memory that the run keeps alive: its chunk, which runs share."""
         return <size_t><PyObject*>self.chunk, memory_of(self.chunk)
 
     def hold(self, bint ready):
-        """One more run is held; see ``events.Run.hold``. A chunk that is held already is free."""
+        """Count the run as held; see ``events.Run.hold``. Runs of a chunk share its memory."""
         self.chunk.holders[ready] += 1
         return memory_of(self.chunk) if self.chunk.holders[ready] == 1 else 0
 
     def release(self, bint ready):
-        """The run is held no longer; see ``events.Run.release``."""
+        """Count the run as released; see ``events.Run.release``."""
         self.chunk.holders[ready] -= 1
         return memory_of(self.chunk) if self.chunk.holders[ready] == 0 else 0
 
     @property
     def events(self):
-        """The events as the pure twin has them; made anew each time, for those who look closely."""
+        """The events in the form of the pure twin; created on each access, for inspection only."""
         return [
             (
                 self.first + index,
@@ -116,7 +116,7 @@ cdef class Run:
         ]
 
     def line(self, sequence):
-        """The bytes of one event."""
+        """Return the bytes of one event."""
         cdef const Event* event
         if not self.first <= sequence < self.end:
             raise ValueError("the run does not have this number")
@@ -139,21 +139,21 @@ cdef Run new_run(Chunk chunk, const Event* events, uint64_t first, uint64_t end,
 
 
 cdef class Decoder:
-    """One source's bytes in, runs and rejects out; see ``events.Decoder``."""
+    """Decodes the bytes of one source; see ``events.Decoder``."""
 
     cdef Py_ssize_t line_limit
-    cdef Py_ssize_t most_rejects
+    cdef Py_ssize_t max_rejects
     cdef bytes left
     cdef readonly bint overflowed
     cdef readonly bint unread
 
-    def __init__(self, line_limit=4096, most_rejects=pure.MAX_REJECTS):
+    def __init__(self, line_limit=4096, max_rejects=pure.MAX_REJECTS):
         self.line_limit = line_limit
-        self.most_rejects = most_rejects
+        self.max_rejects = max_rejects
         self.left = b""
 
     def feed(self, bytes data):
-        """Decode what one ``recv`` gave."""
+        """Decode the bytes of one ``recv``; see ``events.Decoder.feed``."""
         cdef Py_ssize_t end
         cdef list runs
         cdef list rejects = []
@@ -173,38 +173,38 @@ cdef class Decoder:
         return runs, rejects
 
     def finish(self):
-        """The source has no more to say: what is left, if nothing is unread, is a half line."""
+        """Return a reject for the half line that is left, if any. First decode what is unread."""
         if not self.left or self.overflowed:
             return []
         half_line, self.left = self.left, b""
         return [Reject(Reason.HALF_LINE, half_line)]
 
     cdef list decode(self, bytes data, Py_ssize_t cut, list rejects):
-        """The runs of the whole lines, which end at ``cut``."""
+        """Return the runs of the complete lines, which end at ``cut``."""
         cdef const uint8_t* begin = <const uint8_t*>PyBytes_AS_STRING(data)
         cdef const uint8_t* at = begin
         cdef const uint8_t* end = begin + cut
-        cdef const uint8_t* behind
+        cdef const uint8_t* next_line
         cdef list voids = []
         scratch.count = 0
         while at < end:
-            behind = scan(at, begin, scratch.next())
-            if behind == NULL:
+            next_line = scan(at, begin, scratch.next())
+            if next_line == NULL:
                 scratch.count -= 1
-                behind = <const uint8_t*>memchr(at, b"\n", end - at) + 1
-                if not self.decode_odd(data, at - begin, behind - begin, voids, rejects):
+                next_line = <const uint8_t*>memchr(at, b"\n", end - at) + 1
+                if not self.decode_odd(data, at - begin, next_line - begin, voids, rejects):
                     break
-                if len(rejects) == self.most_rejects and behind < end:
-                    self.left = data[behind - begin :]
+                if len(rejects) == self.max_rejects and next_line < end:
+                    self.left = data[next_line - begin :]
                     self.unread = True
                     break
-            at = behind
+            at = next_line
         return runs_of(data) + voids
 
     cdef bint decode_odd(
         self, bytes data, Py_ssize_t start, Py_ssize_t end, list voids, list rejects
     ) except -1:
-        """Decode one line the slow way; false if it is too long."""
+        """Decode one line with the pure twin; return False if it is too long."""
         cdef bytes line = data[start:end]
         cdef Numbered* numbered
         if len(pure.content_of(line)) > self.line_limit:
@@ -238,7 +238,7 @@ cdef Run void_run(bytes line, uint64_t sequence):
 
 
 cdef inline const uint8_t* digits(const uint8_t* at, uint64_t* number) noexcept nogil:
-    """Read a number; returns where it ends, or NULL if it has no digits or too many."""
+    """Read a number; return where it ends, or NULL if it has no digits or too many."""
     cdef const uint8_t* start = at
     cdef uint64_t value = 0
     cdef uint8_t digit = at[0] - c"0"
@@ -253,7 +253,7 @@ cdef inline const uint8_t* digits(const uint8_t* at, uint64_t* number) noexcept 
 cdef inline const uint8_t* scan(
     const uint8_t* at, const uint8_t* begin, Numbered* numbered
 ) noexcept nogil:
-    """Read one line, which ends in LF; returns where the next begins, or NULL if it is odd."""
+    """Read a line that ends in LF; return where the next begins, or NULL if it is irregular."""
     cdef const uint8_t* line = at
     cdef uint64_t user = 0
     cdef uint32_t kind
@@ -302,7 +302,7 @@ cdef inline const uint8_t* scan(
 
 
 cdef list runs_of(bytes data):
-    """Order what was gathered, and cut it wherever the next number is not the next."""
+    """Sort the collected events by number and split them into runs of contiguous numbers."""
     cdef uint64_t low, high
     cdef size_t index
     cdef Chunk chunk
@@ -320,7 +320,7 @@ cdef list runs_of(bytes data):
 
 
 cdef bint place(Event* slots, uint64_t low) noexcept nogil:
-    """Put each event into the slot of its number; false if two have the same."""
+    """Copy each event to the slot of its number; return False if two have the same number."""
     cdef size_t index
     cdef Event* slot
     for index in range(scratch.count):
@@ -345,7 +345,7 @@ cdef list cut_placed(Chunk chunk, uint64_t low, size_t slots):
 
 
 cdef list cut_sorted(bytes data):
-    """Of two with one number the first stays first, and each has a run of its own."""
+    """Sort the events by number and split them; events with the same number stay in order."""
     cdef list runs = []
     cdef Chunk chunk = new_chunk(data, scratch.count)
     cdef size_t index, start = 0
@@ -375,7 +375,7 @@ cdef int by_number_and_place(const void* one, const void* other) noexcept nogil:
 
 
 cdef Run compact(Chunk chunk, const Event* events, uint64_t first, uint64_t end):
-    """A run; a small one gets bytes of its own, lest it keep the whole chunk while it waits."""
+    """Return a run. A small one is copied, so that it does not keep the whole chunk alive."""
     cdef size_t index, size = 0, count = end - first
     cdef const char* source = PyBytes_AS_STRING(chunk.data)
     cdef Chunk own

@@ -1,9 +1,9 @@
-"""The compiled twin of ``fanout``: each payload is filled while the batch is routed.
+"""The compiled twin of ``fanout``: payloads are built while the batch is routed.
 
-A user's own events are copied into its payload as they come, each behind
-the broadcasts that were routed before it: a short slice of the tape is copied
-as well, a long one is noted and becomes a part of its own. So a delivery costs
-no Python object and no call into Python, only a copy of some twenty bytes.
+Each event for a user is copied to the end of that user's payload, after the broadcasts that were
+routed before it. Of those, a short slice of the tape is copied too; a long one is noted and becomes
+a part of its own. A delivery therefore creates no Python object and does not call into Python; it
+only copies about twenty bytes.
 """
 
 import sys
@@ -15,13 +15,15 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from maze.core._compiled.audience cimport Audience, Member, PayloadBuilder, User
 from maze.core._compiled.events import LETTERS
 from maze.core._compiled.events cimport (
     BROADCAST, FOLLOW, PRIVATE, STATUS, UNFOLLOW, Event, Run, kind_of, size_of
 )
-from maze.core._compiled.graph cimport Audience, Draft, FollowGraph, Member, Recipient, User, sessions_of
+from maze.core._compiled.graph cimport FollowGraph, Recipient, sessions_of
 from maze.core._compiled.idtable cimport NOT_FOUND, IdTable, slot_of
 from maze.core._compiled.payload cimport Tape, new_payload, new_tape
+from maze.core._compiled.usertable cimport find_user
 from maze.core.rejects import Reason, Reject
 
 cdef extern from "Python.h":
@@ -32,12 +34,12 @@ cdef extern from "Python.h":
 cdef enum:
     SLICE_BYTES = 4096  # as in fanout
     ASKED_BYTES = 64  # as in fanout
-    WIDE = 32  # so many bytes are copied in two instructions, whatever the line's size
-    FIRST_ROOM = 256
-    MAX_ROOM = 16 * 1024 * 1024  # bytes, taken for all drafts of a batch before they are needed
+    WIDE = 32  # bytes copied by two instructions; shorter lines are copied with what follows
+    FIRST_ROOM = 256  # bytes; initial size of a buffer
+    MAX_ROOM = 16 * 1024 * 1024  # bytes; maximum allocated in advance for all builders of a batch
 
 cdef struct Buffer:
-    # A bytes object that grows; WIDE bytes behind ``used`` can always be written.
+    # A bytes object that grows; WIDE bytes after ``used`` can always be written.
     PyObject* data
     size_t used
     size_t room
@@ -49,7 +51,7 @@ cdef struct Tally:
 
 
 cdef class Fanout:
-    """Routes runs; see ``fanout.Fanout``."""
+    """Routes runs of events; see ``fanout.Fanout``."""
 
     cdef readonly FollowGraph graph
     cdef readonly list refused
@@ -60,7 +62,7 @@ cdef class Fanout:
         self.refused = []
 
     def tallies(self):
-        """What was routed since the start, by event type; see ``fanout.Fanout.tallies``."""
+        """Return what was routed since the start; see ``fanout.Fanout.tallies``."""
         return {
             LETTERS[kind]: (
                 self.counted[kind].events,
@@ -89,12 +91,12 @@ cdef class Fanout:
                 continue
             routed = batch.route(run)
             if routed < run.end - run.first or batch.is_full():
-                return batch.payloads(), behind(run, routed, runs[index + 1 :])
+                return batch.payloads(), unrouted_runs(run, routed, runs[index + 1 :])
         return batch.payloads(), []
 
 
-cdef list behind(Run run, size_t routed, list others):
-    """The runs that are left when so many events of the first were routed."""
+cdef list unrouted_runs(Run run, size_t routed, list others):
+    """Return the runs that are left after ``routed`` events of the first."""
     cdef uint64_t next_sequence = run.first + routed
     return [run.clip(next_sequence, run.end), *others] if next_sequence < run.end else others
 
@@ -104,26 +106,26 @@ cdef class Batch:
     """The state of one call of ``route``."""
 
     cdef FollowGraph graph
-    cdef Tally* tallies  # of the Fanout that calls, which outlives the batch
+    cdef Tally* tallies  # of the calling Fanout, which outlives the batch
     cdef uint64_t everybody
     cdef Buffer tape
     cdef size_t line_bytes, stored_bytes, payload_bytes, batch_bytes
-    cdef size_t room_bytes  # taken because the batch before needed them
-    cdef list touched  # one recipient of each user who got something of their own
-    cdef list refused  # the follows for which the graph has no room
+    cdef size_t room_bytes  # allocated in advance: what the users needed before
+    cdef list touched  # one recipient of each user who has a builder in use
+    cdef list refused  # rejects of follows that the graph has no room for
 
     def __dealloc__(self):
-        # After an error; payloads() leaves nothing behind.
+        # Builders are left only after an error: payloads() resets them.
         cdef Recipient recipient
         Py_XDECREF(self.tape.data)
         for recipient in self.touched:
-            reset(&self.graph.find(recipient.user).member.draft)
+            reset(&find_user(&self.graph.user_table, recipient.user).member.builder)
 
     cdef bint is_full(self) noexcept:
         return self.line_bytes >= self.payload_bytes or self.stored_bytes >= self.batch_bytes
 
     cdef size_t route(self, Run run) except? 0:
-        """Route events until the run ends or the batch is full; returns how many."""
+        """Route events until the run ends or the batch is full; return how many were routed."""
         cdef const char* data = PyBytes_AS_STRING(run.chunk.data)
         cdef size_t data_size = PyBytes_GET_SIZE(run.chunk.data)
         cdef size_t index, count = run.end - run.first
@@ -152,7 +154,9 @@ cdef class Batch:
                     continue
                 if kind == FOLLOW and not self.graph.link(event.sender, event.target):
                     self.refuse(run, run.first + index)
-                user = self.graph.find(event.sender if kind == STATUS else event.target)
+                user = find_user(
+                    &self.graph.user_table, event.sender if kind == STATUS else event.target
+                )
                 sessions = 0
                 if kind == STATUS:
                     if user != NULL:
@@ -177,38 +181,42 @@ cdef class Batch:
     cdef int64_t deliver(
         self, Member** members, size_t count, const char* line, size_t size, bint wide
     ) except -1:
-        """Put a line into each draft, behind the broadcasts that it has not got yet.
+        """Append a line to each member's payload, after the broadcasts that are pending for it.
 
-        Return how many sessions get it.
+        Return how many sessions get the line.
         """
-        cdef size_t index, behind, gone = 0
-        cdef size_t tape_used = self.tape.used  # at hand: the compiler would read it for each member
+        cdef size_t index, pending, gone = 0
+        cdef size_t tape_used = self.tape.used  # read once, not for each member
         cdef int64_t sessions = 0
         cdef Member* member
-        cdef Draft* draft
+        cdef PayloadBuilder* builder
         cdef char* to
         for index in range(count):
             member = members[index]
-            draft = &member.draft
-            behind = tape_used - draft.mark
-            if draft.own == NULL or behind >= SLICE_BYTES:
-                if not member.sessions:  # disconnected, and yet to leave the audience
+            builder = &member.builder
+            pending = tape_used - builder.mark
+            if builder.own == NULL or pending >= SLICE_BYTES:
+                if not member.sessions:  # disconnected, but has yet to leave the audience
                     gone += 1
                     continue
-                behind = self.begin_or_refer(member)
-            if draft.used + behind + size + WIDE > draft.room:
-                grow(draft, behind + size)
-            to = start_of(draft.own) + draft.used
-            if behind:
-                # The tape, too, has room for WIDE bytes more than are used.
-                memcpy(to, start_of(self.tape.data) + draft.mark, WIDE if behind <= WIDE else behind)
-                draft.mark = tape_used
-                to += behind
-            if wide:  # spelled out, so that the size is known to the compiler: 7% of W5
+                pending = self.begin_or_refer(member)
+            if builder.used + pending + size + WIDE > builder.room:
+                grow(builder, pending + size)
+            to = start_of(builder.own) + builder.used
+            if pending:
+                # The tape also has WIDE readable bytes after those used.
+                memcpy(
+                    to,
+                    start_of(self.tape.data) + builder.mark,
+                    WIDE if pending <= WIDE else pending,
+                )
+                builder.mark = tape_used
+                to += pending
+            if wide:  # the compiler inlines a copy of constant size: 7% of W5
                 memcpy(to, line, WIDE)
             else:
                 memcpy(to, line, size)
-            draft.used += behind + size
+            builder.used += pending + size
             sessions += member.sessions
         self.stored_bytes += size * (count - gone) + ASKED_BYTES * gone
         return sessions
@@ -216,7 +224,7 @@ cdef class Batch:
     cdef int64_t deliver_entering(
         self, int64_t sender, const char* line, size_t size, bint wide
     ) except -1:
-        """Put a status update into the drafts of followers who have yet to enter the audience."""
+        """Append a status update for the followers who have yet to enter the sender's audience."""
         cdef Audience* entering = &self.graph.moving_in
         cdef IdTable* apart
         cdef size_t index
@@ -229,20 +237,20 @@ cdef class Batch:
         return sessions
 
     cdef size_t begin_or_refer(self, Member* member) except? 0:
-        """The rare cases of ``deliver``; returns how much of the tape is still to be copied."""
-        cdef Draft* draft = &member.draft
-        if draft.own == NULL:
-            draft.mark = 0
-            draft.used = 0
-            draft.room = FIRST_ROOM
-            if self.room_bytes + draft.usual < MAX_ROOM:
-                draft.room += draft.usual
-                self.room_bytes += draft.usual
-            draft.own = new_bytes(NULL, draft.room)
+        """Begin a payload, or refer to a long slice of the tape; return the bytes still to copy."""
+        cdef PayloadBuilder* builder = &member.builder
+        if builder.own == NULL:
+            builder.mark = 0
+            builder.used = 0
+            builder.room = FIRST_ROOM
+            if self.room_bytes + builder.usual < MAX_ROOM:
+                builder.room += builder.usual
+                self.room_bytes += builder.usual
+            builder.own = new_bytes(NULL, builder.room)
             self.touched.append(<object>member.first)
-        if self.tape.used - draft.mark < SLICE_BYTES:
-            return self.tape.used - draft.mark
-        refer(draft, self.tape.used)
+        if self.tape.used - builder.mark < SLICE_BYTES:
+            return self.tape.used - builder.mark
+        refer(builder, self.tape.used)
         return 0
 
     cdef int refuse(self, Run run, uint64_t sequence) except -1:
@@ -250,15 +258,15 @@ cdef class Batch:
         return 0
 
     cdef list payloads(self):
-        """A payload for each recipient that gets anything."""
+        """Return a payload for each recipient that gets anything."""
         cdef list payloads = []
         cdef Recipient recipient
         cdef Member* member
         cdef bytes data = finished(&self.tape)
         cdef Tape tape = new_tape(data)
         for recipient in self.touched:
-            member = self.graph.find(recipient.user).member
-            payload = finish(&member.draft, data, tape)
+            member = find_user(&self.graph.user_table, recipient.user).member
+            payload = finish(&member.builder, data, tape)
             for session in sessions_of(member):
                 payloads.append((session, payload))
         self.touched = []
@@ -284,7 +292,7 @@ cdef int append(Buffer* buffer, const char* line, size_t size, bint wide) except
 
 
 cdef bytes finished(Buffer* buffer):
-    """The bytes of a buffer, which is empty again."""
+    """Return the contents of a buffer and leave it empty."""
     if buffer.data == NULL:
         return b""
     _PyBytes_Resize(&buffer.data, buffer.used)
@@ -294,53 +302,57 @@ cdef bytes finished(Buffer* buffer):
     return data
 
 
-cdef int grow(Draft* draft, size_t size) except -1:
-    cdef size_t room = 2 * draft.room + size
-    _PyBytes_Resize(&draft.own, room)
-    draft.room = room
+cdef int grow(PayloadBuilder* builder, size_t size) except -1:
+    cdef size_t room = 2 * builder.room + size
+    _PyBytes_Resize(&builder.own, room)
+    builder.room = room
     return 0
 
 
-cdef int refer(Draft* draft, size_t tape_used) except -1:
-    """Note a long slice of the tape: where in the draft's own bytes it stands, and which it is."""
-    if draft.slices == NULL:
+cdef int refer(PayloadBuilder* builder, size_t tape_used) except -1:
+    """Note a long slice of the tape, and its place among the builder's own bytes."""
+    if builder.slices == NULL:
         slices = []
         Py_INCREF(slices)
-        draft.slices = <PyObject*>slices
-    (<list>draft.slices).append((draft.used, draft.mark, tape_used))
-    draft.mark = tape_used
+        builder.slices = <PyObject*>slices
+    (<list>builder.slices).append((builder.used, builder.mark, tape_used))
+    builder.mark = tape_used
     return 0
 
 
-cdef void reset(Draft* draft) noexcept:
-    Py_XDECREF(draft.own)
-    Py_XDECREF(draft.slices)
-    draft.own = NULL
-    draft.slices = NULL
+cdef void reset(PayloadBuilder* builder) noexcept:
+    Py_XDECREF(builder.own)
+    Py_XDECREF(builder.slices)
+    builder.own = NULL
+    builder.slices = NULL
 
 
-cdef object finish(Draft* draft, bytes data, Tape tape):
-    """The payload of a draft, which is reset."""
+cdef object finish(PayloadBuilder* builder, bytes data, Tape tape):
+    """Return the payload of a builder and reset the builder."""
     cdef Py_ssize_t tape_size = len(data)
-    cdef Py_ssize_t behind = tape_size - draft.mark
+    cdef Py_ssize_t pending = tape_size - builder.mark
     cdef Py_ssize_t start = 0
     cdef list parts = []
     cdef Py_ssize_t referred = 0
-    if behind >= SLICE_BYTES:
-        refer(draft, tape_size)
-    elif behind:
-        if draft.used + behind > draft.room:
-            grow(draft, behind)
-        memcpy(start_of(draft.own) + draft.used, PyBytes_AS_STRING(data) + draft.mark, behind)
-        draft.used += behind
-    draft.usual = draft.used
-    _PyBytes_Resize(&draft.own, draft.used)
-    own = <bytes>draft.own
-    if draft.slices == NULL:
+    if pending >= SLICE_BYTES:
+        refer(builder, tape_size)
+    elif pending:
+        if builder.used + pending > builder.room:
+            grow(builder, pending)
+        memcpy(
+            start_of(builder.own) + builder.used,
+            PyBytes_AS_STRING(data) + builder.mark,
+            pending,
+        )
+        builder.used += pending
+    builder.usual = builder.used
+    _PyBytes_Resize(&builder.own, builder.used)
+    own = <bytes>builder.own
+    if builder.slices == NULL:
         parts.append(own)
     else:
         whole, view = memoryview(data), memoryview(own)
-        for until, first, end in <list>draft.slices:
+        for until, first, end in <list>builder.slices:
             if until > start:
                 parts.append(view[start:until])
             parts.append(whole[first:end])
@@ -348,5 +360,5 @@ cdef object finish(Draft* draft, bytes data, Tape tape):
             referred += end - first
         if start < len(own):
             parts.append(view[start:])
-    reset(draft)
+    reset(builder)
     return new_payload(parts, len(own) + referred, len(own), tape)

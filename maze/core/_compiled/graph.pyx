@@ -1,21 +1,25 @@
 """The compiled twin of ``graph``: the same two indexes, in C arrays and hash tables.
 
-A user who follows nobody, is followed by nobody connected, and is not connected
-is not kept. An audience is an array, because a status update walks it. A long
-audience also has a table of each user's place in it, so that a user can leave
-without a search.
+A user is removed from the table of users when it follows nobody, is in nobody's audience, has an
+empty audience and is not connected.
 """
 
 import secrets
 import sys
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
 
 from maze.core._compiled cimport idtable as ids
-from maze.core._compiled.idtable cimport FREE, NOT_FOUND, SPARSE
+from maze.core._compiled.audience cimport (
+    Audience, Member, User, check_places, follows_of, free_audience, free_member, join, leave,
+    new_member
+)
+from maze.core._compiled.idtable cimport FREE, NOT_FOUND, IdTable
+from maze.core._compiled.usertable cimport (
+    SHARDS, UserTable, drop_if_empty, find_user, free_users, obtain_user
+)
 from maze.core.graph import AT_ONCE
 
 
@@ -24,103 +28,6 @@ cdef class Recipient:
 
     def __init__(self, user):
         self.user = user
-
-
-cdef enum:
-    MANY = 64  # members from which a search costs more than a table
-
-
-cdef int join(Audience* audience, Member* member, uint64_t multiplier) except -1:
-    cdef void* moved
-    cdef size_t index
-    if audience.count == audience.room:
-        moved = realloc(audience.items, (2 * audience.room + 1) * sizeof(Member*))
-        if moved == NULL:
-            raise MemoryError
-        audience.items = <Member**>moved
-        audience.room = 2 * audience.room + 1
-    audience.items[audience.count] = member
-    audience.count += 1
-    if audience.places != NULL:
-        note_place(audience, audience.count - 1, multiplier)
-    elif audience.count >= MANY:
-        audience.places = <IdTable*>calloc(1, sizeof(IdTable))
-        for index in range(audience.count):
-            note_place(audience, index, multiplier)
-    return 0
-
-
-cdef void note_place(Audience* audience, size_t index, uint64_t multiplier) noexcept:
-    """Note a member's place in the audience; drop the table if memory runs out."""
-    cdef int64_t address = <int64_t>audience.items[index]
-    if audience.places != NULL:
-        try:
-            ids.put(audience.places, address, <void*>index, True, multiplier)
-        except MemoryError:
-            forget_places(audience)
-
-
-cdef void forget_places(Audience* audience) noexcept nogil:
-    if audience.places != NULL:
-        ids.clear(audience.places)
-        free(audience.places)
-        audience.places = NULL
-
-
-cdef void leave(Audience* audience, Member* member, uint64_t multiplier) noexcept:
-    """Remove a member of the audience; the last member takes its place."""
-    cdef void* moved
-    cdef size_t index = 0
-    cdef int64_t slot
-    if audience.places != NULL:
-        slot = ids.slot_of(audience.places, <int64_t>member, multiplier)
-        index = <size_t>audience.places.values[slot]
-        ids.take(audience.places, slot, multiplier)
-    else:
-        while audience.items[index] != member:
-            index += 1
-    audience.count -= 1
-    audience.items[index] = audience.items[audience.count]
-    if audience.places != NULL and index != audience.count:
-        slot = ids.slot_of(audience.places, <int64_t>audience.items[index], multiplier)
-        audience.places.values[slot] = <void*>index
-    if 2 * audience.count < MANY:
-        forget_places(audience)
-    if not audience.count:
-        free(audience.items)
-        audience.items = NULL
-        audience.room = 0
-    elif SPARSE * audience.count < audience.room:
-        moved = realloc(audience.items, audience.room // 2 * sizeof(Member*))
-        if moved != NULL:
-            audience.items = <Member**>moved
-            audience.room //= 2
-
-
-cdef Member* new_member(User* user) except NULL:
-    cdef Member* member = <Member*>calloc(1, sizeof(Member))
-    if member == NULL:
-        raise MemoryError
-    member.user = user
-    user.member = member
-    return member
-
-
-cdef void free_member(Member* member) noexcept nogil:
-    if member != NULL:
-        ids.clear(&member.joined)
-        free(member)
-
-
-cdef void free_audience(Audience* audience) noexcept nogil:
-    forget_places(audience)
-    free(audience.items)
-    audience[0] = Audience(NULL, NULL, 0, 0)
-
-
-cdef size_t follows_of(const User* user) noexcept nogil:
-    """Return how many users the user follows."""
-    return user.following.count + (user.member.joined.count if user.member != NULL else 0)
 
 
 cdef list ids_in(const IdTable* table):
@@ -162,44 +69,18 @@ cdef list sessions_of(const Member* member):
     return sessions
 
 
-cdef inline IdTable* table_of(FollowGraph graph, int64_t id) noexcept:
-    """The table in which the user is, if anything is known of it."""
-    if not graph.is_split:
-        return graph.known
-    return graph.known + ((<uint64_t>id * graph.shard_multiplier) >> (64 - SHARD_BITS))
+cdef class DetachedGraph:
+    """The contents of a graph that was cleared; see ``graph.DetachedGraph``."""
 
-
-cdef void free_users(IdTable* shards) noexcept nogil:
-    cdef int shard
-    cdef size_t slot
-    cdef IdTable* known
-    cdef User* user
-    for shard in range(SHARDS):
-        known = shards + shard
-        if known.ids == NULL:
-            continue
-        for slot in range(ids.mask_of(known) + 1):
-            if known.ids[slot] != FREE:
-                user = <User*>known.values[slot]
-                ids.clear(&user.following)
-                free_audience(&user.audience)
-                free_member(user.member)
-                free(user)
-        ids.clear(known)
-
-
-cdef class Remains:
-    """What a graph has forgotten; see ``graph.Remains``."""
-
-    cdef IdTable known[SHARDS]
+    cdef UserTable user_table
 
     def __dealloc__(self):
-        free_users(self.known)
+        free_users(&self.user_table)
 
     def free(self):
-        """Free it; in a thread other threads run meanwhile."""
+        """Free the contents. Other threads can run meanwhile."""
         with nogil:
-            free_users(self.known)
+            free_users(&self.user_table)
 
 
 cdef class FollowGraph:
@@ -207,8 +88,8 @@ cdef class FollowGraph:
 
     def __cinit__(self):
         self.recipients = {}
-        self.multiplier = secrets.randbits(64) | 1
-        self.shard_multiplier = secrets.randbits(64) | 1
+        self.multiplier = self.user_table.multiplier = secrets.randbits(64) | 1
+        self.user_table.shard_multiplier = secrets.randbits(64) | 1
 
     def __init__(
         self,
@@ -226,27 +107,27 @@ cdef class FollowGraph:
     def __dealloc__(self):
         free_audience(&self.moving_in)
         free_audience(&self.moving_out)
-        free_users(self.known)
+        free_users(&self.user_table)
 
     @property
     def entering(self):
-        """How many users have not entered all their audiences yet."""
+        """Number of users who have not entered all their audiences yet."""
         return self.moving_in.count
 
     def follow(self, follower, followed):
-        """From here on ``follower`` follows ``followed``; idempotent. False if there is no room."""
+        """Make ``follower`` follow ``followed``; see ``graph.FollowGraph.follow``."""
         return self.link(follower, followed)
 
     def unfollow(self, follower, followed):
-        """Undo any number of follows; nothing happens if there were none."""
+        """Remove a follow, however often it was made; do nothing if there is none."""
         self.unlink(follower, followed)
 
     def connect(self, Recipient recipient not None):
-        """Add a recipient. With a first one, its user enters audiences."""
+        """Add a recipient. If it is the user's first, the user enters audiences."""
         cdef User* user
         if recipient in self.recipients:
             raise ValueError("the recipient is connected already")
-        user = self.obtain(recipient.user)
+        user = obtain_user(&self.user_table, recipient.user)
         if user.member == NULL:
             new_member(user)
         self.recipients[recipient] = None
@@ -256,17 +137,17 @@ cdef class FollowGraph:
             self.move(user.member)
 
     def disconnect(self, Recipient recipient not None):
-        """Remove a connected recipient. With the last one, its user leaves audiences."""
+        """Remove a connected recipient. If it is the user's last, the user leaves audiences."""
         cdef User* user
         del self.recipients[recipient]
-        user = self.find(recipient.user)
+        user = find_user(&self.user_table, recipient.user)
         remove_session(user.member, recipient)
         if not user.member.sessions:
             self.listeners -= follows_of(user)
             self.move(user.member)
 
     def settle(self, size_t limit):
-        """Enter and leave audiences where that is left to do; see ``graph.FollowGraph.settle``."""
+        """Enter and leave further audiences; see ``graph.FollowGraph.settle``."""
         cdef Member* member
         while limit and self.moving_in.count:
             member = self.moving_in.items[self.moving_in.count - 1]
@@ -282,17 +163,17 @@ cdef class FollowGraph:
 
     def session_count(self, user):
         """Return how many recipients the user has."""
-        cdef User* found = self.find(user)
+        cdef User* found = find_user(&self.user_table, user)
         return found.member.sessions if found != NULL and found.member != NULL else 0
 
     def of_user(self, user):
         """Return a user's recipients, one for each session, in order of connecting."""
-        cdef User* found = self.find(user)
+        cdef User* found = find_user(&self.user_table, user)
         return sessions_of(found.member) if found != NULL and found.member != NULL else []
 
     def audience(self, user):
-        """The recipients of everyone connected who follows the user."""
-        cdef User* found = self.find(user)
+        """Return the recipients of all connected users who follow the user."""
+        cdef User* found = find_user(&self.user_table, user)
         cdef list recipients = []
         cdef Member* member
         cdef size_t index
@@ -306,8 +187,8 @@ cdef class FollowGraph:
         return recipients
 
     def following(self, user):
-        """Whom the user follows."""
-        cdef User* found = self.find(user)
+        """Return the users that the user follows."""
+        cdef User* found = find_user(&self.user_table, user)
         if found == NULL:
             return frozenset()
         joined = ids_in(&found.member.joined) if found.member != NULL else []
@@ -315,93 +196,30 @@ cdef class FollowGraph:
 
     def clear(self):
         """Forget who follows whom; see ``graph.FollowGraph.clear``."""
-        cdef Remains remains = Remains.__new__(Remains)
+        cdef DetachedGraph detached = DetachedGraph.__new__(DetachedGraph)
         cdef Recipient recipient
         cdef User* user
-        memcpy(remains.known, self.known, sizeof(self.known))
-        memset(self.known, 0, sizeof(self.known))
-        self.is_split = False
+        detached.user_table = self.user_table
+        memset(self.user_table.shards, 0, sizeof(self.user_table.shards))
+        self.user_table.is_split = False
         self.users = self.follows = self.listeners = 0
         free_audience(&self.moving_in)
         free_audience(&self.moving_out)
         for recipient in self.recipients:
-            user = self.obtain(recipient.user)
+            user = obtain_user(&self.user_table, recipient.user)
             if user.member == NULL:
                 new_member(user)
             add_session(user.member, recipient)
-        return remains
-
-    cdef User* find(self, int64_t id) noexcept:
-        """The user, or NULL if nothing is known of it."""
-        cdef IdTable* known = table_of(self, id)
-        cdef int64_t slot = ids.slot_of(known, id, self.multiplier)
-        return <User*>known.values[slot] if slot != NOT_FOUND else NULL
-
-    cdef User* obtain(self, int64_t id) except NULL:
-        """The user, as a new one if nothing is known of it."""
-        cdef User* user = self.find(id)
-        cdef IdTable* known
-        if user == NULL:
-            user = <User*>calloc(1, sizeof(User))
-            if user == NULL:
-                raise MemoryError
-            user.id = id
-            if self.is_split:
-                self.grow_early(table_of(self, id))
-            elif self.known[0].count >= SPLIT_USERS:
-                self.split()
-            known = table_of(self, id)
-            try:
-                ids.put(known, id, user, True, self.multiplier)
-            except MemoryError:
-                free(user)
-                raise
-        return user
-
-    cdef void split(self) noexcept:
-        """Divide the single table into shards; without memory for that it stays as it is."""
-        cdef IdTable whole = self.known[0]
-        cdef size_t slot
-        cdef int shard
-        memset(self.known, 0, sizeof(self.known))
-        self.is_split = True
-        try:
-            for slot in range(ids.mask_of(&whole) + 1):
-                if whole.ids[slot] != FREE:
-                    ids.put(
-                        table_of(self, whole.ids[slot]),
-                        whole.ids[slot],
-                        whole.values[slot],
-                        True,
-                        self.multiplier,
-                    )
-            ids.clear(&whole)
-        except MemoryError:
-            for shard in range(SHARDS):
-                ids.clear(&self.known[shard])
-            self.known[0] = whole
-            self.is_split = False
-
-    cdef void grow_early(self, IdTable* known) noexcept:
-        """Resize a shard's table when it is between a third and two thirds full.
-
-        The threshold differs for each shard: all tables fill at the same rate, and would
-        otherwise be resized one right after the other.
-        """
-        cdef uint64_t shard = known - self.known
-        if known.ids == NULL:
-            return
-        if 3 * SHARDS * (<uint64_t>known.count + 1) > (SHARDS + shard) * (ids.mask_of(known) + 1):
-            ids.resize(known, known.bits + 1, True, self.multiplier)
+        return detached
 
     cdef bint link(self, int64_t follower, int64_t followed) except -1:
-        """Make the follow hold; false if there is no room for it."""
+        """Add a follow; return False if the graph has no room for it."""
         cdef User* user
         if (self.follows >= self.max_follows or self.users >= self.max_users) and not self.can_hold(
             follower, followed
         ):
             return False
-        user = self.obtain(follower)
+        user = obtain_user(&self.user_table, follower)
         if user.member != NULL:
             return self.link_member(user, followed)
         if user.following.count >= self.max_per_user:
@@ -412,7 +230,7 @@ cdef class FollowGraph:
         return True
 
     cdef bint link_member(self, User* user, int64_t followed) except -1:
-        """Make a follow of a user with a member hold; false if a bound refuses it."""
+        """Add a follow of a user with a member; return False if ``max_per_user`` is reached."""
         cdef bint is_connected = user.member.sessions > 0
         cdef IdTable* table = &user.member.joined if is_connected else &user.following
         cdef IdTable* other_table = &user.following if is_connected else &user.member.joined
@@ -422,7 +240,8 @@ cdef class FollowGraph:
         if follows_of(user) >= self.max_per_user:
             return ids.slot_of(table, followed, self.multiplier) != NOT_FOUND
         if is_connected:
-            other = self.obtain(followed)  # before anything is changed: there may be no memory
+            # First: if it raises MemoryError, nothing has changed yet.
+            other = obtain_user(&self.user_table, followed)
         if ids.put(table, followed, NULL, False, self.multiplier) == NOT_FOUND:
             return True
         self.follows += 1
@@ -433,8 +252,8 @@ cdef class FollowGraph:
         return True
 
     cdef bint can_hold(self, int64_t follower, int64_t followed) noexcept:
-        """Whether a follow can hold in a graph that is at a bound."""
-        cdef User* user = self.find(follower)
+        """Return whether a graph that is at a bound can hold the follow."""
+        cdef User* user = find_user(&self.user_table, follower)
         if user != NULL and self.has_follow(user, followed):
             return True
         if self.follows >= self.max_follows:
@@ -449,7 +268,7 @@ cdef class FollowGraph:
         return ids.slot_of(&user.member.joined, followed, self.multiplier) != NOT_FOUND
 
     cdef int unlink(self, int64_t follower, int64_t followed) except -1:
-        cdef User* user = self.find(follower)
+        cdef User* user = find_user(&self.user_table, follower)
         cdef User* other
         cdef int64_t slot
         if user == NULL:
@@ -462,20 +281,20 @@ cdef class FollowGraph:
             if slot == NOT_FOUND:
                 return 0
             ids.take(&user.member.joined, slot, self.multiplier)
-            other = self.find(followed)
+            other = find_user(&self.user_table, followed)
             leave(&other.audience, user.member, self.multiplier)
             if other != user:
-                self.drop_if_empty(other)
+                drop_if_empty(&self.user_table, other)
         else:
             return 0
         self.follows -= 1
         self.users -= follows_of(user) == 0
         self.listeners -= user.member != NULL and user.member.sessions > 0
-        self.drop_if_empty(user)
+        drop_if_empty(&self.user_table, user)
         return 0
 
     cdef int move(self, Member* member) except -1:
-        """Begin to enter audiences, or to leave them if no session is left; ``at_once`` at once."""
+        """Enter or leave up to ``at_once`` audiences, and the rest in ``settle``."""
         cdef size_t limit = self.at_once
         if member.is_moving:
             leave(&self.moving_out if member.sessions else &self.moving_in, member, self.multiplier)
@@ -490,7 +309,7 @@ cdef class FollowGraph:
         return 0
 
     cdef bint enter_audiences(self, Member* member, size_t* limit) except -1:
-        """Enter audiences, and count the limit down; return whether none are left."""
+        """Enter audiences and decrement the limit for each; return whether none are left."""
         cdef IdTable* apart = &member.user.following
         cdef User* other
         while apart.count:
@@ -498,14 +317,17 @@ cdef class FollowGraph:
                 return False
             limit[0] -= 1
             member.slot = ids.next_slot(apart, member.slot)
-            other = self.obtain(apart.ids[member.slot])
+            other = obtain_user(&self.user_table, apart.ids[member.slot])
             ids.put(&member.joined, other.id, NULL, False, self.multiplier)
             join(&other.audience, member, self.multiplier)
             ids.take(apart, member.slot, self.multiplier)
         return True
 
     cdef bint leave_audiences(self, Member* member, size_t* limit) except -1:
-        """Leave audiences, and count the limit down; free the member once none are left."""
+        """Leave audiences and decrement the limit for each; return whether none are left.
+
+        The member is freed if none are left.
+        """
         cdef User* user = member.user
         cdef User* other
         while member.joined.count:
@@ -513,30 +335,23 @@ cdef class FollowGraph:
                 return False
             limit[0] -= 1
             member.slot = ids.next_slot(&member.joined, member.slot)
-            other = self.find(member.joined.ids[member.slot])
+            other = find_user(&self.user_table, member.joined.ids[member.slot])
             ids.put(&user.following, other.id, NULL, False, self.multiplier)
             leave(&other.audience, member, self.multiplier)
             ids.take(&member.joined, member.slot, self.multiplier)
             if other != user:
-                self.drop_if_empty(other)
+                drop_if_empty(&self.user_table, other)
         user.member = NULL
         free_member(member)
-        self.drop_if_empty(user)
+        drop_if_empty(&self.user_table, user)
         return True
 
-    cdef void drop_if_empty(self, User* user) noexcept:
-        cdef IdTable* known
-        if not (user.following.count or user.audience.count or user.member != NULL):
-            known = table_of(self, user.id)
-            ids.take(known, ids.slot_of(known, user.id, self.multiplier), self.multiplier)
-            free(user)
-
     def _users(self):
-        """The ids of everybody of whom anything is known; for the tests."""
-        return [id for shard in range(SHARDS) for id in ids_in(&self.known[shard])]
+        """Return the ids of all users of whom anything is known; for the tests."""
+        return [id for shard in range(SHARDS) for id in ids_in(&self.user_table.shards[shard])]
 
     def _check(self):
-        """State what must be true at all times; for the tests."""
+        """Assert the invariants; for the tests."""
         audience = {}
         by_user = {}
         joined = {}
@@ -563,7 +378,7 @@ cdef class FollowGraph:
         check_places(&self.moving_out, self.multiplier)
 
     def _check_user(self, id, followers, by_user, joined, moving):
-        cdef User* user = self.find(id)
+        cdef User* user = find_user(&self.user_table, id)
         cdef Member* member = user.member
         found = sorted([recipient.user for recipient in self.audience(id)])
         assert found == sorted([one for one in followers for _ in by_user[one]])
@@ -575,7 +390,7 @@ cdef class FollowGraph:
         if member == NULL:
             return
         assert member.user == user
-        assert member.draft.own == NULL
+        assert member.builder.own == NULL
         for followed in ids_in(&member.joined):
             joined.setdefault(followed, []).append(id)
         if member.sessions:
@@ -586,19 +401,6 @@ cdef class FollowGraph:
             moving[1] += 1
 
     def _joined(self, id):
-        cdef Audience* audience = &self.find(id).audience
+        cdef Audience* audience = &find_user(&self.user_table, id).audience
         cdef size_t index
         return [audience.items[index].user.id for index in range(audience.count)]
-
-
-cdef int check_places(const Audience* audience, uint64_t multiplier) except -1:
-    cdef int64_t slot
-    cdef size_t index
-    assert (audience.places != NULL) >= (audience.count >= MANY)
-    if audience.places != NULL:
-        assert audience.places.count == audience.count
-        for index in range(audience.count):
-            slot = ids.slot_of(audience.places, <int64_t>audience.items[index], multiplier)
-            assert slot != NOT_FOUND
-            assert <size_t>audience.places.values[slot] == index
-    return 0

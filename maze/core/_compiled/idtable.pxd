@@ -1,11 +1,10 @@
 """A hash table of user ids, with or without a value for each.
 
-Open addressing with linear probing, from an eighth to two thirds full, so that
-ids that are gone take no memory; removal shifts back what follows, so that there are no tombstones (Knuth, The Art of Computer
-Programming, volume 3, 6.4, algorithm R). The hash is multiplication by an odd
-number that is drawn for each graph, so nobody can choose ids that collide
-(Dietzfelbinger et al., A reliable randomized algorithm for the closest-pair
-problem, 1997).
+It uses open addressing with linear probing and is from an eighth to two thirds full, so that
+removed ids do not take memory. Removal moves later ids back, so that there are no tombstones
+(Knuth, The Art of Computer Programming, volume 3, 6.4, algorithm R). The hash is multiplication by
+an odd number that is drawn for each graph, so nobody can choose ids that collide (Dietzfelbinger
+et al., A reliable randomized algorithm for the closest-pair problem, 1997).
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -15,7 +14,7 @@ cdef enum:
     FREE = -1  # ids are never negative
     NOT_FOUND = -1
     SMALLEST_BITS = 2
-    SPARSE = 8  # what has so many times the room it needs gives half of it back
+    SPARSE = 8  # a table or array of more slots per entry is halved
 
 cdef struct IdTable:
     int64_t* ids  # NULL while the table is empty
@@ -33,7 +32,7 @@ cdef inline size_t home_of(const IdTable* table, int64_t id, uint64_t multiplier
 
 
 cdef inline int64_t slot_of(const IdTable* table, int64_t id, uint64_t multiplier) noexcept nogil:
-    """The slot that holds the id, or NOT_FOUND."""
+    """Return the slot that holds the id, or NOT_FOUND."""
     cdef size_t slot, mask
     if table.ids == NULL:
         return NOT_FOUND
@@ -49,10 +48,12 @@ cdef inline int64_t slot_of(const IdTable* table, int64_t id, uint64_t multiplie
 cdef inline int64_t put(
     IdTable* table, int64_t id, void* value, bint valued, uint64_t multiplier
 ) except -2:
-    """Add an id; returns its slot, or NOT_FOUND if it was there before."""
+    """Add an id; return its slot, or NOT_FOUND if the table already had it."""
     cdef size_t slot, mask
     if table.ids == NULL or 3 * (<uint64_t>table.count + 1) > 2 * (mask_of(table) + 1):
-        if not resize(table, table.bits + 1 if table.ids != NULL else SMALLEST_BITS, valued, multiplier):
+        if not resize(
+            table, table.bits + 1 if table.ids != NULL else SMALLEST_BITS, valued, multiplier
+        ):
             raise MemoryError
     mask = mask_of(table)
     slot = home_of(table, id, multiplier)
@@ -70,12 +71,13 @@ cdef inline int64_t put(
 cdef inline size_t next_slot(const IdTable* table, size_t slot) noexcept nogil:
     """Return the slot of the next id, in an order unlike that of the slots.
 
-    For moving ids to another table one by one. In the order of the slots, they would all belong
-    in the same part of that table, and searches there would become longer and longer.
+    It is used to move ids to another table one by one. In the order of the slots, consecutive ids
+    would go to the same part of the other table, and probing there would take longer and longer.
     """
     cdef size_t mask = mask_of(table)
     cdef uint64_t golden_ratio = 0x9E3779B97F4A7C15  # its fractional part, times 2 ** 64
-    cdef size_t stride = (golden_ratio >> (64 - table.bits)) | 1  # odd, so that every slot is visited
+    # Odd, so that every slot is visited.
+    cdef size_t stride = (golden_ratio >> (64 - table.bits)) | 1
     while True:
         slot = (slot + stride) & mask
         if table.ids[slot] != FREE:
@@ -83,7 +85,7 @@ cdef inline size_t next_slot(const IdTable* table, size_t slot) noexcept nogil:
 
 
 cdef inline void take(IdTable* table, size_t hole, uint64_t multiplier) noexcept nogil:
-    """Remove what a slot holds."""
+    """Remove the id in a slot."""
     cdef size_t slot = hole, mask = mask_of(table)
     table.count -= 1
     if not table.count:
@@ -93,7 +95,7 @@ cdef inline void take(IdTable* table, size_t hole, uint64_t multiplier) noexcept
         slot = (slot + 1) & mask
         if table.ids[slot] == FREE:
             break
-        # Whoever lives at or before the hole may move into it.
+        # An id whose home is at or before the hole may move into it.
         if ((slot - home_of(table, table.ids[slot], multiplier)) & mask) >= ((slot - hole) & mask):
             table.ids[hole] = table.ids[slot]
             if table.values != NULL:
@@ -104,7 +106,7 @@ cdef inline void take(IdTable* table, size_t hole, uint64_t multiplier) noexcept
 
 
 cdef inline void fit(IdTable* table, uint64_t multiplier) noexcept nogil:
-    """Give back room that the ids do not need; without memory for that the table stays as it is."""
+    """Shrink a sparse table; if memory runs out, it stays as it is."""
     cdef uint32_t bits = table.bits
     while SPARSE * <uint64_t>table.count < <uint64_t>1 << bits and bits > SMALLEST_BITS:
         bits -= 1
@@ -113,7 +115,7 @@ cdef inline void fit(IdTable* table, uint64_t multiplier) noexcept nogil:
 
 
 cdef inline void clear(IdTable* table) noexcept nogil:
-    """Free the table; it is empty and can be used again. The values are the owner's."""
+    """Free the slots, which leaves the table empty. The values are the caller's."""
     free(table.ids)
     free(table.values)
     table.ids = NULL
@@ -125,7 +127,7 @@ cdef inline void clear(IdTable* table) noexcept nogil:
 cdef inline bint resize(
     IdTable* table, uint32_t bits, bint valued, uint64_t multiplier
 ) noexcept nogil:
-    """Move the table into one of 2 ** bits slots; false if there is no memory for it."""
+    """Move the ids to 2 ** bits slots; return False if memory runs out."""
     cdef IdTable other
     cdef size_t slot, to, size
     other.count = table.count

@@ -1,7 +1,7 @@
-"""The compiled twin of ``outbox``: a short send costs what the system's call costs, and little more.
+"""The compiled twin of ``outbox``: a short send costs little more than its system call.
 
-The system is called with the interpreter's lock held: the socket does not block, and to give
-the lock away and take it again costs as much as the rest of a send.
+System calls are made with the interpreter's lock held: the socket does not block, and releasing
+and taking the lock costs as much as the rest of a send.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -33,17 +33,17 @@ cdef enum:
     MAX_PARTS = 512
     PAYLOAD_BYTES = 240
     BLOCKED = -1
-    FAILED = -(1 << 30)  # an exception is raised; no error has such a number
+    FAILED = -(1 << 30)  # an exception is set; no errno has this value
 
 
 cdef class QueuedMemory:
-    """The memory that waits for all clients together; see ``outbox.QueuedMemory``."""
+    """Memory of all queued payloads together; see ``outbox.QueuedMemory``."""
 
     cdef public Py_ssize_t bytes
 
 
 def push_all(list payloads not None):
-    """Queue each recipient's payload; returns the recipients, which have to be outboxes."""
+    """Queue each recipient's payload; return the recipients, which have to be outboxes."""
     cdef list outboxes = []
     for outbox, payload in payloads:
         (<Outbox?>outbox).take_in(payload)
@@ -52,7 +52,7 @@ def push_all(list payloads not None):
 
 
 def flush_all(list outboxes not None, Py_ssize_t limit):
-    """Flush them; returns those that still hold more than the limit, in bytes."""
+    """Flush the outboxes; return those that still hold more than the limit, in bytes."""
     cdef list full = []
     for outbox in outboxes:
         (<Outbox?>outbox).send_now()
@@ -62,7 +62,7 @@ def flush_all(list outboxes not None, Py_ssize_t limit):
 
 
 cdef class Outbox(Recipient):
-    """The queue of one recipient, and the payloads that were sent in part; see ``outbox.Outbox``."""
+    """The payloads that wait for one recipient; see ``outbox.Outbox``."""
 
     cdef readonly Py_ssize_t queued_bytes
     cdef readonly Py_ssize_t held_bytes
@@ -70,16 +70,16 @@ cdef class Outbox(Recipient):
     cdef readonly Py_ssize_t sent_bytes
     cdef public bint writing
     cdef readonly object connection
-    cdef bint direct  # the system is called on the descriptor, not the connection
+    cdef bint direct  # whether sends bypass the connection and use the descriptor
     cdef int descriptor
-    cdef Py_ssize_t unsent_bytes  # of the connection, as counted in what is held
+    cdef Py_ssize_t unsent_bytes  # encrypted and not sent, as counted in ``queued_memory``
     cdef object queue
     cdef QueuedMemory queued_memory
-    cdef Py_ssize_t queued  # payloads in the queue, which need not be asked then
+    cdef Py_ssize_t queued  # number of payloads in the queue; saves calls of the queue
     cdef list in_hand
-    cdef list parts  # of what is in hand, None if nothing is
-    cdef Py_ssize_t part  # the first that was not sent whole
-    cdef Py_ssize_t offset  # how much of it was sent
+    cdef list parts  # parts of the payloads in hand; None if there are none
+    cdef Py_ssize_t part  # index of the first part that was not sent completely
+    cdef Py_ssize_t offset  # bytes of that part that were sent
 
     def __init__(self, user, connection, queue, QueuedMemory queued_memory not None):
         Recipient.__init__(self, user)
@@ -104,7 +104,7 @@ cdef class Outbox(Recipient):
         return 0
 
     def flush(self):
-        """Send what the kernel takes at once; then ``on_blocked`` if that was not all."""
+        """Send what the kernel takes at once; call ``on_blocked`` if anything is left."""
         self.send_now()
 
     cdef int send_now(self) except -1:
@@ -119,7 +119,7 @@ cdef class Outbox(Recipient):
         return 0
 
     def advance(self, Py_ssize_t sends=PY_SSIZE_T_MAX):
-        """Send until nothing waits, with at most so many sends; False if anything still does."""
+        """Send until nothing waits, at most ``sends`` times; return False if anything is left."""
         return bool(self.send_all(sends))
 
     cdef int send_all(self, Py_ssize_t sends) except -1:
@@ -136,10 +136,10 @@ cdef class Outbox(Recipient):
             if sent == BLOCKED:
                 return 0
             self.sent_bytes += sent
-            self.go_behind(sent)
+            self.skip_sent(sent)
 
     def discard(self):
-        """Free all that waits; returns how many bytes of it were not sent."""
+        """Drop all payloads; return how many bytes were not sent."""
         cdef Py_ssize_t sent_in_hand = 0
         if self.parts is not None:
             left = sum([len(part) for part in self.parts[self.part :]]) - self.offset
@@ -156,11 +156,11 @@ cdef class Outbox(Recipient):
         return lost_bytes
 
     def on_blocked(self):
-        """The kernel takes no more for now."""
+        """Called when the kernel takes no more for now."""
         raise NotImplementedError
 
     def on_error(self, error):
-        """The connection is broken."""
+        """Called when the connection is broken."""
         raise NotImplementedError
 
     cdef Payload take(self):
@@ -169,7 +169,7 @@ cdef class Outbox(Recipient):
         return payload
 
     cdef int gather(self) except -1:
-        """Take payloads in hand, as much as one send should carry."""
+        """Take payloads from the queue until they fill a send."""
         cdef Payload payload
         cdef Py_ssize_t size = 0
         while size < SEND_BYTES and self.queued:
@@ -183,7 +183,7 @@ cdef class Outbox(Recipient):
         return 0
 
     cdef Py_ssize_t send_parts(self) except FAILED:
-        """Hand the kernel what is left of the parts; how much it took, or BLOCKED."""
+        """Send what is left of the parts; return the bytes that the kernel took, or BLOCKED."""
         cdef Py_ssize_t sent
         cdef object part
         if not self.direct:
@@ -209,7 +209,7 @@ cdef class Outbox(Recipient):
                 raise OSError(-sent, strerror(-sent).decode())
 
     cdef Py_ssize_t send_through(self) except FAILED:
-        """Have the connection send what is left of the parts; how much it took, or BLOCKED."""
+        """Send what is left of the parts through the connection; see ``send_parts``."""
         parts = self.parts[self.part : self.part + MAX_PARTS]
         if self.offset:
             parts[0] = memoryview(parts[0])[self.offset :]
@@ -221,7 +221,7 @@ cdef class Outbox(Recipient):
             self.count_unsent()
 
     cdef int send_unsent(self) except -1:
-        """Send what the connection itself has to say; 0 if the kernel does not take it all."""
+        """Send what the connection has encrypted; return 0 if the kernel does not take it all."""
         try:
             self.connection.send_unsent()
         except BlockingIOError:
@@ -231,14 +231,14 @@ cdef class Outbox(Recipient):
         return 1
 
     cdef int count_unsent(self) except -1:
-        """Have what is encrypted and not sent counted with what is held."""
+        """Update ``queued_memory`` by what the connection has encrypted and not sent."""
         cdef Py_ssize_t unsent_bytes = self.connection.unsent_bytes
         self.queued_memory.bytes += unsent_bytes - self.unsent_bytes
         self.unsent_bytes = unsent_bytes
         return 0
 
     cdef Py_ssize_t send_vector(self) except FAILED:
-        """One vectored send of up to MAX_PARTS parts; the error's number below 0 if refused."""
+        """Send up to MAX_PARTS parts with one system call; return the bytes sent, or -errno."""
         cdef Py_buffer views[MAX_PARTS]
         cdef iovec vector[MAX_PARTS]
         cdef msghdr message
@@ -259,8 +259,8 @@ cdef class Outbox(Recipient):
             for index in range(count):
                 PyBuffer_Release(&views[index])
 
-    cdef int go_behind(self, Py_ssize_t sent) except -1:
-        """Note what was sent; what is in hand is released once all of it was."""
+    cdef int skip_sent(self, Py_ssize_t sent) except -1:
+        """Advance past the bytes sent; release the payloads in hand once all parts are sent."""
         cdef Py_ssize_t left
         while self.part < len(self.parts):
             left = len(self.parts[self.part]) - self.offset

@@ -1,4 +1,4 @@
-"""What the fan-out and the outbox have to know of payloads."""
+"""Payloads, as the fan-out and the outbox use them."""
 
 cdef class Tape:
     cdef readonly bytes data

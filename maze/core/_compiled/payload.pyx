@@ -1,4 +1,4 @@
-"""The compiled twin of ``payload``: there is one object of these a session and batch."""
+"""The compiled twin of ``payload``: a batch may create a payload for each user."""
 
 cimport cython
 
@@ -13,7 +13,7 @@ cdef class Tape:
 
 @cython.final
 cdef class Payload:
-    """The bytes one session gets from one batch; see ``payload.Payload``."""
+    """The bytes that a session gets from one batch; see ``payload.Payload``."""
 
     def __init__(
         self, list parts not None, Py_ssize_t size, Py_ssize_t own_size, Tape tape not None
@@ -24,7 +24,7 @@ cdef class Payload:
         self.tape = tape
 
     cpdef Py_ssize_t hold(self):
-        """One more queue has it. Returns the bytes of memory that were not held before."""
+        """Count one more queue as holder; return by how many bytes the memory held grows."""
         self.holders += 1
         if self.holders > 1:
             return 0
@@ -34,7 +34,7 @@ cdef class Payload:
         return self.own_size + (len(self.tape.data) if self.tape.holders == 1 else 0)
 
     cpdef Py_ssize_t release(self):
-        """One queue has done with it. Returns the bytes of memory that are held no longer."""
+        """Count one holder less; return by how many bytes the memory held shrinks."""
         self.holders -= 1
         if self.holders:
             return 0

@@ -1,4 +1,4 @@
-"""One snapshot of the counters, of which the dump, the status and the metrics are renderings."""
+"""The snapshot of the counters that dump, status and metrics render."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from maze.listener.refusals import HandshakeReason
 from maze.log.line_writer import LineWriter
 from maze.pipeline.session import CloseReason
 from maze.pipeline.source import SourceCloseReason
-from maze.process.diagnostics import Dump
+from maze.process.diagnostics import Diagnostics
 from maze.server import MazeServer
 from maze.settings.options import Settings
 
 
 @pytest.fixture
 def server() -> MazeServer:
-    """A server each of whose counts is another."""
+    """A server whose counts all differ."""
     server = MazeServer(Settings())
     clients, source = server.clients, server.source
     counts: list[tuple[Any, Any]] = [
@@ -49,7 +49,7 @@ def server() -> MazeServer:
 
 def dumped(server: MazeServer) -> dict[str, Any]:
     with capture_logs() as entries:
-        Dump(server, writer()).write()
+        Diagnostics(server, writer()).write()
     return dict(entries[0])
 
 
@@ -85,7 +85,7 @@ REASONS = [
 
 
 @pytest.mark.parametrize(("section", "key", "prefix", "metric"), REASONS)
-def test_dump_status_and_metrics_tell_the_same_reasons(
+def test_dump_status_and_metrics_show_the_same_reasons(
     server: MazeServer, section: str, key: str, prefix: str, metric: tuple[str, ...]
 ) -> None:
     shown = status(server, Monitor(server))[section][key]
@@ -96,7 +96,7 @@ def test_dump_status_and_metrics_tell_the_same_reasons(
         assert dump[f"{prefix}_{reason}"] == found[(*metric, reason)] == count
 
 
-def test_dump_status_and_metrics_tell_the_same_counts(server: MazeServer) -> None:
+def test_dump_status_and_metrics_show_the_same_counts(server: MazeServer) -> None:
     shown, dump, found = status(server, Monitor(server)), dumped(server), exported(server)
     for section, key, name, metric in [
         ("sessions", "discarded_bytes", "discarded_bytes", "maze_client_discarded_bytes_total"),
@@ -113,19 +113,19 @@ def test_dump_status_and_metrics_tell_the_same_counts(server: MazeServer) -> Non
     assert shown["events"]["routed"] == dump["routed_events"] == 1
 
 
-def test_in_a_dump_what_never_happened_is_left_out() -> None:
+def test_a_dump_omits_reasons_that_never_happened() -> None:
     dump = dumped(MazeServer(Settings()))
     assert "rejects_stale" not in dump
-    assert "rejects_written" not in dump  # no reject file is kept
+    assert "rejects_written" not in dump  # there is no reject file
     assert dump["sources_refused"] == 0
 
 
-def test_nothing_is_missing_where_nothing_waits(server: MazeServer) -> None:
+def test_no_number_is_missing_if_no_event_waits(server: MazeServer) -> None:
     assert status(server, Monitor(server))["order"]["missing_sequence"] is None
     assert dumped(server)["missing_sequence"] == 1
 
 
-def test_a_snapshot_is_plain_and_the_asker_s_own(server: MazeServer) -> None:
+def test_a_snapshot_is_plain_and_independent(server: MazeServer) -> None:
     one = counters(server)
     assert json.loads(json.dumps(one)) == one
     one["sessions"]["closed"].clear()

@@ -1,4 +1,4 @@
-"""Who has a place on the client port; addresses and a clock that are made up."""
+"""Connection limits of the client port, with made-up addresses and a fake clock."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def peer(port: int, host: str = "192.0.2.1") -> Address:
     return host, port
 
 
-def test_a_place_is_taken_until_it_is_left() -> None:
+def test_a_connection_counts_until_it_is_released() -> None:
     taken = limits(max_clients=2)
     assert [taken.acquire(peer(port)) for port in (1, 2, 3)] == [True, True, False]
     taken.release(peer(1))
@@ -31,13 +31,13 @@ def test_a_place_is_taken_until_it_is_left() -> None:
     assert taken.refused == {"max_clients": 2}
 
 
-def test_a_bound_that_was_lowered_holds() -> None:
+def test_a_lowered_max_clients_is_kept() -> None:
     taken = limits(max_clients=2)
     taken.max_clients = 1
     assert [taken.acquire(peer(port)) for port in (1, 2)] == [True, False]
 
 
-def test_an_address_has_so_many_places_and_others_are_not_concerned() -> None:
+def test_the_limit_per_address_does_not_concern_other_addresses() -> None:
     taken = limits(max_clients_per_address=1)
     assert taken.acquire(peer(1))
     assert not taken.acquire(peer(2))
@@ -49,7 +49,7 @@ def test_an_address_has_so_many_places_and_others_are_not_concerned() -> None:
     assert taken.refused == {"max_clients_per_address": 2}
 
 
-def test_only_so_many_may_be_yet_to_say_who_they_are() -> None:
+def test_pending_handshakes_are_limited() -> None:
     taken = limits(max_handshakes=1)
     assert all(taken.acquire(peer(port)) for port in range(1, 6))
     assert [begin_handshake(taken, peer(port)) for port in (1, 2)] == [True, False]
@@ -61,7 +61,7 @@ def test_only_so_many_may_be_yet_to_say_who_they_are() -> None:
     assert taken.refused == {"max_handshakes": 2}
 
 
-def test_nothing_is_kept_of_those_who_have_left() -> None:
+def test_nothing_is_kept_of_released_connections() -> None:
     taken = limits(max_clients=1)
     for number in range(10):
         address = peer(number, f"192.0.2.{number}")
@@ -74,7 +74,7 @@ def test_nothing_is_kept_of_those_who_have_left() -> None:
     assert (taken.taken, taken.handshakes, taken._by_host) == (0, 0, {})
 
 
-def test_a_refusal_is_logged_at_most_once_a_second_for_each_bound() -> None:
+def test_a_refusal_is_logged_at_most_once_a_second_for_each_limit() -> None:
     now = 1000.0
     taken = limits(max_clients=0)
     with capture_logs([RateLimit(clock=lambda: now)]) as entries:

@@ -1,4 +1,4 @@
-"""How connections are accepted, on loopback sockets of the system's choice."""
+"""Accepting connections, on free loopback ports."""
 
 import errno
 import os
@@ -34,7 +34,7 @@ def _bounded() -> Iterator[None]:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start a listener that says hello to everybody; what is served stays open until then."""
+    """Start listeners that send ``hello`` to each peer; close them after the test."""
     running: list[Listener] = []
 
     def start_one(**options: Any) -> Listener:
@@ -44,8 +44,8 @@ def start() -> Iterator[Start]:
         return running[-1]
 
     yield start_one
-    for each in running:
-        each.close()
+    for listener in running:
+        listener.close()
 
 
 def never(event: str, **details: object) -> None:
@@ -53,7 +53,7 @@ def never(event: str, **details: object) -> None:
 
 
 def greet(sock: green.socket, _: Address) -> None:
-    """Say hello, and wait until the peer has left."""
+    """Send ``hello``, then wait until the peer closes the connection."""
     sock.sendall(b"hello")
     sock.recv(1)
 
@@ -108,8 +108,8 @@ def test_a_connection_is_released_even_if_serving_fails(
     assert limits.taken == []
 
 
-def test_others_run_while_many_connect(start: Start) -> None:
-    """With too many accepted in a turn of the event loop, those who are served would wait."""
+def test_other_greenlets_run_while_many_peers_connect(start: Start) -> None:
+    """If a turn of the event loop accepted too many, connected peers would wait."""
     server = start(backlog=100)
     served: list[Address] = []
     server.set_handle(lambda _, address: served.append(address))
@@ -127,7 +127,7 @@ def test_others_run_while_many_connect(start: Start) -> None:
 
 
 class Accept:
-    """Accepting fails as often as there are errors; before and after it works."""
+    """Makes the next accepts fail, one with each of the error numbers."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
         self.numbers = list(numbers)
@@ -143,7 +143,7 @@ class Accept:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-def test_without_descriptors_accepting_pauses_and_goes_on_by_itself(
+def test_without_descriptors_accepting_pauses_and_resumes(
     start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], number: int
 ) -> None:
     monkeypatch.setattr(listener_module, "PAUSE_SECONDS", 0.01)
@@ -180,7 +180,7 @@ def test_a_pause_is_logged_at_most_once_a_second(
     assert [entry.get("suppressed") for entry in entries] == [None, 1]
 
 
-def test_while_accepting_pauses_nothing_is_tried(
+def test_a_paused_listener_does_not_try_to_accept(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener_module, "PAUSE_SECONDS", 0.05)
@@ -190,7 +190,7 @@ def test_while_accepting_pauses_nothing_is_tried(
     assert len(accept.numbers) >= 1_000 - 3
 
 
-def test_a_port_that_is_closed_while_it_pauses_stays_closed(
+def test_a_listener_closed_during_a_pause_stays_closed(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener_module, "PAUSE_SECONDS", 0.01)
@@ -216,25 +216,23 @@ def test_a_connection_that_breaks_before_it_is_accepted_is_a_line_at_debug(
     assert capfd.readouterr().err == ""
 
 
-def test_a_port_that_is_broken_is_a_failure_of_the_server_and_is_told_once(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_port_fails_the_server_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     accept = Accept(monkeypatch, *[errno.EBADF] * 1_000)
     failures: list[tuple[str, object, type[BaseException] | None]] = []
 
-    def fail(part: str, port: str) -> None:
-        failures.append((part, port, sys.exc_info()[0]))
+    def fail(event: str, port: str) -> None:
+        failures.append((event, port, sys.exc_info()[0]))
 
     with connect(start(fail=fail)):
         while not failures:
             gevent.sleep(0)
-        for _ in range(3):  # the event loop looks at the port each time, if it still listens
+        for _ in range(3):  # in each turn the event loop would accept again
             gevent.sleep(0.001)
-    assert failures == [("port", "client", OSError)]
+    assert failures == [("port_failed", "client", OSError)]
     assert len(accept.numbers) == 999, "it was tried again"
 
 
-@pytest.mark.skipif(not hasattr(system, "TCP_USER_TIMEOUT"), reason="it is Linux that has it")
+@pytest.mark.skipif(not hasattr(system, "TCP_USER_TIMEOUT"), reason="only Linux has it")
 def test_a_silent_peer_is_probed_within_the_time(start: Start) -> None:
     with connect(start()) as sock:
         probe_silent_peer(sock, 45.0)
@@ -244,10 +242,10 @@ def test_a_silent_peer_is_probed_within_the_time(start: Start) -> None:
             for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
         )
         assert (idle, interval, count, user_timeout) == (22, 7, 3, 45_000)
-        assert idle + (count + 1) * interval < 60, "gone within a minute"
+        assert idle + (count + 1) * interval < 60, "not detected within a minute"
 
 
-@pytest.mark.skipif(not hasattr(system, "TCP_USER_TIMEOUT"), reason="it is Linux that has it")
+@pytest.mark.skipif(not hasattr(system, "TCP_USER_TIMEOUT"), reason="only Linux has it")
 @pytest.mark.parametrize("seconds", [1.0, 3.0, 24 * 3600.0 + 5])
 def test_the_system_takes_any_time_that_the_options_allow(start: Start, seconds: float) -> None:
     with connect(start()) as sock:
@@ -266,13 +264,13 @@ def test_where_the_system_lacks_an_option_it_is_left_out(
         assert sock.getsockopt(system.SOL_SOCKET, system.SO_KEEPALIVE) == 1
 
 
-def test_a_connection_that_is_gone_already_is_not_probed_and_no_error(start: Start) -> None:
+def test_probing_a_closed_connection_is_no_error(start: Start) -> None:
     with connect(start()) as sock:
         sock.close()
         probe_silent_peer(sock, 45.0)
 
 
-def test_every_connection_is_probed_if_the_port_is_told_to(start: Start) -> None:
+def test_every_connection_is_probed_if_there_is_a_peer_timeout(start: Start) -> None:
     served: list[int] = []
 
     def look(sock: green.socket, _: Address) -> None:
@@ -286,7 +284,7 @@ def test_every_connection_is_probed_if_the_port_is_told_to(start: Start) -> None
     assert served == [0, 1]
 
 
-def test_a_port_says_which_one_the_system_has_picked() -> None:
+def test_the_endpoint_has_the_port_that_the_system_chose() -> None:
     port = Listener(Settings(source_port=0).source, greet, backlog=5, fail=never)
     port.open()
     host, number = port.endpoint
@@ -328,7 +326,7 @@ def test_a_port_that_is_closed_accepts_no_more() -> None:
         green.create_connection(address)
 
 
-def test_a_port_that_is_taken_says_which_and_what_to_do() -> None:
+def test_a_port_in_use_is_an_error_that_says_which_and_what_to_do() -> None:
     with system.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
         port = Listener(Settings(client_port=number).client, greet, backlog=5, fail=never)

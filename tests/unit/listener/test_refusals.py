@@ -1,4 +1,4 @@
-"""What is counted and logged about those who are not let in."""
+"""Counting and logging of rejected handshakes."""
 
 from structlog.testing import capture_logs
 
@@ -14,7 +14,7 @@ def test_every_reject_is_counted_and_one_a_second_is_logged() -> None:
         for _ in range(3):
             rejects.record(HandshakeError(HandshakeReason.BAD_USER, b"x\n"), Peer(("here", 1)))
         rejects.record(
-            HandshakeError(HandshakeReason.ADDRESS, detail="not let in"), Peer(("there", 2))
+            HandshakeError(HandshakeReason.ADDRESS, detail="not allowed"), Peer(("there", 2))
         )
         now += 1
         rejects.record(HandshakeError(HandshakeReason.BAD_USER, b"y\n"), Peer(("here", 3)))
@@ -22,6 +22,6 @@ def test_every_reject_is_counted_and_one_a_second_is_logged() -> None:
     about = {"event": "handshake_rejected", "log_level": "warning"}
     assert lines == [
         about | {"reason": "bad_user", "client": "here:1", "received": "x\\n"},
-        about | {"reason": "address", "client": "there:2", "detail": "not let in"},
+        about | {"reason": "address", "client": "there:2", "detail": "not allowed"},
         about | {"reason": "bad_user", "client": "here:3", "received": "y\\n", "suppressed": 2},
     ]

@@ -1,4 +1,4 @@
-"""What a batch waits for, and for how long; a socket pair stands for a client's connection."""
+"""What a batch waits for, and how long. A socket pair stands for a client's connection."""
 
 import socket as system
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def _bounded() -> Iterator[None]:
 
 
 class Clock:
-    """Stands still but for what a test says: time by the clock, and processor time."""
+    """Monotonic time and processor time that advance only when a test says so."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -54,7 +54,7 @@ def pair() -> Iterator[Pair]:
 
 
 def waits(state: Registration) -> bool:
-    """Whether a batch has to wait; it waits no longer than to say so."""
+    """Return whether a batch waits; end its wait at once."""
     greenlet = gevent.spawn(state.wait)
     gevent.sleep(0)
     waiting = not greenlet.dead
@@ -62,7 +62,7 @@ def waits(state: Registration) -> bool:
     return waiting
 
 
-def test_only_what_is_readable_and_not_registered_is_waited_for(pair: Pair) -> None:
+def test_a_batch_waits_only_for_readable_unregistered_connections(pair: Pair) -> None:
     ours, theirs = pair
     state = Registration()
     assert not waits(state)
@@ -71,14 +71,14 @@ def test_only_what_is_readable_and_not_registered_is_waited_for(pair: Pair) -> N
     theirs.send(b"1")
     assert waits(state)
     ours.recv(1)
-    assert not waits(state)  # it was read, and is no whole line
+    assert not waits(state)  # the byte was read, and is not a whole line
     theirs.close()
-    assert waits(state)  # whoever reads it will see that it has left
+    assert waits(state)  # the next read will report the end of the stream
     state.unwatch(ours.fileno())
     assert not waits(state)
 
 
-def test_to_watch_and_to_forget_twice_is_the_same_as_once(pair: Pair) -> None:
+def test_watching_or_unwatching_twice_is_the_same_as_once(pair: Pair) -> None:
     ours, theirs = pair
     state = Registration()
     theirs.send(b"1")
@@ -92,7 +92,7 @@ def test_to_watch_and_to_forget_twice_is_the_same_as_once(pair: Pair) -> None:
     assert waits(state)
 
 
-def test_what_is_not_decrypted_yet_is_waited_for() -> None:
+def test_a_batch_waits_for_bytes_that_are_not_decrypted_yet() -> None:
     state = Registration()
     with state.undecrypted():
         with state.undecrypted():
@@ -116,7 +116,7 @@ def test_a_batch_goes_on_when_all_are_registered(pair: Pair) -> None:
 
 @pytest.fixture
 def behind(pair: Pair, clock: Clock) -> Iterator[Registration]:
-    """A connection that stays readable, while each turn of the event loop takes 5 ms."""
+    """Watch a connection that stays readable, while each turn of the event loop takes 5 ms."""
     ours, theirs = pair
     state = Registration()
     state.watch(ours.fileno())
@@ -149,7 +149,7 @@ def test_a_batch_waits_for_a_second_of_work_and_then_a_fifth_of_the_time(
 def test_once_the_budget_is_used_up_most_batches_do_not_wait_at_all(
     behind: Registration, clock: Clock
 ) -> None:
-    """If each waited for the little it had regained, a storm would double every event's latency."""
+    """If each batch waited for the little regained, a storm would double every event's latency."""
     behind.wait()
     waited: list[float] = []
     while len(waited) < 1000:
@@ -182,7 +182,7 @@ def test_time_in_which_a_batch_waits_is_not_regained(behind: Registration, clock
     assert clock.now - before <= 0.01
 
 
-def test_a_machine_that_stands_still_does_not_use_the_budget_up(
+def test_time_without_processor_time_does_not_use_up_the_budget(
     behind: Registration, clock: Clock
 ) -> None:
     batch = gevent.spawn(behind.wait)
@@ -194,13 +194,13 @@ def test_a_machine_that_stands_still_does_not_use_the_budget_up(
     assert behind.overruns == 1
 
 
-def test_one_warning_tells_of_each_time_the_budget_is_used_up(
+def test_the_budget_is_warned_about_once_until_it_is_full_again(
     behind: Registration, clock: Clock
 ) -> None:
     with capture_logs() as lines:
         for _ in range(3):
             behind.wait()
-            clock.now += 2.5  # half of it is back
+            clock.now += 2.5  # half of the budget is regained
         assert len(lines) == 1
         clock.now += 5
         behind.wait()
@@ -220,9 +220,9 @@ def test_a_source_waits_while_a_batch_does(behind: Registration) -> None:
     source.join()
 
 
-def test_a_descriptor_that_the_system_does_not_watch_is_no_error(tmp_path: Path) -> None:
+def test_a_descriptor_that_epoll_refuses_is_no_error(tmp_path: Path) -> None:
     state = Registration()
-    with open(tmp_path / "file", "wb") as file:  # of which there is nothing to watch
+    with open(tmp_path / "file", "wb") as file:  # epoll refuses regular files
         state.watch(file.fileno())
         state.unwatch(file.fileno())
     assert not waits(state)

@@ -1,4 +1,4 @@
-"""TLS's handshake with sockets that fail in the middle of it."""
+"""The TLS handshake and its deadlines, with sockets that fail or are slow."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from maze.settings.options import Settings
 
 
 class Failing:
-    """A socket on which a client's first words come, and nothing goes."""
+    """A socket that receives a client's hello and fails to send."""
 
-    def __init__(self, came: bytes, error: OSError) -> None:
-        self._came = came
+    def __init__(self, received: bytes, error: OSError) -> None:
+        self._received = received
         self._error = error
 
     def fileno(self) -> int:
         return -1
 
     def settimeout(self, _: float) -> None:
-        """It does not wait."""
+        """Do nothing: this socket never waits."""
 
     def recv(self, _: int) -> bytes:
-        return self._came
+        return self._received
 
     def sendall(self, _: bytes) -> None:
         raise self._error
 
 
 class Dribbling:
-    """A client's end of a connection whose bytes come one by one, some time apart, once told."""
+    """A client's end of a connection; with a pause, its bytes arrive one by one, that far apart."""
 
     def __init__(self, context: ssl.SSLContext, clock: SimpleNamespace) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -74,15 +74,13 @@ class Dribbling:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The clock of TLS's connections, which stands still."""
+    """Replace the clock of TLS connections by one that stands still."""
     fake = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(tls, "time", SimpleNamespace(monotonic=lambda: fake.now))
     return fake
 
 
-def test_a_timeout_is_for_all_the_pieces_of_a_record(
-    tmp_path: Path, clock: SimpleNamespace
-) -> None:
+def test_one_timeout_covers_all_pieces_of_a_record(tmp_path: Path, clock: SimpleNamespace) -> None:
     authority = Authority(tmp_path)
     peer: Any = Dribbling(authority.context(), clock)
     connection = TlsConnection(peer, _context(authority), HandshakeSlices())
@@ -98,7 +96,7 @@ def test_a_timeout_is_for_all_the_pieces_of_a_record(
     assert clock.now == pytest.approx(1001.4)
 
 
-def test_what_a_handshake_waits_for_its_turn_is_not_of_the_peers_time(
+def test_waiting_for_a_turn_extends_the_deadline_of_a_handshake(
     tmp_path: Path, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wait(_: HandshakeSlices) -> None:
@@ -116,8 +114,8 @@ def test_what_a_handshake_waits_for_its_turn_is_not_of_the_peers_time(
         late.handshake(clock.now + 5)
 
 
-def test_handshakes_compute_in_turn_and_others_run_between() -> None:
-    """However many there are, the event loop comes round after each few of them."""
+def test_handshakes_compute_in_turn_and_other_greenlets_run_between() -> None:
+    """The event loop runs between them, however many there are."""
     order, now = list[str](), [0.0]
 
     def compute(name: str) -> None:
@@ -152,7 +150,7 @@ def test_a_handshake_that_cannot_be_answered_ends(
 ) -> None:
     authority = Authority(tmp_path)
     context = _context(authority)
-    sock: Any = Failing(_first_words(authority), error)
+    sock: Any = Failing(_client_hello(authority), error)
     with pytest.raises(HandshakeError, match=reason):
         TlsConnection(sock, context, HandshakeSlices()).handshake(time.monotonic() + 5)
 
@@ -164,9 +162,9 @@ def _context(authority: Authority) -> ServerContext:
     return context
 
 
-def _first_words(authority: Authority) -> bytes:
-    words = ssl.MemoryBIO()
-    client = authority.context().wrap_bio(ssl.MemoryBIO(), words, server_hostname=SERVER_NAME)
+def _client_hello(authority: Authority) -> bytes:
+    outgoing = ssl.MemoryBIO()
+    client = authority.context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=SERVER_NAME)
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
-    return words.read()
+    return outgoing.read()

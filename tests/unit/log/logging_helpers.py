@@ -1,4 +1,4 @@
-"""What the tests of the log share."""
+"""Helpers of the log's tests."""
 
 import io
 import threading
@@ -9,14 +9,14 @@ import structlog
 from maze.log.configure import configure
 
 PATIENCE = 30.0
-"""Seconds after which something that should have happened has not."""
+"""Maximum seconds that a test waits for anything."""
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z"
 """Regular expression of a line's time."""
 
 
 class Gate(io.StringIO):
-    """A stream nobody reads: a write waits until the gate is opened."""
+    """A stream whose reader does not read: a write waits until the gate is opened."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Gate(io.StringIO):
 
 
 def logged(form: str, level: str = "debug", event: str = "event", **values: Any) -> str:
-    """One line that is logged at info."""
+    """Log one line at info; return its text."""
     stream = io.StringIO()
     writer = configure(level, form, stream)
     structlog.get_logger().info(event, **values)

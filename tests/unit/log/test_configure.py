@@ -1,4 +1,4 @@
-"""The log's two forms, its level, and how it reports dropped lines."""
+"""The log's text and JSON forms, its level, and its reports of dropped lines."""
 
 import io
 import json
@@ -38,13 +38,13 @@ def test_a_line_of_text_is_time_level_event_and_values() -> None:
         (["a", "b"], "value=\"['a', 'b']\""),
     ],
 )
-def test_a_value_that_could_be_taken_for_something_else_is_quoted(value: object, text: str) -> None:
+def test_an_ambiguous_value_is_quoted(value: object, text: str) -> None:
     line = logged("text", value=value)
     assert line.count("\n") == 1
     assert line.rstrip("\n").endswith(" " + text)
 
 
-def test_a_line_of_json_has_the_same_in_it() -> None:
+def test_a_line_of_json_has_the_same_values() -> None:
     line = logged("json", event="source_connected", source="127.0.0.1:5", count=3)
     values = json.loads(line)
     assert re.fullmatch(TIME, values.pop("timestamp"))
@@ -93,13 +93,13 @@ def test_an_exception_is_logged_with_its_traceback(form: str) -> None:
         assert re.match(rf"{TIME} error   router_failed count=1\n", text)
 
 
-def test_in_text_a_stack_is_on_lines_of_its_own() -> None:
+def test_in_text_a_stack_is_on_its_own_lines() -> None:
     text = logged("text", event="dump_stack", count=3, stack="  a.py:1 f\n  a.py:2 g")
     assert text.partition("\n")[2] == "  a.py:1 f\n  a.py:2 g\n"
     assert re.match(rf"{TIME} info    dump_stack count=3\n", text)
 
 
-def test_without_a_stderr_the_log_goes_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_stderr_the_log_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", None)
     writer = configure("info", "text")
     structlog.get_logger().info("lost")
@@ -107,7 +107,7 @@ def test_without_a_stderr_the_log_goes_nowhere(monkeypatch: pytest.MonkeyPatch) 
     assert writer.dropped == 0
 
 
-def test_the_log_goes_to_stderr_unless_told(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_log_goes_to_stderr_by_default(capfd: pytest.CaptureFixture[str]) -> None:
     writer = configure("info", "text")
     structlog.get_logger().info("here")
     writer.close(PATIENCE)
@@ -130,11 +130,11 @@ def test_in_json_the_report_of_drops_is_json_too() -> None:
     assert re.fullmatch(TIME, lines[1]["timestamp"])
 
 
-def test_reports_of_drops_are_never_held_back() -> None:
-    drops = 200  # more lines of one name than are written in a second
+def test_reports_of_drops_are_not_rate_limited() -> None:
+    drops = 200  # more than the lines of one kind that are written per second
 
     class Slow(io.StringIO):
-        """A stream that is so slow that during each write a line is dropped."""
+        """A stream so slow that a line is dropped during each write."""
 
         def write(self, text: str) -> int:
             nonlocal drops
@@ -152,8 +152,8 @@ def test_reports_of_drops_are_never_held_back() -> None:
         threading.Event().wait(0.001)
     writer.close(PATIENCE)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    told = sum(line["count"] for line in lines if line["event"] == "log_lines_dropped")
-    assert told == writer.dropped == 200
+    reported = sum(line["count"] for line in lines if line["event"] == "log_lines_dropped")
+    assert reported == writer.dropped == 200
 
 
 def test_in_text_the_report_of_drops_is_a_line_like_any_other() -> None:

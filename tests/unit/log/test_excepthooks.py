@@ -1,4 +1,4 @@
-"""Exceptions that nobody caught, and the log lines they become."""
+"""Logging of uncaught exceptions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maze.log.processors import RateLimit
 
 
 class Provoked(Exception):  # noqa: N818
-    """Raised where nobody catches it."""
+    """An exception that nothing catches."""
 
 
 def fail() -> None:
@@ -24,7 +24,7 @@ def fail() -> None:
 
 @pytest.fixture(autouse=True)
 def _logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The hooks are the process's own; no test leaves them changed."""
+    """Install the hooks, and restore the process's own after the test."""
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     log_uncaught()
@@ -32,7 +32,7 @@ def _logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     del gevent.get_hub().print_exception
 
 
-def test_a_greenlet_that_fails_is_one_line_with_its_exception() -> None:
+def test_a_failed_greenlet_is_logged_with_its_exception() -> None:
     with capture_logs() as entries:
         gevent.spawn(fail).join()
     (entry,) = entries
@@ -41,7 +41,7 @@ def test_a_greenlet_that_fails_is_one_line_with_its_exception() -> None:
     assert "fail" in entry["context"]
 
 
-def test_a_callback_of_the_event_loop_that_fails_is_logged_and_the_loop_goes_on() -> None:
+def test_a_failed_callback_is_logged_and_the_event_loop_goes_on() -> None:
     with capture_logs() as entries:
         gevent.get_hub().loop.run_callback(fail)
         gevent.sleep(0)
@@ -49,7 +49,7 @@ def test_a_callback_of_the_event_loop_that_fails_is_logged_and_the_loop_goes_on(
     assert [entry["event"] for entry in entries] == ["greenlet_failed"]
 
 
-def test_what_fails_all_the_time_is_logged_once_a_second() -> None:
+def test_repeated_failures_are_logged_once_a_second() -> None:
     now = 1000.0
     with capture_logs([RateLimit(clock=lambda: now)]) as entries:
         gevent.joinall([gevent.spawn(fail) for _ in range(3)])
@@ -58,7 +58,7 @@ def test_what_fails_all_the_time_is_logged_once_a_second() -> None:
     assert [entry.get("suppressed") for entry in entries] == [None, 2]
 
 
-def test_a_greenlet_that_is_killed_is_no_failure() -> None:
+def test_a_killed_greenlet_is_no_failure() -> None:
     with capture_logs() as entries:
         greenlet = gevent.spawn(gevent.sleep, 60)
         gevent.sleep(0)
@@ -66,7 +66,7 @@ def test_a_greenlet_that_is_killed_is_no_failure() -> None:
     assert entries == []
 
 
-def test_a_native_thread_that_fails_is_logged_by_its_name() -> None:
+def test_a_failed_native_thread_is_logged_with_its_name() -> None:
     with capture_logs() as entries:
         thread = threading.Thread(target=fail, name="unlucky")
         thread.start()
@@ -77,7 +77,7 @@ def test_a_native_thread_that_fails_is_logged_by_its_name() -> None:
     assert entry["exc_info"][0] is Provoked
 
 
-def test_a_destructor_that_fails_is_logged() -> None:
+def test_a_failed_destructor_is_logged() -> None:
     class Destroyed:
         def __del__(self) -> None:
             raise Provoked

@@ -1,4 +1,4 @@
-"""The log's writer never blocks, and counts what it drops."""
+"""The log's writer never blocks its callers, and counts dropped lines."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ class Broken(io.StringIO):
 
 
 def blocked(limit: int) -> tuple[Gate, LineWriter]:
-    """A writer whose thread is stuck in its first line."""
+    """Return a writer whose thread waits in its first write, and the gate that it waits for."""
     gate = Gate()
     writer = LineWriter(gate, limit)
     writer.msg("first")
@@ -44,7 +44,7 @@ def test_lines_are_written_in_order_and_flushed_by_close() -> None:
     assert writer.dropped == 0
 
 
-def test_a_stream_that_blocks_blocks_nobody_and_drops_are_counted() -> None:
+def test_a_blocked_stream_blocks_no_caller_and_drops_are_counted() -> None:
     gate, writer = blocked(limit=3)
     for number in range(3):
         writer.msg(f"kept {number}")
@@ -57,7 +57,7 @@ def test_a_stream_that_blocks_blocks_nobody_and_drops_are_counted() -> None:
     assert "lost 0" not in gate.getvalue()
 
 
-def test_what_was_dropped_is_reported_once_when_the_stream_is_read_again() -> None:
+def test_drops_are_reported_once_when_the_stream_is_read_again() -> None:
     gate, writer = blocked(limit=2)
     for text in ("second", "third", "lost", "lost"):
         writer.msg(text)
@@ -71,22 +71,22 @@ def test_what_was_dropped_is_reported_once_when_the_stream_is_read_again() -> No
     ]
 
 
-def test_a_pipe_that_nobody_reads_blocks_nobody() -> None:
+def test_a_full_pipe_blocks_no_caller() -> None:
     read_end, write_end = os.pipe()
     stream = os.fdopen(write_end, "w")
     writer = LineWriter(stream, limit=10)
     for _ in range(10_000):  # 10 MB, far more than a pipe holds
         writer.msg("x" * 1000)
     assert writer.dropped > 0
-    os.close(read_end)  # lets the thread go: its write fails
+    os.close(read_end)  # the thread's write fails, so the thread goes on
     writer.close(PATIENCE)
     with contextlib.suppress(OSError):
         stream.close()
 
 
-def test_close_does_not_wait_for_a_stream_that_blocks() -> None:
+def test_close_does_not_wait_for_a_blocked_stream() -> None:
     gate, writer = blocked(limit=1)
-    writer.close(0.01)  # the end is queued, the thread is stuck
+    writer.close(0.01)  # the end is queued, the thread is blocked
     writer.close(0.01)  # the queue is full
     assert gate.getvalue() == ""
     gate.opened.set()
@@ -95,7 +95,7 @@ def test_close_does_not_wait_for_a_stream_that_blocks() -> None:
 @pytest.mark.parametrize(
     "error", [BrokenPipeError(), OSError(28, "disk full"), ValueError("closed")]
 )
-def test_a_line_that_cannot_be_written_is_dropped_and_the_next_one_is_tried(
+def test_a_line_that_cannot_be_written_is_dropped_and_the_next_is_written(
     error: Exception,
 ) -> None:
     stream = Broken(error)
@@ -108,7 +108,7 @@ def test_a_line_that_cannot_be_written_is_dropped_and_the_next_one_is_tried(
     assert stream.getvalue().startswith("1 log lines were dropped")
 
 
-def test_every_level_goes_the_same_way() -> None:
+def test_every_level_is_written() -> None:
     stream = io.StringIO()
     writer = LineWriter(stream)
     for name in ("log", "debug", "info", "warning", "error", "critical", "exception"):
@@ -123,7 +123,7 @@ def read_all(number: int) -> bytes:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_a_descriptor_takes_all_of_a_text_that_is_longer_than_a_pipe(blocking: bool) -> None:
+def test_a_text_longer_than_a_pipe_is_written_whole(blocking: bool) -> None:
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, blocking)
     text = "0123456789" * 100_000
@@ -139,14 +139,14 @@ def test_a_descriptor_takes_all_of_a_text_that_is_longer_than_a_pipe(blocking: b
     assert not thread.is_alive()
 
 
-def test_a_descriptor_escapes_what_is_no_text() -> None:
+def test_unencodable_characters_are_escaped() -> None:
     read_end, write_end = os.pipe()
     StderrStream(write_end).write("\udcff\u00e9\n")
     os.close(write_end)
     assert read_all(read_end) == b"\\udcff\xc3\xa9\n"
 
 
-def test_a_descriptor_says_when_nobody_reads() -> None:
+def test_a_pipe_without_a_reader_is_an_error() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     with pytest.raises(BrokenPipeError):

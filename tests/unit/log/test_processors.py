@@ -1,4 +1,4 @@
-"""What happens to every log line on its way out."""
+"""The processors of log lines: connection numbers, the rate limit, recent warnings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,12 +25,12 @@ def test_a_line_that_names_a_peer_gets_the_number_of_its_connection() -> None:
     ]
 
 
-def test_one_that_names_none_stays_as_it_is() -> None:
+def test_a_line_that_names_no_peer_stays_as_it_is() -> None:
     line = {"event": "x", "source": "127.0.0.1:5"}
     assert number_connection(None, "info", line) == {"event": "x", "source": "127.0.0.1:5"}
 
 
-def test_every_connection_has_a_number_of_its_own() -> None:
+def test_each_connection_has_its_own_number() -> None:
     one, two = Peer(("::1", 5, 0, 0)), Peer(("::1", 5, 0, 0))
     assert one == two == "[::1]:5"
     assert two.connection > one.connection > 0
@@ -54,11 +54,11 @@ def passed(
 
 
 def suppressed(line: Mapping[str, Any] | None) -> int | None:
-    """How many lines a line tells of; None if it was held back itself."""
+    """Return how many suppressed lines a line reports; None if it was suppressed itself."""
     return line if line is None else line.get("suppressed", 0)
 
 
-def test_of_one_name_so_many_a_second_and_then_it_is_said_how_many_more() -> None:
+def test_lines_over_the_limit_are_suppressed_and_reported_by_the_next() -> None:
     clock = Clock()
     limit = RateLimit(2, clock)
     assert [passed(limit, "a") for _ in range(5)] == [{"event": "a"}] * 2 + [None] * 3
@@ -70,7 +70,7 @@ def test_of_one_name_so_many_a_second_and_then_it_is_said_how_many_more() -> Non
 
 
 @pytest.mark.parametrize("level", ["debug", "warning"])
-def test_of_some_events_one_line_a_second_gets_through(level: str) -> None:
+def test_some_events_are_logged_once_a_second(level: str) -> None:
     clock = Clock()
     limit = RateLimit(100, clock)
     event = "line_rejected"
@@ -83,7 +83,7 @@ def test_of_some_events_one_line_a_second_gets_through(level: str) -> None:
     assert suppressed(passed(limit, event, level)) == 0
 
 
-def test_the_second_is_counted_from_the_first_line_that_got_through() -> None:
+def test_the_second_begins_with_the_first_line() -> None:
     clock = Clock()
     limit = RateLimit(1, clock)
     passed(limit, "a")
@@ -95,7 +95,7 @@ def test_the_second_is_counted_from_the_first_line_that_got_through() -> None:
     assert suppressed(passed(limit, "a")) == 1
 
 
-def test_a_line_that_stands_for_several_says_how_many_more() -> None:
+def test_a_line_that_stands_for_several_reports_the_others() -> None:
     clock = Clock()
     limit = RateLimit(1, clock)
     assert suppressed(passed(limit, "a", suppressed=4)) == 4
@@ -108,7 +108,7 @@ def test_a_line_that_stands_for_several_says_how_many_more() -> None:
     assert passed(limit, "a", suppressed=0) == {"event": "a"}
 
 
-def test_kinds_do_not_hold_each_other_back() -> None:
+def test_each_kind_has_its_own_limit() -> None:
     limit = RateLimit(1, Clock())
     kinds: list[dict[str, Any]] = [
         {"name": "accepting_paused", "port": "client"},
@@ -122,28 +122,28 @@ def test_kinds_do_not_hold_each_other_back() -> None:
     assert [passed(limit, **kind) for kind in kinds] == [None] * 6
 
 
-def test_at_debug_nothing_else_is_held_back() -> None:
+def test_other_lines_at_debug_are_not_limited() -> None:
     limit = RateLimit(1, Clock())
     assert all(passed(limit, "a", "debug") for _ in range(5))
 
 
-def test_the_end_of_a_burst_is_told_by_the_last_line_of_it() -> None:
+def test_the_last_line_of_a_burst_reports_the_suppressed_ones() -> None:
     clock = Clock()
     limit = RateLimit(1, clock)
     with capture_logs([limit]) as lines:
         for number in range(5):
             log.warning("a", number=number, reason="x")
-        limit.tell()  # its second is not over
+        limit.report_suppressed()  # its second is not over
         assert len(lines) == 1
         clock.now += 1
         for _ in range(3):
-            limit.tell()
+            limit.report_suppressed()
             clock.now += 1
     about = {"event": "a", "reason": "x", "log_level": "warning"}
     assert lines == [about | {"number": 0}, about | {"number": 4, "suppressed": 3}]
 
 
-def test_what_a_later_line_told_is_not_told_again() -> None:
+def test_what_a_later_line_reported_is_not_reported_again() -> None:
     clock = Clock()
     limit = RateLimit(1, clock)
     with capture_logs([limit]) as lines:
@@ -152,20 +152,20 @@ def test_what_a_later_line_told_is_not_told_again() -> None:
         clock.now += 1
         log.info("a")
         clock.now += 1
-        limit.tell()
+        limit.report_suppressed()
     assert [suppressed(line) for line in lines] == [0, 1]
 
 
-def test_at_the_end_all_is_told_at_once() -> None:
+def test_at_the_end_all_kinds_are_reported_at_once() -> None:
     limit = RateLimit(1, Clock())
     with capture_logs([limit]) as lines:
         for name in ("a", "b", "a", "b", "c"):
             log.error(name)
-        limit.tell(is_end=True)
+        limit.report_suppressed(is_end=True)
     assert [line["event"] for line in lines] == ["a", "b", "c", "a", "b"]
 
 
-def test_a_line_that_is_held_back_holds_no_frames() -> None:
+def test_a_suppressed_line_keeps_no_frames_alive() -> None:
     limit = RateLimit(1, Clock())
     with capture_logs([limit]) as lines:
         for _ in range(2):
@@ -173,7 +173,7 @@ def test_a_line_that_is_held_back_holds_no_frames() -> None:
                 raise ValueError
             except ValueError:
                 log.exception("a")
-        limit.tell(is_end=True)
+        limit.report_suppressed(is_end=True)
     assert ["exc_info" in line for line in lines] == [True, False]
 
 
@@ -189,7 +189,7 @@ def test_the_last_warnings_are_kept_and_counted() -> None:
 
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-def test_what_is_no_warning_is_not_kept(level: str) -> None:
+def test_lines_below_warning_are_not_kept(level: str) -> None:
     recent = Recent()
     recent(None, level, {"event": "a"})
     assert not recent.lines

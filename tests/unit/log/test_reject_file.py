@@ -1,4 +1,4 @@
-"""The reject file: what its lines say, when it is renamed, and what is dropped."""
+"""The reject file: the form of its lines, rotation, and dropped rejects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from maze.core import Reason, Reject
 from maze.errors import RejectFileError
-from maze.log import reject_file as trail
+from maze.log import reject_file
 from maze.log.processors import RateLimit
 from maze.log.reject_file import RejectFileWriter
 
@@ -25,7 +25,7 @@ PATIENCE = 30.0
 MIB = 1 << 20
 
 
-def open_trail(path: Path, size: int = 64 * MIB, files: int = 5) -> RejectFileWriter:
+def open_writer(path: Path, size: int = 64 * MIB, files: int = 5) -> RejectFileWriter:
     return RejectFileWriter(str(path), size, files)
 
 
@@ -34,33 +34,33 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def record(path: Path, *rejects: Reject, peer: str = "192.0.2.1:7") -> list[dict[str, Any]]:
-    written = open_trail(path)
-    written.add(rejects, peer)
-    written.close(PATIENCE)
+    writer = open_writer(path)
+    writer.add(rejects, peer)
+    writer.close(PATIENCE)
     return rows(path)
 
 
-def settle(written: RejectFileWriter, count: int) -> None:
-    """Wait until so many were written or dropped."""
+def settle(writer: RejectFileWriter, count: int) -> None:
+    """Wait until ``count`` rejects are written or dropped."""
     deadline = time.monotonic() + PATIENCE
-    while written.written + written.dropped < count:
+    while writer.written + writer.dropped < count:
         assert time.monotonic() < deadline, "the thread does not write"
         time.sleep(0.001)
 
 
 class Stuck:
-    """Keeps the thread in its first write until it is let go."""
+    """Blocks the thread in its first write until ``released`` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.entered, self.let_go = threading.Event(), threading.Event()
-        append = trail.RejectFile.append
+        self.entered, self.released = threading.Event(), threading.Event()
+        append = reject_file.RejectFile.append
 
-        def stuck(file: trail.RejectFile, block: str) -> None:
+        def stuck(file: reject_file.RejectFile, block: str) -> None:
             self.entered.set()
-            assert self.let_go.wait(PATIENCE)
+            assert self.released.wait(PATIENCE)
             append(file, block)
 
-        monkeypatch.setattr(trail.RejectFile, "append", stuck)
+        monkeypatch.setattr(reject_file.RejectFile, "append", stuck)
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stuck]:
-    gate = Stuck(monkeypatch)
-    yield gate
-    gate.let_go.set()
+    blocked = Stuck(monkeypatch)
+    yield blocked
+    blocked.released.set()
 
 
 # The lines.
@@ -85,7 +85,7 @@ def test_a_reject_is_a_line_of_json(file: Path, monkeypatch: pytest.MonkeyPatch)
         sleep=time.sleep,
         thread_time=time.thread_time,
     )
-    monkeypatch.setattr(trail, "time", clock)
+    monkeypatch.setattr(reject_file, "time", clock)
     assert record(file, Reject(Reason.BAD_TYPE, b"5|X\r\n", 5)) == [
         {
             "time": "2026-11-24T22:01:25.500000Z",
@@ -103,7 +103,7 @@ def test_every_reason_is_recorded(file: Path, reason: Reason) -> None:
     assert [row["reason"] for row in record(file, Reject(reason, b"x\n"))] == [reason.value]
 
 
-def test_a_skipped_range_is_its_first_number_and_how_many(file: Path) -> None:
+def test_a_skipped_range_is_its_first_number_and_its_count(file: Path) -> None:
     (row,) = record(file, Reject(Reason.SKIPPED, sequence=5, count=3))
     assert (row["sequence"], row["count"], row["line"]) == (5, 3, "")
 
@@ -125,22 +125,22 @@ def test_a_peer_is_escaped_too(file: Path) -> None:
 
 
 def test_rejects_of_many_batches_are_in_order(file: Path) -> None:
-    written = open_trail(file)
+    writer = open_writer(file)
     for first in range(0, 20_000, 5_000):
         batch = range(first, first + 5_000)
-        written.add([Reject(Reason.STALE, b"%d|B\n" % n, n) for n in batch], "peer")
-    written.close(PATIENCE)
+        writer.add([Reject(Reason.STALE, b"%d|B\n" % n, n) for n in batch], "peer")
+    writer.close(PATIENCE)
     assert [row["sequence"] for row in rows(file)] == list(range(20_000))
-    assert (written.written, written.dropped) == (20_000, 0)
+    assert (writer.written, writer.dropped) == (20_000, 0)
 
 
-def test_a_file_that_is_there_is_continued(file: Path) -> None:
+def test_an_existing_file_is_continued(file: Path) -> None:
     for sequence in (1, 2):
         record(file, Reject(Reason.STALE, b"", sequence))
     assert [row["sequence"] for row in rows(file)] == [1, 2]
 
 
-def test_others_may_not_read_it(file: Path) -> None:
+def test_other_users_may_not_read_it(file: Path) -> None:
     record(file)
     assert file.stat().st_mode & 0o007 == 0
 
@@ -153,21 +153,21 @@ def new_pipe(folder: Path) -> Path:
 # Rotation.
 
 
-def test_a_full_file_is_renamed_and_only_so_many_are_kept(tmp_path: Path, file: Path) -> None:
-    written = open_trail(file, size=MIB, files=3)
+def test_a_full_file_is_renamed_and_old_files_are_deleted(tmp_path: Path, file: Path) -> None:
+    writer = open_writer(file, size=MIB, files=3)
     for sequence in range(60):  # each line 100 KB
-        written.add([Reject(Reason.BAD_SEQUENCE, b"x" * 100_000, sequence)], "peer")
-    written.close(PATIENCE)
+        writer.add([Reject(Reason.BAD_SEQUENCE, b"x" * 100_000, sequence)], "peer")
+    writer.close(PATIENCE)
     names = ["rejects.jsonl.2", "rejects.jsonl.1", "rejects.jsonl"]
     assert sorted(os.listdir(tmp_path)) == sorted(names)
     assert all((tmp_path / name).stat().st_size <= MIB for name in names)
     kept = [row["sequence"] for name in names for row in rows(tmp_path / name)]
     assert kept == list(range(kept[0], 60))
     assert len(kept) > 20
-    assert (written.written, written.dropped) == (60, 0)
+    assert (writer.written, writer.dropped) == (60, 0)
 
 
-# What cannot be written.
+# Rejects that cannot be written.
 
 
 @pytest.mark.parametrize(
@@ -179,102 +179,101 @@ def test_a_full_file_is_renamed_and_only_so_many_are_kept(tmp_path: Path, file: 
     ],
     ids=["no folder", "a folder", "a pipe that nobody reads"],
 )
-def test_a_file_that_cannot_be_opened_is_one_clear_line(
+def test_a_file_that_cannot_be_opened_is_one_clear_error(
     tmp_path: Path, make: Callable[[Path], Path], why: str
 ) -> None:
     path = make(tmp_path)
     with pytest.raises(RejectFileError) as caught:
-        open_trail(path)
+        open_writer(path)
     assert str(caught.value) == f"cannot open {path}: {why}; --rejects names another file"
 
 
-def test_a_queue_that_is_full_drops_counts_and_tells(
+def test_a_full_queue_drops_counts_and_reports(
     file: Path, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trail, "QUEUE_REJECTS", 10)
-    written = open_trail(file)
+    monkeypatch.setattr(reject_file, "QUEUE_REJECTS", 10)
+    writer = open_writer(file)
     with capture_logs([RateLimit(clock=lambda: 1000.0)]) as entries:
         for sequence in range(4):
-            written.add([Reject(Reason.STALE, b"", 3 * sequence + n) for n in range(3)], "peer")
+            writer.add([Reject(Reason.STALE, b"", 3 * sequence + n) for n in range(3)], "peer")
             assert stuck.entered.wait(PATIENCE)
-        written.add([Reject(Reason.STALE, b"", 12)], "peer")
-    assert written.dropped == 3
+        writer.add([Reject(Reason.STALE, b"", 12)], "peer")
+    assert writer.dropped == 3
     assert [(entry["event"], entry["dropped"]) for entry in entries] == [("rejects_dropped", 2)]
-    stuck.let_go.set()
-    written.close(PATIENCE)
-    told = [(row["reason"], row["sequence"], row["count"]) for row in rows(file)]
-    assert told == [
+    stuck.released.set()
+    writer.close(PATIENCE)
+    assert [(row["reason"], row["sequence"], row["count"]) for row in rows(file)] == [
         *(("stale", sequence, 1) for sequence in range(3)),
         ("not_recorded", None, 3),
         *(("stale", sequence, 1) for sequence in range(3, 10)),
     ]
-    assert (written.written, written.dropped) == (10, 3)
+    assert (writer.written, writer.dropped) == (10, 3)
 
 
 def test_the_queue_is_bounded_in_bytes_too(
     file: Path, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trail, "QUEUE_BYTES", 1000)
-    written = open_trail(file)
+    monkeypatch.setattr(reject_file, "QUEUE_BYTES", 1000)
+    writer = open_writer(file)
     for _ in range(3):
-        written.add([Reject(Reason.BAD_SEQUENCE, b"x" * 600)], "peer")
-    assert written.dropped == 1
-    stuck.let_go.set()
-    written.close(PATIENCE)
-    written = open_trail(file)  # what was written makes room again
+        writer.add([Reject(Reason.BAD_SEQUENCE, b"x" * 600)], "peer")
+    assert writer.dropped == 1
+    stuck.released.set()
+    writer.close(PATIENCE)
+    writer = open_writer(file)  # written rejects leave the queue, so there is room again
     for count in range(10):
-        written.add([Reject(Reason.BAD_SEQUENCE, b"x" * 999)], "peer")
-        settle(written, count + 1)
-    written.close(PATIENCE)
-    assert written.dropped == 0
+        writer.add([Reject(Reason.BAD_SEQUENCE, b"x" * 999)], "peer")
+        settle(writer, count + 1)
+    writer.close(PATIENCE)
+    assert writer.dropped == 0
 
 
-def test_a_disk_that_is_full_loses_no_more_than_it_has_to(file: Path) -> None:
-    written = open_trail(file)
+def test_a_full_disk_loses_no_more_than_necessary(file: Path) -> None:
+    writer = open_writer(file)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     with capture_logs([RateLimit(clock=lambda: 1000.0)]) as entries:
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, limit[1]))
             for sequence in range(5):
-                written.add([Reject(Reason.BAD_SEQUENCE, b"x" * 100_000, sequence)], "peer")
-                settle(written, sequence + 1)
+                writer.add([Reject(Reason.BAD_SEQUENCE, b"x" * 100_000, sequence)], "peer")
+                settle(writer, sequence + 1)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        written.add([Reject(Reason.BAD_SEQUENCE, b"", 5)], "peer")
-        written.close(PATIENCE)
+        writer.add([Reject(Reason.BAD_SEQUENCE, b"", 5)], "peer")
+        writer.close(PATIENCE)
     assert [(row["reason"], row["sequence"], row["count"]) for row in rows(file)] == [
         ("bad_sequence", 0, 1),
         ("not_recorded", None, 4),
         ("bad_sequence", 5, 1),
     ]
-    assert (written.written, written.dropped) == (2, 4)
+    assert (writer.written, writer.dropped) == (2, 4)
     assert [entry["event"] for entry in entries] == ["rejects_not_written"]
     assert entries[0]["error"] == "File too large"
 
 
-def test_what_the_end_left_out_is_told_at_the_end(
+def test_the_last_drops_are_reported_at_the_end(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append = trail.RejectFile.append
+    append = reject_file.RejectFile.append
     failures = [OSError(28, "No space left on device")]
 
-    def fail_once(rejects: trail.RejectFile, block: str) -> None:
+    def fail_once(rejects: reject_file.RejectFile, block: str) -> None:
         if failures:
             raise failures.pop()
         append(rejects, block)
 
-    monkeypatch.setattr(trail.RejectFile, "append", fail_once)
+    monkeypatch.setattr(reject_file.RejectFile, "append", fail_once)
     assert [(row["reason"], row["count"]) for row in record(file, Reject(Reason.STALE))] == [
         ("not_recorded", 1)
     ]
 
 
 def test_a_device_that_is_always_full_costs_only_its_lines() -> None:
-    written = open_trail(Path("/dev/full"))
+    writer = open_writer(Path("/dev/full"))
     with capture_logs() as entries:
-        written.add([Reject(Reason.STALE, b"")] * 10, "peer")
-        written.close(PATIENCE)
-    assert (written.written, written.dropped) == (0, 10)
+        writer.add([Reject(Reason.STALE, b"")] * 10, "peer")
+        writer.close(PATIENCE)
+    assert (writer.written, writer.dropped) == (0, 10)
     assert entries[0]["error"] == "No space left on device"
     assert Path("/dev/full").is_char_device()
 
@@ -282,36 +281,36 @@ def test_a_device_that_is_always_full_costs_only_its_lines() -> None:
 def test_a_pipe_that_is_full_costs_only_its_lines(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    written = open_trail(tmp_path / "pipe")
+    writer = open_writer(tmp_path / "pipe")
     with capture_logs() as entries:
-        written.add([Reject(Reason.BAD_SEQUENCE, b"x" * 100_000)], "peer")
-        written.close(PATIENCE)
+        writer.add([Reject(Reason.BAD_SEQUENCE, b"x" * 100_000)], "peer")
+        writer.close(PATIENCE)
     os.close(reader)
-    assert written.dropped == 1
+    assert writer.dropped == 1
     assert entries[0]["error"] == "Resource temporarily unavailable"
 
 
 def test_a_folder_that_is_gone_when_the_file_is_renamed_costs_only_lines(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
-    written = open_trail(folder / "rejects.jsonl", size=MIB)
+    writer = open_writer(folder / "rejects.jsonl", size=MIB)
     with capture_logs() as entries:
         for sequence in range(20):
-            written.add([Reject(Reason.BAD_SEQUENCE, b"x" * 100_000, sequence)], "peer")
-            settle(written, sequence + 1)
+            writer.add([Reject(Reason.BAD_SEQUENCE, b"x" * 100_000, sequence)], "peer")
+            settle(writer, sequence + 1)
             if not sequence:
                 (folder / "rejects.jsonl").unlink()
                 folder.rmdir()
-        written.close(PATIENCE)
-    assert written.written + written.dropped == 20
-    assert written.dropped >= 9
+        writer.close(PATIENCE)
+    assert writer.written + writer.dropped == 20
+    assert writer.dropped >= 9
     assert entries[0]["error"] == "No such file or directory"
 
 
-def test_close_waits_no_longer_than_it_is_told(file: Path, stuck: Stuck) -> None:
-    written = open_trail(file)
-    written.add([Reject(Reason.STALE, b"")] * 3, "peer")
+def test_close_waits_no_longer_than_its_timeout(file: Path, stuck: Stuck) -> None:
+    writer = open_writer(file)
+    writer.add([Reject(Reason.STALE, b"")] * 3, "peer")
     assert stuck.entered.wait(PATIENCE)
     with capture_logs() as entries:
-        written.close(0.01)
+        writer.close(0.01)
     assert [(entry["event"], entry["lost"]) for entry in entries] == [("rejects_not_written", 3)]

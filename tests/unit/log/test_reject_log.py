@@ -1,4 +1,4 @@
-"""What becomes of a reject: how it is counted, and what the log says."""
+"""Counting, logging and recording of rejects."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_a_line_is_counted_by_its_reason_and_logged_with_its_source(reason: Reas
     ]
 
 
-def test_a_skipped_range_counts_as_many_as_its_numbers_and_is_logged_as_a_range() -> None:
+def test_a_skipped_range_counts_each_number_and_is_logged_as_a_range() -> None:
     rejects = RejectLog()
     with capture_logs() as entries:
         rejects.record([Reject(Reason.SKIPPED, sequence=5, count=3)], "peer")
@@ -48,7 +48,7 @@ def test_a_skipped_range_counts_as_many_as_its_numbers_and_is_logged_as_a_range(
     ]
 
 
-def test_what_repeats_is_expected_and_logged_at_debug_only() -> None:
+def test_repetitions_are_expected_and_logged_at_debug() -> None:
     assert {Reason.DUPLICATE, Reason.STALE} == DEBUG_REASONS
 
 
@@ -73,20 +73,20 @@ def test_every_reject_is_counted_and_one_a_second_is_logged() -> None:
     ]
 
 
-def test_reasons_do_not_hold_each_other_back() -> None:
+def test_each_reason_is_logged() -> None:
     with capture_logs() as entries:
         RejectLog().record([Reject(reason, sequence=1) for reason in Reason], "peer")
     assert [entry["reason"] for entry in entries] == [reason.value for reason in Reason]
 
 
-def test_nothing_rejected_nothing_logged() -> None:
+def test_without_rejects_nothing_is_logged() -> None:
     rejects = RejectLog()
     with capture_logs() as entries:
         rejects.record([], "peer")
     assert (rejects.counts, entries) == ({}, [])
 
 
-def test_what_is_rejected_is_recorded_whole_where_a_file_is_kept(tmp_path: Path) -> None:
+def test_rejects_are_recorded_whole_if_there_is_a_file(tmp_path: Path) -> None:
     rejects = RejectLog()
     rejects.file = RejectFileWriter(str(tmp_path / "rejects.jsonl"), 1 << 20, 2)
     batch = [Reject(reason, bytes([number]) * 200, number) for number, reason in enumerate(Reason)]
@@ -100,7 +100,7 @@ def test_what_is_rejected_is_recorded_whole_where_a_file_is_kept(tmp_path: Path)
     assert {row["source"] for row in rows} == {"192.0.2.1:7"}
 
 
-def test_alternating_reasons_are_counted_each() -> None:
+def test_alternating_reasons_are_counted_separately() -> None:
     rejects = RejectLog()
     batch = [Reject(Reason.BAD_TYPE), Reject(Reason.STALE)] * 5
     with capture_logs() as entries:

@@ -1,4 +1,4 @@
-"""What both ports need to know of sockets, on loopback sockets of the system's choice."""
+"""Queries of sockets, on loopback connections."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ def _bounded() -> Iterator[None]:
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    """Both ends of a TCP connection."""
+    """Return both ends of a TCP connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         near = green.create_connection(listener.getsockname())
         accepted, _ = listener.accept()
@@ -36,16 +36,16 @@ def pair() -> Iterator[Pair]:
 
 
 def wait_for_the_end(sock: green.socket) -> None:
-    """Wait until the peer's end has come, however much stands unread before it."""
+    """Wait until the peer's FIN has arrived, even if unread bytes precede it."""
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLRDHUP)
     assert poll.poll(PATIENCE * 1000)
 
 
 def wait_until_broken(sock: green.socket) -> None:
-    """Wait until the peer's reset has come."""
+    """Wait until the peer's reset has arrived."""
     poll = select.poll()
-    poll.register(sock.fileno(), 0)  # an error is always told
+    poll.register(sock.fileno(), 0)  # errors are always reported
     assert poll.poll(PATIENCE * 1000)
 
 
@@ -62,7 +62,7 @@ def test_a_peer_is_named_by_host_and_port(address: Address, name: str) -> None:
     assert peer_name(address) == name
 
 
-def test_a_peer_that_is_there_has_not_finished(pair: Pair) -> None:
+def test_an_open_peer_has_not_closed(pair: Pair) -> None:
     near, far = pair
     assert not peer_has_closed(near)
     far.sendall(b"1|B\n")
@@ -70,16 +70,16 @@ def test_a_peer_that_is_there_has_not_finished(pair: Pair) -> None:
     assert not peer_has_closed(near)
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
-def test_a_peer_that_has_closed_its_side_has_finished(pair: Pair) -> None:
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux has it")
+def test_a_peer_that_has_shut_down_its_side_has_closed(pair: Pair) -> None:
     near, far = pair
     far.shutdown(socket.SHUT_WR)
     wait_for_the_end(near)
     assert peer_has_closed(near)
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
-def test_a_peer_has_finished_even_while_its_bytes_are_not_read_yet(pair: Pair) -> None:
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux has it")
+def test_a_peer_has_closed_even_if_its_bytes_are_unread(pair: Pair) -> None:
     near, far = pair
     far.sendall(b"1|B\n")
     far.shutdown(socket.SHUT_WR)
@@ -88,7 +88,7 @@ def test_a_peer_has_finished_even_while_its_bytes_are_not_read_yet(pair: Pair) -
     assert near.recv(100) == b"1|B\n"
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell")
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux has it")
 def test_only_a_connection_that_was_reset_is_broken(pair: Pair) -> None:
     near, far = pair
     assert not is_broken(near)
@@ -102,15 +102,13 @@ def test_only_a_connection_that_was_reset_is_broken(pair: Pair) -> None:
     assert is_broken(near)
 
 
-def test_a_socket_that_is_closed_has_finished(pair: Pair) -> None:
+def test_a_socket_that_is_closed_here_counts_as_closed_and_broken(pair: Pair) -> None:
     near, _ = pair
     near.close()
     assert peer_has_closed(near) == is_broken(near) == hasattr(socket, "TCP_INFO")
 
 
-def test_where_the_system_does_not_tell_nobody_has_finished(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_tcp_info_no_peer_has_closed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "TCP_INFO", raising=False)
     near, far = pair
     far.close()
@@ -129,13 +127,11 @@ def test_where_the_system_does_not_tell_nobody_has_finished(
         (errno.EPIPE, False),
     ],
 )
-def test_a_peer_that_does_not_answer_is_told_from_one_that_broke_off(
-    number: int, vanished: bool
-) -> None:
+def test_a_vanished_peer_is_distinguished_from_a_reset(number: int, vanished: bool) -> None:
     assert has_vanished(OSError(number, os.strerror(number))) == vanished
 
 
-def test_a_wait_of_our_own_that_was_too_long_is_no_peer_that_vanished(pair: Pair) -> None:
+def test_a_timeout_of_our_own_is_not_a_vanished_peer(pair: Pair) -> None:
     near, _ = pair
     near.settimeout(0.001)
     with pytest.raises(TimeoutError) as error:

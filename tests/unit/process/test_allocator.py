@@ -1,4 +1,4 @@
-"""What is set for the collector and the allocator; what it gains is in docs/performance.md."""
+"""Tuning of the collector and the allocator; docs/performance.md has the gains."""
 
 import ctypes
 import gc
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from maze.process import allocator as memory
+from maze.process import allocator
 
 
 class Library:
-    """A C library that notes what is set; one of another kind has no mallopt."""
+    """A C library that records the options set with mallopt."""
 
     def __init__(self) -> None:
         self.options: dict[int, int] = {}
@@ -27,25 +27,25 @@ def _collector_as_it_was() -> Iterator[None]:
     gc.set_threshold(*before)
 
 
-def test_freed_memory_is_kept_and_the_collector_runs_seldom(
+def test_allocator_and_collector_are_tuned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     library = Library()
     monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
-    memory.tune_memory()
-    assert library.options == {-1: memory.KEPT_BYTES, -3: memory.MAPPED_BYTES, 1: 0}
-    assert gc.get_threshold()[0] == memory.GC_THRESHOLD
+    allocator.tune_memory()
+    assert library.options == {-1: allocator.KEPT_BYTES, -3: allocator.MAPPED_BYTES, 1: 0}
+    assert gc.get_threshold()[0] == allocator.GC_THRESHOLD
 
 
 def test_a_library_without_mallopt_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
-    memory.tune_memory()
-    assert gc.get_threshold()[0] == memory.GC_THRESHOLD
+    allocator.tune_memory()
+    assert gc.get_threshold()[0] == allocator.GC_THRESHOLD
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the library has no mallopt")
-def test_the_library_takes_all_values() -> None:
+def test_the_library_accepts_all_values() -> None:
     mallopt = ctypes.CDLL(None).mallopt
-    assert mallopt(-1, memory.KEPT_BYTES) == 1
-    assert mallopt(-3, memory.MAPPED_BYTES) == 1
-    assert mallopt(1, memory.FASTBIN_BYTES) == 1
+    assert mallopt(-1, allocator.KEPT_BYTES) == 1
+    assert mallopt(-3, allocator.MAPPED_BYTES) == 1
+    assert mallopt(1, allocator.FASTBIN_BYTES) == 1

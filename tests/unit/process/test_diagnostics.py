@@ -1,4 +1,4 @@
-"""What SIGUSR2 puts into the log: counters, and stacks told together."""
+"""The SIGUSR2 dump: counters, and identical stacks logged once."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from structlog.testing import capture_logs
 
 from maze.log.line_writer import LineWriter
 from maze.log.reject_file import RejectFileWriter
-from maze.process import diagnostics as dump
-from maze.process.diagnostics import Dump
+from maze.process import diagnostics
+from maze.process.diagnostics import Diagnostics
 from maze.server import MazeServer
 from maze.settings.options import Settings
 
 MANUAL = Path(__file__).parents[3] / "docs" / "operations.md"
 
 
-class Lost:
+class FullDisk:
     def write(self, text: str) -> None:
         raise OSError(28, "disk full")
 
 
 @pytest.fixture
 def writer() -> Iterator[LineWriter]:
-    lines = LineWriter(Lost())
+    lines = LineWriter(FullDisk())
     yield lines
     lines.close()
 
@@ -38,7 +38,7 @@ def entries_of(writer: LineWriter) -> list[dict[str, Any]]:
     server = MazeServer(Settings())
     server.router.routed_events = 7
     with capture_logs() as entries:
-        Dump(server, writer).write()
+        Diagnostics(server, writer).write()
     return [dict(entry) for entry in entries]
 
 
@@ -70,14 +70,14 @@ def test_every_counter_is_in_the_manual(writer: LineWriter, tmp_path: Path) -> N
     server.rejects.file = RejectFileWriter(str(tmp_path / "rejects.jsonl"), 1 << 20, 2)
     server.rejects.file.close(10)
     with capture_logs() as entries:
-        Dump(server, writer).write()
+        Diagnostics(server, writer).write()
     names = entries[0].keys() - {"event", "log_level"}
     manual = MANUAL.read_text(encoding="utf-8")
     assert len(names) > 10
     assert [name for name in names if f"`{name}`" not in manual] == []
 
 
-def test_greenlets_that_stand_at_one_place_are_told_together(writer: LineWriter) -> None:
+def test_identical_stacks_are_logged_once_with_their_count(writer: LineWriter) -> None:
     event = Event()
     greenlets = [gevent.spawn(wait_here, event) for _ in range(1_000)]
     gevent.sleep(0)
@@ -89,12 +89,12 @@ def test_greenlets_that_stand_at_one_place_are_told_together(writer: LineWriter)
     lines = [line.strip() for line in stack.splitlines()]
     place = next(number for number, line in enumerate(lines) if line.endswith(" wait_here"))
     assert "test_diagnostics.py:" in lines[place]
-    told = next(entry for entry in entries if entry["event"] == "dump_stacks")
-    assert told["greenlets_and_threads"] >= 1_000
-    assert told["stacks"] < 20
+    summary = next(entry for entry in entries if entry["event"] == "dump_stacks")
+    assert summary["greenlets_and_threads"] >= 1_000
+    assert summary["stacks"] < 20
 
 
-def test_a_native_thread_is_told_as_one(writer: LineWriter) -> None:
+def test_the_stack_of_a_native_thread_is_marked(writer: LineWriter) -> None:
     let_go = threading.Event()
 
     def wait_in_thread() -> None:
@@ -102,14 +102,14 @@ def test_a_native_thread_is_told_as_one(writer: LineWriter) -> None:
 
     thread = threading.Thread(target=wait_in_thread)
     thread.start()
-    told = [stack for _, stack in stacks(entries_of(writer)) if "wait_in_thread" in stack]
+    found = [stack for _, stack in stacks(entries_of(writer)) if "wait_in_thread" in stack]
     let_go.set()
     thread.join(10)
-    assert len(told) == 1
-    assert told[0].startswith("native thread\n")
+    assert len(found) == 1
+    assert found[0].startswith("native thread\n")
 
 
-def test_a_deep_stack_is_shown_from_within(writer: LineWriter) -> None:
+def test_a_deep_stack_keeps_its_innermost_frames(writer: LineWriter) -> None:
     event = Event()
     greenlet = gevent.spawn(wait_deep, event, 200)
     gevent.sleep(0)
@@ -118,13 +118,13 @@ def test_a_deep_stack_is_shown_from_within(writer: LineWriter) -> None:
     greenlet.join()
     lines = stack.splitlines()
     assert lines[0] == "  ..."
-    assert len(lines) == dump.FRAMES + 1
+    assert len(lines) == diagnostics.MAX_FRAMES + 1
 
 
-def test_of_many_stacks_the_commonest_are_shown(
+def test_the_most_frequent_stacks_are_logged(
     writer: LineWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dump, "STACKS", 3)
+    monkeypatch.setattr(diagnostics, "MAX_STACKS", 3)
     event = Event()
     greenlets = [
         gevent.spawn(wait_deep, event, depth) for depth in range(5) for _ in range(10 * depth + 10)
@@ -137,8 +137,8 @@ def test_of_many_stacks_the_commonest_are_shown(
     assert next(e["stacks"] for e in entries if e["event"] == "dump_stacks") >= 5
 
 
-def test_others_run_meanwhile_and_a_second_request_is_the_same_dump(writer: LineWriter) -> None:
-    one = Dump(MazeServer(Settings()), writer)
+def test_requests_during_a_dump_share_it(writer: LineWriter) -> None:
+    one = Diagnostics(MazeServer(Settings()), writer)
     with capture_logs() as entries:
         greenlets = [gevent.spawn(one.write) for _ in range(3)]
         gevent.joinall(greenlets)

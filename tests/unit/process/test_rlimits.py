@@ -1,4 +1,4 @@
-"""Raising the limit of open files, on a system that is made up."""
+"""Descriptor and accept-queue limits, on a fake operating system."""
 
 import resource
 from pathlib import Path
@@ -19,7 +19,7 @@ Limits = tuple[int, int]
 
 
 class System:
-    """Stands in for the operating system."""
+    """A fake operating system with a descriptor limit."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> None:
         self.limits: Limits = (soft, hard)
@@ -46,16 +46,14 @@ def test_the_soft_limit_is_raised_to_the_hard_one(monkeypatch: pytest.MonkeyPatc
     assert system.limits == (4096, 4096)
 
 
-def test_a_limit_that_cannot_be_raised_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_soft_limit_equal_to_the_hard_one_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     system = System(monkeypatch, 4096, 4096)
     raise_descriptor_limit()
     assert system.calls == 0
 
 
 @pytest.mark.parametrize("error", [OSError("not permitted"), ValueError("not permitted")])
-def test_a_system_that_refuses_is_a_warning_and_no_more(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_increase_is_a_warning(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     system = System(monkeypatch, 1024, 4096)
     system.error = error
     with capture_logs() as entries:
@@ -70,7 +68,7 @@ def test_a_system_that_refuses_is_a_warning_and_no_more(
     ]
 
 
-def test_max_clients_is_left_alone_where_there_are_descriptors_enough(
+def test_max_clients_stays_if_there_are_enough_descriptors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for limit in (500 + RESERVED_DESCRIPTORS + 2 * 3, resource.RLIM_INFINITY):
@@ -80,7 +78,7 @@ def test_max_clients_is_left_alone_where_there_are_descriptors_enough(
         assert entries == []
 
 
-def test_max_clients_is_lowered_to_what_the_limit_allows_and_that_is_logged(
+def test_max_clients_is_lowered_to_the_descriptor_limit_and_logged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     System(monkeypatch, 565, 4096)
@@ -97,7 +95,7 @@ def test_max_clients_is_lowered_to_what_the_limit_allows_and_that_is_logged(
     ]
 
 
-def test_tls_on_the_source_port_keeps_descriptors_for_handshakes(
+def test_tls_on_the_source_port_reserves_descriptors_for_handshakes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     System(monkeypatch, 565, 4096)
@@ -105,7 +103,7 @@ def test_tls_on_the_source_port_keeps_descriptors_for_handshakes(
     assert clients_that_fit(settings) == 499 - MAX_OPENING_SOURCES
 
 
-def test_one_client_is_always_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_client_is_always_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     System(monkeypatch, 20, 20)
     assert clients_that_fit(Settings()) == 1
 
@@ -120,7 +118,7 @@ def test_one_client_is_always_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, []),
     ],
 )
-def test_a_backlog_that_the_system_cuts_is_a_warning(
+def test_a_backlog_above_somaxconn_is_a_warning(
     tmp_path: Path, said: str | None, expected: list[tuple[int, int]]
 ) -> None:
     somaxconn = tmp_path / "somaxconn"

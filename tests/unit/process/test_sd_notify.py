@@ -1,4 +1,4 @@
-"""What a supervisor such as systemd is told, over a real datagram socket."""
+"""Notifications to a supervisor such as systemd, over a real datagram socket."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from structlog.testing import capture_logs
 
 from maze.process.sd_notify import Supervisor
 
-PATIENCE = 30.0
+PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture
 def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """The socket that a supervisor listens on."""
+    """The socket on which a supervisor listens."""
     for name in ("WATCHDOG_USEC", "WATCHDOG_PID"):
         monkeypatch.delenv(name, raising=False)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(PATIENCE)
+        listening.settimeout(PATIENCE_SECONDS)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         yield listening
 
 
 def received(systemd: socket.socket) -> list[str]:
-    """What has come so far."""
+    """Return the messages received so far."""
     systemd.setblocking(False)
     messages = []
     try:
@@ -39,7 +39,7 @@ def received(systemd: socket.socket) -> list[str]:
         return messages
 
 
-def test_ready_and_stopping_are_told(systemd: socket.socket) -> None:
+def test_ready_and_stopping_are_sent(systemd: socket.socket) -> None:
     supervisor = Supervisor()
     assert received(systemd) == []
     supervisor.ready("it listens")
@@ -47,7 +47,7 @@ def test_ready_and_stopping_are_told(systemd: socket.socket) -> None:
     assert received(systemd) == ["READY=1\nSTATUS=it listens", "STOPPING=1\nSTATUS=stopping"]
 
 
-def test_an_abstract_socket_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abstract_socket_works_too(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"maze-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(f"\0{name}")
@@ -56,7 +56,7 @@ def test_an_abstract_socket_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None
         assert len(received(listening)) == 1
 
 
-def test_the_event_loop_tells_twice_an_interval_that_it_lives(
+def test_watchdog_messages_are_sent_while_the_event_loop_runs(
     systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "20000")
@@ -65,7 +65,7 @@ def test_the_event_loop_tells_twice_an_interval_that_it_lives(
     supervisor.ready("")
     assert received(systemd) == ["READY=1\nSTATUS="]
     count = 0
-    with gevent.Timeout(PATIENCE):
+    with gevent.Timeout(PATIENCE_SECONDS):
         while count < 5:
             gevent.sleep(0.01)
             messages = received(systemd)
@@ -80,7 +80,7 @@ def test_the_event_loop_tells_twice_an_interval_that_it_lives(
     [{}, {"WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}],
     ids=["no watchdog", "another process's", "not a number"],
 )
-def test_nobody_is_told_who_does_not_watch(
+def test_no_watchdog_messages_without_an_interval_for_this_process(
     systemd: socket.socket, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
 ) -> None:
     for name, value in environment.items():
@@ -91,7 +91,7 @@ def test_nobody_is_told_who_does_not_watch(
     assert len(received(systemd)) == 1
 
 
-def test_without_a_supervisor_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_supervisor_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     monkeypatch.setenv("WATCHDOG_USEC", "20000")
     with capture_logs() as entries:
@@ -101,7 +101,7 @@ def test_without_a_supervisor_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -
     assert entries == []
 
 
-def test_a_supervisor_that_is_not_there_is_one_line(
+def test_an_unreachable_supervisor_is_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
@@ -118,9 +118,9 @@ def test_a_supervisor_that_is_not_there_is_one_line(
     ]
 
 
-def test_a_supervisor_that_does_not_read_keeps_nobody_waiting(systemd: socket.socket) -> None:
+def test_a_supervisor_that_does_not_read_blocks_nothing(systemd: socket.socket) -> None:
     supervisor = Supervisor()
     with capture_logs() as entries:
-        for _ in range(10_000):  # many more than the system keeps
+        for _ in range(10_000):  # far more than the socket buffer holds
             supervisor.stopping()
     assert {entry["error"] for entry in entries} == {"Resource temporarily unavailable"}

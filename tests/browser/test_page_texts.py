@@ -1,4 +1,4 @@
-"""What the live page says: its notices, its times, its units; and that saying it moves nothing."""
+"""The live page's texts: notices, times and units; changing them moves nothing on the page."""
 
 from __future__ import annotations
 
@@ -14,36 +14,38 @@ def test_a_gap_that_stops_the_routing_is_announced(site: Site, visit: Open) -> N
     source = site.child.source()
     source.send(b"1|B\n3|B\n")
     page.await_text("order", "1 event waits behind it.")
-    page.await_text("notice", "Number 2 has been missing for")
-    assert "nothing behind it is routed: 1 event waits, at most 100,000 may." in page.text("notice")
+    page.await_text("notice", "Event 2 has been missing for")
+    assert "and blocks routing: 1 event waits behind it (limit 100,000)." in page.text("notice")
     page.await_exactly("state", "gap")
     spoken = page.page.locator("#spoken").text_content()
     assert spoken is not None
-    assert "Number 2 has been missing" in spoken
+    assert "Event 2 has been missing" in spoken
     page.picture("gap")
     page.await_statuses(2)
-    assert page.page.locator("#spoken").text_content() == spoken  # it is not read out each second
+    assert page.page.locator("#spoken").text_content() == spoken  # announced once, not every second
     source.send(b"2|B\n")
     page.await_exactly("state", "ready")
     assert "missing" not in page.text("notice")
 
 
-def test_a_gap_of_a_moment_is_not(site: Site, visit: Open) -> None:
+def test_a_short_gap_is_not_announced(site: Site, visit: Open) -> None:
     page = visit(site)
     site.child.source().send(b"2|B\n")
-    page.await_text("order", "Number 1 has been missing for")
-    told = page.page.evaluate(
+    page.await_text("order", "Event 1 has been missing for")
+    announced = page.page.evaluate(
         """[0.004, 1.9, 2.1].map((missing_seconds) => {
             const order = { ...lastStatus.order, missing_seconds };
             const kinds = Object.keys(noticesOf({ ...lastStatus, order }));
             return kinds.some((kind) => kind.startsWith("gap"));
         })"""
     )
-    assert told == [False, False, True]
+    assert announced == [False, False, True]
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_nothing_moves_under_the_pointer(site: Site, visit: Open, size: tuple[int, int]) -> None:
+def test_changing_texts_move_nothing_on_the_page(
+    site: Site, visit: Open, size: tuple[int, int]
+) -> None:
     page = visit(site, size=size)
     page.await_text("notice", "No event source is connected.")
     tops = """(act) => {
@@ -52,7 +54,9 @@ def test_nothing_moves_under_the_pointer(site: Site, visit: Open, size: tuple[in
         const boxes = parts.map((part) => part.getBoundingClientRect());
         return boxes.map((box) => [box.top, box.height]);
     }"""
-    silent = "() => { stand({}); if (!byId('notice').hidden) throw new Error('it is shown'); }"
+    silent = (
+        "() => { stand({}); if (!byId('notice').hidden) throw new Error('the notice is shown'); }"
+    )
     before = page.page.evaluate(f"({tops})({silent})")
     assert page.page.evaluate(f"({tops})(() => tell('Something went wrong. '.repeat(9)))") == before
     written = """() => {
@@ -66,12 +70,12 @@ def test_nothing_moves_under_the_pointer(site: Site, visit: Open, size: tuple[in
     unsaid = (
         "() => document.querySelectorAll('.legend').forEach((legend) => legend.replaceChildren())"
     )
-    assert page.page.evaluate(f"({tops})({unsaid})") == before  # as before the first point
+    assert page.page.evaluate(f"({tops})({unsaid})") == before  # the layout before the first point
     cut = "[...document.querySelectorAll('.tile p')].filter((p) => p.scrollWidth > p.clientWidth)"
     assert page.page.evaluate(f"{cut}.map((p) => p.textContent)") == []
 
 
-def test_times_are_those_of_the_log(site: Site, visit: Open) -> None:
+def test_times_are_utc_as_in_the_log(site: Site, visit: Open) -> None:
     page = visit(site, zone="Asia/Kathmandu")
     site.child.source().send(b"nonsense\n")
     page.await_text("warnings", "line rejected")
@@ -82,7 +86,7 @@ def test_times_are_those_of_the_log(site: Site, visit: Open) -> None:
     assert page.page.evaluate("clock(0)") == "00:00:00"
 
 
-def test_a_list_in_a_warning_is_written_as_people_do(serve: Serve, visit: Open) -> None:
+def test_a_list_in_a_warning_is_shown_without_brackets(serve: Serve, visit: Open) -> None:
     site = serve()
     page = visit(site)
     first = site.child.source()
@@ -93,7 +97,7 @@ def test_a_list_in_a_warning_is_written_as_people_do(serve: Serve, visit: Open) 
     assert f"connected={host}:{port}" in page.text("warnings")
 
 
-def test_bytes_are_marked_off_in_powers_of_two(site: Site, visit: Open) -> None:
+def test_byte_ticks_are_powers_of_two(site: Site, visit: Open) -> None:
     page = visit(site)
     page.page.wait_for_function("() => points.length > 0")
     labels = page.page.evaluate(
@@ -108,12 +112,12 @@ def test_bytes_are_marked_off_in_powers_of_two(site: Site, visit: Open) -> None:
     assert set(labels) <= {"0 B", *(f"{size} KiB" for size in range(128, 1024, 128)), "1 MiB"}
 
 
-def test_a_token_that_cannot_be_one_is_refused_at_once(serve: Serve, visit: Open) -> None:
+def test_a_malformed_token_is_refused_at_once(serve: Serve, visit: Open) -> None:
     page = visit(serve("--admin-token", TOKEN))
     page.await_text("state", "token needed")
     page.page.keyboard.type("wr\N{LATIN SMALL LETTER O WITH DIAERESIS}ng\N{SNOWMAN}")
     page.page.keyboard.press("Enter")
-    page.await_text("notice", "no characters but those of ASCII")
+    page.await_text("notice", "consists of ASCII characters")
     page.page.reload()
     page.await_text("state", "token needed")
     assert page.page.locator("#token-form").is_visible()
@@ -122,5 +126,5 @@ def test_a_token_that_cannot_be_one_is_refused_at_once(serve: Serve, visit: Open
     page.await_text("state", "ready")
     page.await_statuses(2)
     streams = [url for url in page.requests if url.endswith("/api/events")]
-    assert len(streams) == 3  # one for each time the page was opened, one with the token
+    assert len(streams) == 3  # one per load of the page, and one with the token
     page.complaints[:] = [text for text in page.complaints if "401" not in text]

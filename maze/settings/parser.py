@@ -1,0 +1,151 @@
+"""Read the settings from the command line, the environment and the TOML file.
+
+ConfigArgParse combines the three; this module declares the options to it and rewords its errors.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, fields
+from typing import Any, NoReturn
+
+import configargparse
+
+from maze import __version__
+from maze.errors import SettingsError
+from maze.settings.options import (
+    GROUPS,
+    Settings,
+    admin_fault,
+    flag_of,
+    key_of,
+    port_fault,
+    variable_of,
+)
+from maze.settings.suggestion import SEE_HELP, suggestion
+from maze.settings.toml_file import SettingsFile
+
+_UNREADABLE = re.compile(r"Unable to open config file: (.*)\. Error: \[Errno \d+\] (.*): '.*'")
+"""ConfigArgParse's message for a file that cannot be read."""
+
+
+def read_settings(
+    arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Read the settings from the command line, the environment and the file.
+
+    For wrong settings, print one line to stderr and raise SystemExit with status 2. For ``--help``
+    and ``--version``, raise SystemExit with status 0.
+    """
+    try:
+        return parse_settings(arguments, environment)
+    except SettingsError as error:
+        print(f"maze: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def parse_settings(
+    arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Read the settings as ``read_settings`` does, but raise SettingsError if they are wrong."""
+    variables = dict(os.environ if environment is None else environment)
+    log_level_variable = variable_of("log_level")
+    if variables.get("LOG_LEVEL") and log_level_variable not in variables:
+        log_level_variable = "LOG_LEVEL"
+    parser = _parser({"log_level": log_level_variable})
+    values = vars(parser.parse_args(arguments, env_vars=variables))
+    settings = Settings(**{spec.name: values[spec.name] for spec in fields(Settings)})
+    if fault := admin_fault(settings) or port_fault(settings):
+        parser.error(fault)
+    return settings
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that begin with ``MAZE_`` but have no meaning, each with a hint."""
+    known = {variable_of(spec.name) for spec in fields(Settings)} | {"MAZE_CONFIG", "MAZE_PURE"}
+    unknown = (name for name in environment if name.startswith("MAZE_") and name not in known)
+    return {name: suggestion(name, known, "MAZE_") for name in sorted(unknown)}
+
+
+class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
+    def error(self, message: str) -> NoReturn:
+        """Raise SettingsError with the message in one line."""
+        line = " ".join(message.split())
+        if unreadable := _UNREADABLE.fullmatch(line):
+            line = "--config (or MAZE_CONFIG): cannot read {}: {}".format(*unreadable.groups())
+        elif line.startswith("unrecognized arguments: "):
+            line += f"; {_suggested_flag(line.split())}"
+        raise SettingsError(line)
+
+
+def _suggested_flag(words: Sequence[str]) -> str:
+    """Return what to do about the first unknown flag among these words."""
+    wrong = next((word.partition("=")[0] for word in words if word.startswith("--")), None)
+    flags = ["--config", *(flag_of(spec.name) for spec in fields(Settings))]
+    return SEE_HELP if wrong is None else suggestion(wrong, flags, "--")
+
+
+def _parser(variables: Mapping[str, str]) -> _Parser:
+    """Return the parser. ``variables`` has those variables that ``variable_of`` does not name."""
+    parser = _Parser(
+        prog="python -m maze.serve",
+        description="Restore the order of an event stream, and forward to every connected user "
+        "exactly the events meant for that user.",
+        epilog="Units of time: ms, s, m, h. Units of size: B, kB, KiB, MB, MiB, GB, GiB. Every "
+        "option is also an environment variable (--source-port: MAZE_SOURCE_PORT) and a key of "
+        "the TOML file (source-port = 9090). A flag overrides a variable, and a variable overrides "
+        "the file.",
+        config_file_parser_class=SettingsFile({key_of(spec.name) for spec in fields(Settings)}),
+        add_env_var_help=False,
+        add_config_file_help=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"Follower Maze {__version__}")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        env_var="MAZE_CONFIG",
+        is_config_file=True,
+        help="TOML file with options; also read from the variable MAZE_CONFIG",
+    )
+    groups = {key: parser.add_argument_group(title) for key, title in GROUPS.items()}
+    for spec in fields(Settings):
+        meta = spec.metadata
+        groups[meta["group"]].add_argument(
+            flag_of(spec.name),
+            env_var=variables.get(spec.name, variable_of(spec.name)),
+            type=_parse_of(spec, parser),
+            default=meta["default"],
+            metavar=meta["value"],
+            help=_help(spec),
+        )
+    return parser
+
+
+def _parse_of(spec: Field[Any], parser: _Parser) -> Callable[[str], Any]:
+    """Return the option's parser of values; its errors say where the value came from."""
+
+    def parse(text: str) -> Any:
+        try:
+            return spec.metadata["parse"](text)
+        except ValueError as error:
+            parser.error(f"{_origin(spec.name, parser)}: {error}")
+
+    return parse
+
+
+def _origin(name: str, parser: _Parser) -> str:
+    """Return where the option's value came from: a flag, a variable, or a file and its key."""
+    for source, settings in parser.get_source_to_settings_dict().items():
+        kind, _, place = source.partition("|")
+        for key, (action, _) in settings.items():
+            if action is not None and action.dest == name and kind != "defaults":
+                return f"{place}: {key}" if place else key
+    return flag_of(name)
+
+
+def _help(spec: Field[Any]) -> str:
+    meta = spec.metadata
+    bounds = f"{meta['bounds']}; " if " to " in meta["bounds"] else ""
+    return f"{meta['help']} ({bounds}default {meta['default']})"
