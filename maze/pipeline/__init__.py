@@ -1,1 +1,1 @@
-"""The path of an event around the core: source, router, sessions."""
+"""The pipeline: sources, router and sessions carry events from socket to socket."""

@@ -1,4 +1,4 @@
-"""The client port: accepts clients, and reads their ids."""
+"""The client port: accepts clients and reads their id lines."""
 
 import time
 from typing import Any
@@ -19,11 +19,12 @@ from maze.pipeline.session import Session
 from maze.settings.options import Settings
 
 HTTP_LINE_BYTES = 4 * 1024
-"""Longest line recognised as an HTTP request line; a longer one is an id that is too long."""
+"""Maximum length of a line recognised as an HTTP request line. A longer one is rejected as an id
+that is too long."""
 
 
 class ClientPort:
-    """Accepts clients and begins their sessions."""
+    """The port for user clients: performs their handshakes and serves their sessions."""
 
     def __init__(
         self, settings: Settings, sessions: Sessions, registration: Registration, access: Access
@@ -38,8 +39,8 @@ class ClientPort:
         self._finishing = False
 
     def handle(self, sock: socket, address: Address) -> None:
-        """Serve one connection; the StreamServer spawns a greenlet for it."""
-        if self._finishing:  # accepted before the port was closed, and served only now
+        """Serve one connection. The listener calls this in a greenlet of its own."""
+        if self._finishing:  # the connection was accepted before the port closed
             return
         peer = Peer(address)
         if not self.limits.begin_handshake(address, peer):
@@ -54,13 +55,13 @@ class ClientPort:
         except HandshakeError as error:
             self.access.rejects.record(error, peer)
             return
-        except Exception:  # it costs this client and no other
+        except Exception:  # affects this connection only
             self.access.rejects.fail(peer)
             return
         finally:
             self._handshakes.discard(greenlet)
             self._registration.unwatch(sock.fileno())
-        if self._finishing:  # it ran on before the end of its greenlet reached it
+        if self._finishing:  # ``close`` was called, but has not ended this greenlet yet
             return
         user = id_line.user
         if not self.limits.has_room_for(user, self._sessions.count_of(user), peer):
@@ -69,13 +70,13 @@ class ClientPort:
         Session(user, connection, peer, self._sessions, _mark_for(id_line)).serve()
 
     def close(self) -> None:
-        """End all handshakes; from here on no session begins."""
+        """End all handshakes; no session begins from now on."""
         self._finishing = True
         for greenlet in list(self._handshakes):
             greenlet.kill(block=False)
 
     def _handshake(self, connection: Connection, deadline: float) -> IdLine:
-        """Return the client's id line; discard what follows it in the same segment."""
+        """Return the client's id line; discard what was received after it."""
         limit = self.settings.handshake_limit
         received = b""
         while b"\n" not in received:
@@ -105,12 +106,12 @@ class ClientPort:
 
 
 def _max_line_bytes(start: bytes, limit: int) -> int:
-    """Return the maximum length of a line that begins like this: a letter may begin HTTP."""
+    """Return the maximum length of a line, given its start: a letter may begin an HTTP request."""
     return HTTP_LINE_BYTES if start[:1].isalpha() else limit
 
 
 def _mark_for(id_line: IdLine) -> bytes:
     """Return the mark that begins the client's first position line; empty if it asked for none."""
     if id_line.position is not None:
-        return MISSED  # the server keeps no events for clients that come back
+        return MISSED  # no events are kept for clients that come back
     return REACHED if id_line.asks else b""

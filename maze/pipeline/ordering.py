@@ -1,4 +1,4 @@
-"""Puts what sources send in order, in steps between which others run."""
+"""Ordering: adds the sources' runs to the reorder buffer in steps, and yields between them."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,13 +11,13 @@ STEP_RUNS = 1_000
 """Runs added per step (about 5 ms). 256 KiB of isolated events are 37,000 runs."""
 
 STEP_EVENTS = 2_000
-"""Events added per step (about 5 ms) of a run that repeats others."""
+"""Events added per step (about 5 ms) if a run repeats numbers that were received before."""
 
 
 class Ordering:
-    """Adds runs to the reorder buffer, and records what it rejects.
+    """The reorder buffer, and the steps in which it is filled.
 
-    ``yield_if_due`` is called between two steps.
+    ``yield_if_due`` is called between two steps. Rejects are recorded in the reject log.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Ordering:
             self._stats.arrived(received, self.reorder)
 
     def give_up_gaps(self, peer: str) -> None:
-        """Give up all missing numbers, as the stream has ended."""
+        """Give up all missing numbers. Called when the stream has ended."""
         self._repeat(self.reorder.give_up_gaps, peer)
 
     def _add_step(self, runs: Sequence[Run], peer: str) -> None:
-        """Add runs together, or one by one if any is long."""
+        """Add runs all at once, or one by one if any is long."""
         if max(map(len, runs)) <= STEP_EVENTS:
             self._rejects.record(self.reorder.add(*runs), peer)
             return
@@ -70,14 +70,14 @@ class Ordering:
                 self._add_repeated(run, peer)
 
     def _add_repeated(self, run: Run, peer: str) -> None:
-        """Add, in steps, a long run with numbers that came before: each of these is a reject."""
+        """Add a long run in steps, because each number in it that was seen before is a reject."""
         for first in range(run.first, run.end, STEP_EVENTS):
             piece = run.clip(first, min(first + STEP_EVENTS, run.end))
             self._rejects.record(self.reorder.add(piece), peer)
             self._yield_if_due()
 
     def _repeat(self, step: Callable[[], list[Reject]], peer: str) -> None:
-        """Repeat a step of the reorder buffer until it has nothing left to do."""
+        """Repeat a step of the reorder buffer until nothing is left to do."""
         while (rejects := step()) or self.reorder.advance():
             self._rejects.record(rejects, peer)
             self._yield_if_due()

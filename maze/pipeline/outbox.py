@@ -1,10 +1,10 @@
-"""What waits for one client, and the send that empties it.
+"""The outbox: the payloads queued for one client, and the sends that empty the queue.
 
-Payloads go through a queue and leave in sends of some 48 KB when busy, at once
-when idle. Nothing here waits: what the kernel does not take now is left, and
-whoever owns the outbox is told to come back. It must never know greenlets.
+Payloads leave in sends of about 48 KB if many are queued, and at once if not. Nothing here waits:
+what the kernel does not accept stays queued, and the outbox calls its owner, which has to call
+``advance`` later. This module must never know greenlets.
 
-``maze.core._compiled.outbox`` is the compiled twin; ``implementation`` decides which one serves.
+``maze.core._compiled.outbox`` is the compiled twin; ``implementation`` chooses between the two.
 """
 
 import sys
@@ -15,24 +15,25 @@ from maze.core import Payload, Recipient
 from maze.net.connection import MAX_PARTS, SEND_BYTES, Connection, unsent_parts
 
 PAYLOAD_BYTES = 240
-"""what a queued payload takes beside its bytes, measured; of thin traffic it is the larger part"""
+"""Memory that a queued payload takes beside its bytes, measured. With thin traffic it is the larger
+part."""
 
 
 class Queue(Protocol):
-    """What is needed of a queue of gevent's."""
+    """The part of a gevent queue that the outbox uses."""
 
     def put(self, payload: Payload, /) -> None:
-        """Add a payload; never waits."""
+        """Add a payload without waiting."""
 
     def get(self) -> Payload:
-        """Take the oldest payload; only called if there is one."""
+        """Remove and return the oldest payload. Only called if there is one."""
 
     def empty(self) -> bool:
-        """Whether there is none."""
+        """Return whether the queue is empty."""
 
 
 class QueuedMemory:
-    """The memory that waits for all clients together; what several share counts once."""
+    """The memory queued for all clients together; what several clients share counts once."""
 
     __slots__ = ("bytes",)
 
@@ -41,16 +42,17 @@ class QueuedMemory:
 
 
 class Outbox(Recipient):
-    """The queue of one recipient, and the payloads that were sent in part.
+    """The queue of one recipient, and the payloads sent in part.
 
-    ``connection`` is the client's, whose socket does not block.
-    ``queued_bytes`` is what waits for this client, ``held_bytes`` the memory that
-    takes, were it not shared, ``pushed_bytes`` all that ever came for it,
-    ``sent_bytes`` what of that the kernel has taken. While ``writing``
-    is true, its owner sends, and ``flush`` does nothing.
+    - ``connection``: the client's connection; its socket does not block.
+    - ``queued_bytes``: bytes of the payloads that are queued or not sent completely.
+    - ``held_bytes``: memory that these payloads would take if they were not shared.
+    - ``pushed_bytes``: all bytes ever queued.
+    - ``sent_bytes``: how many of these bytes the kernel has accepted.
+    - ``writing``: whether the owner is sending; while it is, ``flush`` does nothing.
 
-    Payloads stay queued in the clear, so that what sessions share is held once. What the
-    connection has encrypted and not sent counts as held, too.
+    Payloads are queued unencrypted, so that what sessions share is held once. Bytes that the
+    connection has encrypted and not sent count in ``QueuedMemory``, too.
     """
 
     __slots__ = (
@@ -77,7 +79,7 @@ class Outbox(Recipient):
         self.sent_bytes = 0
         self.writing = False
         self.connection = connection
-        self._unsent_bytes = 0  # of the connection, as counted in what is held
+        self._unsent_bytes = 0  # the connection's, as counted in ``queued_memory``
         self._queue = queue
         self._queued_memory = queued_memory
         self._in_hand: list[Payload] = []
@@ -92,11 +94,11 @@ class Outbox(Recipient):
         self._queue.put(payload)
 
     def flush(self) -> None:
-        """Send what the kernel takes at once; then ``on_blocked`` if that was not all.
+        """Send what the kernel accepts at once; call ``on_blocked`` if anything is left.
 
-        Only one send goes through a connection that encrypts: to encrypt a large batch for a
-        thousand clients takes too long for one go. An error goes to ``on_error``: it is this
-        client's, not the caller's.
+        A connection that encrypts gets only one send per flush: to encrypt a large batch for a
+        thousand clients would take too long. An error goes to ``on_error``, not to the caller, as
+        it concerns this client only.
         """
         if self.writing:
             return
@@ -108,9 +110,9 @@ class Outbox(Recipient):
             self.on_error(error)
 
     def advance(self, sends: int = sys.maxsize) -> bool:
-        """Send until nothing waits, with at most so many sends; False if anything still does.
+        """Send until nothing is left, with at most ``sends`` sends; return whether nothing is left.
 
-        Raises OSError if the connection is broken.
+        Raise OSError if the connection is broken.
         """
         connection = self.connection
         try:
@@ -126,7 +128,7 @@ class Outbox(Recipient):
                 if not self._parts:
                     self._release_in_hand()
             if not connection.direct:
-                connection.send_unsent()  # what the connection itself has to say
+                connection.send_unsent()  # encrypted bytes, and messages of the protocol itself
         except BlockingIOError:
             return False
         finally:
@@ -135,7 +137,7 @@ class Outbox(Recipient):
         return True
 
     def discard(self) -> int:
-        """Free all that waits; returns how many bytes of it were not sent."""
+        """Free everything queued; return how many bytes of it were not sent."""
         sent_in_hand = sum(payload.size for payload in self._in_hand) - sum(map(len, self._parts))
         lost_bytes = self.queued_bytes - sent_in_hand
         self.connection.drop_unsent()
@@ -147,21 +149,21 @@ class Outbox(Recipient):
         return lost_bytes
 
     def on_blocked(self) -> None:
-        """The kernel takes no more for now; ``writing`` is true until the owner changes it."""
+        """Called when the kernel accepts no more; the owner has to send, then clear ``writing``."""
         raise NotImplementedError
 
     def on_error(self, error: Exception) -> None:
-        """The connection is broken."""
+        """Called when a flush fails, as a rule because the connection is broken."""
         raise NotImplementedError
 
     def _count_unsent(self) -> None:
-        """Have what is encrypted and not sent counted with what is held."""
+        """Update the part of the queued memory that is encrypted and not sent."""
         unsent_bytes = self.connection.unsent_bytes
         self._queued_memory.bytes += unsent_bytes - self._unsent_bytes
         self._unsent_bytes = unsent_bytes
 
     def _gather(self) -> None:
-        """Take payloads in hand, as much as one send should carry."""
+        """Take as many payloads from the queue as one send should carry."""
         size = 0
         while size < SEND_BYTES and not self._queue.empty():
             payload = self._queue.get()
@@ -184,7 +186,7 @@ class Outbox(Recipient):
 
 
 def push_all(payloads: Iterable[tuple[Recipient, Payload]]) -> list[Outbox]:
-    """Queue each recipient's payload; returns the recipients, which have to be outboxes."""
+    """Queue each recipient's payload; return the recipients, which have to be outboxes."""
     outboxes = []
     for recipient, payload in cast("Iterable[tuple[Outbox, Payload]]", payloads):
         recipient.push(payload)
@@ -193,7 +195,7 @@ def push_all(payloads: Iterable[tuple[Recipient, Payload]]) -> list[Outbox]:
 
 
 def flush_all(outboxes: Iterable[Outbox], limit: int) -> list[Outbox]:
-    """Flush them; returns those that still hold more than the limit, in bytes."""
+    """Flush the outboxes; return those that still hold more than ``limit`` bytes."""
     full = []
     for outbox in outboxes:
         outbox.flush()

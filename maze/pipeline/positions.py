@@ -1,10 +1,10 @@
-"""Sends position lines to the sessions that asked for them.
+"""Positions: sends position lines to the sessions that asked for them.
 
-A session asks by a bar after its user id. It gets a position line first, and again after each
-``position-interval`` in which nothing else was queued for it, so that the position of an idle
-session does not grow old. At a reset it gets one before the first event of the new epoch.
-Events are not kept yet for clients that come back: a position that a client sends is answered
-with ``!``.
+A client asks for positions with a bar after its user id. Its session gets a position line first,
+and another after each ``position-interval`` in which nothing else was queued for it, so that the
+position of an idle client stays recent. At a reset it gets one before the first event of the new
+epoch. The server does not keep events for clients that come back yet: if a client sends a position,
+the answer is ``!``.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,14 +15,14 @@ import gevent
 from maze.core import REACHED, Payload, Position, Tape, position_line
 from maze.pipeline.implementation import Outbox
 
-LOOKS = 10
-"""How often within each position interval idle sessions are looked for."""
+CHECKS = 10
+"""Checks for idle sessions in each position interval."""
 
 
 class Positions:
     """The sessions that asked for positions.
 
-    ``present`` returns the position of a session that was given everything routed so far.
+    ``present`` returns the position of a session that has everything routed so far.
     ``flush`` sends what is queued for the given sessions.
     """
 
@@ -35,53 +35,54 @@ class Positions:
         self._interval = interval
         self._present = present
         self._flush = flush
-        self._silent: dict[Outbox, tuple[int, float]] = {}
-        """for each session: how many bytes were ever queued for it, and since when no more were"""
-        self._looking = False
+        self._last_pushed: dict[Outbox, tuple[int, float]] = {}
+        """For each session that asked, all bytes ever queued for it and when that last changed."""
+        self._checking = False
 
     def add(self, session: Outbox, mark: bytes) -> None:
         """Queue a session's first position line, and send it further ones from now on."""
         self._queue([session], mark)
-        if not self._looking:
-            self._looking = True
-            gevent.spawn(self._look)
+        if not self._checking:
+            self._checking = True
+            gevent.spawn(self._check)
 
     def remove(self, session: Outbox) -> None:
-        """Send a session no more position lines; do nothing if it never asked."""
-        self._silent.pop(session, None)
+        """Stop sending position lines to a session; do nothing if it never asked."""
+        self._last_pushed.pop(session, None)
 
     def begin_epoch(self) -> None:
-        """Send every session that asked the first position of a new epoch."""
-        sessions = list(self._silent)
+        """Send the first position of a new epoch to every session that asked."""
+        sessions = list(self._last_pushed)
         self._queue(sessions, REACHED)
         self._flush(sessions)
 
-    def _look(self) -> None:
-        """Send idle sessions their positions, until no session that asked is left."""
-        while self._silent:
-            gevent.sleep(self._interval / LOOKS)
-            silent = self._have_been_silent(monotonic())
-            self._queue(silent, REACHED)
-            self._flush(silent)
-        self._looking = False
+    def _check(self) -> None:
+        """Send positions to idle sessions until no session that asked is left."""
+        while self._last_pushed:
+            gevent.sleep(self._interval / CHECKS)
+            idle = self._idle_sessions(monotonic())
+            self._queue(idle, REACHED)
+            self._flush(idle)
+        self._checking = False
 
-    def _have_been_silent(self, now: float) -> list[Outbox]:
-        """Note which sessions were sent something; return those idle for the interval.
+    def _idle_sessions(self, now: float) -> list[Outbox]:
+        """Return the sessions idle for the whole interval; update the times of the others.
 
-        A session with anything queued is not idle: a position line would only queue behind it.
+        A session with anything queued is not idle: a position line would only wait behind it.
         """
-        silent = []
-        for session, (pushed_bytes, since) in self._silent.items():
+        idle = []
+        for session, (pushed_bytes, since) in self._last_pushed.items():
             if session.pushed_bytes != pushed_bytes or session.queued_bytes:
-                self._silent[session] = session.pushed_bytes, now
+                self._last_pushed[session] = session.pushed_bytes, now
             elif now - since >= self._interval:
-                silent.append(session)
-        return silent
+                idle.append(session)
+        return idle
 
     def _queue(self, sessions: Iterable[Outbox], mark: bytes) -> None:
+        """Queue a position line with the present position for each session."""
         line = position_line(mark, self._present())
         payload = Payload([line], len(line), len(line), Tape(b""))
         now = monotonic()
         for session in sessions:
             session.push(payload)
-            self._silent[session] = session.pushed_bytes, now
+            self._last_pushed[session] = session.pushed_bytes, now

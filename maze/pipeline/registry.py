@@ -1,7 +1,7 @@
-"""The registry of sessions: who is connected, and what the sessions that ended have left behind.
+"""The registry of sessions: the connected ones, and the totals of those that have ended.
 
-The router owns it. Sessions report here that they began, sent something, ended. The set itself is
-that of the follow graph, which is the first to need it.
+The router owns it. A session reports here when it begins, makes progress or ends. The set of
+sessions is the follow graph's own, so that it is kept only once.
 """
 
 from collections import Counter, deque
@@ -17,18 +17,18 @@ from maze.pipeline.implementation import QueuedMemory
 from maze.pipeline.session import CloseReason, Session
 
 STEP_AUDIENCES = 1_000
-"""Audiences entered or left per step (about 0.5 ms). A user may follow 50,000, and thousands of
-users may come or go at once."""
+"""Audiences entered or left per step (about 0.5 ms). A user may follow 50,000 users, and thousands
+of users may connect or disconnect at once."""
 
 CLOSED_AT_ONCE = 20
-"""Sessions closed before others run; to close one in a thousand audiences takes 0.2 ms."""
+"""Sessions closed before a yield. To close a session in a thousand audiences takes 0.2 ms."""
 
 
 class Sessions(Collection[Session]):
     """The connected sessions, in the order in which they connected.
 
-    ``on_enter``, ``on_progress`` and ``on_leave`` are told of each session that began, sent
-    something, ended; ``fail`` of an exception in the graph.
+    ``on_enter``, ``on_progress`` and ``on_leave`` are called when a session has begun, has sent
+    something, has ended; ``fail`` is called when the graph raises an exception.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Sessions(Collection[Session]):
         self.closed: Counter[CloseReason] = Counter()
         self.sent_bytes_of_closed = 0
         self.discarded_bytes = 0
-        """sent by clients after their ids"""
+        """Bytes that clients sent after their ids."""
         self._readable: deque[Session] = deque()
         self._reading = BackgroundWork(self._read_next)
         self._settling = BackgroundWork(self._settle)
@@ -69,11 +69,11 @@ class Sessions(Collection[Session]):
         return session in self._connected
 
     def count_of(self, user: int) -> int:
-        """Return how many sessions the user has."""
+        """Return the number of sessions that the user has."""
         return self._graph.session_count(user)
 
     def close(self, timeout: float) -> None:
-        """Let every session send what it has, for at most ``timeout`` seconds, and end it."""
+        """Let all sessions send what is queued, for at most ``timeout`` seconds, and end them."""
         for session in list(self):
             session.close_when_sent()
         self._empty.wait(timeout)
@@ -82,16 +82,16 @@ class Sessions(Collection[Session]):
             if not count % CLOSED_AT_ONCE:
                 gevent.sleep(0)
 
-    # For the sessions.
+    # Called by the sessions.
 
     def enter(self, session: Session) -> None:
-        """A session has begun: from the next batch on it gets its payloads."""
+        """Add a session that begins: it gets payloads from the next batch on."""
         self._empty.clear()
         self._change_graph(self._graph.connect, session)
         self._on_enter(session)
 
     def leave(self, session: Session, reason: CloseReason) -> None:
-        """A session has ended."""
+        """Remove a session that has ended."""
         self._change_graph(self._graph.disconnect, session)
         self._on_leave(session)
         self.closed[reason] += 1
@@ -100,7 +100,7 @@ class Sessions(Collection[Session]):
             self._empty.set()
 
     def read_soon(self, session: Session) -> None:
-        """Have the session read what its client sent; a turn of the event loop reads for a few."""
+        """Schedule a read of what the session's client sent. Reads are background work."""
         self._readable.append(session)
         self._reading.begin()
 
@@ -108,9 +108,8 @@ class Sessions(Collection[Session]):
         self._readable.popleft().read()
         return bool(self._readable)
 
-    # The graph, which all sessions share: a fault in it is one of the server's.
-
     def _change_graph(self, change: Callable[[Session], None], session: Session) -> None:
+        """Connect or disconnect a session; an error in the shared graph fails the server."""
         try:
             change(session)
             if self._graph.settle(0):

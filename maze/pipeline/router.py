@@ -1,13 +1,18 @@
-"""The router greenlet: takes what is ready, routes it, hands payloads to sessions.
+"""The router: takes ready runs from the reorder buffer, routes them, and flushes the sessions.
 
-Every back-pressure decision is made in this module and nowhere else. There is
-one rule: **no batch is handed out while a session, or all sessions together,
-hold more than they may.** With ``slow-client=wait`` the router waits; what is
-ready piles up to the reorder limit, then the source is not read, then TCP tells
-the source; if a few sessions hold up the others for too long, they are disconnected (``holding``).
-With ``slow-client=disconnect`` the sessions that hold too much are disconnected and
-nobody waits. A drain waits for those who take something. A source is never paused
-for a gap: the missing event is behind in the same stream.
+It applies back-pressure by one rule: **no batch is routed while a session, or all sessions
+together, hold more than their bound.**
+
+With ``slow-client=wait`` the router waits for the clients. Meanwhile events become ready up to the
+reorder limit. At the limit the sources are not read, and TCP slows them down. If a few sessions
+hold up the others for too long, they are disconnected (``holding``); ``slow_clients`` decides which
+these are. With ``slow-client=disconnect`` the sessions that hold too much are disconnected, and the
+router does not wait. A drain disconnects clients that take too little while the others wait.
+
+A source is never paused because of a gap: the missing event comes later in the same stream.
+
+``registration_wait`` also delays batches, but not because of slow clients: an event must reach
+every client that connected before it.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,29 +48,32 @@ from maze.settings.options import Settings
 log = structlog.get_logger()
 
 BATCH_EVENTS = 16_384
-"""Events routed in one go, and read ahead for it; more adds latency and saves little."""
+"""Maximum events per batch, and limit on the events read ahead while the router works. More add
+latency and save little."""
 
 MIN_EVENTS = 64
-"""of which a batch is cut, where less was routed than was taken"""
+"""Half the minimum number of events taken for a batch. After a batch that reached a bound in bytes,
+twice as many events are taken as it held."""
 
 BATCH_BYTES = 16 * 1024 * 1024
-"""stored for one batch at most: to copy more takes a tenth of a second"""
+"""Maximum bytes stored for one batch. Copying more takes a tenth of a second."""
 
 FLUSH_SESSIONS = 50
-"""sessions that send before the time is looked at; a send of 50 KB takes 0.1 ms"""
+"""Sessions flushed before each check whether to yield. A send of 50 KB takes 0.1 ms."""
 
 DRAIN_STEPS = 16
-"""in so many parts of a drain's timeout it is asked who took their part of a full buffer"""
+"""Parts into which a drain divides its timeout and a full buffer: a blocking client has to take one
+part of the buffer in each part of the time."""
 
 FROM_GRAPH = "-"
-"""logged as the source of a follow for which the graph has no room: runs do not know theirs"""
+"""Source logged for a follow that exceeds a bound of the graph: runs do not record their source."""
 
 GRACE_SECONDS = 0.001
-"""How long a client may take to fetch what was just sent, before it counts as slow."""
+"""Time that a client has to receive what was just sent before it counts as slow."""
 
 
 class Router:
-    """Feeds sessions from the reorder buffer; one for the whole server."""
+    """The server's only router. Its greenlet runs ``run``."""
 
     def __init__(
         self,
@@ -111,15 +119,15 @@ class Router:
 
     @property
     def position(self) -> Position:
-        """The position of a session that was given everything routed so far."""
+        """The position of a session that has everything routed so far."""
         return Position(self._epoch, self.reorder.next_sequence)
 
-    # For the source port.
+    # Called by the source port.
 
     def submit(self, runs: Sequence[Run], peer: str) -> None:
-        """Put runs in order, and wait until the source may read on.
+        """Add runs to the reorder buffer, then wait until the source may read more.
 
-        Raises ReorderBufferFullError if a gap did not fill and the policy is to fail.
+        Raise ReorderBufferFullError if a gap did not fill and the policy is to fail.
         """
         try:
             self._ordering.add(runs, peer)
@@ -130,9 +138,9 @@ class Router:
         self._yield_if_due()
 
     def end_stream(self, peer: str) -> None:
-        """The last source has left: route all it sent, then forget the stream.
+        """Route everything that was received, then clear the follow graph and begin a new epoch.
 
-        With ``on-source-disconnect=keep`` nothing of this happens.
+        Called when the last source has left. With ``on-source-disconnect=keep`` it does nothing.
         """
         if self._settings.on_source_disconnect == "keep":
             return
@@ -144,23 +152,24 @@ class Router:
         self.stats.on_reset()
         self._epoch = next_epoch(self._epoch, int(1000 * time()))
         self._positions.begin_epoch()
-        gevent.get_hub().threadpool.apply(detached.free)  # waits, so it comes last
+        gevent.get_hub().threadpool.apply(detached.free)  # this waits, so it comes last
 
-    # For the sessions.
+    # Called by the sessions, through the registry.
 
     def _on_enter(self, session: Session) -> None:
+        """Queue a new session's first position line, if its client asked for positions."""
         if session.mark:
             self._positions.add(session, session.mark)
 
     def _on_leave(self, session: Session) -> None:
-        """Nobody waits for the session any more."""
+        """Remove a session that has ended, and no longer wait for it."""
         self.stats.latency.remove(session)
         self._positions.remove(session)
         self._holding.remove(session)
         self._on_progress(session)  # it holds nothing any more
 
     def _on_progress(self, session: Session) -> None:
-        """The session has sent something, or ended."""
+        """Wake the router if there is room again. Called when a session has sent or has ended."""
         if session in self._full and session.held_bytes <= self._settings.client_buffer:
             del self._full[session]
         if self.waits_for_room and not self._lacks_room():
@@ -168,58 +177,62 @@ class Router:
         if self.stats.latency.catching_up:
             self.stats.latency.progressed(session)
 
-    # For the server.
+    # Called by the server.
 
     def drain(self, timeout: float) -> None:
-        """Hand out everything ready, within the timeout in seconds.
+        """Route everything that is ready, for at most ``timeout`` seconds.
 
-        Clients that hold others up are waited for half of it, whatever they do; then those
-        who would not take a full buffer within all of it are disconnected, so that what is
-        in order reaches the others.
+        For the first half of the timeout no client is disconnected. Then a client that blocks the
+        others is disconnected if it is too slow to take a full buffer within the whole timeout, so
+        that the others receive what is ready.
         """
         self.draining = True
         deadline = monotonic() + timeout
         if self._idle.wait(timeout / 2):
             return
-        enough = self._settings.client_buffer // DRAIN_STEPS
-        while (left := deadline - monotonic()) > 0:
+        step_bytes = self._settings.client_buffer // DRAIN_STEPS
+        while (remaining := deadline - monotonic()) > 0:
             goals = {
-                session: session.taken_bytes() + enough for session in self._blocking_sessions()
+                session: session.taken_bytes() + step_bytes for session in self._blocking_sessions()
             }
-            if self._idle.wait(min(left, timeout / DRAIN_STEPS)):
+            if self._idle.wait(min(remaining, timeout / DRAIN_STEPS)):
                 return
             for session in self._blocking_sessions():
                 if session.taken_bytes() < goals.get(session, 0):
                     self._drop(session)
 
     def _blocking_sessions(self) -> list[Session]:
-        """The sessions that the router waits for, and others with it."""
+        """Return the sessions for which the router, and so the other sessions, have to wait."""
         if self._over_total():
             return [session for session in self.sessions if session.queued_bytes]
         return list(self._full) if len(self._full) < len(self.sessions) else []
 
     def run(self) -> None:
-        """The router greenlet; it never returns."""
+        """Route batches whenever runs are ready. Never returns."""
         while True:
             self._work.wait()
             self._work.clear()
             while self.reorder.ready or self.reorder.advance():
                 self._make_room()
                 self._registration.wait()
-                self._deliver()  # whose frame ends with it: this one would keep sessions alive
+                self._deliver()
                 self._pace_source()
                 if not self._yield_if_due():
-                    gevent.sleep(0)  # let the sources read, and the writers send
+                    gevent.sleep(0)  # lets the sources read and the writers send
             self._idle.set()
 
     def _deliver(self) -> None:
-        """Route one batch, and send it."""
+        """Route one batch and flush the sessions that get something.
+
+        This is a method because ``run`` never returns: a local variable there would keep closed
+        sessions alive.
+        """
         sessions = self._route_batch()
         self._yield_if_due()
         self._flush(sessions, self.stats.latency.due(self.reorder.next_sequence))
 
     def _yield_if_due(self) -> bool:
-        """Have sockets and signals looked at, if they were not for a turn; whether they were."""
+        """Yield to the event loop if the time slice is over; return whether it was."""
         if not self._time_slice.is_over():
             return False
         self._signal_work()
@@ -227,35 +240,40 @@ class Router:
         return True
 
     def _signal_work(self) -> None:
-        """Something may be ready."""
+        """Wake the router if runs are ready, and pace the source."""
         if self.reorder.ready:
             self._idle.clear()
             self._work.set()
         self._pace_source()
 
     def _pace_source(self) -> None:
-        """Let the source read, or pause it: up to a batch is read ahead while the router works.
+        """Pause the sources if enough events are ready, else let them read.
 
-        While the router waits for room it is as much as the reorder buffer takes.
+        While the router works, one batch is enough. While it waits for room, events become ready up
+        to the reorder limit.
         """
         limit = self._settings.reorder_limit
-        fits = self.reorder.ready < (limit if self.waits_for_room else min(limit, BATCH_EVENTS))
-        if fits and self.reorder.ready_bytes < self._settings.reorder_bytes:
+        if not self.waits_for_room:
+            limit = min(limit, BATCH_EVENTS)
+        if self.reorder.ready < limit and self.reorder.ready_bytes < self._settings.reorder_bytes:
             self._source_may_read.set()
         else:
             self._source_may_read.clear()
 
     def _over_total(self) -> bool:
+        """Return whether all sessions together exceed their bound."""
         return self.queued_memory.bytes > self._settings.total_buffer
 
     def _lacks_room(self) -> bool:
+        """Return whether any bound is exceeded."""
         return bool(self._full) or self._over_total()
 
     def _make_room(self) -> None:
+        """Wait, or disconnect sessions, until no bound is exceeded."""
         if self._settings.slow_client == "wait":
             while self._lacks_room():
                 if not self._wait_for_room(self._holding.pause) and not self.draining:
-                    self._look()
+                    self._disconnect_holders()
             return
         if not self._lacks_room():
             return
@@ -264,10 +282,10 @@ class Router:
             if session in self._full:
                 self._drop(session)
         if self._over_total():
-            self._close_fullest()
+            self._drop_fullest()
 
-    def _close_fullest(self) -> None:
-        """Disconnect those for whom most waits, until the sum is within its bound."""
+    def _drop_fullest(self) -> None:
+        """Disconnect the sessions that hold most, until the sum is within its bound."""
         fullest_first = sorted(self.sessions, key=attrgetter("held_bytes"), reverse=True)
         for session in fullest_first:
             if not self._over_total():
@@ -275,12 +293,12 @@ class Router:
             self._drop(session)
 
     def _drop(self, session: Session) -> None:
-        """Disconnect a session that others wait for; of thousands it may take a second."""
+        """Disconnect a session that blocks the others; thousands of calls may take a second."""
         session.close(CloseReason.STOPPED if self.draining else CloseReason.SLOW)
         self._yield_if_due()
 
     def _wait_for_room(self, timeout: float) -> bool:
-        """Wait for room; return whether there is some within the timeout, in seconds."""
+        """Wait for room, for at most ``timeout`` seconds; return whether there is any."""
         began = monotonic()
         self.waits_for_room = True
         self._room.clear()
@@ -292,8 +310,11 @@ class Router:
         self._holding.waited(waited)
         return has_room
 
-    def _look(self) -> None:
-        """Count the time waited against the sessions that caused it; log and disconnect them."""
+    def _disconnect_holders(self) -> None:
+        """Count the time waited against the sessions that hold up the others.
+
+        Log these sessions, and disconnect those that exceed the hold timeout.
+        """
         excess = self.queued_memory.bytes - self._settings.total_buffer
         blocking = holders(self._full, self.sessions, excess, self._yield_if_due)
         now = monotonic()
@@ -306,14 +327,14 @@ class Router:
                 self._yield_if_due()
 
     def _route_batch(self) -> list[Session]:
-        """Route one batch; returns who got something.
+        """Route one batch and queue its payloads; return the sessions that got one.
 
-        Nothing here waits, so a batch reaches all sessions or none. It adds to
-        one session, and to all, at most half of what may wait for them: who has
-        taken the batch before is never over the bound.
+        Nothing here waits, so a batch reaches all sessions or none. It adds at most half of
+        ``client-buffer`` to one session, and half of ``total-buffer`` to all of them together. A
+        session that has taken the batch before is therefore never over its bound.
         """
         settings = self._settings
-        started = monotonic()
+        began = monotonic()
         runs = self.reorder.take_ready(self._batch_events)
         payloads, rest = self.fanout.route(
             runs, settings.client_buffer // 2, min(settings.total_buffer // 2, BATCH_BYTES)
@@ -322,31 +343,31 @@ class Router:
         self._rejects.record(self.fanout.refused, FROM_GRAPH)
         sessions = cast("list[Session]", push_all(payloads))
         events = count_events(runs) - count_events(rest)
-        # What is put back was taken in vain, which counts where each event is a run.
-        wanted = 2 * max(events, MIN_EVENTS) if rest else 2 * self._batch_events
-        self._batch_events = min(wanted, BATCH_EVENTS)
+        # If each run holds one event, it costs much to take runs and put them back: take fewer.
+        wanted_events = 2 * max(events, MIN_EVENTS) if rest else 2 * self._batch_events
+        self._batch_events = min(wanted_events, BATCH_EVENTS)
         self.routed_events += events
-        self.stats.routed(events, monotonic() - started)
+        self.stats.routed(events, monotonic() - began)
         if self.traces:
             self._trace(runs[0].first, events, payloads)
         return sessions
 
     def _flush(self, sessions: Sequence[Outbox], ready_since: float = 0.0) -> None:
-        """Have every session send what its client takes at once, in pieces: 10,000 take 0.1 s.
+        """Flush the sessions, and yield between groups of them: 10,000 sessions take 0.1 s.
 
-        A batch with a sampled event has been ready since a time; else that is 0.
+        ``ready_since`` is when the sampled event of the batch became ready; 0 if it has none.
         """
         for first in range(0, len(sessions), FLUSH_SESSIONS):
             if first:
                 self._yield_if_due()
-            piece = list(sessions[first : first + FLUSH_SESSIONS])
-            for session in cast("list[Session]", flush_all(piece, self._settings.client_buffer)):
+            group = list(sessions[first : first + FLUSH_SESSIONS])
+            for session in cast("list[Session]", flush_all(group, self._settings.client_buffer)):
                 self._full[session] = None
             if ready_since:
-                self.stats.latency.flushed(piece, ready_since)
+                self.stats.latency.flushed(group, ready_since)
 
     def _trace(self, first: int, events: int, payloads: list[tuple[Recipient, Payload]]) -> None:
-        """At debug: a line for the batch, and one for each session that gets something of it."""
+        """Log, at level debug, the batch and each payload queued."""
         batch = self.stats.batches
         log.debug(
             "batch_routed",

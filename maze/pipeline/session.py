@@ -1,13 +1,12 @@
 """A session: one connected user client, and its writer.
 
-The router pushes payloads into the outbox and has them flushed: what the kernel
-takes at once is sent there and then, without a switch of greenlets, which costs
-more than a short send itself. Only where the kernel's buffer is full the
-session's own greenlet, the writer, wakes, waits for room and sends the rest.
+The router pushes payloads into the outbox and flushes it. What the kernel accepts at once is sent
+without a switch of greenlets, which would cost more than a short send. Only if the kernel's buffer
+is full is the session's own greenlet, the writer, woken. It waits until the socket is writable and
+sends the rest.
 
-What the client says after its id is read and thrown away by a watcher of the
-event loop, which also notices that the client left; so an idle session costs
-no second greenlet.
+A watcher of the event loop reports data that the client sends after its id, and the end of its
+connection. The data is read and discarded. An idle session therefore needs no second greenlet.
 """
 
 from __future__ import annotations
@@ -31,34 +30,35 @@ from maze.pipeline.implementation import Outbox, QueuedMemory
 log = structlog.get_logger()
 
 STALL_CHECKS = 4
-"""how often within the stall timeout is asked what a client has acknowledged"""
+"""Checks within the stall timeout of how much a client has acknowledged."""
 MAX_POLL_SECONDS = 0.05
-"""seconds between two questions whether a client has all that was sent before the end"""
+"""Longest pause between two checks whether a client whose session is to end has acknowledged
+everything."""
 
 
 class CloseReason(StrEnum):
     """Why a session ended."""
 
     LEFT = "left"
-    """the client closed its connection, or its sending half"""
+    """The client closed its connection, or its sending half."""
     RESET = "reset"
-    """the connection broke"""
+    """The connection broke."""
     VANISHED = "vanished"
-    """the client, or the way to it, is not there any more: it does not answer"""
+    """The client no longer answers: its host or the network path to it is gone."""
     STALLED = "stalled"
-    """the client took nothing for the stall timeout"""
+    """The client took nothing for the stall timeout."""
     HOLDING = "holding"
-    """the client held up the others for longer than the hold timeout"""
+    """The client held up the others for longer than the hold timeout."""
     SLOW = "slow"
-    """too much waited for the client, and the policy is to disconnect it"""
+    """The session exceeded a bound, and the policy for slow clients is to disconnect them."""
     FINISHED = "finished"
-    """the server stopped, and the client had taken all it was to get"""
+    """The server stopped after the client had taken everything queued for it."""
     STOPPED = "stopped"
-    """the server stopped before the client had taken all it was to get"""
+    """The server stopped before the client had taken everything queued for it."""
     OPERATOR = "operator"
-    """an operator disconnected it, through the admin port"""
+    """An operator disconnected the client through the admin port."""
     FAILED = "failed"
-    """by a fault of the server, whose traceback is in the log"""
+    """The server failed; the traceback is in the log."""
 
 
 WARNING_REASONS = {
@@ -68,7 +68,7 @@ WARNING_REASONS = {
     CloseReason.STOPPED,
     CloseReason.OPERATOR,
 }
-"""the server ended the session and bytes may be lost: logged as a warning"""
+"""Reasons logged as a warning: the server ended the session, and bytes may be lost."""
 
 
 class StalledError(Exception):
@@ -76,31 +76,31 @@ class StalledError(Exception):
 
 
 class Registry(Protocol):
-    """What a session needs of whoever keeps the sessions."""
+    """The part of the registry of sessions that a session uses."""
 
     queued_memory: QueuedMemory
     stall_timeout: float
     discarded_bytes: int
 
     def enter(self, session: Session, /) -> None:
-        """The session has begun: from now on it gets its payloads."""
+        """Add a session that begins: from now on it gets payloads."""
 
     def leave(self, session: Session, reason: CloseReason, /) -> None:
-        """The session has ended."""
+        """Remove a session that has ended."""
 
     def on_progress(self, session: Session, /) -> None:
-        """The session has sent something."""
+        """Called when the session has sent something."""
 
     def read_soon(self, session: Session, /) -> None:
-        """Have the session read what its client sent."""
+        """Schedule a call of the session's ``read``."""
 
 
 class Session(Outbox):
-    """One connected user client."""
+    """One connected user client. The greenlet that creates it also runs ``serve``."""
 
     __slots__ = (
         "_closed",
-        "_fin",
+        "_fin_bytes",
         "_finishing",
         "_greenlet",
         "_registry",
@@ -117,50 +117,53 @@ class Session(Outbox):
         super().__init__(user, connection, SimpleQueue(), registry.queued_memory)
         self.peer = peer
         self.mark = mark
-        """the mark that begins the client's first position line; empty if it did not ask for one"""
+        """The mark that begins the client's first position line; empty if it asked for none."""
         self.opened_at = monotonic()
         self._registry = registry
         self._greenlet = current_greenlet()
         self._watcher = gevent.get_hub().loop.io(connection.descriptor, 1)
         self._woken = Event()
         self._finishing = False
-        self._fin = 0
+        self._fin_bytes = 0
         self._closed = False
 
     def serve(self) -> None:
-        """Send whatever is pushed, until the session is closed."""
+        """Register the session, then send what is pushed until the session is closed."""
         self._registry.enter(self)
         log.debug("session_opened", user=self.user, client=self.peer)
         try:
             self._watcher.start(self._on_readable)
             if not self.connection.direct:
-                # What came together with the id may be in no buffer of the kernel's.
+                # Data that came with the id may already be decrypted, and no longer in the socket.
                 gevent.get_hub().loop.run_callback(self._on_readable)
             if self.queued_bytes:
                 self._woken.set()
             self._write()
         except GreenletExit:
-            self.close(CloseReason.STOPPED)  # is nothing if it was closed from elsewhere
+            self.close(CloseReason.STOPPED)  # does nothing if another greenlet closed the session
         except Exception as error:
             self.on_error(error)
 
     def close_when_sent(self) -> None:
-        """Close the session once all that is queued is sent."""
+        """Close the session once everything queued is sent and acknowledged."""
         self._finishing = True
         self._woken.set()
 
     def taken_bytes(self) -> int:
-        """How much the client's system has acknowledged; with TLS a little less."""
+        """Return how many bytes the client's system has acknowledged; over TLS, a little fewer."""
         return self.sent_bytes - self._unacknowledged_bytes()
 
     def has_taken_all(self) -> bool:
-        """Whether the client's system has acknowledged all that was queued."""
+        """Return whether the client's system has acknowledged everything queued."""
         if self.queued_bytes:
             return False
-        return self._unacknowledged_bytes() <= self._fin
+        return self._unacknowledged_bytes() <= self._fin_bytes
 
     def close(self, reason: CloseReason, **details: object) -> None:
-        """End the session now, and free its queue; may be called from anywhere, and twice."""
+        """End the session now and free its queue.
+
+        Any greenlet may call this. Further calls do nothing.
+        """
         if self._closed:
             return
         self._closed = True
@@ -182,11 +185,11 @@ class Session(Outbox):
             self._greenlet.kill(block=False)
 
     def on_blocked(self) -> None:
-        """Wake the writer."""
+        """Wake the writer. Called when the kernel accepts no more for now."""
         self._woken.set()
 
     def on_error(self, error: Exception) -> None:
-        """End the session for an error, which costs this client and no other."""
+        """End the session because of an error, which affects no other session."""
         if isinstance(error, StalledError):
             self.close(CloseReason.STALLED)
         elif isinstance(error, OSError):
@@ -197,7 +200,7 @@ class Session(Outbox):
             self.close(CloseReason.FAILED)
 
     def _write(self) -> None:
-        """Send what the kernel did not take at once, until the session is to finish."""
+        """Send what the kernel did not accept at once, until the session is to finish; end it."""
         while not self._finishing:
             self._woken.wait()
             self._woken.clear()
@@ -211,34 +214,36 @@ class Session(Outbox):
         self.close(CloseReason.FINISHED)
 
     def _end(self) -> None:
-        """Tell the client that no more comes, and wait until its system has all that was sent.
+        """Shut the connection down and wait until the client's system has acknowledged everything.
 
-        Closed before, what is on the way is lost if the client says anything meanwhile.
+        If the connection were closed earlier, bytes in flight would be lost as soon as the client
+        sends something.
         """
-        with suppress(OSError):  # reset already: the loop finds out
+        with suppress(OSError):  # the connection is reset; ``read`` closes the session
             self.connection.shutdown()
-            self._fin = 1  # the end itself is acknowledged like a byte
-        pause = 0.001
+            self._fin_bytes = 1  # a FIN is acknowledged like a byte
+        poll_seconds = 0.001
         while not self.has_taken_all():
-            gevent.sleep(pause)
-            pause = min(2 * pause, MAX_POLL_SECONDS)
+            gevent.sleep(poll_seconds)
+            poll_seconds = min(2 * poll_seconds, MAX_POLL_SECONDS)
 
     def _unacknowledged_bytes(self) -> int:
-        """What was sent and is on its way; of a session that has ended that is nothing."""
+        """Return how many bytes sent are not acknowledged yet; 0 once the session has ended."""
         return 0 if self._closed else self.connection.unacknowledged_bytes()
 
     def _wait_until_writable(self) -> None:
-        """Wait for room; StalledError if the client takes nothing for the stall timeout.
+        """Wait until the kernel accepts more.
 
-        The kernel reports room only once a third of the send buffer is free, so a client
-        that takes a little all the time is known by what it has acknowledged.
+        Raise StalledError if the client takes nothing for the stall timeout. The kernel reports a
+        socket as writable only once a third of its send buffer is free, so a client that is slow
+        but not stalled is recognised by what it has acknowledged.
         """
-        step = self._registry.stall_timeout / STALL_CHECKS
+        step_seconds = self._registry.stall_timeout / STALL_CHECKS
         checks = 0
         unacknowledged = self.connection.unacknowledged_bytes()
         while checks < STALL_CHECKS:
             try:
-                self.connection.wait_writable(step)
+                self.connection.wait_writable(step_seconds)
             except TimeoutError:
                 before, unacknowledged = unacknowledged, self.connection.unacknowledged_bytes()
                 checks = checks + 1 if unacknowledged == before else 0
@@ -247,16 +252,16 @@ class Session(Outbox):
         raise StalledError
 
     def _on_readable(self) -> None:
-        """Called by the event loop when the client sent something, or left.
+        """Called by the event loop when the client has sent something or has left.
 
-        Thousands may leave in one turn of the loop, so reading is left to the registry.
+        Thousands of clients may leave in one turn of the loop, so the registry schedules the read.
         """
         if not self._closed:
             self._watcher.stop()
             self._registry.read_soon(self)
 
     def read(self) -> None:
-        """Read and discard what the client sent; close the session if it left."""
+        """Read and discard what the client has sent; close the session if the client has left."""
         if self._closed:
             return
         try:
@@ -272,6 +277,6 @@ class Session(Outbox):
         else:
             self._registry.discarded_bytes += size
             self._watcher.start(self._on_readable)
-            if self.connection.unsent_bytes and not self.writing:  # the transport's own answers
+            if self.connection.unsent_bytes and not self.writing:  # TLS may have replied to it
                 self.writing = True
                 self.on_blocked()

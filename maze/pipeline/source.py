@@ -1,4 +1,7 @@
-"""The source port: a greenlet per source, chunks in, runs into the reorder buffer."""
+"""The source port: accepts event sources and reads what they send.
+
+Each source has a greenlet, which reads chunks, decodes them, and submits the runs to the router.
+"""
 
 from collections import Counter
 from enum import StrEnum
@@ -26,59 +29,61 @@ from maze.settings.options import Settings
 log = structlog.get_logger()
 
 CHUNK_BYTES = 256 * 1024
-"""One recv: with a fifth of broadcasts it gives each client some 50 KB, a send's best size."""
+"""Maximum bytes of one read. If a fifth of the events are broadcasts, such a chunk gives each
+client about 50 KB, the best size for a send."""
 
 SMALL_READ_BYTES = 4 * 1024
-"""After less than that the next recv waits first: to ask in vain costs more than to be told.
-Not with TLS, which may have in hand what its socket has not."""
+"""Size below which a read is small, in bytes. After a small read, the next one waits until the
+socket is readable: a read that finds nothing costs more than such a wait. TLS connections do not
+wait, because they may hold bytes that the socket no longer has."""
 
 SHOWN_RUNS = 20
-"""of one chunk, in a line of the log"""
+"""Maximum runs of a chunk named in one log line."""
 
 MAX_PEEK_BYTES = 8 * 1024
-"""Looked at of what a source has sent that waits for a place: an HTTP request line fits."""
+"""Maximum bytes inspected of what a waiting source has sent; an HTTP request line fits."""
 
 MAX_WAITING = 100
-"""Connections that may wait for a place. More than ``max-sources`` can wait only if most of them
-have already ended their stream."""
+"""Maximum sources that wait for a slot. More than ``max-sources`` can wait only if most of them
+have already ended their streams."""
 
 TLS_HANDSHAKE = bytes([HANDSHAKE])
-"""first byte of every TLS connection"""
+"""First byte of every TLS connection."""
 
 
 class SourceCloseReason(StrEnum):
     """Why a source's connection ended."""
 
     LEFT = "left"
-    """it had no more to send"""
+    """The source ended its stream."""
     RESET = "reset"
-    """the connection broke"""
+    """The connection broke."""
     VANISHED = "vanished"
-    """the source, or the way to it, is not there any more: it does not answer"""
+    """The source no longer answers: its host or the network path to it is gone."""
     GAP = "gap"
-    """a gap did not fill, and the policy is to fail"""
+    """A gap did not fill, and the gap policy is to fail."""
     LINE_TOO_LONG = "line_too_long"
-    """one of its lines was longer than the limit"""
+    """A line exceeded the limit."""
     HTTP = "http"
-    """its first line was an HTTP request line"""
+    """The first line was an HTTP request line."""
     TLS = "tls"
-    """it began a TLS handshake on a plain port"""
+    """The peer began a TLS handshake on a plain port."""
     STOPPED = "stopped"
-    """the server stopped"""
+    """The server stopped."""
 
 
 FOREIGN = {SourceCloseReason.HTTP, SourceCloseReason.TLS}
-"""Reasons that mean that the peer is not a source. Nothing that it sent is decoded: a web page can
-make a browser speak these protocols to any port, and chooses much of what the browser sends."""
+"""Reasons that show that the peer is no event source. Nothing that it sent is decoded: a web page
+can make a browser speak these protocols to any port and choose much of what the browser sends."""
 
 
 class SourcePort:
-    """Accepts event sources, as many at a time as ``max-sources`` says.
+    """The port for event sources, with ``max-sources`` slots.
 
-    A source that has closed its end keeps its place until all it sent is
-    routed. A new one that comes meanwhile waits for that place, so that a
-    source can be restarted without being refused. A waiting source that has
-    itself closed its end does not keep another from waiting behind it.
+    A source that has ended its stream keeps its slot until everything it sent is routed. A new
+    source that connects in the meantime waits for the slot, so that a source can be restarted
+    without being refused. A waiting source that has itself ended its stream does not keep another
+    source from waiting.
     """
 
     def __init__(
@@ -97,12 +102,13 @@ class SourcePort:
         self._opening = 0
         self._closed = False
         self._sources: dict[socket, Peer] = {}
-        self._waiting: dict[socket, tuple[Peer, Greenlet[..., Any]]] = {}
-        self._has_begun = False
-        """a source has sent something since the last stream ended: a probe, or an HTTP request that
-        came to the wrong port, ends no stream"""
-        self._ending = False
-        self._line_moved = Event()
+        self._waiting_for_slot: dict[socket, tuple[Peer, Greenlet[..., Any]]] = {}
+        """Sources that wait for a slot, in the order in which they connected."""
+        self._stream_has_begun = False
+        """Whether data was decoded since the last stream ended. If not, the end of a connection
+        ends no stream: it may be a probe, or an HTTP request to the wrong port."""
+        self._stream_is_ending = False
+        self._slots_changed = Event()
         self._greenlets: set[Greenlet[..., Any]] = set()
         self.refused = 0
         self.closed: Counter[SourceCloseReason] = Counter()
@@ -111,12 +117,12 @@ class SourcePort:
 
     @property
     def sources(self) -> list[Peer]:
-        """The peers of the connected sources."""
+        """The peers of the sources that have a slot."""
         return list(self._sources.values())
 
     def handle(self, sock: socket, address: Address) -> None:
-        """Serve one connection; the StreamServer spawns a greenlet for it."""
-        if self._closed:  # accepted before the port was closed, and served only now
+        """Serve one connection. The listener calls this in a greenlet of its own."""
+        if self._closed:  # the connection was accepted before the port closed
             return
         greenlet = current_greenlet()
         self._greenlets.add(greenlet)
@@ -126,13 +132,13 @@ class SourcePort:
             self._greenlets.discard(greenlet)
 
     def close(self) -> None:
-        """Read no more from any source, and let nothing follow from that."""
+        """Stop reading from all sources, without ending their streams."""
         self._closed = True
         for greenlet in list(self._greenlets):
             greenlet.kill(block=False)
 
     def _authorize(self, sock: socket, address: Address) -> None:
-        """Serve the connection if access control lets it in."""
+        """Serve the connection if access control admits it."""
         peer = Peer(address)
         self._opening += 1
         try:
@@ -144,7 +150,7 @@ class SourcePort:
             self.refused += 1
             self.access.rejects.record(error, peer)
             return
-        except Exception:  # it costs this connection and no other
+        except Exception:  # affects this connection only
             self.refused += 1
             self.access.rejects.fail(peer)
             return
@@ -165,73 +171,74 @@ class SourcePort:
         reason = SourceCloseReason.STOPPED
         try:
             reason = self._read(connection, peer)
-            if self._has_begun and len(self._sources) == 1:
-                self._ending = True
-                self._has_begun = False
+            if self._stream_has_begun and len(self._sources) == 1:
+                self._stream_is_ending = True
+                self._stream_has_begun = False
                 self._router.end_stream(peer)
         finally:
-            self._ending = False
+            self._stream_is_ending = False
             del self._sources[sock]
-            self._line_moved.set()
+            self._slots_changed.set()
             self.closed[reason] += 1
-            caused = self._totals() - before
-            log.info("source_disconnected", source=peer, reason=reason.value, **caused)
+            counts = self._totals() - before
+            log.info("source_disconnected", source=peer, reason=reason.value, **counts)
 
-    def _refuse(self, peer: Peer, **why: object) -> None:
+    def _refuse(self, peer: Peer, **details: object) -> None:
+        """Count and log a source that gets no slot."""
         self.refused += 1
-        log.warning("source_refused", source=peer, connected=self.sources, **why)
+        log.warning("source_refused", source=peer, connected=self.sources, **details)
 
     def _totals(self) -> Counter[str]:
-        """What was routed and what rejected since the server started."""
+        """Return the numbers of events routed and rejected since the server started."""
         rejected = {reason.value: count for reason, count in self._rejects.counts.items()}
         return Counter({"routed_events": self._router.routed_events, **rejected})
 
     def _wait_for_slot(self, sock: socket, peer: Peer) -> bool:
-        """Give the source a place, if need be once it is its turn; return whether it got one."""
-        self._drop_false_successors()
-        staying = [
-            other for other in (*self._sources, *self._waiting) if not peer_has_closed(other)
-        ]
-        if len(staying) >= self._settings.max_sources or len(self._waiting) >= MAX_WAITING:
+        """Wait until the source has a slot; return False at once if it may not wait."""
+        waiting = self._waiting_for_slot
+        self._drop_invalid_waiting()
+        sending = [other for other in (*self._sources, *waiting) if not peer_has_closed(other)]
+        if len(sending) >= self._settings.max_sources or len(waiting) >= MAX_WAITING:
             return False
-        self._waiting[sock] = peer, current_greenlet()
+        waiting[sock] = peer, current_greenlet()
         try:
-            while self._ending or not self._is_next(sock):
-                self._line_moved.clear()
-                self._line_moved.wait()
+            while self._stream_is_ending or not self._may_take_slot(sock):
+                self._slots_changed.clear()
+                self._slots_changed.wait()
         finally:
-            self._waiting.pop(sock, None)
-            self._line_moved.set()
+            waiting.pop(sock, None)
+            self._slots_changed.set()
         self._sources[sock] = peer
         return True
 
-    def _is_next(self, sock: socket) -> bool:
-        free = self._settings.max_sources - len(self._sources)
-        return sock in list(self._waiting)[:free]
+    def _may_take_slot(self, sock: socket) -> bool:
+        """Return whether a slot is free for this waiting source: first come, first served."""
+        free_slots = self._settings.max_sources - len(self._sources)
+        return sock in list(self._waiting_for_slot)[:free_slots]
 
-    def _drop_false_successors(self) -> None:
-        """Refuse waiting sources whose connections are broken, or speak another protocol."""
-        for sock, (peer, greenlet) in list(self._waiting.items()):
+    def _drop_invalid_waiting(self) -> None:
+        """Refuse waiting sources whose connection broke or that speak another protocol."""
+        for sock, (peer, greenlet) in list(self._waiting_for_slot.items()):
             if is_broken(sock):
-                why = "its connection broke while it waited for a place"
-            elif self.access.context is None and self._foreign(peek(sock, MAX_PEEK_BYTES)):
-                why = "it speaks another protocol"
+                detail = "connection broke while waiting for a slot"
+            elif self.access.context is None and self._foreign_protocol(peek(sock, MAX_PEEK_BYTES)):
+                detail = "speaks another protocol"
             else:
                 continue
-            del self._waiting[sock]
-            self._refuse(peer, detail=why)
+            del self._waiting_for_slot[sock]
+            self._refuse(peer, detail=detail)
             greenlet.kill(block=False)
 
     def _read(self, connection: Connection, peer: Peer) -> SourceCloseReason:
-        """Read until the source ends, is cut off, or has to be closed; which of them it was."""
+        """Read until the source ends, is cut off, or must be closed; return the reason."""
         decoder = Decoder(self._settings.line_limit)
         data, reason = self._receive_start(connection, peer)
-        if foreign := self._foreign(data):
-            return _close(foreign, peer, received=escaped(data))
+        if protocol := self._foreign_protocol(data):
+            return _close(protocol, peer, received=escaped(data))
         while True:
             if data:
                 try:
-                    self._take(decoder, data, peer)
+                    self._submit(decoder, data, peer)
                 except ReorderBufferFullError as error:
                     return _close(SourceCloseReason.GAP, peer, error=str(error))
             if decoder.overflowed:
@@ -246,28 +253,31 @@ class SourcePort:
     def _receive_start(
         self, connection: Connection, peer: Peer
     ) -> tuple[bytes, SourceCloseReason | None]:
-        """Receive until it is clear which protocol the peer speaks; see ``_receive``."""
+        """Receive until the peer's protocol is known. Return the same as ``_receive``."""
         start, reason = self._receive(connection, peer, 0)
-        while not reason and self._foreign(start) is None:
+        while not reason and self._foreign_protocol(start) is None:
             data, reason = self._receive(connection, peer, 0)
             start += data
         return start, reason
 
-    def _foreign(self, start: bytes) -> SourceCloseReason | Literal[False] | None:
-        """Return which foreign protocol begins so; False if none, None if too few bytes came."""
+    def _foreign_protocol(self, start: bytes) -> SourceCloseReason | Literal[False] | None:
+        """Return which foreign protocol begins like this.
+
+        Return False if none does, and None if more bytes are needed to tell.
+        """
         if start[:1] == TLS_HANDSHAKE:
             return SourceCloseReason.TLS
         return is_http_request(start, self._settings.line_limit) and SourceCloseReason.HTTP
 
     def _receive(
-        self, connection: Connection, peer: Peer, received: int
+        self, connection: Connection, peer: Peer, previous_bytes: int
     ) -> tuple[bytes, SourceCloseReason | None]:
-        """Return the next bytes, or none and why no more will come.
+        """Return the next bytes and None, or no bytes and the reason why no more follow.
 
-        ``received`` is the size of the previous read, in bytes.
+        ``previous_bytes`` is the size of the previous read.
         """
         try:
-            if received < SMALL_READ_BYTES and connection.direct:
+            if previous_bytes < SMALL_READ_BYTES and connection.direct:
                 wait_read(connection.descriptor)
             data = connection.recv(CHUNK_BYTES)
         except OSError as error:
@@ -275,13 +285,13 @@ class SourcePort:
         self.received_bytes += len(data)
         return data, None if data else SourceCloseReason.LEFT
 
-    def _take(self, decoder: Decoder, data: bytes, peer: Peer) -> None:
-        """Decode a chunk and submit its runs; in steps, if it has many rejects."""
+    def _submit(self, decoder: Decoder, data: bytes, peer: Peer) -> None:
+        """Decode a chunk and submit its runs, in steps if it has many rejects."""
         while True:
             self._registration.wait_for_batch()
-            if self._closed:  # it ran on before the end of its greenlet reached it
+            if self._closed:  # ``close`` was called, but has not ended this greenlet yet
                 raise GreenletExit
-            self._has_begun = True
+            self._stream_has_begun = True
             runs, rejects = decoder.feed(data)
             if self.traces:
                 _trace(len(data), runs, peer)
@@ -293,7 +303,7 @@ class SourcePort:
 
 
 def _trace(size: int, runs: list[Run], peer: Peer) -> None:
-    """At debug: which numbers a chunk brought."""
+    """Log, at level debug, the sequence numbers in a chunk."""
     shown_runs = [f"{run.first}-{run.end - 1}" for run in runs[:SHOWN_RUNS]]
     log.debug(
         "chunk_received",
@@ -305,12 +315,14 @@ def _trace(size: int, runs: list[Run], peer: Peer) -> None:
 
 
 def _cut_off(error: OSError, peer: Peer) -> SourceCloseReason:
+    """Log that a source's connection broke; return the reason."""
     write = log.debug if isinstance(error, ConnectionResetError) else log.warning
     write("source_cut_off", source=peer, error=error.strerror)
     return SourceCloseReason.VANISHED if has_vanished(error) else SourceCloseReason.RESET
 
 
-def _close(reason: SourceCloseReason, peer: Peer, **why: object) -> SourceCloseReason:
+def _close(reason: SourceCloseReason, peer: Peer, **details: object) -> SourceCloseReason:
+    """Log that the server closes a source's connection; return the reason."""
     write = log.warning if reason in FOREIGN else log.error
-    write("source_closed", source=peer, reason=reason.value, **why)
+    write("source_closed", source=peer, reason=reason.value, **details)
     return reason

@@ -1,7 +1,6 @@
-"""What the router measures of its own work, in plain integers.
+"""Stats: what the router measures of its own work, in plain numbers.
 
-The router feeds these, a call a chunk or a batch, never one an event; whoever
-wants to know (``maze.admin``) reads them. Nothing here knows who that is.
+The router updates them once per chunk or batch, never per event. ``maze.admin`` reads them.
 """
 
 from bisect import bisect_left
@@ -18,14 +17,14 @@ LATENCY_SECONDS = (
     *(0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0),
 )
 SAMPLE_SECONDS = 0.01
-"""From one sample of the latency to the next; thin traffic is measured whole by that."""
+"""Shortest time between two samples of the latency; in thin traffic every event is sampled."""
 
 NO_SEQUENCE = -1
-"""stands where a sequence number would, if there is none"""
+"""Value in place of a sequence number if there is none."""
 
 
 class Histogram:
-    """How often values came, by the smallest bound that is not below them."""
+    """Counts of values; each value counts at the smallest bound that is not below it."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -35,46 +34,46 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, value: float, weight: int = 1) -> None:
-        """Count a value that came ``weight`` times."""
+        """Count a value ``weight`` times."""
         self.counts[bisect_left(self.bounds, value)] += weight
         self.total += value * weight
 
 
 class Latency:
-    """How long deliveries take: from when an event could be routed until the kernel has it.
+    """The latency of deliveries: from when an event is ready until the kernel has accepted it.
 
-    Sampled: at most one event is followed at a time, the last of those that a
-    chunk made ready. All that is sent with its batch counts; a session that is
-    behind counts when it has caught up, once, however far behind it is.
+    At most one event is sampled at a time: the last of those that a chunk made ready. Every session
+    that gets something of its batch counts once. A session that cannot send everything at once
+    counts when it has caught up.
     """
 
     def __init__(self) -> None:
         self.histogram = Histogram(LATENCY_SECONDS)
         self.catching_up: dict[Outbox, tuple[int, float]] = {}
-        """of sessions that have not sent it all: up to which byte, and the time it began"""
-        self.followed = NO_SEQUENCE
-        """the number of the event that is followed"""
-        self._since = 0.0
-        self._next = 0.0
+        """For each session that is catching up, the byte to reach and when the event was ready."""
+        self.sampled = NO_SEQUENCE
+        """The sequence number of the sampled event."""
+        self._ready_since = 0.0
+        self._next_sample_at = 0.0
 
     def ready(self, sequence: int, now: float) -> None:
-        """The events up to that number can be routed."""
-        if self.followed == NO_SEQUENCE and now >= self._next:
-            self.followed = sequence
-            self._since = now
-            self._next = now + SAMPLE_SECONDS
+        """Note that the events up to ``sequence`` are ready; sample the last if a sample is due."""
+        if self.sampled == NO_SEQUENCE and now >= self._next_sample_at:
+            self.sampled = sequence
+            self._ready_since = now
+            self._next_sample_at = now + SAMPLE_SECONDS
 
     def due(self, next_sequence: int) -> float:
-        """When the event could be routed, if it is in the batch that was routed; else 0."""
-        if NO_SEQUENCE != self.followed < next_sequence:
-            self.followed = NO_SEQUENCE
-            return self._since
+        """Return when the sampled event became ready, once its batch is routed; else 0."""
+        if NO_SEQUENCE != self.sampled < next_sequence:
+            self.sampled = NO_SEQUENCE
+            return self._ready_since
         return 0.0
 
     def flushed(self, sessions: Iterable[Outbox], since: float) -> None:
-        """Sessions of that batch, flushed together, have sent what their clients take at once.
+        """Count the sessions of a sampled batch that were flushed together.
 
-        Their latencies count as equal: to look at the clock after each would slow the flush.
+        Their latencies count as equal: to read the clock after each would slow the flush.
         """
         caught_up = 0
         for session in sessions:
@@ -85,25 +84,25 @@ class Latency:
         self.histogram.observe(monotonic() - since, caught_up)
 
     def progressed(self, session: Outbox) -> None:
-        """A session has sent more."""
+        """Count a session that was catching up, once it has sent enough."""
         goal, since = self.catching_up.get(session, (0, 0.0))
         if goal and session.sent_bytes >= goal:
             del self.catching_up[session]
             self.histogram.observe(monotonic() - since)
 
     def remove(self, session: Outbox) -> None:
-        """A session has ended; what it did not get is no delivery."""
+        """Remove a session that has ended; what it did not get does not count."""
         self.catching_up.pop(session, None)
 
 
 class Stats:
-    """The router's measurements."""
+    """All measurements of the router."""
 
     def __init__(self) -> None:
         self.received_events = 0
-        """well-formed events that sources sent, those included that were known already"""
+        """Well-formed events that sources sent, including repeated ones."""
         self.waited_seconds = 0.0
-        """time that the router waited for clients to make room"""
+        """Time for which the router waited for room, in seconds."""
         self.batches = 0
         self.batch_sizes = Histogram(BATCH_SIZES)
         self.routing_seconds = Histogram(ROUTING_SECONDS)
@@ -112,11 +111,11 @@ class Stats:
         self._missing_since = 0.0
 
     def arrived(self, events: int, reorder: ReorderBuffer) -> None:
-        """A chunk with so many events was put in order."""
+        """Count the events of a chunk; note what is ready and what is missing after it."""
         self.received_events += events
         missing = reorder.missing_sequence
         latency = self.latency
-        if latency.followed == NO_SEQUENCE and reorder.ready:
+        if latency.sampled == NO_SEQUENCE and reorder.ready:
             latency.ready(missing - 1, monotonic())
         if not reorder.waiting:
             self._missing = NO_SEQUENCE
@@ -125,16 +124,16 @@ class Stats:
             self._missing_since = monotonic()
 
     def on_reset(self) -> None:
-        """The stream was forgotten, and what was missing in it."""
+        """Note that no event is missing. Called when the reorder buffer is reset."""
         self._missing = NO_SEQUENCE
 
     def missing_seconds(self, reorder: ReorderBuffer) -> float:
-        """For how long events have been waiting for the missing one; 0 if none do."""
+        """Return for how many seconds events have waited for the missing one; 0 if none wait."""
         return monotonic() - self._missing_since if reorder.waiting else 0.0
 
     def routed(self, events: int, seconds: float) -> None:
-        """A batch of so many events was routed."""
-        # As Histogram.observe, without the calls: a batch may be as small as one event.
+        """Count a batch and how long its routing took."""
+        # The same as Histogram.observe, but without calls: a batch may be a single event.
         self.batches += 1
         sizes, times = self.batch_sizes, self.routing_seconds
         sizes.counts[bisect_left(BATCH_SIZES, events)] += 1

@@ -1,4 +1,4 @@
-"""Certificates made for a test, good ones and bad ones, and the contexts of peers that use them."""
+"""Certificates for tests, valid and invalid, and the TLS contexts of peers that use them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 class Certificate:
-    """A certificate with its key, as the two files that the server's options name."""
+    """A certificate and its key, in the two files that the server's options name."""
 
     def __init__(self, folder: Path, name: str, x509_: x509.Certificate, key: PrivateKey) -> None:
         self.cert = str(folder / f"{name}.pem")
@@ -37,7 +37,7 @@ class Certificate:
         self.write_over(self)
 
     def write_over(self, other: Certificate) -> None:
-        """Put a certificate into the files of this one."""
+        """Write another certificate and its key to the files of this one."""
         Path(self.cert).write_bytes(other.x509.public_bytes(Encoding.PEM))
         Path(self.key).write_bytes(other._key_pem())
 
@@ -50,7 +50,7 @@ class Certificate:
 
 
 class Authority:
-    """An authority of certificates, and the folder in which they lie."""
+    """A certificate authority, and the folder for the certificates that it issues."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -74,7 +74,7 @@ class Authority:
         lifetime: timedelta = DAY,
         key: PrivateKey | None = None,
     ) -> Certificate:
-        """A certificate with that common name, if any, and those URIs, valid for so long."""
+        """Issue a certificate with the common name ``name``, if any, and the given URIs."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         others: list[x509.GeneralName] = [
             x509.DNSName(dns),
@@ -92,26 +92,26 @@ class Authority:
     def context(
         self, certificate: Certificate | None = None, version: ssl.TLSVersion | None = None
     ) -> ssl.SSLContext:
-        """What a peer has to know to speak TLS with a server of this authority."""
+        """Return a TLS context for a peer that trusts this authority."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(self.cert)
         if certificate:
             context.load_cert_chain(certificate.cert, certificate.key)
         if version:
             context.minimum_version = context.maximum_version = version
-            context.set_ciphers("DEFAULT:@SECLEVEL=0")  # or old versions are not even offered
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")  # else OpenSSL does not offer old versions
         return context
 
 
 class Wire:
-    """TLS on both ports: the server's settings, and what its peers use."""
+    """TLS on both ports: the server's settings, and the contexts of its peers."""
 
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
         self._context = authority.context()
 
     def settings(self) -> dict[str, Any]:
-        """The options of a server that speaks TLS on both ports."""
+        """Return the options of a server that speaks TLS on both ports."""
         server = self._authority.server
         return {
             f"{port}_tls_{end}": getattr(server, end)

@@ -1,6 +1,6 @@
-"""Commands as peers, for what Python's own TLS cannot do.
+"""Commands as peers, for what Python's TLS cannot do.
 
-Not by gevent's subprocess: it would collect the ends of all other children, too.
+They are not started by gevent's subprocess module, which would reap all other children, too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Command:
             make_nonblocking(pipe.fileno())
 
     def say(self, data: bytes) -> None:
-        with patience("the command to take what it is told"):
+        with patience("the command to read its input"):
             while data:
                 data = data[nb_write(self._stdin.fileno(), data) :]
 
@@ -43,7 +43,7 @@ class Command:
         self._stdin.close()
 
     def expect(self, expected: bytes) -> None:
-        """What it says next is this."""
+        """Assert that the command's next output is ``expected``."""
         received = b""
         with patience(f"{len(expected)} bytes of the command"):
             while len(received) < len(expected) and (data := self._read(1 << 16)):
@@ -51,7 +51,7 @@ class Command:
         assert received == expected
 
     def expect_end_with(self, end: bytes) -> None:
-        """Sooner or later it says this, and then nothing more."""
+        """Read the command's output until it ends with ``end``."""
         received = b""
         with patience(f"{end[-40:]!r} of the command"):
             while not received.endswith(end):
@@ -67,12 +67,12 @@ class Command:
         return received
 
     def status(self) -> int:
-        """The exit status, once it has ended."""
+        """Wait for the command to end; return its exit status."""
         until(lambda: self.process.poll() is not None, "the command to end")
         return int(self.process.returncode)
 
     def interrupt(self) -> None:
-        """What Ctrl-C does."""
+        """Send SIGINT to the command's process group, as Ctrl-C does."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures: a server in the test's hub, and a bound on every test."""
+"""Fixtures: a server in the test's hub, and a time limit for every test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEST_SECONDS = 60.0
 
 @pytest.fixture(autouse=True)
 def bounded() -> Iterator[None]:
-    """No test hangs."""
+    """Fail a test that takes longer than TEST_SECONDS."""
     error = AssertionError(f"the test took longer than {TEST_SECONDS} s")
     with gevent.Timeout(TEST_SECONDS, error):
         yield
@@ -30,7 +30,7 @@ def bounded() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def log(bounded: None) -> Iterator[LogCapture]:
-    """What servers in this process log."""
+    """Capture what servers in this process log."""
     capture = LogCapture()
     before = structlog.get_config()
     structlog.configure(
@@ -45,23 +45,23 @@ def log(bounded: None) -> Iterator[LogCapture]:
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """An authority of certificates, made for these tests."""
+    """A certificate authority for these tests."""
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="session")
 def blocked() -> list[str]:
-    """Where the server blocked the hub of the tests, if gevent's monitor is enabled."""
+    """The places where the server blocked the tests' hub, if gevent's monitor is enabled."""
     places: list[str] = []
     if blocking.ENABLED:
-        gc.freeze()  # to look through all that pytest holds takes the collector 100 ms
+        gc.freeze()  # a collection that visits everything pytest holds takes 100 ms
         blocking.Watch(places.append)
     return places
 
 
 @pytest.fixture(autouse=True)
 def hub_is_free(request: pytest.FixtureRequest, blocked: list[str]) -> Iterator[None]:
-    """The test fails if the server blocks the hub, unless it is marked ``blocks_hub(reason)``."""
+    """Fail a test in which the server blocks the hub, unless marked ``blocks_hub(reason)``."""
     blocked.clear()
     yield
     if blocked and not request.node.get_closest_marker("blocks_hub"):
@@ -70,7 +70,7 @@ def hub_is_free(request: pytest.FixtureRequest, blocked: list[str]) -> Iterator[
 
 @pytest.fixture
 def wire(request: pytest.FixtureRequest) -> Wire | None:
-    """What is spoken on both ports: nothing but the protocol, or TLS where a test asks for it."""
+    """TLS for both ports if a test asks for it; None, the default, for plain TCP."""
     if getattr(request, "param", "plain") == "plain":
         return None
     authority: Authority = request.getfixturevalue("authority")
@@ -79,7 +79,7 @@ def wire(request: pytest.FixtureRequest) -> Wire | None:
 
 @pytest.fixture
 def start(bounded: None, log: LogCapture, wire: Wire | None) -> Iterator[Callable[..., Maze]]:
-    """Start a server with some settings; it is stopped when the test ends."""
+    """Return a function that starts a server; the servers stop when the test ends."""
     running: list[Maze] = []
 
     def start_one(**settings: Any) -> Maze:

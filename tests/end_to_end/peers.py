@@ -1,4 +1,4 @@
-"""The two kinds of peers a server has, as gevent sockets; every wait is bounded."""
+"""The two kinds of peers of a server, as gevent sockets. Every wait is bounded."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from gevent.socket import socket
 Address = tuple[str, int]
 
 SERVER_NAME = "maze.test"
-"""whom a server's certificate has to name"""
+"""Host name that a server's certificate has to contain."""
 
 PATIENCE = 30.0
-"""seconds any single wait may take; on an idle machine none takes more than one"""
+"""Maximum seconds of a single wait. On an idle machine none takes more than one."""
 
 SMALL_BUFFER = 128 * 1024
-"""Less than two of the loopback's segments of 64 KiB in a kernel's buffer, and a
-transfer crawls from one timer to the next."""
+"""Size of a small kernel buffer, in bytes: two of the loopback's segments of 64 KiB. With less,
+each segment of a transfer waits for a timer."""
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
-    """Wait for a condition; AssertionError if it does not come true."""
+    """Wait until the condition holds; raise AssertionError if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
@@ -35,7 +35,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) ->
 
 
 def patience(what: str) -> gevent.Timeout:
-    """A bound on a block that waits for a socket."""
+    """Return a time limit for a block that waits for a socket."""
     return gevent.Timeout(PATIENCE, AssertionError(f"waited {PATIENCE} s in vain: {what}"))
 
 
@@ -47,7 +47,7 @@ class Peer:
     ) -> None:
         self.sock = socket()
         self.ended_by: OSError | None = None
-        """the error with which the connection ended, if it was one"""
+        """The error that ended the connection, if any."""
         if small_buffers:
             self.sock.setsockopt(system.SOL_SOCKET, system.SO_RCVBUF, SMALL_BUFFER)
             self.sock.setsockopt(system.SOL_SOCKET, system.SO_SNDBUF, SMALL_BUFFER)
@@ -55,7 +55,7 @@ class Peer:
             self.sock.connect(address)
         self.sock.setsockopt(system.IPPROTO_TCP, system.TCP_NODELAY, 1)
         if tls:
-            with patience("TLS to be agreed on"):
+            with patience("the TLS handshake"):
                 self.sock = tls.wrap_socket(
                     self.sock, server_hostname=SERVER_NAME, suppress_ragged_eofs=False
                 )
@@ -65,7 +65,7 @@ class Peer:
             self.sock.sendall(data)
 
     def send_in_background(self, data: bytes) -> gevent.Greenlet[..., None]:
-        """Send as fast as the server takes it; errors end it quietly."""
+        """Send as fast as the server reads. An error ends the greenlet silently."""
 
         def run() -> None:
             try:
@@ -77,7 +77,7 @@ class Peer:
 
     def half_close(self) -> None:
         if isinstance(self.sock, ssl.SSLSocket):
-            # What unwrap() does without waiting for the server to say the same.
+            # Send close_notify, but do not wait for the server's.
             self.sock.settimeout(0)
             with suppress(ssl.SSLWantReadError):
                 self.sock.unwrap()
@@ -89,12 +89,12 @@ class Peer:
         self.sock.close()
 
     def reset(self) -> None:
-        """Close so that the server sees a reset and not an end."""
+        """Reset the connection instead of closing it in order."""
         self.sock.setsockopt(system.SOL_SOCKET, system.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def read_until_closed(self) -> bytes:
-        """Whatever comes until the server closes or resets the connection."""
+        """Return what is received until the server closes or resets the connection."""
         received = b""
         with patience("the server to close the connection"):
             while data := self._receive(1 << 16):
@@ -102,9 +102,9 @@ class Peer:
         return received
 
     def expect_closed(self) -> None:
-        """The server closes the connection and has sent nothing more before."""
+        """Assert that the server closes the connection without sending anything more."""
         received = self.read_until_closed()
-        assert not received, f"before the end came {_short(received)}"
+        assert not received, f"received before the end: {_short(received)}"
 
     def _receive(self, size: int) -> bytes:
         try:
@@ -122,7 +122,7 @@ class Client(Peer):
     """A user client."""
 
     def read(self, size: int) -> bytes:
-        """Exactly that many bytes, or fewer if the connection ends or nothing more comes."""
+        """Return ``size`` bytes, or fewer if the connection ends or no more arrive in time."""
         pieces = []
         missing = size
         with gevent.Timeout(PATIENCE, False):  # type: ignore[arg-type]
@@ -132,30 +132,30 @@ class Client(Peer):
         return b"".join(pieces)
 
     def read_line(self) -> bytes:
-        """The next whole line."""
+        """Return the next complete line."""
         line = b""
         while not line.endswith(b"\n"):
             byte = self.read(1)
-            assert byte, f"nothing more came behind {line!r}"
+            assert byte, f"no more bytes after {line!r}"
             line += byte
         return line
 
     def expect(self, expected: bytes) -> None:
-        """The next bytes are these; more may follow."""
+        """Assert that the next bytes are ``expected``; more may follow."""
         received = self.read(len(expected))
         assert received == expected, _difference(received, expected)
 
     def expect_nothing_before(self, marker: bytes) -> None:
-        """Nothing came that was routed before the marker, which must have been sent already."""
+        """Assert that nothing arrives before ``marker``, which must have been sent already."""
         self.expect(marker)
 
     def read_in_background(self) -> Inbox:
-        """Read all that comes until the connection ends."""
+        """Read until the connection ends, in a greenlet of its own."""
         return Inbox(self)
 
 
 class Inbox:
-    """What a client that reads at full speed has got so far."""
+    """What a client that reads at full speed has received."""
 
     def __init__(self, client: Client) -> None:
         self._pieces: list[bytes] = []
@@ -163,7 +163,7 @@ class Inbox:
         self._greenlet = gevent.spawn(self._run, client)
 
     def all(self) -> bytes:
-        """Everything up to the end of the connection."""
+        """Return everything received up to the end of the connection."""
         self._greenlet.join(PATIENCE)
         assert self._greenlet.dead, "the connection did not end"
         return self.so_far()
@@ -178,12 +178,12 @@ class Inbox:
 
 
 def broadcasts(first: int, end: int) -> list[bytes]:
-    """The broadcasts number ``first`` to ``end`` - 1."""
+    """Return broadcasts with the sequence numbers ``first`` to ``end`` - 1."""
     return [b"%d|B\n" % sequence for sequence in range(first, end)]
 
 
 def messages(first: int, end: int, user: int) -> list[bytes]:
-    """Private messages to a user, 59 bytes each, number ``first`` to ``end`` - 1."""
+    """Return private messages of 59 bytes with the numbers ``first`` to ``end`` - 1."""
     return [b"%018d|P|%018d|%018d\n" % (sequence, 1, user) for sequence in range(first, end)]
 
 

@@ -1,4 +1,4 @@
-"""The two ways of running a server: in the hub of the test, and as a child process."""
+"""Two ways to run a server: in the test's hub, and as a child process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Maze:
-    """A server in this process and the peers a test gives it."""
+    """A server in this process, and its peers."""
 
     def __init__(self, tls: Wire | None = None, **settings: Any) -> None:
         self.tls = tls
@@ -49,7 +49,7 @@ class Maze:
         return list(self.server.sessions)
 
     def source(self, *, small_buffers: bool = False) -> Source:
-        """A source; whether it is refused shows later."""
+        """Connect a source. If the server refuses it, the test finds out later."""
         tls = self.tls.source() if self.tls else None
         source = Source(self.source_address, small_buffers=small_buffers, tls=tls)
         self._peers.append(source)
@@ -62,7 +62,7 @@ class Maze:
         small_buffers: bool = False,
         tls: ssl.SSLContext | None = None,
     ) -> Client:
-        """A client whose session has begun."""
+        """Connect a client, and wait until its session has begun."""
         before = len(self.sessions)
         client = self.stranger(small_buffers=small_buffers, tls=tls)
         client.send(b"%d\n" % user if isinstance(user, int) else user)
@@ -73,7 +73,7 @@ class Maze:
         return [self.client(user) for user in users]
 
     def stranger(self, *, small_buffers: bool = False, tls: ssl.SSLContext | None = None) -> Client:
-        """A connection to the client port that has not said who it is."""
+        """Connect to the client port without sending an id line."""
         if tls is None and self.tls:
             tls = self.tls.client()
         client = Client(self.client_address, small_buffers=small_buffers, tls=tls)
@@ -85,7 +85,7 @@ class Maze:
         return session
 
     def rejects(self) -> dict[str, int]:
-        """The counts by reason, without those that are zero."""
+        """Return the number of rejects by reason, without zeros."""
         counts = self.server.rejects.counts
         return {Reason(reason).value: count for reason, count in counts.items() if count}
 
@@ -99,12 +99,12 @@ class Maze:
         until(lambda: self.server.router.routed_events >= count, f"{count} routed events")
 
     def close(self) -> None:
-        """Stop, and state that nothing is left of any session."""
+        """Stop the server, and assert that nothing is left of any session."""
         self.server.stop()
         for peer in self._peers:
             peer.close()
         self.expect_all_freed()
-        # A source's last line of the log would else be among those of the next test.
+        # Otherwise a source's last log line might be captured by the next test.
         until(lambda: not self.server.source._greenlets, "every source's greenlet to end")
 
     def expect_all_freed(self) -> None:
@@ -119,7 +119,7 @@ def _address(address: tuple[Any, ...]) -> Address:
 
 
 def shrink_buffers(monkeypatch: Any) -> None:
-    """Let the kernel hold little on the server's side of a connection."""
+    """Make the kernel's buffers small on the server's side of each connection."""
     sizes = ((ClientPort, system.SO_SNDBUF), (SourcePort, system.SO_RCVBUF))
     for port, buffer in sizes:
         monkeypatch.setattr(port, "handle", _shrinking(port.handle, buffer))
@@ -134,7 +134,7 @@ def _shrinking(handle: Callable[..., None], buffer: int) -> Callable[..., None]:
 
 
 class Child:
-    """A server in a process of its own; its stderr goes to a file, or where it is told to."""
+    """A server in a child process. By default its stderr goes to a file."""
 
     def __init__(
         self,
@@ -174,13 +174,13 @@ class Child:
             raise blocking.HubBlockedError("; ".join(blocked))
 
     def ready(self) -> Child:
-        """Wait until it listens."""
+        """Wait until the server listens."""
         self.await_logged("ready")
         self.listens(self.logged("ready")[0])
         return self
 
     def listens(self, ready: dict[str, Any]) -> None:
-        """Take the addresses from its ``ready`` line."""
+        """Take the server's addresses from its ``ready`` line."""
         self.source_address = (ready["source_host"], ready["source_port"])
         self.client_address = (ready["client_host"], ready["client_port"])
 
@@ -192,23 +192,23 @@ class Child:
     def client(
         self, user: int, *, small_buffers: bool = False, tls: ssl.SSLContext | None = None
     ) -> Client:
-        """A client that has sent its id; for its session see ``await_logged``."""
+        """Connect a client and send its id. ``await_logged`` can wait for its session."""
         client = Client(self.client_address, small_buffers=small_buffers, tls=tls)
         self._peers.append(client)
         client.send(b"%d\n" % user)
         return client
 
     def clients(self, users: Iterable[int]) -> list[Client]:
-        """Clients whose sessions have begun; it takes ``--log-level debug``."""
+        """Connect clients; wait until their sessions have begun. Needs ``--log-level debug``."""
         opened = len(self.logged("session_opened"))
         clients = [self.client(user) for user in users]
         self.await_logged("session_opened", opened + len(clients))
         return clients
 
     def await_first_broadcast(self, client: Client, source: Source, first: int = 1) -> None:
-        """Send broadcasts until the client gets one: its session has begun, whatever the log says.
+        """Send broadcasts until the client receives one, which shows that its session has begun.
 
-        Their numbers are ``first`` and those after it, a thousand at most.
+        The first has the number ``first``; there are at most a thousand.
         """
         client.sock.settimeout(0.01)
         for sequence in range(first, first + 1_000):
@@ -222,7 +222,7 @@ class Child:
         return os.pread(self._log.fileno(), 1 << 24, 0).decode()
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        """The log lines of that name."""
+        """Return the log lines of an event."""
         whole_lines = self.stderr().rpartition("\n")[0].splitlines()
         lines = [json.loads(line) for line in whole_lines if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
@@ -231,21 +231,21 @@ class Child:
         def has_come() -> bool:
             return len(self.logged(event)) >= count or self.process.poll() is not None
 
-        until(has_come, f"{count} times {event!r} in the log")
-        assert len(self.logged(event)) >= count, f"it has ended: {self.stderr()}"
+        until(has_come, f"{count} lines of {event!r} in the log")
+        assert len(self.logged(event)) >= count, f"the process has ended: {self.stderr()}"
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     def status(self) -> int:
-        """The exit status, once it has ended."""
+        """Wait for the process to end; return its exit status."""
         until(lambda: self.process.poll() is not None, "the process to end")
         assert self.process.returncode is not None
         return self.process.returncode
 
 
 def _clean_environment() -> dict[str, str]:
-    """This process's environment without options of the server."""
+    """Return this process's environment without the server's options."""
     return {
         name: value
         for name, value in os.environ.items()

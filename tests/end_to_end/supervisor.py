@@ -1,4 +1,4 @@
-"""A supervisor such as systemd, as far as a process can see it: a datagram socket."""
+"""A process supervisor such as systemd. All that a process sees of it is a datagram socket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .peers import until
 
 
 class Supervisor:
-    """Takes what a process says of itself."""
+    """The socket that receives a process's notifications."""
 
     def __init__(self, folder: Path) -> None:
         self._path = str(folder / "notify")
@@ -26,13 +26,13 @@ class Supervisor:
         self._socket.close()
 
     def environment(self, watchdog_seconds: float = 0.0) -> dict[str, str]:
-        """What the process has to know."""
+        """Return the environment variables that tell a process of its supervisor."""
         microseconds = round(watchdog_seconds * 1_000_000)
         watchdog = {"WATCHDOG_USEC": str(microseconds)} if microseconds else {}
         return {"NOTIFY_SOCKET": self._path, **watchdog}
 
     def received(self) -> list[str]:
-        """What has come and was not expected yet."""
+        """Return the messages received that no ``expect`` has consumed."""
         try:
             while True:
                 self._messages += self._socket.recv(4096).decode().splitlines()
@@ -40,7 +40,7 @@ class Supervisor:
             return self._messages
 
     def expect(self, message: str, skipping: str = "") -> None:
-        """The next message is this one, but for some that are skipped."""
+        """Assert that the next message is ``message``; skip status lines and ``skipping``."""
         while True:
             until(self.received, f"{message} from the process")
             first = self._messages.pop(0)
@@ -49,6 +49,6 @@ class Supervisor:
             elif first == message:
                 break
             else:
-                assert first == skipping, f"{first} and not {message}"
+                assert first == skipping, f"received {first!r}, expected {message!r}"
         if self.received() and self._messages[0].startswith("STATUS="):
             self.status = self._messages.pop(0).removeprefix("STATUS=")

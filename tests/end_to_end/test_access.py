@@ -1,4 +1,4 @@
-"""Ranges of addresses, and what is said at the start about TLS's files and options."""
+"""Address ranges, and the messages at start about files and options of TLS."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_an_address_outside_the_ranges_is_closed_at_once(
     assert line[port].startswith("127.0.0.1:")
 
 
-def test_addresses_within_the_ranges_are_let_in(start: Callable[..., Maze]) -> None:
+def test_addresses_within_the_ranges_are_admitted(start: Callable[..., Maze]) -> None:
     maze = start(allow_client=HERE, allow_source=HERE)
     client = maze.client(1)
     maze.source().send(b"1|B\n")
     client.expect(b"1|B\n")
 
 
-def test_an_address_outside_the_ranges_costs_no_handshake_of_tls(
+def test_an_address_outside_the_ranges_gets_no_tls_handshake(
     start: Callable[..., Maze], authority: Authority
 ) -> None:
     maze = start(
@@ -78,7 +78,7 @@ def test_an_address_outside_the_ranges_costs_no_handshake_of_tls(
         ("::1", "127.0.0.1", False),
     ],
 )
-def test_which_addresses_are_in_a_range(ranges: str, address: str, allowed: bool) -> None:
+def test_addresses_are_matched_to_ranges(ranges: str, address: str, allowed: bool) -> None:
     settings = Settings(allow_client=parse_ranges(ranges))
     access = Access(settings.client, settings, None)
     refused = nullcontext() if allowed else pytest.raises(HandshakeError, match="address")
@@ -87,12 +87,12 @@ def test_which_addresses_are_in_a_range(ranges: str, address: str, allowed: bool
         assert (connection.sock, deadline) == (sock, 7.0)
 
 
-# What is wrong is said before anything listens.
+# Errors are reported before anything listens.
 
 
 @pytest.fixture
 def files(authority: Authority, tmp_path: Path) -> dict[str, str]:
-    """Files good and bad, by the name that the tests below give them."""
+    """Valid and invalid files, by the names that the tests below use."""
     good, other, encrypted = authority.server, authority.issue(), authority.issue()
     weak = authority.issue(key=rsa.generate_private_key(65537, 1024))
     encrypted.encrypt_key(b"secret")
@@ -164,7 +164,7 @@ def files(authority: Authority, tmp_path: Path) -> dict[str, str]:
         ("--allow-source 10.0.0.1/8", "--allow-source: '10.0.0.1/8' is not any, nor address"),
     ],
 )
-def test_what_does_not_fit_or_cannot_be_loaded_is_one_line_and_status_2(
+def test_options_that_conflict_or_fail_to_load_are_one_line_and_status_2(
     files: dict[str, str], arguments: str, said: str
 ) -> None:
     with Child(*(files.get(word, word) for word in arguments.split())) as child:
@@ -176,7 +176,7 @@ def test_what_does_not_fit_or_cannot_be_loaded_is_one_line_and_status_2(
     assert said in line
 
 
-def test_ranges_of_the_command_line_are_used() -> None:
+def test_ranges_from_the_command_line_are_used() -> None:
     with Child(
         "--allow-client", "192.0.2.0/24,::1", "--allow-source", "127.0.0.1"
     ).ready() as child:

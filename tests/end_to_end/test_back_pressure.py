@@ -1,4 +1,4 @@
-"""Clients that read slower than the events come, and the bounds on what waits for them."""
+"""Clients that read more slowly than events arrive, and the bounds on what is queued for them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ pytestmark = [
 Payloads = list[tuple[Recipient, Payload]]
 
 BUFFER = 32 * 1024
-LINE = 59  # of peers.messages
-CHUNK = 256 * 1024  # the most that is read from the source in one go
+LINE = 59  # bytes of each line of ``peers.messages``
+CHUNK = 256 * 1024  # maximum bytes of one read from the source
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def _await_full(maze: Maze, user: int) -> None:
 
 
 class Peak:
-    """The most that was queued for one session, and for all of them, when anything was pushed."""
+    """The maximum memory queued for one session, and for all of them, right after a push."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.session = self.total = 0
@@ -56,7 +56,7 @@ class Peak:
             sessions = push_all(payloads)
             self.session = max([self.session, *(session.held_bytes for session in sessions)])
             if self.maze:
-                # Not the most there ever is: over TLS what is encrypted comes on top, later.
+                # More may be held later: over TLS, encrypted bytes are added.
                 self.total = max(self.total, self.maze.server.router.queued_memory.bytes)
             return sessions
 
@@ -79,11 +79,11 @@ def test_wait_loses_nothing_and_slows_the_source(
     slow.expect(lines + b"100001|B\n")
     until(lambda: fast.size == 9, "the other client to get its event")
     assert maze.server.sessions.closed == {}
-    # What is handed out in one go: what was ready, and a chunk more.
+    # One batch may add what was ready, and another chunk.
     assert BUFFER < peak.session <= BUFFER + 2_000 * LINE + CHUNK
 
 
-def test_wait_is_over_when_the_slow_client_leaves(start: Callable[..., Maze]) -> None:
+def test_wait_ends_when_the_slow_client_leaves(start: Callable[..., Maze]) -> None:
     maze = start(client_buffer=BUFFER, reorder_limit=2_000)
     slow, other = _slow_client(maze, 1), maze.client(2)
     maze.source(small_buffers=True).send_in_background(
@@ -111,7 +111,7 @@ def test_wait_disconnects_a_client_that_takes_nothing(
     assert (line["user"], line["reason"], line["log_level"]) == (1, "stalled", "warning")
 
 
-def test_stalled_client_got_all_that_was_sent_up_to_where_it_was_cut(
+def test_stalled_client_received_exactly_what_was_sent(
     start: Callable[..., Maze], log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pushed: list[int] = []
@@ -130,12 +130,12 @@ def test_stalled_client_got_all_that_was_sent_up_to_where_it_was_cut(
     received = stalled.read_until_closed()
     (line,) = (entry for entry in log.entries if entry["event"] == "session_closed")
     sent_bytes, lost_bytes = line["sent_bytes"], line["lost_bytes"]
-    # The cut may be anywhere, within a line, too; what was pushed were whole batches.
-    assert lost_bytes > BUFFER // 2  # it was full, with what its payloads take
+    # The stream may be cut within a line; whole batches were pushed.
+    assert lost_bytes > BUFFER // 2  # the queue was full, counting the memory of its payloads
     assert sent_bytes + lost_bytes == sum(pushed)
     assert stream[: sum(pushed)].endswith(b"\n")
     assert stream.startswith(received)
-    if maze.tls:  # a send counts once all of it has left; whole records of it may have before
+    if maze.tls:  # a send counts once complete, but records of it may have left earlier
         assert 0 < sent_bytes <= len(received) < sent_bytes + SEND_BYTES
     else:
         assert len(received) == sent_bytes > 0
@@ -144,13 +144,13 @@ def test_stalled_client_got_all_that_was_sent_up_to_where_it_was_cut(
 def test_client_that_reads_slowly_is_not_stalled(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.undo()  # buffers as the kernel sizes them
+    monkeypatch.undo()  # use the kernel's default buffers
     maze = start(client_buffer=BUFFER, stall_timeout=0.5)
     client = _slow_client(maze, 1)
     lines = joined(messages(1, 150_001, 1))
     maze.source(small_buffers=True).send_in_background(lines)
     _await_full(maze, 1)
-    # A stall timeout and a half, in steps: 64 KiB of progress every 50 ms.
+    # One and a half stall timeouts, with 64 KiB of progress every 50 ms.
     for step in range(15):
         client.expect(lines[step << 16 : (step + 1) << 16])
         gevent.sleep(0.05)
@@ -184,7 +184,7 @@ def test_total_buffer_bounds_what_waits_for_all(
 ) -> None:
     peak = Peak(monkeypatch)
     users = range(1, 6)
-    # Nobody reads until the source is slowed, however long a busy machine takes to get there.
+    # No client reads until the source is slowed, however long a busy machine takes to get there.
     peak.maze = maze = start(total_buffer=BUFFER, reorder_limit=2_000, stall_timeout=3600)
     clients = [_slow_client(maze, user) for user in users]
     per_user = 20_000
@@ -194,14 +194,14 @@ def test_total_buffer_bounds_what_waits_for_all(
     ]
     sending = maze.source(small_buffers=True).send_in_background(joined(lines))
     feeder = maze.server.router
-    # All at once: for a moment events pile up, too, where nobody waits for room.
+    # All three at once: events also pile up for a moment when the router does not wait for room.
     until(
         lambda: (
             feeder.waits_for_room
             and feeder.queued_memory.bytes > BUFFER
             and feeder.reorder.ready >= 2_000
         ),
-        "events to pile up, for the sum is over its bound",
+        "events to pile up because the sum exceeds its bound",
     )
     assert not sending.dead, "the source was not slowed"
     inboxes = [client.read_in_background() for client in clients]
@@ -209,10 +209,10 @@ def test_total_buffer_bounds_what_waits_for_all(
         expected = joined(line for line in lines if int(line[-19:-1]) == user)
         until(lambda i=inbox, e=expected: i.size >= len(e), f"user {user} to get all")  # type: ignore[misc]
         assert inbox.so_far() == expected
-    # That it was over the bound was seen above. A push need not be what took it there: over TLS
-    # all sessions may come to a halt in the same batch, whose encrypted bytes count, too.
-    # A batch adds half of the bound at most, and its last line. Over TLS each writer may have
-    # encrypted one send since the router was told that there is room.
+    # The wait above shows that the bound was exceeded. A push need not have exceeded it: over TLS
+    # all sessions may block in the same batch, whose encrypted bytes count, too.
+    # A batch adds at most half of the bound and its last line. Over TLS each writer may have
+    # encrypted one send after the router was woken.
     encrypted = len(users) * (SEND_BYTES + 1024) if maze.tls else 0
     added = BUFFER // 2 + LINE + len(users) * PAYLOAD_BYTES
     assert peak.total <= BUFFER + added + encrypted
@@ -254,7 +254,7 @@ def test_total_buffer_with_disconnect_survives_a_client_that_holds_it_all(
     _slow_client(maze, 1)
     other = maze.client(2)
     source = maze.source()
-    # What one send of the writer holds is alone more than the sum may be.
+    # A single send of the writer holds more than the bound on the sum.
     source.send(joined(messages(1, 20_001, 1)))
     source.send(b"20001|P|9|2\n")
     other.expect(b"20001|P|9|2\n")
@@ -262,10 +262,10 @@ def test_total_buffer_with_disconnect_survives_a_client_that_holds_it_all(
     assert dict(maze.server.sessions.closed) == {"slow": 1}
 
 
-def test_disconnect_spares_clients_that_read_what_a_filled_gap_lets_loose(
+def test_disconnect_spares_clients_that_read_the_burst_after_a_gap(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # On a busy machine a client that reads at once may not get a processor within it.
+    # On a busy machine a client that reads at once may not be scheduled within the real grace.
     monkeypatch.setattr(router, "GRACE_SECONDS", 2.0)
     maze = start(slow_client="disconnect", client_buffer=64 * 1024)
     inbox = maze.client(1).read_in_background()
@@ -284,7 +284,7 @@ def test_disconnect_spares_clients_that_read_what_a_filled_gap_lets_loose(
 
 
 @pytest.mark.parametrize("method", ["on_blocked", "_wait_until_writable"])
-def test_error_in_one_session_costs_that_client_only(
+def test_error_in_one_session_ends_that_session_only(
     maze: Maze, monkeypatch: pytest.MonkeyPatch, log: LogCapture, method: str
 ) -> None:
     proper = getattr(Session, method)

@@ -1,4 +1,4 @@
-"""What the server takes and holds is bounded, and what is beyond is refused, counted, logged."""
+"""Bounds on what the server accepts and holds; what exceeds them is refused, counted and logged."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ def test_surplus_clients_are_closed_at_once_and_the_others_served(
         client.expect(b"1|B\n")
 
 
-def test_surplus_client_is_let_in_once_another_has_left(start: Start) -> None:
+def test_surplus_client_is_admitted_once_another_has_left(start: Start) -> None:
     maze = start(max_clients=1)
     for user in range(5):
         client = maze.client(user)
         maze.stranger().expect_closed()
         client.close()
-        until(lambda: not maze.server.clients.limits.taken, "its place to be free")
+        until(lambda: not maze.server.clients.limits.taken, "the connection to be released")
     assert dict(maze.server.clients.limits.refused) == {"max_clients": 5}
 
 
 @pytest.mark.parametrize("said", [b"", b"abc\n", b"1" * 33])
-def test_place_of_a_client_that_was_not_let_in_is_free_again(start: Start, said: bytes) -> None:
+def test_rejected_client_does_not_count_any_more(start: Start, said: bytes) -> None:
     maze = start(max_clients=1, handshake_timeout=0.05)
     client = maze.stranger()
     client.send(said)
     client.expect_closed()
-    until(lambda: not maze.server.clients.limits.taken, "its place to be free")
+    until(lambda: not maze.server.clients.limits.taken, "the connection to be released")
     maze.client(1)
 
 
@@ -67,10 +67,10 @@ def test_handshakes_beyond_the_bound_are_closed_and_sessions_do_not_count(start:
         client.expect(b"1|B\n")
 
 
-def test_clients_that_say_at_once_who_they_are_are_never_too_many_handshakes(
+def test_clients_that_send_their_ids_at_once_never_exceed_the_handshakes(
     start: Start,
 ) -> None:
-    """However many come before the server gets round to the first."""
+    """This holds however many connect before the server serves the first."""
     maze = start(max_handshakes=1)
     before = [system.create_connection(maze.client_address) for _ in range(300)]
     for user, client in enumerate(before):  # blocking, so that the server does not run meanwhile
@@ -82,9 +82,7 @@ def test_clients_that_say_at_once_who_they_are_are_never_too_many_handshakes(
     maze.await_sessions(0)
 
 
-def test_follow_beyond_the_bound_is_notified_but_does_not_hold(
-    start: Start, log: LogCapture
-) -> None:
+def test_follow_beyond_the_bound_is_notified_but_not_kept(start: Start, log: LogCapture) -> None:
     maze = start(max_follows=1)
     one, nine = maze.clients(1, 9)
     maze.source().send(b"1|F|1|9\n2|F|2|9\n3|F|1|8\n4|S|9\n5|S|8\n6|B\n")
@@ -95,7 +93,7 @@ def test_follow_beyond_the_bound_is_notified_but_does_not_hold(
     assert (line["reason"], line["line"]) == ("graph_full", r"2|F|2|9\n")
 
 
-def test_session_too_many_of_one_user_is_refused(start: Start, log: LogCapture) -> None:
+def test_surplus_session_of_one_user_is_refused(start: Start, log: LogCapture) -> None:
     maze = start(max_clients_per_user=2)
     phone, tablet = maze.clients(7, 7)
     laptop = maze.stranger()
@@ -114,7 +112,7 @@ def test_session_too_many_of_one_user_is_refused(start: Start, log: LogCapture) 
         client.expect(b"1|P|8|7\n")
 
 
-def test_sessions_of_a_user_who_follows_many_cost_nobody_a_follow(start: Start) -> None:
+def test_sessions_of_a_user_do_not_count_as_follows(start: Start) -> None:
     maze = start(max_follows=5)
     source = maze.source()
     source.send(b"1|F|7|1\n2|F|7|2\n3|F|7|3\n")
@@ -150,7 +148,7 @@ def _wide(first: int, end: int) -> bytes:
     return joined(b"%0*d|B\n" % (WIDE - 3, number) for number in range(first, end))
 
 
-def test_gap_is_given_up_when_the_bytes_behind_it_are_too_many(start: Start) -> None:
+def test_gap_is_given_up_when_too_many_bytes_wait_behind_it(start: Start) -> None:
     maze = start(reorder_bytes=1_000_000)
     (client,) = maze.clients(1)
     maze.source().send(_wide(2, 2_000))
@@ -163,13 +161,13 @@ def test_gap_that_fills_is_kept_open_within_the_bytes(start: Start) -> None:
     (client,) = maze.clients(1)
     source = maze.source()
     source.send(_wide(2, 2_000))
-    until(lambda: maze.server.router.reorder.waiting == 1_998, "all to wait")
+    until(lambda: maze.server.router.reorder.waiting == 1_998, "all events to wait")
     source.send(_wide(1, 2))
     client.expect(_wide(1, 2_000))
     assert maze.rejects() == {}
 
 
-def test_gap_with_the_fail_policy_closes_the_source_for_bytes_too(
+def test_fail_policy_closes_the_source_if_too_many_bytes_wait(
     start: Start, log: LogCapture
 ) -> None:
     maze = start(reorder_bytes=1_000_000, gap_policy="fail")
@@ -180,21 +178,21 @@ def test_gap_with_the_fail_policy_closes_the_source_for_bytes_too(
     assert "bytes of memory" in line["error"]
 
 
-def test_source_is_paused_when_what_is_ready_takes_too_much_memory(start: Start) -> None:
-    """The router waits for a slow client meanwhile, so that all piles up in the reorder buffer."""
+def test_source_is_paused_when_ready_events_take_too_much_memory(start: Start) -> None:
+    """The router waits for a slow client, so events pile up in the reorder buffer."""
     maze = start(client_buffer=64 * 1024, reorder_bytes=1_000_000)
     slow = maze.client(1, small_buffers=True)
     reorder = maze.server.router.reorder
     sending = maze.source(small_buffers=True).send_in_background(_wide(1, 30_001))
-    until(lambda: reorder.ready_bytes >= 1_000_000, "what is ready to reach the bound")
+    until(lambda: reorder.ready_bytes >= 1_000_000, "the ready events to reach the bound")
     for _ in range(100):
         gevent.sleep(0.001)
-        assert reorder.ready_bytes < 2_000_000, "a chunk more, at most"
+        assert reorder.ready_bytes < 2_000_000, "more than one chunk over the bound"
     assert not sending.dead, "the source was not slowed"
     slow.expect(_wide(1, 30_001))
 
 
-@pytest.mark.skipif(not hasattr(system, "TCP_USER_TIMEOUT"), reason="it is Linux that has it")
+@pytest.mark.skipif(not hasattr(system, "TCP_USER_TIMEOUT"), reason="only Linux has it")
 @pytest.mark.parametrize(
     ("settings", "of_source", "of_client"),
     [({}, 45, 45), ({"peer_timeout": 6.0}, 6, 15), ({"stall_timeout": 60.0}, 45, 65)],
@@ -202,7 +200,7 @@ def test_source_is_paused_when_what_is_ready_takes_too_much_memory(start: Start)
 def test_connections_on_both_ports_are_probed(
     start: Start, settings: dict[str, float], of_source: int, of_client: int
 ) -> None:
-    """A client that takes nothing is not to be taken for one that vanished."""
+    """A client that takes nothing must not be treated as one that vanished."""
     maze = start(**settings)
     maze.client(1)
     maze.source()
@@ -219,10 +217,10 @@ def test_connections_on_both_ports_are_probed(
     ("number", "reason"),
     [(errno.ETIMEDOUT, "vanished"), (errno.EHOSTUNREACH, "vanished"), (errno.EPIPE, "reset")],
 )
-def test_client_that_vanished_is_told_from_one_that_reset(
+def test_vanished_client_is_distinguished_from_a_reset(
     maze: Maze, log: LogCapture, number: int, reason: str
 ) -> None:
-    """The system's error, as it stands: ETIMEDOUT is a TimeoutError, and no stall."""
+    """The system's own error decides: ETIMEDOUT is a TimeoutError, but not a stall."""
     one, other = maze.clients(1, 2)
     maze.session(1).on_error(OSError(number, os.strerror(number)))
     one.expect_closed()

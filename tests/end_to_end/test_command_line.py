@@ -75,7 +75,7 @@ def test_info_level_is_the_default() -> None:
         assert not child.logged("session_opened")
 
 
-def test_variable_that_is_no_options_is_told() -> None:
+def test_variable_of_no_option_is_logged() -> None:
     environment = {"MAZE_SOURCE_PRT": "7000", "MAZE_PURE": ""}
     with Child(environment=environment).ready() as child:
         (line,) = child.logged("variable_unknown")
@@ -91,13 +91,13 @@ serve.main()
 """
 
 
-def test_interrupt_before_the_server_listens_is_no_traceback() -> None:
+def test_interrupt_before_the_server_listens_prints_no_traceback() -> None:
     command = [sys.executable, "-c", INTERRUPTED]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False)
     assert (run.returncode, run.stderr) == (-signal.SIGINT, b"")
 
 
-def test_option_of_the_environment_is_used() -> None:
+def test_option_from_the_environment_is_used() -> None:
     environment = {"MAZE_FIRST_SEQUENCE": "5", "MAZE_LOG_LEVEL": "debug"}
     with Child(environment=environment).ready() as child:
         (client,) = child.clients([1])
@@ -149,14 +149,14 @@ def test_wrong_option_is_one_clear_line_and_status_2(arguments: list[str]) -> No
         assert arguments[0].lstrip("-") in line
 
 
-def test_wrong_log_level_of_the_environment_is_status_2() -> None:
+def test_wrong_log_level_from_the_environment_is_status_2() -> None:
     with Child(environment={"LOG_LEVEL": "chatty"}) as child:
         assert child.status() == 2
         (line,) = child.stderr().splitlines()
         assert "chatty" in line
 
 
-def test_restart_on_the_same_ports_at_once_with_connections_open() -> None:
+def test_restart_at_once_on_the_same_ports_with_open_connections() -> None:
     with Child("--log-level", "debug").ready() as child:
         clients = child.clients(range(5))
         source = child.source()
@@ -175,7 +175,7 @@ def test_restart_on_the_same_ports_at_once_with_connections_open() -> None:
             client.expect_closed()
 
 
-def test_restart_on_the_same_ports_at_once_after_a_kill() -> None:
+def test_restart_at_once_on_the_same_ports_after_a_kill() -> None:
     with Child("--log-level", "debug").ready() as child:
         (client,) = child.clients([1])
         child.source().send(b"1|B\n")
@@ -188,7 +188,7 @@ def test_restart_on_the_same_ports_at_once_after_a_kill() -> None:
 
 
 class StoppedReader:
-    """A pipe for stderr that is read up to the ``ready`` line and then no more."""
+    """A pipe for stderr that is read up to the ``ready`` line and no further."""
 
     def __init__(self) -> None:
         self._read_end, self.write_end = os.pipe()
@@ -198,14 +198,14 @@ class StoppedReader:
         received = b""
         while not received.endswith(b"\n"):
             readable, _, _ = select.select([self._read_end], [], [], PATIENCE)
-            assert readable, f"no line of the log came, only {received!r}"
+            assert readable, f"no complete log line, only {received!r}"
             received += os.read(self._read_end, 1)
         ready: dict[str, object] = json.loads(received)
         assert ready["event"] == "ready"
         return ready
 
     def read_to_the_end(self) -> list[dict[str, Any]]:
-        """Read again, all that is written until the process ends."""
+        """Read on until the process ends; return the log lines."""
         os.close(self.write_end)
         received = b""
         while True:
@@ -218,7 +218,7 @@ class StoppedReader:
             received += piece
 
     def is_nearly_full(self) -> bool:
-        """A few more lines of the log do not fit into it."""
+        """Return whether a few more log lines would not fit into the pipe."""
         held = struct.unpack("i", fcntl.ioctl(self._read_end, termios.FIONREAD, b"\0" * 4))[0]
         return bool(held > 4096 - 300)
 
@@ -236,20 +236,20 @@ def _fill_the_log(child: Child, reader: StoppedReader) -> None:
         sequence += 1
         source.send(b"%d|P|9|1\n" % sequence)
         assert sequence < 900
-    for user in range(50):  # more that is logged, and has nowhere to go
+    for user in range(50):  # more log lines, which do not fit into the pipe
         child.client(200 + user).close()
     source.send(joined(broadcasts(sequence + 1, sequence + 1_001)))
-    # The witness may have begun after some of the messages, but it gets all the broadcasts.
+    # The client may have connected after some messages, but it gets all the broadcasts.
     received = b""
     end = b"%d|B\n" % (sequence + 1_000)
     while not received.endswith(end):
         piece = witness.read(1)
-        assert piece, f"the client got only {len(received)} bytes"
+        assert piece, f"the client received only {len(received)} bytes"
         received += piece
     assert received.endswith(joined(broadcasts(sequence + 1, sequence + 1_001)))
 
 
-def test_reader_of_stderr_that_stopped_does_not_stop_delivery() -> None:
+def test_stopped_reader_of_stderr_does_not_stop_delivery() -> None:
     reader = StoppedReader()
     with Child("--log-level", "debug", stderr=reader.write_end) as child:
         child.listens(reader.ready())
@@ -257,7 +257,7 @@ def test_reader_of_stderr_that_stopped_does_not_stop_delivery() -> None:
         reader.close()
 
 
-def test_reader_of_stderr_that_stopped_does_not_spoil_the_end() -> None:
+def test_stopped_reader_of_stderr_does_not_affect_the_exit_status() -> None:
     reader = StoppedReader()
     with Child("--log-level", "debug", stderr=reader.write_end) as child:
         child.listens(reader.ready())
@@ -268,7 +268,7 @@ def test_reader_of_stderr_that_stopped_does_not_spoil_the_end() -> None:
         assert status == 0
 
 
-def test_reader_of_stderr_that_left_does_not_stop_delivery() -> None:
+def test_closed_stderr_does_not_stop_delivery() -> None:
     reader = StoppedReader()
     with Child("--log-level", "debug", stderr=reader.write_end) as child:
         child.listens(reader.ready())

@@ -1,4 +1,4 @@
-"""Nobody keeps the others out: no source full of junk, no client that talks, no end of either."""
+"""Fairness: no source, client or disconnection keeps the server from serving the others."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from .running import Maze, shrink_buffers
 pytestmark = pytest.mark.realtime
 
 
-def test_a_source_lets_others_run_after_its_turn_whatever_it_brings(
+def test_a_source_yields_after_its_time_slice_whatever_it_sends(
     maze: Maze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)  # every chunk takes longer
+    monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)  # every chunk exceeds its slice
     decoder = Decoder()
     others: list[str] = []
     for chunk in (b"1|B\n", b"x\n" * 1_000, b"1|B\n" * 1_000, b"2|B\n" + b"x\n" * 1_000):
@@ -39,7 +39,7 @@ def test_a_source_lets_others_run_after_its_turn_whatever_it_brings(
         assert not others
 
 
-def test_others_run_between_the_runs_and_between_the_gaps_of_one_chunk(
+def test_others_run_between_the_runs_and_the_gaps_of_one_chunk(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)
@@ -62,7 +62,7 @@ def test_others_run_between_the_runs_and_between_the_gaps_of_one_chunk(
     assert seen == [(1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (3, 5), (5, 4), (7, 3)]
 
 
-def test_others_run_while_what_waited_for_one_number_is_made_ready(
+def test_others_run_while_events_behind_a_filled_gap_become_ready(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)
@@ -90,7 +90,7 @@ def test_others_run_while_what_waited_for_one_number_is_made_ready(
     client.expect(joined(broadcasts(1, 41)))
 
 
-def test_what_was_about_to_be_ready_is_routed_though_its_source_was_closed(
+def test_events_that_become_ready_after_their_source_closed_are_routed(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     maze = start()
@@ -116,7 +116,7 @@ FOLLOWS = AT_ONCE + 50
 
 
 def _follows(maze: Maze, *users: int) -> Source:
-    """A source that has said that each of the users follows users 1,000 to 1,000 + FOLLOWS - 1."""
+    """Return a source whose events make each user follow users 1,000 to 1,000 + FOLLOWS - 1."""
     source, pairs = maze.source(), [(user, 1_000 + k) for user in users for k in range(FOLLOWS)]
     source.send(joined(b"%d|F|%d|%d\n" % (n, *pair) for n, pair in enumerate(pairs, start=1)))
     maze.await_routed(len(pairs))
@@ -125,12 +125,12 @@ def _follows(maze: Maze, *users: int) -> Source:
 
 @pytest.fixture
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In each turn of the event loop one thing is done in the background."""
+    """Make background work do one step in each turn of the event loop."""
     monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)
     monkeypatch.setattr(sessions, "STEP_AUDIENCES", 1)
 
 
-def test_who_enters_many_audiences_misses_nothing_meanwhile(
+def test_a_user_who_enters_many_audiences_misses_nothing(
     maze: Maze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, graph = _follows(maze, 7, 8), maze.server.router.fanout.graph
@@ -152,13 +152,13 @@ def test_who_enters_many_audiences_misses_nothing_meanwhile(
 
 
 @pytest.mark.usefixtures("_small_slices")
-def test_others_run_while_a_user_of_many_follows_enters_and_leaves(
+def test_others_run_while_a_user_with_many_follows_enters_and_leaves(
     maze: Maze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _follows(maze, 7)
     settling = maze.server.sessions._settling
     settle = settling.step
-    turns = [0]  # in which so many steps were made
+    turns = [0]  # steps made in each turn
 
     def watch() -> None:
         while True:
@@ -180,7 +180,7 @@ def test_others_run_while_a_user_of_many_follows_enters_and_leaves(
 
 
 @pytest.mark.usefixtures("_small_slices")
-def test_a_reset_ends_what_users_of_many_follows_enter_and_leave(maze: Maze) -> None:
+def test_a_reset_cancels_the_audiences_to_enter_and_leave(maze: Maze) -> None:
     source = _follows(maze, 7, 8)
     seven, eight = maze.clients(7, 8)
     eight.close()
@@ -194,7 +194,7 @@ def test_a_reset_ends_what_users_of_many_follows_enter_and_leave(maze: Maze) -> 
 
 @pytest.mark.usefixtures("_small_slices")
 @pytest.mark.parametrize("end", [system.socket.close, _reset], ids=["close", "reset"])
-def test_of_all_who_leave_at_once_some_are_closed_in_each_turn(
+def test_clients_that_leave_at_once_are_closed_a_few_per_turn(
     maze: Maze, end: Callable[[system.socket], None]
 ) -> None:
     leaving = [system.create_connection(maze.client_address) for _ in range(50)]
@@ -222,10 +222,10 @@ ODD_CHUNKS = {
 
 
 @pytest.mark.parametrize("chunk", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
-def test_one_chunk_of_the_oddest_lines_is_taken_and_the_stream_goes_on(
+def test_one_chunk_of_unusual_lines_is_handled_and_the_stream_goes_on(
     maze: Maze, chunk: bytes
 ) -> None:
-    """How long it holds the event loop is for the run under a watch to see."""
+    """How long the chunk blocks the event loop is checked by the runs with gevent's monitor."""
     client, source = maze.client(1), maze.source()
     source.send(chunk)
     source.send(b"1|B\n1000000|P|7|1\n")
@@ -243,7 +243,7 @@ def _number(line: bytes) -> int:
     return int(line.partition(b"|")[0])
 
 
-def test_sockets_and_signals_are_looked_at_while_a_source_has_something_to_read(
+def test_sockets_are_polled_while_a_source_always_has_data(
     maze: Maze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)
@@ -258,7 +258,7 @@ def test_sockets_and_signals_are_looked_at_while_a_source_has_something_to_read(
     theirs.close()
 
 
-def test_sockets_are_looked_at_while_those_who_are_too_slow_are_disconnected(
+def test_sockets_are_polled_while_slow_clients_are_disconnected(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     maze = start(slow_client="disconnect")
@@ -282,7 +282,7 @@ def test_sockets_are_looked_at_while_those_who_are_too_slow_are_disconnected(
     theirs.close()
 
 
-def test_what_is_in_order_is_routed_though_the_source_is_closed_for_a_gap(
+def test_contiguous_events_are_routed_if_a_gap_closes_the_source(
     start: Callable[..., Maze],
 ) -> None:
     maze = start(gap_policy="fail", on_source_disconnect="keep", reorder_limit=5)
@@ -293,7 +293,7 @@ def test_what_is_in_order_is_routed_though_the_source_is_closed_for_a_gap(
     client.expect(joined(broadcasts(1, 4)))
 
 
-def test_a_client_that_talks_gets_all_before_the_end(
+def test_a_client_that_keeps_sending_receives_everything_in_a_drain(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink_buffers(monkeypatch)
@@ -303,7 +303,7 @@ def test_a_client_that_talks_gets_all_before_the_end(
     maze.source().send(lines)
     maze.await_routed(3_000)
     draining = gevent.spawn(maze.server.drain)
-    talking = gevent.spawn(_talk, client)
+    talking = gevent.spawn(_keep_sending, client)
     assert client.read(len(lines)) == lines
     client.expect_closed()
     talking.join()
@@ -311,16 +311,16 @@ def test_a_client_that_talks_gets_all_before_the_end(
     assert dict(maze.server.sessions.closed) == {"finished": 1}
 
 
-def _talk(client: Client) -> None:
+def _keep_sending(client: Client) -> None:
     try:
         while True:
             client.send(b"hello")
             gevent.sleep(0)
-    except OSError:  # the server has ended
+    except OSError:  # the server has closed the connection
         pass
 
 
-def test_a_drain_tells_how_many_events_it_could_not_route(
+def test_a_drain_logs_how_many_events_it_could_not_route(
     start: Callable[..., Maze], log: object
 ) -> None:
     maze = start()
@@ -333,17 +333,17 @@ def test_a_drain_tells_how_many_events_it_could_not_route(
     assert (line["ready_events"], line["waiting_events"]) == (0, 2)
 
 
-def test_connections_that_were_accepted_before_a_drain_and_begin_after_it_are_closed(
+def test_connections_accepted_before_a_drain_and_served_after_it_are_closed(
     start: Callable[..., Maze],
 ) -> None:
-    # Nothing but the end of the server closes who says nothing.
+    # Only the drain closes a connection that sends nothing.
     server = start(handshake_timeout=3600).server
     server.drain()
     ends = []
     for port in (server.clients, server.source):
         ours, theirs = gevent.socket.socketpair()
         ends.append(ours)
-        with patience("a connection that comes too late to be let go"):
+        with patience("a connection that is served too late to be closed"):
             port.handle(theirs, ("127.0.0.1", 1))
         theirs.close()
     assert [end.recv(1) for end in ends] == [b"", b""]
@@ -352,7 +352,7 @@ def test_connections_that_were_accepted_before_a_drain_and_begin_after_it_are_cl
     assert not server.source.sources
 
 
-def test_a_fault_in_access_control_costs_that_source_only(
+def test_an_error_in_access_control_closes_that_source_only(
     maze: Maze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
@@ -384,7 +384,7 @@ def test_the_fullest_are_disconnected_first_until_the_sum_is_within_its_bound(
         session = maze.session(user)
         session.writing = True
         _push(maze, user, size)
-    maze.server.router._close_fullest()
+    maze.server.router._drop_fullest()
     assert closed == [2, 3]
     maze.session(1).discard()
 

@@ -1,4 +1,4 @@
-"""Browsers, and whatever else is no event source or client: nothing it says is decoded."""
+"""Peers that speak other protocols, such as browsers: nothing that they send is decoded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FIRST_LINES = [
 
 
 def expect_closed(maze: Maze, log: LogCapture, reason: str) -> None:
-    """The source is closed for that reason, and none of what it sent was used."""
+    """Assert that the source is closed for ``reason`` and nothing that it sent was used."""
     until(lambda: dict(maze.server.source.closed) == {reason: 1}, "the source to be closed")
     (line,) = (entry for entry in log.entries if entry["event"] == "source_closed")
     assert (line["log_level"], line["reason"]) == ("warning", reason)
@@ -40,7 +40,7 @@ def expect_closed(maze: Maze, log: LogCapture, reason: str) -> None:
 
 
 def expect_nothing_was_routed(maze: Maze) -> None:
-    """The next source begins with the first number, and what it sends is the first to arrive."""
+    """Assert that the next source's first event is the first that a client receives."""
     client = maze.client(5)
     maze.source().send(b"1|B\n")
     client.expect_nothing_before(b"1|B\n")
@@ -57,7 +57,7 @@ def test_an_http_request_is_no_source(maze: Maze, log: LogCapture, first_line: b
 
 
 @plain_and_tls
-def test_an_http_request_is_known_in_pieces_of_one_byte(maze: Maze, log: LogCapture) -> None:
+def test_an_http_request_in_pieces_of_one_byte_is_recognised(maze: Maze, log: LogCapture) -> None:
     browser = maze.source()
     for byte in b"\r\nPOST / HTTP/1.1\r":
         browser.send(bytes([byte]))
@@ -69,7 +69,7 @@ def test_an_http_request_is_known_in_pieces_of_one_byte(maze: Maze, log: LogCapt
     expect_nothing_was_routed(maze)
 
 
-def test_an_http_request_longer_than_one_read_is_known(
+def test_an_http_request_longer_than_one_read_is_recognised(
     start: Callable[..., Maze], log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("maze.pipeline.source.CHUNK_BYTES", 16)
@@ -81,20 +81,22 @@ def test_an_http_request_longer_than_one_read_is_known(
 
 
 @plain_and_tls
-def test_a_request_line_beyond_the_limit_is_a_line_too_long(
+def test_a_request_line_beyond_the_limit_is_too_long(
     start: Callable[..., Maze], log: LogCapture
 ) -> None:
     maze = start(line_limit=64)
     browser = maze.source()
     browser.send(b"POST /" + b"x" * 64 + b" HTTP/1.1\r\n" + HEAD + BODY)
     browser.read_until_closed()
-    until(lambda: dict(maze.server.source.closed) == {"line_too_long": 1}, "it to be closed")
+    until(
+        lambda: dict(maze.server.source.closed) == {"line_too_long": 1}, "the source to be closed"
+    )
     assert maze.rejects() == {"line_too_long": 1}
     assert maze.server.router.routed_events == 0
 
 
-@pytest.mark.parametrize("ticket", [b"", BODY])  # a page may choose it
-def test_a_hello_of_tls_is_no_source(maze: Maze, log: LogCapture, ticket: bytes) -> None:
+@pytest.mark.parametrize("ticket", [b"", BODY])  # a web page may choose the ticket
+def test_a_tls_client_hello_is_no_source(maze: Maze, log: LogCapture, ticket: bytes) -> None:
     browser = maze.source()
     browser.send(b"\x16\x03\x01\x00\x80\x01" + ticket)
     browser.read_until_closed()
@@ -103,13 +105,13 @@ def test_a_hello_of_tls_is_no_source(maze: Maze, log: LogCapture, ticket: bytes)
 
 
 @plain_and_tls
-def test_a_first_line_in_pieces_is_an_event_all_the_same(maze: Maze) -> None:
+def test_a_first_event_in_pieces_of_one_byte_is_routed(maze: Maze) -> None:
     client, source = maze.client(5), maze.source()
     for byte in b"1|P|9|5\n":
         source.send(bytes([byte]))
         gevent.sleep(0)
     client.expect(b"1|P|9|5\n")
-    source.send(b"GET / HTTP/1.1\n2|B\n")  # not the first line: malformed, and no more
+    source.send(b"GET / HTTP/1.1\n2|B\n")  # not the first line, so it is just malformed
     client.expect(b"2|B\n")
     assert maze.rejects() == {"bad_sequence": 1}
 
@@ -120,12 +122,12 @@ def test_a_first_line_in_pieces_is_an_event_all_the_same(maze: Maze) -> None:
     [(b"POST / HT", {"half_line": 1}), (b"\r\n\n", {"bad_sequence": 2}), (b"GET /\n1", None)],
 )
 @pytest.mark.parametrize("leave", [Source.half_close, Source.reset])
-def test_what_could_have_become_a_request_is_counted_at_the_end(
+def test_the_beginning_of_a_request_is_counted_when_the_source_ends(
     maze: Maze, said: bytes, rejects: dict[str, int] | None, leave: Callable[[Source], None]
 ) -> None:
     source = maze.source()
     source.send(said)
-    until(lambda: maze.server.source.received_bytes == len(said), "it to be read")
+    until(lambda: maze.server.source.received_bytes == len(said), "the bytes to be read")
     leave(source)
     until(lambda: maze.server.source.closed.total() == 1, "the source to leave")
     assert maze.rejects() == (rejects or {"bad_sequence": 1, "half_line": 1})
@@ -167,7 +169,9 @@ def test_an_http_request_is_no_client(maze: Maze, log: LogCapture, said: bytes) 
     ],
     ids=lambda said: said[:9],
 )
-def test_what_is_no_request_is_rejected_as_before(maze: Maze, said: bytes, reason: str) -> None:
+def test_a_line_that_is_no_request_is_rejected_as_an_id(
+    maze: Maze, said: bytes, reason: str
+) -> None:
     stranger = maze.stranger()
     stranger.send(said)
     stranger.read_until_closed()
@@ -187,7 +191,7 @@ def test_curl_injects_no_event(maze: Maze, log: LogCapture) -> None:
     client.expect_nothing_before(b"1|B\n")
 
 
-def test_a_request_that_waits_for_the_place_of_a_source_does_not_keep_it(
+def test_a_request_that_waits_for_a_slot_does_not_keep_it(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink_buffers(monkeypatch)

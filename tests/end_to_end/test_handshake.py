@@ -1,4 +1,4 @@
-"""Clients that come: the handshake, what they say after it, and a thousand at once."""
+"""Handshakes of clients, what clients send after them, and a thousand connections at once."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_handshake_timeout_is_for_the_whole_line(start: Callable[..., Maze]) -> 
     maze = start(handshake_timeout=0.3)
     client = maze.stranger()
     client.sock.settimeout(0.02)
-    # A byte every 20 ms: it would be 64 bytes, and too long, after four times the timeout.
+    # A byte every 20 ms: the line would be too long only after four times the timeout.
     with contextlib.suppress(OSError), contextlib.closing(client):
         while True:
             client.sock.send(b"0")
@@ -90,11 +90,11 @@ def test_handshake_timeout_is_for_the_whole_line(start: Callable[..., Maze]) -> 
     _await_rejected(maze, "timeout")
 
 
-def test_handshake_timeout_does_not_concern_a_session(start: Callable[..., Maze]) -> None:
+def test_handshake_timeout_does_not_apply_to_a_session(start: Callable[..., Maze]) -> None:
     maze = start(handshake_timeout=0.05)
     client = maze.client(1)
     stranger = maze.stranger()
-    stranger.expect_closed()  # the timeout has passed since
+    stranger.expect_closed()  # the timeout has passed
     maze.source().send(b"1|B\n")
     client.expect(b"1|B\n")
 
@@ -110,7 +110,7 @@ def test_handshake_of_a_client_that_left_is_counted(
     _await_rejected(maze, "left")
 
 
-def test_handshakes_that_wait_hold_nobody_up(maze: Maze) -> None:
+def test_pending_handshakes_delay_nobody(maze: Maze) -> None:
     for _ in range(50):
         maze.stranger()
     (client,) = maze.clients(1)
@@ -118,7 +118,7 @@ def test_handshakes_that_wait_hold_nobody_up(maze: Maze) -> None:
     client.expect(b"1|B\n")
 
 
-def test_client_that_says_more_is_served_and_what_it_says_is_counted(maze: Maze) -> None:
+def test_data_after_the_id_is_discarded_and_counted(maze: Maze) -> None:
     client = maze.client(b"7\nand this")
     client.send(b"more\n")
     until(lambda: maze.server.sessions.discarded_bytes == 13, "13 bytes to be discarded")
@@ -135,7 +135,7 @@ def test_client_that_says_more_is_served_and_what_it_says_is_counted(maze: Maze)
 @pytest.mark.parametrize(
     ("leave", "reason"), [(Client.close, "left"), (Client.reset, "reset")], ids=["close", "reset"]
 )
-def test_client_that_goes_is_noticed_by_nobody_else(
+def test_client_that_leaves_does_not_affect_the_others(
     maze: Maze, leave: Callable[[Client], None], reason: str
 ) -> None:
     one, two, other = maze.clients(1, 1, 2)
@@ -151,7 +151,7 @@ def test_client_that_goes_is_noticed_by_nobody_else(
 
 
 @pytest.mark.parametrize("leave", [Client.close, Client.reset], ids=["close", "reset"])
-def test_client_that_goes_in_the_middle_of_a_fan_out_is_noticed_by_nobody_else(
+def test_client_that_leaves_during_a_fan_out_does_not_affect_the_others(
     maze: Maze, leave: Callable[[Client], None]
 ) -> None:
     leaving = maze.clients(*range(10, 20))
@@ -169,14 +169,14 @@ def test_client_that_goes_in_the_middle_of_a_fan_out_is_noticed_by_nobody_else(
     maze.await_sessions(3)
 
 
-def test_small_events_leave_at_once(maze: Maze) -> None:
-    """Without it a client with delayed acknowledgements waits 40 ms for every second event."""
+def test_small_events_are_sent_at_once(maze: Maze) -> None:
+    """With Nagle's algorithm, a client with delayed ACKs waits 40 ms for every second event."""
     maze.client(7)
     sock = maze.session(7).connection.sock
     assert sock.getsockopt(system.IPPROTO_TCP, system.TCP_NODELAY)
 
 
-def test_user_can_come_and_go_again_and_again(maze: Maze) -> None:
+def test_user_can_connect_and_leave_repeatedly(maze: Maze) -> None:
     source = maze.source()
     source.send(b"1|F|1|2\n")
     maze.await_routed(1)
@@ -190,7 +190,7 @@ def test_user_can_come_and_go_again_and_again(maze: Maze) -> None:
 
 
 def test_thousand_connections_in_one_burst(start: Callable[..., Maze]) -> None:
-    # Over TLS one is agreed on after the other, and only then all say who they are.
+    # Over TLS, the handshakes are done one after the other; then all send their ids.
     maze = start(handshake_timeout=20)
     count = 1_000
     clients = [maze.stranger() for _ in range(count)]

@@ -1,4 +1,4 @@
-"""A few slow but steady clients among many: they are named and disconnected, nobody else is."""
+"""A few clients that are slow but make progress are logged and disconnected; the others are not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import gevent
 import pytest
 from structlog.testing import LogCapture
 
-from maze.pipeline.slow_clients import MIN_LOOKS
+from maze.pipeline.slow_clients import MIN_CHECKS
 
 from .peers import Client, Source, broadcasts, joined, until
 from .running import Maze, shrink_buffers
@@ -19,7 +19,7 @@ BUFFER = 32 * 1024
 HOLD_TIMEOUT = 0.3
 STALL_TIMEOUT = 3600.0
 FILLING = 2_000
-"""lines of 500 bytes: more than both kernels and the server keep for a client"""
+"""Lines of 500 bytes that exceed what both kernels and the server hold for a client."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,19 +36,19 @@ def reading() -> Iterator[list[gevent.Greenlet[..., None]]]:
 
 
 def private(first: int, users: int) -> bytes:
-    """FILLING messages to each of the users 1 to ``users``, from number ``first`` on."""
+    """Return FILLING messages for each of the users 1 to ``users``, numbered from ``first``."""
     numbers = range(first, first + FILLING * users)
     return joined(b"%0480d|P|9|%d\n" % (number, 1 + number % users) for number in numbers)
 
 
 def read_slowly(client: Client) -> None:
-    """A little all the time: it is never stalled."""
+    """Read a little at a time, so that the client is slow but never stalled."""
     while client._receive(100):
         gevent.sleep(0.01)
 
 
 def connected(maze: Maze, users: range) -> list[Client]:
-    """As ``Maze.clients``, without waiting for one after the other."""
+    """Connect clients as ``Maze.clients`` does, but wait only once for all sessions."""
     clients = [maze.stranger(small_buffers=True) for _ in users]
     for user, client in zip(users, clients, strict=True):
         client.send(b"%d\n" % user)
@@ -57,7 +57,7 @@ def connected(maze: Maze, users: range) -> list[Client]:
 
 
 def ended(log: LogCapture) -> list[dict[str, object]]:
-    """The lines of the log that say why sessions have ended."""
+    """Return the log lines that say why sessions ended."""
     return [dict(entry) for entry in log.entries if entry["event"] == "session_closed"]
 
 
@@ -66,7 +66,7 @@ def ended(log: LogCapture) -> list[dict[str, object]]:
     [("plain", 1, 2), ("tls", 1, 2), ("plain", 1, 100), ("plain", 10, 1_000)],
     indirect=["wire"],
 )
-def test_few_slow_clients_are_named_and_disconnected_and_the_many_get_every_byte(
+def test_few_slow_clients_are_logged_and_disconnected_and_the_others_get_every_byte(
     start: Callable[..., Maze],
     log: LogCapture,
     reading: list[gevent.Greenlet[..., None]],
@@ -81,17 +81,20 @@ def test_few_slow_clients_are_named_and_disconnected_and_the_many_get_every_byte
     told = joined([*broadcasts(1, 11), *broadcasts(end, end + 10)])
     stream = joined(broadcasts(1, 11)) + private(11, slow) + joined(broadcasts(end, end + 10))
     maze.source(small_buffers=True).send_in_background(stream)
-    until(lambda: min(inbox.size for inbox in inboxes) >= len(told), "the others to get it all")
+    until(
+        lambda: min(inbox.size for inbox in inboxes) >= len(told),
+        "the others to receive everything",
+    )
     assert all(inbox.so_far() == told for inbox in inboxes)
     assert dict(maze.server.sessions.closed) == {"holding": slow}
     lines = ended(log)
     assert {line["user"] for line in lines} == set(range(1, slow + 1))
     assert {line["log_level"] for line in lines} == {"warning"}
-    look = HOLD_TIMEOUT / MIN_LOOKS  # one may come as late as the next
+    check = HOLD_TIMEOUT / MIN_CHECKS  # a check may come as late as the next one
     for line in lines:
         waited = line["waited_seconds"]
         assert isinstance(waited, float)
-        assert HOLD_TIMEOUT <= waited <= HOLD_TIMEOUT + 2 * look + 0.001
+        assert HOLD_TIMEOUT <= waited <= HOLD_TIMEOUT + 2 * check + 0.001
     named = [entry for entry in log.entries if entry["event"] == "clients_holding"]
     assert named
     assert named[0]["log_level"] == "warning"
@@ -115,17 +118,17 @@ def test_slow_client_is_disconnected_whichever_bound_it_exceeds(
 
 
 def fill(maze: Maze, source: Source, *users: int) -> None:
-    """Queue a thousand lines for each of the users in turn, of whom the system takes nothing."""
+    """Queue a thousand lines for each user in turn; block the sessions, so that none is sent."""
     for user in users:
         maze.session(user).writing = True
     pairs = enumerate(users * 1_000, start=1)
     source.send(joined(b"%018d|P|9|%d\n" % pair for pair in pairs))
 
 
-def test_only_as_many_are_disconnected_as_bring_the_sum_within_its_bound(
+def test_no_more_clients_are_disconnected_than_the_bound_requires(
     start: Callable[..., Maze],
 ) -> None:
-    """Both hold the same, and the others have waited for both."""
+    """Two sessions hold the same, and the others have waited for both."""
     total = 30_000
     maze = start(total_buffer=total, hold_timeout=HOLD_TIMEOUT, stall_timeout=STALL_TIMEOUT)
     (*_, other, _) = maze.clients(1, 2, 3, 4)
@@ -139,10 +142,10 @@ def test_only_as_many_are_disconnected_as_bring_the_sum_within_its_bound(
 
 
 @pytest.mark.parametrize("read_bytes", [0, 1 << 17])
-def test_nobody_is_disconnected_where_all_are_slow(
+def test_nobody_is_disconnected_if_all_are_slow(
     start: Callable[..., Maze], log: LogCapture, read_bytes: int
 ) -> None:
-    """All have stopped, or read a little: the router waits for five hold timeouts in vain."""
+    """All clients stop, at once or after a little: the router waits for five hold timeouts."""
     maze = start(client_buffer=BUFFER, hold_timeout=0.1, stall_timeout=STALL_TIMEOUT)
     clients = connected(maze, range(1, 5))
     stream = joined(b"%0480d|B\n" % number for number in range(1, 2 * FILLING))
@@ -154,10 +157,10 @@ def test_nobody_is_disconnected_where_all_are_slow(
     assert "clients_holding" not in [entry["event"] for entry in log.entries]
 
 
-def test_nobody_is_disconnected_where_all_have_stopped_and_most_get_less(
+def test_nobody_is_disconnected_if_all_have_stopped_but_only_one_queue_is_full(
     start: Callable[..., Maze], log: LogCapture
 ) -> None:
-    """For most the kernels take all there is: nothing is queued, and yet they do not wait."""
+    """For most clients the kernels buffer everything: nothing is queued, yet they are not idle."""
     maze = start(client_buffer=BUFFER, hold_timeout=0.1, stall_timeout=STALL_TIMEOUT)
     connected(maze, range(1, 5))
     users = [2, 3, 4] * 700 + [1] * FILLING
@@ -168,7 +171,7 @@ def test_nobody_is_disconnected_where_all_have_stopped_and_most_get_less(
     assert "clients_holding" not in [entry["event"] for entry in log.entries]
 
 
-def test_a_drain_has_rules_of_its_own(start: Callable[..., Maze]) -> None:
+def test_the_hold_timeout_does_not_apply_to_a_drain(start: Callable[..., Maze]) -> None:
     maze = start(client_buffer=1_000, hold_timeout=0.1, drain_timeout=1)
     maze.clients(1, 2)
     fill(maze, maze.source(), 1)

@@ -1,4 +1,4 @@
-"""What an idle client costs, as ``tests/idle_memory.py`` measures it."""
+"""The memory of an idle client, as measured by ``tests/idle_memory.py``."""
 
 import os
 
@@ -10,5 +10,5 @@ pytestmark = pytest.mark.realtime
 
 def test_an_idle_client_costs_at_most_16_kib(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if "COVERAGE" in name or name.startswith("GEVENT")]:
-        monkeypatch.delenv(name)  # tracers take memory too
+        monkeypatch.delenv(name)  # tracers need memory, too
     assert 1024 < bytes_per_client(500) <= 16 * 1024

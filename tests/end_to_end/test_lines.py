@@ -1,4 +1,4 @@
-"""Lines as they come: cut anywhere, many at once, malformed in every way."""
+"""Event lines: split anywhere, many in one segment, malformed in every way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .peers import broadcasts, joined, until
 from .running import Maze
 
 
-def test_event_is_found_wherever_its_segments_are_cut(maze: Maze) -> None:
+def test_event_is_found_wherever_it_is_split_into_segments(maze: Maze) -> None:
     (client,) = maze.clients(1)
     source = maze.source()
     line = b"%d|P|32|1\r\n"
@@ -22,7 +22,7 @@ def test_event_is_found_wherever_its_segments_are_cut(maze: Maze) -> None:
         if not cut:
             source.send(joined(broadcasts(1, 100)))
             client.expect(joined(broadcasts(1, 100)))
-        # The first line's arrival shows that the half line behind it was read.
+        # The first line has arrived, so the half line after it has been read.
         source.send(line % first + (line % second)[:cut])
         client.expect(line % first)
         source.send((line % second)[cut:])
@@ -126,7 +126,7 @@ def test_malformed_line_with_a_valid_number_uses_the_number_up(
     assert maze.rejects() == {reason: 1, "stale": 1}
 
 
-def test_malformed_line_gives_its_number_to_a_valid_event_that_waits_too(maze: Maze) -> None:
+def test_malformed_line_is_replaced_by_a_valid_event_while_it_waits(maze: Maze) -> None:
     (client,) = maze.clients(1)
     source = maze.source()
     source.send(b"2|X\n3|B\n")
@@ -146,13 +146,13 @@ def test_malformed_line_does_not_take_the_number_of_a_valid_event(maze: Maze) ->
     assert maze.rejects() == {"bad_type": 1}
 
 
-def test_malformed_follow_leaves_the_graph_alone(maze: Maze) -> None:
+def test_malformed_follow_does_not_change_the_graph(maze: Maze) -> None:
     (client,) = maze.clients(1)
     maze.source().send(b"1|F|1|2|\n2|F|1| 2\n3|S|2\n4|B\n")
     client.expect_nothing_before(b"4|B\n")
 
 
-def test_malformed_line_leaves_source_clients_and_graph(maze: Maze) -> None:
+def test_malformed_line_disconnects_nobody_and_keeps_the_graph(maze: Maze) -> None:
     one, two = maze.clients(1, 2)
     source = maze.source()
     source.send(b"1|F|1|2\n")
@@ -181,7 +181,7 @@ def test_malformed_lines_are_logged_escaped_shortened_and_rarely(
     assert maze.rejects() == {"bad_sequence": 2_000}
 
 
-def test_line_of_the_greatest_length_is_routed(maze: Maze) -> None:
+def test_line_of_the_maximum_length_is_routed(maze: Maze) -> None:
     (client,) = maze.clients(1)
     line = b"1|B".rjust(4096, b"0")
     maze.source().send(line + b"\r\n2|B\n")
@@ -191,7 +191,7 @@ def test_line_of_the_greatest_length_is_routed(maze: Maze) -> None:
 @pytest.mark.parametrize(
     "tail", [b"\n3|B\n", b"\r\n3|B\n", b""], ids=["with LF", "with CRLF", "without end"]
 )
-def test_line_beyond_the_limit_closes_its_source_and_leaves_clients(
+def test_line_beyond_the_limit_closes_its_source_but_no_client(
     maze: Maze, log: LogCapture, tail: bytes
 ) -> None:
     (client,) = maze.clients(1)
@@ -208,7 +208,7 @@ def test_line_beyond_the_limit_closes_its_source_and_leaves_clients(
     client.expect_nothing_before(b"1|P|9|1\n")
 
 
-def test_line_without_end_costs_no_more_memory_than_the_limit(maze: Maze) -> None:
+def test_line_without_an_end_takes_no_more_memory_than_the_limit(maze: Maze) -> None:
     source = maze.source()
     sending = source.send_in_background(b"1" * 5_000_000)
     source.read_until_closed()

@@ -1,4 +1,4 @@
-"""What is left of a session that has ended: nothing, and without the help of the collector."""
+"""A session that has ended is freed at once, without the garbage collector."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ def test_a_session_that_ended_leaves_no_cycle(
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_a_session_that_was_closed_from_elsewhere_leaves_no_cycle(maze: Maze) -> None:
+def test_a_session_closed_by_another_greenlet_leaves_no_cycle(maze: Maze) -> None:
     client = maze.client(1)
     maze.session(1).close(CloseReason.SLOW)
     client.expect_closed()

@@ -1,4 +1,4 @@
-"""Random streams against a plain model that looks at one event at a time."""
+"""Random streams, compared with a simple model that handles one event at a time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .peers import joined, until
 from .running import Maze
 
 USERS = 12
-"""users 0 to 7 are connected, user 0 with two sessions; the others never are"""
+"""Users with sessions: 0 to 7, user 0 with two. The others never connect."""
 CONNECTED = [*range(8), 0]
 JUNK = [b"", b"x", b"|", b"-1|B", b"1 |B", b"\xff\x00|B", b"99999999999999999999|B"]
 
 
 class Stream:
-    """A random stream: the lines of each number, in order, and what is done to them on the way."""
+    """A random stream: its lines in order, and the disorder in which they are sent."""
 
     def __init__(self, seed: int, count: int) -> None:
         self.pick = random.Random(seed)
@@ -36,7 +36,7 @@ class Stream:
         return zeros + b"%d|%c|%d|" % (number, ord(kind), sender) + zeros + b"%d" % target + end
 
     def sent(self) -> bytes:
-        """Shuffled in windows, with duplicates, stale repetitions and junk in between."""
+        """Return the lines shuffled in windows, with duplicates, stale lines and junk added."""
         pick = self.pick
         sent: list[bytes] = []
         window = pick.choice([1, 10, 100, len(self.lines)])
@@ -54,7 +54,7 @@ class Stream:
 
 
 def expected_of(lines: list[bytes]) -> list[bytes]:
-    """What each of CONNECTED gets."""
+    """Return what each of CONNECTED has to receive."""
     followers: defaultdict[int, set[int]] = defaultdict(set)
     got: list[list[bytes]] = [[] for _ in CONNECTED]
     for line in lines:
@@ -77,7 +77,7 @@ def expected_of(lines: list[bytes]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_clients_get_what_the_model_says(maze: Maze, seed: int) -> None:
+def test_clients_receive_what_the_model_predicts(maze: Maze, seed: int) -> None:
     stream = Stream(seed, count=3_000)
     clients = maze.clients(*CONNECTED)
     source = maze.source()
@@ -95,7 +95,7 @@ def test_clients_get_what_the_model_says(maze: Maze, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(100, 104))
-def test_clients_that_come_and_go_get_whole_lines_in_order(maze: Maze, seed: int) -> None:
+def test_clients_that_connect_and_leave_receive_whole_lines_in_order(maze: Maze, seed: int) -> None:
     stream = Stream(seed, count=6_000)
     source = maze.source()
     sending = source.send_in_background(joined(stream.lines))
@@ -104,7 +104,7 @@ def test_clients_that_come_and_go_get_whole_lines_in_order(maze: Maze, seed: int
     while not sending.dead or maze.server.router.routed_events < 5_000:
         visitor = maze.client(stream.pick.choice(CONNECTED))
         inbox = visitor.read_in_background()
-        until(lambda i=inbox, s=sending: i.size or s.dead, "the visitor to get anything")  # type: ignore[misc]
+        until(lambda i=inbox, s=sending: i.size or s.dead, "the visitor to receive anything")  # type: ignore[misc]
         visitor.half_close()
         received = inbox.all().splitlines(keepends=True)
         found = [positions[line] for line in received[:-1]]

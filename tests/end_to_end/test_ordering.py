@@ -1,4 +1,4 @@
-"""Order whatever the source's order: duplicates, gaps, and where the sequence begins."""
+"""Ordering: any order of sending, duplicates, gaps, and where the sequence begins."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .peers import Client, broadcasts, joined, until
 from .running import Maze
 
 
-def _gap_of_one(maze: Maze, waiting: int) -> None:
-    """Wait until that many events wait behind a gap."""
+def _await_waiting(maze: Maze, waiting: int) -> None:
+    """Wait until ``waiting`` events are held behind a gap."""
     until(lambda: maze.server.router.reorder.waiting == waiting, f"{waiting} events to wait")
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_order_is_that_of_the_numbers_whatever_the_source_does(maze: Maze, seed: int) -> None:
+def test_order_is_that_of_the_numbers_however_they_are_sent(maze: Maze, seed: int) -> None:
     (client,) = maze.clients(1)
     lines = broadcasts(1, 5_001)
     shuffled = random.Random(seed).sample(lines, len(lines))
@@ -26,7 +26,7 @@ def test_order_is_that_of_the_numbers_whatever_the_source_does(maze: Maze, seed:
     client.expect(joined(lines))
 
 
-def test_order_of_a_stream_sent_backwards_one_segment_a_line(maze: Maze) -> None:
+def test_order_of_a_stream_sent_backwards_line_by_line(maze: Maze) -> None:
     (client,) = maze.clients(1)
     source = maze.source()
     lines = broadcasts(1, 101)
@@ -35,7 +35,7 @@ def test_order_of_a_stream_sent_backwards_one_segment_a_line(maze: Maze) -> None
     client.expect(joined(lines))
 
 
-def test_order_is_kept_in_a_window_that_slides(start: Callable[..., Maze]) -> None:
+def test_order_is_kept_in_a_sliding_window(start: Callable[..., Maze]) -> None:
     maze = start(reorder_limit=200)
     (client,) = maze.clients(1)
     lines = broadcasts(1, 20_001)
@@ -46,7 +46,7 @@ def test_order_is_kept_in_a_window_that_slides(start: Callable[..., Maze]) -> No
     assert maze.rejects() == {}
 
 
-def test_order_decides_what_a_status_update_finds_in_the_graph(maze: Maze) -> None:
+def test_status_update_goes_to_the_followers_at_its_number(maze: Maze) -> None:
     (client,) = maze.clients(1)
     maze.source().send(b"4|S|2\n3|U|1|2\n5|B\n2|S|2\n1|F|1|2\n")
     client.expect(b"2|S|2\n5|B\n")
@@ -56,7 +56,7 @@ def test_nothing_is_routed_before_its_turn(maze: Maze) -> None:
     (client,) = maze.clients(1)
     source = maze.source()
     source.send(b"3|B\n2|B\n")
-    _gap_of_one(maze, 2)
+    _await_waiting(maze, 2)
     assert maze.server.router.routed_events == 0
     source.send(b"1|P|9|1\n")
     client.expect(b"1|P|9|1\n2|B\n3|B\n")
@@ -75,7 +75,7 @@ def test_conflict_is_won_by_the_first_and_counted(maze: Maze) -> None:
     (client,) = maze.clients(1)
     source = maze.source()
     source.send(b"2|P|9|1\n")
-    _gap_of_one(maze, 1)
+    _await_waiting(maze, 1)
     source.send(b"2|P|8|1\n2|P|9|1\r\n")
     source.send(b"1|B\n3|B\n")
     client.expect(b"1|B\n2|P|9|1\n3|B\n")
@@ -109,7 +109,7 @@ def test_number_below_the_first_is_stale(maze: Maze) -> None:
 
 
 @pytest.mark.parametrize("first", [0, 1000, 2**63 - 3])
-def test_first_sequence_says_where_the_stream_begins(
+def test_first_sequence_sets_where_the_stream_begins(
     start: Callable[..., Maze], first: int
 ) -> None:
     maze = start(first_sequence=first)
@@ -124,7 +124,7 @@ def test_gap_is_skipped_once_the_buffer_is_full(start: Callable[..., Maze]) -> N
     (client,) = maze.clients(1)
     source = maze.source()
     source.send(joined(broadcasts(4, 14)))
-    _gap_of_one(maze, 10)
+    _await_waiting(maze, 10)
     assert maze.server.router.routed_events == 0
     source.send(b"14|B\n")
     client.expect(joined(broadcasts(4, 15)))
@@ -145,7 +145,7 @@ def test_gap_that_is_skipped_is_logged_with_its_range(
     assert (line["first"], line["last"]) == (2, 4)
 
 
-def test_gap_further_up_stays_when_a_lower_one_is_skipped(start: Callable[..., Maze]) -> None:
+def test_higher_gap_stays_open_when_a_lower_one_is_skipped(start: Callable[..., Maze]) -> None:
     maze = start(reorder_limit=10)
     (client,) = maze.clients(1)
     source = maze.source()
@@ -156,12 +156,12 @@ def test_gap_further_up_stays_when_a_lower_one_is_skipped(start: Callable[..., M
     assert maze.rejects() == {"skipped": 1}
 
 
-def test_gap_that_fills_in_time_costs_nothing(start: Callable[..., Maze]) -> None:
+def test_gap_that_fills_in_time_loses_nothing(start: Callable[..., Maze]) -> None:
     maze = start(reorder_limit=10)
     (client,) = maze.clients(1)
     source = maze.source()
     source.send(joined(broadcasts(2, 12)))
-    _gap_of_one(maze, 10)
+    _await_waiting(maze, 10)
     source.send(b"1|B\n")
     client.expect(joined(broadcasts(1, 12)))
     assert maze.rejects() == {}
@@ -180,7 +180,7 @@ def test_gap_wider_than_the_receive_buffers_does_not_pause_reading(
     assert inbox.so_far() == expected
 
 
-def test_gap_closes_the_source_if_the_policy_is_to_fail(
+def test_gap_closes_the_source_with_the_fail_policy(
     start: Callable[..., Maze], log: LogCapture
 ) -> None:
     maze = start(reorder_limit=10, gap_policy="fail")

@@ -1,4 +1,4 @@
-"""Clients that ask for positions, and those that do not."""
+"""Clients that ask for positions, and clients that do not."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ pytestmark = pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True)
 
 
 def read_position(client: Client) -> tuple[str, Position]:
-    """The position line that comes next: its mark and its position."""
+    """Read the next line, which has to be a position line; return its mark and its position."""
     line = client.read_line().decode()
     match = re.fullmatch(r"([=!])\|([0-9]+)-([0-9]+)\n", line)
     assert match, f"{line!r} is no position line"
     return match[1], Position(int(match[2]), int(match[3]))
 
 
-def test_who_asks_is_told_its_position_before_the_first_event(maze: Maze) -> None:
+def test_asking_client_gets_its_position_before_the_first_event(maze: Maze) -> None:
     source = maze.source()
     source.send(b"1|B\n2|B\n")
     maze.await_routed(2)
@@ -36,7 +36,7 @@ def test_who_asks_is_told_its_position_before_the_first_event(maze: Maze) -> Non
     client.expect(b"3|P|1|7\n")
 
 
-def test_who_does_not_ask_never_sees_a_position(start: Callable[..., Maze]) -> None:
+def test_plain_client_never_gets_a_position(start: Callable[..., Maze]) -> None:
     maze = start(position_interval=0.01)
     plain, asking = maze.client(7), maze.client(b"8|\r\n")
     for _ in range(3):
@@ -46,7 +46,7 @@ def test_who_does_not_ask_never_sees_a_position(start: Callable[..., Maze]) -> N
 
 
 @pytest.mark.parametrize("ahead", [-1, 0, 1])
-def test_a_position_that_a_client_sends_was_not_kept(maze: Maze, ahead: int) -> None:
+def test_events_after_a_client_s_position_are_missed(maze: Maze, ahead: int) -> None:
     maze.source().send(b"1|B\n2|B\n")
     maze.await_routed(2)
     epoch, number = maze.server.router.position
@@ -54,35 +54,35 @@ def test_a_position_that_a_client_sends_was_not_kept(maze: Maze, ahead: int) -> 
     assert read_position(client) == ("!", Position(epoch, number))
 
 
-def test_who_is_silent_is_told_again(start: Callable[..., Maze]) -> None:
+def test_idle_client_gets_its_position_again(start: Callable[..., Maze]) -> None:
     maze = start(position_interval=0.02)
     source = maze.source()
     client = maze.client(b"7|\n")
     first = read_position(client)
     assert read_position(client) == first
-    source.send(b"1|P|7|9\n")  # another user's: the position moves on all the same
+    source.send(b"1|P|7|9\n")  # for another user: the position advances nevertheless
     maze.await_routed(1)
     while (told := read_position(client)) == first:
         pass
     assert told == ("=", Position(first[1].epoch, 2))
 
 
-def test_an_event_breaks_the_silence(start: Callable[..., Maze]) -> None:
+def test_an_event_restarts_the_interval(start: Callable[..., Maze]) -> None:
     maze = start(position_interval=3600)
     source = maze.source()
     client = maze.client(b"7|\n")
     read_position(client)
     positions = maze.server.router._positions
     (session,) = maze.sessions
-    now = positions._silent[session][1]
+    now = positions._last_pushed[session][1]
     source.send(b"1|B\n")
     client.expect(b"1|B\n")
-    assert positions._have_been_silent(now + 3600) == []
-    assert positions._have_been_silent(now + 7199) == []
-    assert positions._have_been_silent(now + 7201) == [session]
+    assert positions._idle_sessions(now + 3600) == []
+    assert positions._idle_sessions(now + 7199) == []
+    assert positions._idle_sessions(now + 7201) == [session]
 
 
-def test_a_reset_begins_an_epoch_and_tells_it_before_its_first_event(maze: Maze) -> None:
+def test_a_reset_sends_the_position_of_the_new_epoch_before_its_first_event(maze: Maze) -> None:
     asking, plain = maze.client(b"7|\n"), maze.client(8)
     _, before = read_position(asking)
     for number in range(2):
@@ -112,7 +112,7 @@ def test_a_connection_that_is_no_source_ends_no_stream(maze: Maze, said: bytes) 
     assert maze.server.router.position == before
 
 
-def test_without_a_reset_the_epoch_stays(start: Callable[..., Maze]) -> None:
+def test_the_epoch_stays_without_a_reset(start: Callable[..., Maze]) -> None:
     maze = start(on_source_disconnect="keep")
     client = maze.client(b"7|\n")
     _, before = read_position(client)
@@ -124,7 +124,7 @@ def test_without_a_reset_the_epoch_stays(start: Callable[..., Maze]) -> None:
     assert maze.server.router.position == Position(before.epoch, 2)
 
 
-def test_who_has_left_is_told_nothing_more(start: Callable[..., Maze]) -> None:
+def test_no_position_is_sent_to_a_client_that_has_left(start: Callable[..., Maze]) -> None:
     maze = start(position_interval=0.01)
     client = maze.client(b"7|\n")
     read_position(client)

@@ -1,7 +1,7 @@
 """An event that the server's system received after a client's id line reaches that client.
 
-The server runs in the test's own event loop. What a test does without giving that loop a turn
-(connecting, sending) has reached the system before the server can look at any of it.
+The server runs in the test's own event loop. Until a test yields to the loop, its connections and
+the bytes that it sends reach the system, but not the server.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .running import Maze
 from .tls_ports import VERSIONS
 
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER's value with which close() resets the connection."""
+"""Value of SO_LINGER with which close() resets the connection."""
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ def stack() -> Iterator[ExitStack]:
 
 @pytest.fixture
 def _ample(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A budget that also does for a machine on which all takes ten times as long."""
+    """Raise the budget, so that it suffices on a machine that is ten times slower."""
     monkeypatch.setattr(registration_wait, "BURST_SECONDS", 10.0)
 
 
 def connect_at_once(stack: ExitStack, maze: Maze, users: range) -> list[system.socket]:
-    """Connect clients and send their ids without a turn of the event loop."""
+    """Connect clients and send their ids without yielding to the event loop."""
     connections = []
     for user in users:
         connection = stack.enter_context(system.create_connection(maze.client_address))
@@ -52,23 +52,23 @@ def connect_at_once(stack: ExitStack, maze: Maze, users: range) -> list[system.s
 
 
 def expect(connection: system.socket, expected: bytes) -> None:
-    """The next bytes are these."""
+    """Assert that the next bytes are ``expected``."""
     received = bytearray()
 
-    def has_come() -> bool:
+    def has_arrived() -> bool:
         try:
             received.extend(connection.recv(len(expected) - len(received)))
         except BlockingIOError:
             return False
         return len(received) >= len(expected)
 
-    until(has_come, f"{expected!r} to arrive")
+    until(has_arrived, f"{expected!r} to arrive")
     assert received == expected
 
 
 @pytest.mark.usefixtures("_ample")
 @pytest.mark.parametrize("count", [1, 100, 2_000])
-def test_an_event_right_behind_the_ids_reaches_every_client(
+def test_an_event_right_after_the_ids_reaches_every_client(
     start: Callable[..., Maze], stack: ExitStack, count: int
 ) -> None:
     maze = start()
@@ -81,7 +81,7 @@ def test_an_event_right_behind_the_ids_reaches_every_client(
     expect(clients[0], b"2|P|1|0\n")
 
 
-def test_events_of_several_sources_right_behind_the_ids(
+def test_events_of_several_sources_right_after_the_ids(
     start: Callable[..., Maze], stack: ExitStack
 ) -> None:
     maze = start(max_sources=2)
@@ -94,7 +94,7 @@ def test_events_of_several_sources_right_behind_the_ids(
         expect(connection, b"1|B\n2|B\n")
 
 
-def test_an_event_right_behind_the_ids_of_clients_that_are_accepted_already(
+def test_an_event_right_after_the_ids_of_accepted_clients(
     start: Callable[..., Maze], stack: ExitStack
 ) -> None:
     maze = start()
@@ -112,7 +112,7 @@ def test_an_event_right_behind_the_ids_of_clients_that_are_accepted_already(
 @pytest.mark.usefixtures("_ample")
 @pytest.mark.parametrize("count", [1, 100])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_event_right_behind_the_ids_over_tls(
+def test_an_event_right_after_the_ids_over_tls(
     start: Callable[..., Maze], authority: Authority, version: ssl.TLSVersion, count: int
 ) -> None:
     tls = authority.context(version=version)
@@ -121,13 +121,14 @@ def test_an_event_right_behind_the_ids_over_tls(
     strangers = [maze.stranger(tls=tls) for _ in range(count)]
     maze.await_sources(1)
     for user, client in enumerate(strangers):
-        client.sock.send(b"%d\n" % user)  # and, with TLS 1.3, what the server waits for before it
+        # Over TLS 1.3, the server has yet to read the client's Finished message, too.
+        client.sock.send(b"%d\n" % user)
     source.sock.send(b"1|B\n")
     for client in strangers:
         client.expect(b"1|B\n")
 
 
-def test_an_event_over_tls_right_behind_the_ids(
+def test_an_event_over_tls_right_after_the_ids(
     start: Callable[..., Maze], stack: ExitStack, authority: Authority
 ) -> None:
     wire = Wire(authority)
@@ -142,7 +143,7 @@ def test_an_event_over_tls_right_behind_the_ids(
         expect(connection, b"1|B\n")
 
 
-def test_silent_clients_hold_up_no_event(start: Callable[..., Maze]) -> None:
+def test_silent_clients_delay_no_event(start: Callable[..., Maze]) -> None:
     maze = start()
     (client,) = maze.clients(1)
     for said in (b"", b"1", b"12"):
@@ -154,9 +155,7 @@ def test_silent_clients_hold_up_no_event(start: Callable[..., Maze]) -> None:
     assert maze.server.registration.overruns == 0
 
 
-def test_a_pause_of_accepting_holds_up_no_event(
-    start: Callable[..., Maze], stack: ExitStack
-) -> None:
+def test_a_pause_of_accepting_delays_no_event(start: Callable[..., Maze], stack: ExitStack) -> None:
     maze = start()
     (client,) = maze.clients(1)
     source = maze.source()
@@ -168,7 +167,7 @@ def test_a_pause_of_accepting_holds_up_no_event(
     assert maze.server.registration.overruns == 0
 
 
-def test_beyond_its_budget_registering_does_not_hold_up_events(
+def test_registration_beyond_its_budget_does_not_delay_events(
     start: Callable[..., Maze],
     stack: ExitStack,
     log: LogCapture,
@@ -183,7 +182,7 @@ def test_beyond_its_budget_registering_does_not_hold_up_events(
     connect_at_once(stack, maze, range(2, 202))
     source.sock.send(b"1|B\n")
     first.expect(b"1|B\n")
-    assert len(maze.sessions) < 201  # it did not wait for all of them
+    assert len(maze.sessions) < 201  # the event did not wait for all clients
     assert maze.server.registration.overruns == 1
     source.send(b"2|B\n")
     first.expect(b"2|B\n")
@@ -192,7 +191,7 @@ def test_beyond_its_budget_registering_does_not_hold_up_events(
     maze.await_sessions(201)
 
 
-def test_a_storm_of_connections_that_reset_does_not_stop_the_stream(
+def test_a_storm_of_reset_connections_does_not_stop_the_stream(
     start: Callable[..., Maze], stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registration_wait, "BURST_SECONDS", 0.01)
@@ -203,7 +202,7 @@ def test_a_storm_of_connections_that_reset_does_not_stop_the_stream(
     storming = True
 
     def storm() -> None:
-        """Keep something in the accept queue: of one port ten are accepted in a turn."""
+        """Keep the accept queue filled: the server accepts ten connections per port in a turn."""
         while storming:
             for _ in range(20):
                 with closing(system.socket()) as connection:

@@ -1,4 +1,4 @@
-"""SIGHUP: certificates and log level are replaced while events flow; bad files change nothing."""
+"""Reload by SIGHUP: certificates and log level are replaced under load; errors change nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.realtime
 
 
 class Reloading:
-    """A server whose configuration and certificates a test may change."""
+    """A server whose configuration and certificates a test can change."""
 
     def __init__(self, folder: Path, authority: Authority) -> None:
         self.authority = authority
@@ -38,13 +38,13 @@ class Reloading:
         self.config.write_text("\n".join([*files, *lines]) + "\n")
 
     def reload(self, event: str = "reloaded") -> None:
-        """SIGHUP; wait for what it is to be answered with."""
+        """Send SIGHUP; wait for the log event that has to follow."""
         before = len(self.child.logged(event))
         self.child.signal(signal.SIGHUP)
         self.child.await_logged(event, before + 1)
 
     def shown_serial(self) -> int:
-        """The number of the certificate that the server shows now."""
+        """Return the serial number of the certificate that the server presents."""
         client = Client(self.child.client_address, tls=self.context)
         try:
             sock = client.sock
@@ -72,7 +72,7 @@ def reloading(tmp_path: Path, authority: Authority) -> Iterator[Reloading]:
 
 
 def _renewed(reloading: Reloading) -> Certificate:
-    """Put a new certificate where the old one was."""
+    """Replace the certificate's files with a new certificate."""
     new = reloading.authority.issue(dns="maze.test")
     reloading.certificate.write_over(new)
     return new
@@ -152,7 +152,7 @@ def test_bad_settings_keep_the_old_ones(reloading: Reloading, line: str, said: s
     reloading.client(1)  # still logged: the level has not changed either
 
 
-def test_tls_is_not_turned_off_and_its_authority_not_turned_on(reloading: Reloading) -> None:
+def test_a_reload_does_not_turn_tls_off_or_its_authority_on(reloading: Reloading) -> None:
     reloading.write(f'client-tls-ca = "{reloading.authority.cert}"')
     reloading.reload("reload_failed")
     reloading.config.write_text("")
@@ -162,26 +162,26 @@ def test_tls_is_not_turned_off_and_its_authority_not_turned_on(reloading: Reload
     reloading.client(1)
 
 
-def test_options_that_take_a_restart_are_named(reloading: Reloading) -> None:
+def test_options_that_need_a_restart_are_logged(reloading: Reloading) -> None:
     reloading.write('log-level = "debug"', "backlog = 5", 'stall-timeout = "1s"')
     reloading.reload("options_not_reloaded")
     assert reloading.child.logged("options_not_reloaded")[0]["options"] == "backlog, stall-timeout"
 
 
-def test_a_file_that_does_not_answer_holds_nobody_up(reloading: Reloading) -> None:
+def test_a_file_that_blocks_delays_nobody(reloading: Reloading) -> None:
     certificate = reloading.certificate
     inbox = reloading.client(1).read_in_background()
     Path(certificate.cert).unlink()
     os.mkfifo(certificate.cert)
     reloading.child.signal(signal.SIGHUP)
-    # It reads the file by now: whoever opens the other end without waiting finds it there.
+    # Once the server is reading the file, its other end can be opened without waiting.
     until(lambda: _has_reader(certificate.cert), "the server to wait for the file")
     stream = joined(broadcasts(1, 10_001))
     reloading.child.source(tls=reloading.context).send(stream)
     until(lambda: inbox.size >= len(stream), "everything to arrive")
     reloading.child.signal(signal.SIGHUP)
     assert reloading.shown_serial() == certificate.x509.serial_number
-    # Nor does it hold up the end: the fixture sees to that.
+    # The file does not delay the stop either, which the fixture asserts.
 
 
 def _has_reader(fifo: str) -> bool:
@@ -197,7 +197,10 @@ def test_many_signals_at_once_end_with_the_latest_files(reloading: Reloading) ->
         reloading.child.signal(signal.SIGHUP)
     new = _renewed(reloading)
     reloading.reload()
-    until(lambda: reloading.shown_serial() == new.x509.serial_number, "the latest certificate")
+    until(
+        lambda: reloading.shown_serial() == new.x509.serial_number,
+        "the latest certificate to be presented",
+    )
 
 
 def test_a_server_without_tls_reloads_its_log_level(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The table of events: who is notified of what, and the rules that hold without exception."""
+"""Routing: who is notified of which event, and the rules without exception."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_status_update_notifies_every_current_follower(maze: Maze) -> None:
     other.expect_nothing_before(b"6|B\n")
 
 
-def test_events_of_one_client_keep_their_places_between_broadcasts(maze: Maze) -> None:
+def test_events_of_one_client_keep_their_order_among_broadcasts(maze: Maze) -> None:
     one, two = maze.clients(1, 2)
     maze.source().send(b"1|B\n2|P|9|1\n3|B\n4|B\n5|F|2|1\n6|P|9|2\n7|S|1\n8|B\n")
     one.expect(b"1|B\n2|P|9|1\n3|B\n4|B\n5|F|2|1\n8|B\n")
@@ -63,7 +63,7 @@ def test_events_of_one_client_keep_their_places_between_broadcasts(maze: Maze) -
 
 
 @pytest.mark.parametrize("terminator", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
-def test_bytes_are_those_of_the_source_with_its_terminator(maze: Maze, terminator: bytes) -> None:
+def test_lines_keep_their_bytes_and_their_terminator(maze: Maze, terminator: bytes) -> None:
     one, two = maze.clients(1, 2)
     lines = [b"1|B", b"2|F|1|2", b"3|U|1|2", b"4|P|2|1", b"5|F|1|2", b"6|S|2", b"7|B"]
     maze.source().send(joined(line + terminator for line in lines))
@@ -71,14 +71,14 @@ def test_bytes_are_those_of_the_source_with_its_terminator(maze: Maze, terminato
     two.expect(joined(line + terminator for line in (b"1|B", b"2|F|1|2", b"5|F|1|2", b"7|B")))
 
 
-def test_bytes_are_those_of_the_source_where_terminators_are_mixed(maze: Maze) -> None:
+def test_lines_keep_their_bytes_if_terminators_are_mixed(maze: Maze) -> None:
     (client,) = maze.clients(1)
     stream = b"1|B\r\n2|B\n3|P|9|1\r\n4|B\n"
     maze.source().send(stream)
     client.expect(stream)
 
 
-def test_leading_zeros_are_forwarded_and_mean_nothing(maze: Maze) -> None:
+def test_leading_zeros_are_forwarded_and_ignored(maze: Maze) -> None:
     seven, eight = maze.client(b"007\n"), maze.client(b"8\n")
     stream = b"01|F|0008|07\n0000000000000000000000002|S|00000000000000000000000007\n003|B\n"
     maze.source().send(stream)
@@ -86,7 +86,7 @@ def test_leading_zeros_are_forwarded_and_mean_nothing(maze: Maze) -> None:
     eight.expect(b"0000000000000000000000002|S|00000000000000000000000007\n003|B\n")
 
 
-def test_user_zero_and_the_greatest_user_are_users(maze: Maze) -> None:
+def test_the_lowest_and_the_highest_user_id_are_valid(maze: Maze) -> None:
     greatest = 2**63 - 1
     zero, last = maze.clients(0, greatest)
     maze.source().send(b"1|F|0|%d\n2|S|%d\n3|P|0|0\n4|B\n" % (greatest, greatest))
@@ -111,7 +111,7 @@ def test_graph_is_kept_for_users_who_are_not_connected(maze: Maze) -> None:
     former.expect_nothing_before(b"5|B\n")
 
 
-def test_graph_outlives_the_session_of_a_follower(maze: Maze) -> None:
+def test_follow_outlives_the_session_of_the_follower(maze: Maze) -> None:
     source = maze.source()
     (client,) = maze.clients(12)
     source.send(b"1|F|12|9\n2|S|9\n")
@@ -168,7 +168,7 @@ def test_second_follow_notifies_again_and_one_unfollow_undoes_both(maze: Maze) -
     follower.expect(b"3|S|2\n6|B\n")
 
 
-def test_unfollow_of_a_stranger_changes_nothing(maze: Maze) -> None:
+def test_unfollow_without_a_follow_changes_nothing(maze: Maze) -> None:
     follower, stranger = maze.clients(1, 2)
     maze.source().send(b"1|U|1|2\n2|U|8|9\n3|F|1|2\n4|S|2\n5|B\n")
     follower.expect(b"4|S|2\n5|B\n")

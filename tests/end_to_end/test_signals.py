@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: what everybody got when the process has ended."""
+"""SIGTERM and SIGINT: what the clients have received when the process ends."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ STOPPING = [signal.SIGTERM, signal.SIGINT]
 
 
 def _expect_same_prefix(inboxes: list[Inbox], stream: bytes) -> None:
-    """All got the same whole lines, from the stream's first on."""
+    """Assert that all inboxes hold the same whole lines from the beginning of the stream."""
     received = [inbox.all() for inbox in inboxes]
-    assert len({len(each) for each in received}) == 1, [len(each) for each in received]
+    assert len(set(map(len, received))) == 1, list(map(len, received))
     assert received[0].endswith(b"\n")
-    for each in received:
-        assert stream.startswith(each)
+    for data in received:
+        assert stream.startswith(data)
 
 
 @pytest.mark.parametrize("number", STOPPING)
@@ -67,7 +67,7 @@ def test_signal_while_idle_ends_at_once(number: signal.Signals) -> None:
             peer.expect_closed()
 
 
-def test_signal_before_anyone_has_connected() -> None:
+def test_signal_before_any_peer_has_connected() -> None:
     with Child().ready() as child:
         child.await_logged("ready")
         child.signal(signal.SIGTERM)
@@ -79,7 +79,7 @@ def test_second_signal_ends_at_once_even_if_a_client_does_not_read(
     number: signal.Signals,
 ) -> None:
     kernel = int(Path("/proc/sys/net/ipv4/tcp_wmem").read_text().split()[2])
-    enough = 2 * kernel  # bytes routed to a client that reads nothing: not all fit in the kernel
+    enough = 2 * kernel  # bytes for a client that reads nothing: more than the kernel buffers
     arguments = ["--log-level", "debug", "--drain-timeout", "1h", "--stall-timeout", "1h"]
     with Child(*arguments, "--client-buffer", "64MiB").ready() as child:
         (reading,) = child.clients([1])
@@ -89,7 +89,7 @@ def test_second_signal_ends_at_once_even_if_a_client_does_not_read(
         child.source().send_in_background(
             joined(b"%018d|B\n" % sequence for sequence in range(1, enough // 21 + 2))
         )
-        until(lambda: inbox.size >= enough, "more to be routed than the kernel holds")
+        until(lambda: inbox.size >= enough, "more bytes to be routed than the kernel buffers")
         child.signal(number)
         child.await_logged("draining")
         assert child.process.poll() is None

@@ -1,4 +1,4 @@
-"""Sources that come, leave, return, replace each other, or are one too many."""
+"""Sources that connect, leave, return, replace each other, or exceed ``max-sources``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_reset_new_source_starts_again_from_the_first_number(maze: Maze, log: Lo
     assert maze.rejects() == {}
 
 
-def test_the_log_says_what_became_of_what_each_source_sent(maze: Maze, log: LogCapture) -> None:
+def test_the_log_counts_what_each_source_sent(maze: Maze, log: LogCapture) -> None:
     for turn, stream in enumerate((b"1|B\n1|B\nx\n3|B\n4|", b"1|B\n"), start=1):
         source = maze.source()
         source.send(stream)
@@ -57,7 +57,7 @@ def test_the_log_says_what_became_of_what_each_source_sent(maze: Maze, log: LogC
     assert dict(maze.server.source.closed) == {"left": 2}
 
 
-def test_reset_forgets_the_graph_and_keeps_the_clients(maze: Maze, log: LogCapture) -> None:
+def test_reset_clears_the_graph_and_keeps_the_clients(maze: Maze, log: LogCapture) -> None:
     follower, followed = maze.clients(1, 2)
     source = maze.source()
     source.send(b"1|F|1|2\n2|S|2\n")
@@ -70,7 +70,7 @@ def test_reset_forgets_the_graph_and_keeps_the_clients(maze: Maze, log: LogCaptu
     followed.expect(b"1|F|1|2\n2|B\n3|F|1|2\n")
 
 
-def test_reset_delivers_what_is_behind_a_gap_in_order_first(maze: Maze, log: LogCapture) -> None:
+def test_reset_first_delivers_the_events_behind_a_gap(maze: Maze, log: LogCapture) -> None:
     (client,) = maze.clients(1)
     source = maze.source()
     source.send(b"9|B\n1|B\n7|F|1|1\n8|S|1\n5|B\n3|B")
@@ -108,7 +108,7 @@ def test_keep_keeps_sequence_and_graph(start: Callable[..., Maze], log: LogCaptu
     assert maze.rejects() == {"stale": 2}
 
 
-def test_keep_lets_buffered_events_wait_for_the_source(
+def test_keep_holds_buffered_events_until_the_source_returns(
     start: Callable[..., Maze], log: LogCapture
 ) -> None:
     maze = start(on_source_disconnect="keep")
@@ -126,7 +126,7 @@ def test_keep_lets_buffered_events_wait_for_the_source(
     client.expect(b"2|P|9|1\n3|B\n4|B\n5|B\n")
 
 
-def test_half_closing_source_has_everything_delivered(maze: Maze) -> None:
+def test_all_events_of_a_half_closed_source_are_delivered(maze: Maze) -> None:
     inbox = maze.client(1).read_in_background()
     lines = broadcasts(1, 50_001)
     source = maze.source()
@@ -138,7 +138,7 @@ def test_half_closing_source_has_everything_delivered(maze: Maze) -> None:
     assert inbox.so_far() == expected
 
 
-def test_closing_source_has_everything_delivered(maze: Maze) -> None:
+def test_all_events_of_a_closed_source_are_delivered(maze: Maze) -> None:
     inbox = maze.client(1).read_in_background()
     lines = broadcasts(1, 50_001)
     source = maze.source()

@@ -1,4 +1,4 @@
-"""Stopping in process: drain, its timeout, and a router that fails."""
+"""Stopping a server in this process: the drain, its timeout, and a router that fails."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def test_drain_flushes_every_session_and_closes(maze: Maze) -> None:
     assert dict(maze.server.sessions.closed) == {"finished": 3}
 
 
-def test_drain_takes_no_more_connections(maze: Maze) -> None:
+def test_drain_accepts_no_more_connections(maze: Maze) -> None:
     maze.server.drain()
     assert _refuses(lambda: Client(maze.client_address))
     assert _refuses(lambda: Client(maze.source_address))
 
 
-def test_drain_leaves_what_is_behind_a_gap(maze: Maze) -> None:
+def test_drain_does_not_route_events_behind_a_gap(maze: Maze) -> None:
     (client,) = maze.clients(1)
     source = maze.source()
     source.send(b"1|B\n3|B\n")
@@ -68,7 +68,7 @@ def test_drain_leaves_what_is_behind_a_gap(maze: Maze) -> None:
 
 
 def test_drain_ends_handshakes_and_sources(start: Callable[..., Maze], log: LogCapture) -> None:
-    # Nothing but the drain ends the handshake of who says nothing.
+    # Only the drain ends the handshake of a client that sends nothing.
     maze = start(handshake_timeout=3600)
     stranger, source = maze.stranger(), maze.source()
     source.send(b"1|B\n1|B\nhalf a li")
@@ -82,13 +82,13 @@ def test_drain_ends_handshakes_and_sources(start: Callable[..., Maze], log: LogC
     assert (line["reason"], line["routed_events"], line["duplicate"]) == ("stopped", 1, 1)
 
 
-def test_drain_routes_what_waits_for_a_slow_client(
+def test_drain_routes_events_that_wait_for_a_slow_client(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink_buffers(monkeypatch)
     maze = start(client_buffer=32 * 1024, reorder_limit=2_000)
     slow, fast = maze.client(1, small_buffers=True), maze.client(2).read_in_background()
-    # Each message to the slow one is also told to the fast one, by a broadcast behind it.
+    # Every other line is a broadcast, so the fast client shows how far the slow one has come.
     count = 60_000
     lines = messages(1, count, 1)
     for index in range(1, count - 1, 2):
@@ -109,16 +109,16 @@ def test_drain_routes_what_waits_for_a_slow_client(
     assert set(maze.server.sessions.closed) == {"finished"}
 
 
-def test_client_that_does_not_read_costs_others_nothing_of_a_drain_but_time(
+def test_client_that_does_not_read_only_delays_a_drain(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink_buffers(monkeypatch)
     maze = start(client_buffer=32 * 1024, reorder_limit=20_000, drain_timeout=4)
     maze.client(1, small_buffers=True)
     fast = maze.client(2).read_in_background()
-    # Far more than may wait for one client: it is full again and again, and reads all the time.
-    # And more than the kernel may yet take for the first client: of its buffers the last part
-    # is filled by timers, so a client that seems full may get on without reading.
+    # Far more than one queue holds: the fast client's is full again and again, though it reads.
+    # It is also more than the kernel can still buffer for the first client: timers fill the
+    # last part of its buffers, so a session that seems full may progress without a reader.
     lines = [b"%0100d|B\n" % number for number in range(1, 100_001)]
     maze.source(small_buffers=True).send_in_background(joined(lines))
     until(lambda: maze.session(1).held_bytes > 32 * 1024, "the first client to be full")
@@ -135,7 +135,7 @@ def test_client_that_does_not_read_costs_others_nothing_of_a_drain_but_time(
     begin = time.monotonic()
     maze.server.drain()
     assert time.monotonic() - begin < 4.5
-    # Half of the timeout is for the client; a busy machine may be late by almost another half.
+    # The client has half of the timeout; a busy machine may be late by almost the other half.
     assert 2 <= given_up[0] < 3.9
     assert fast.all() == joined(lines[: maze.server.router.reorder.missing_sequence - 1])
     assert dict(maze.server.sessions.closed) == {"finished": 1, "stopped": 1}
@@ -143,7 +143,7 @@ def test_client_that_does_not_read_costs_others_nothing_of_a_drain_but_time(
     assert not maze.server.failed
 
 
-def test_client_that_is_slow_has_all_of_the_drain_where_nobody_waits_for_it(
+def test_slow_client_has_the_whole_drain_if_it_blocks_nobody(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink_buffers(monkeypatch)
@@ -161,14 +161,14 @@ def test_client_that_is_slow_has_all_of_the_drain_where_nobody_waits_for_it(
 
 
 @pytest.mark.parametrize(("part", "stays"), [(1.0, True), (0.9, False)])
-def test_drain_gives_up_who_would_not_take_a_full_buffer_within_it(
+def test_drain_disconnects_clients_too_slow_for_a_full_buffer(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch, part: float, stays: bool
 ) -> None:
     buffer = 32 * 1024
     maze = start(client_buffer=buffer)
     maze.clients(1, 2)
     router, slow = maze.server.router, maze.session(1)
-    taken = itertools.count(0, int(part * buffer / DRAIN_STEPS))  # more each time it is asked
+    taken = itertools.count(0, int(part * buffer / DRAIN_STEPS))  # more at each check
     given_up: set[Session] = set()
 
     def note(session: Session, _: CloseReason) -> None:
@@ -177,14 +177,14 @@ def test_drain_gives_up_who_would_not_take_a_full_buffer_within_it(
     monkeypatch.setattr(Session, "taken_bytes", lambda _: next(taken))
     monkeypatch.setattr(Session, "close", note)
     router._full = {slow: None}
-    router._idle.clear()  # as if it waited for that session
+    router._idle.clear()  # as if the router waited for that session
     router.drain(0.2)
     assert given_up == (set() if stays else {slow})
     router._full = {}
     router._idle.set()
 
 
-def test_session_may_end_while_the_drain_gives_others_up(
+def test_session_may_end_while_the_drain_disconnects_others(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     maze = start(client_buffer=32 * 1024)
@@ -196,16 +196,16 @@ def test_session_may_end_while_the_drain_gives_others_up(
         gevent.spawn(close, second, CloseReason.RESET)
         close(session, reason)
 
-    monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)  # others run after each
+    monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)  # yield after each
     monkeypatch.setattr(Session, "close", close_while_another_leaves)
     router._full = {first: None, second: None}
-    router._idle.clear()  # as if it waited for both
+    router._idle.clear()  # as if the router waited for both
     router.drain(0.2)
     assert dict(maze.server.sessions.closed) == {"stopped": 1, "reset": 1}
     router._idle.set()
 
 
-def test_what_a_client_has_taken_is_what_its_system_has_acknowledged(
+def test_taken_bytes_are_those_that_the_client_s_system_has_acknowledged(
     maze: Maze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (client,) = maze.clients(1)
@@ -238,7 +238,7 @@ def test_session_may_end_while_the_drain_closes_the_others(
     assert dict(maze.server.sessions.closed) == {"stopped": 2, "reset": 1}
 
 
-def test_stop_ends_everything_at_once(maze: Maze) -> None:
+def test_stop_closes_everything_at_once(maze: Maze) -> None:
     client, source, stranger = maze.client(1), maze.source(), maze.stranger()
     maze.await_sources(1)
     maze.server.stop()

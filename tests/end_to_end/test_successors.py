@@ -1,4 +1,4 @@
-"""Sources that wait for the place of one that has left and is not routed to its end yet."""
+"""Sources that wait for the slot of a source that has left but is not routed completely."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ pytestmark = pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True)
 
 
 class Held:
-    """A server whose source has left, but keeps its place until a slow client reads on."""
+    """A server whose source has left, but keeps its slot until a slow client reads."""
 
     def __init__(self, maze: Maze) -> None:
         self.maze = maze
         self.client: Client = maze.client(1, small_buffers=True)
         old, session = maze.source(), maze.session(1)
-        # The batches that fill the kernel's buffers and the session's, then one that
-        # waits for the router, then one that is not read at all.
+        # Batches that fill the kernel's buffers and the session's queue, then one that the
+        # router holds back, then one that is not read.
         number = 1
         while session.held_bytes <= 1024:
             old.send(joined(messages(number, number + 100, 1)))
@@ -33,7 +33,7 @@ class Held:
             routed = number - 1
             until(
                 lambda: session.held_bytes > 1024 or maze.server.router.routed_events == routed,  # noqa: B023
-                "the batch to be handed out",
+                "the batch to be routed",
             )
             gevent.sleep(0)
         for _ in range(2):
@@ -41,13 +41,13 @@ class Held:
             number += 100
         until(lambda: maze.server.router.reorder.ready >= 100, "the router to wait")
         old.close()
-        (place,) = maze.server.source._sources
-        until(lambda: peer_has_closed(place), "the end to arrive")
-        self.waiting = maze.server.source._waiting
+        (sock,) = maze.server.source._sources
+        until(lambda: peer_has_closed(sock), "the end to arrive")
+        self.waiting = maze.server.source._waiting_for_slot
         self._expected = joined(messages(1, number, 1))
 
     def successor(self, events: bytes = b"") -> Source:
-        """A source that waits for the place, once it does."""
+        """Connect a source, and wait until it waits for the slot."""
         last = self.last_in_line
         source = self.maze.source()
         until(lambda: self.last_in_line not in {last, None}, "the source to wait")
@@ -56,7 +56,7 @@ class Held:
 
     @property
     def last_in_line(self) -> socket | None:
-        """The server's end of the successor that came last."""
+        """The server's socket of the successor that connected last."""
         return next(reversed(self.waiting), None)
 
     @property
@@ -64,7 +64,7 @@ class Held:
         return self.maze.server.source.refused
 
     def probe(self, leave: Callable[[Source], None], events: bytes = b"") -> None:
-        """A successor that connects, says what it has, and is gone at once."""
+        """Connect a successor that sends ``events`` and leaves at once."""
         leave(self.successor(events))
         waits = self.last_in_line
         assert waits
@@ -72,7 +72,7 @@ class Held:
         until(lambda: gone(waits), "the end to arrive")
 
     def release(self) -> None:
-        """The client reads all that the source that has left had sent."""
+        """Read everything that the first source sent, which frees its slot."""
         self.client.expect(self._expected)
 
 
@@ -82,7 +82,7 @@ def held(start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch) -> Held:
     return Held(start(client_buffer=1024, reorder_limit=100))
 
 
-def test_a_successor_waits_for_the_place_and_has_it(held: Held) -> None:
+def test_a_successor_waits_for_the_slot_and_gets_it(held: Held) -> None:
     held.successor(b"1|P|9|1\n")
     held.release()
     held.client.expect(b"1|P|9|1\n")
@@ -100,7 +100,7 @@ def test_a_second_successor_is_refused_while_the_first_is_there(held: Held) -> N
 
 
 @pytest.mark.parametrize("leave", [Source.reset, Source.close], ids=["reset", "close"])
-def test_a_successor_that_is_gone_keeps_no_place(
+def test_a_successor_that_has_left_keeps_no_slot(
     held: Held, leave: Callable[[Source], None]
 ) -> None:
     held.probe(leave)
@@ -111,20 +111,20 @@ def test_a_successor_that_is_gone_keeps_no_place(
     held.client.expect(b"2|P|9|1\n")
 
 
-def test_successors_that_are_gone_do_not_pile_up(held: Held, log: LogCapture) -> None:
+def test_successors_that_have_left_do_not_pile_up(held: Held, log: LogCapture) -> None:
     for _ in range(10):
         held.probe(Source.reset)
         assert len(held.waiting) == 1
     held.successor(b"1|P|9|1\n")
     assert len(held.waiting) == 1
-    assert held.refused == 10, "those that are gone"
+    assert held.refused == 10, "the successors that have left"
     lines = [entry for entry in log.entries if entry["event"] == "source_refused"]
-    assert lines[0]["detail"] == "its connection broke while it waited for a place"
+    assert lines[0]["detail"] == "connection broke while waiting for a slot"
     held.release()
     held.client.expect(b"1|P|9|1\n")
 
 
-def test_a_successor_that_said_all_it_had_is_served_before_the_next(held: Held) -> None:
+def test_a_successor_that_has_ended_its_stream_is_served_before_the_next(held: Held) -> None:
     for event in (b"1|P|7|1\n", b"1|P|8|1\n"):
         held.probe(Source.close, event)
     held.successor(b"1|P|9|1\n")
@@ -133,7 +133,7 @@ def test_a_successor_that_said_all_it_had_is_served_before_the_next(held: Held) 
     assert held.refused == 0
 
 
-def test_as_many_as_have_said_all_may_wait_as_is_allowed(
+def test_successors_that_have_ended_their_streams_are_bounded(
     held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("maze.pipeline.source.MAX_WAITING", 2)

@@ -1,4 +1,4 @@
-"""The unit file, and what systemd is told, as systemd would see it."""
+"""The unit file, and the notifications that systemd receives."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ UNIT = ROOT / "deploy" / "follower-maze.service"
 INSTALLED = "/opt/follower-maze/.venv/bin/python"
 
 
-def test_ready_alive_and_stopping_are_told(tmp_path: Path) -> None:
+def test_ready_watchdog_and_stopping_are_notified(tmp_path: Path) -> None:
     with Supervisor(tmp_path) as supervisor:
         environment = supervisor.environment(watchdog_seconds=0.2)
         with Child(environment=environment) as child:
             supervisor.expect("READY=1")
-            child.ready()  # the line is in the log before it is told
+            child.ready()  # the log has the line before systemd is notified
             status = supervisor.status
             assert f"port {child.source_address[1]}," in status
             assert status.endswith(f"port {child.client_address[1]}")
@@ -42,7 +42,7 @@ def test_ready_alive_and_stopping_are_told(tmp_path: Path) -> None:
             assert child.status() == 0
 
 
-def test_who_cannot_start_is_never_ready(tmp_path: Path) -> None:
+def test_a_server_that_cannot_start_is_never_ready(tmp_path: Path) -> None:
     with Supervisor(tmp_path) as supervisor, Child().ready() as first:
         ports = (first.source_address[1], 0)
         with Child(ports=ports, environment=supervisor.environment()) as second:
@@ -62,13 +62,13 @@ def test_the_unit_file_fits_the_program() -> None:
     assert service["Type"] == "notify"
     assert service["ExecStart"].startswith(f"{INSTALLED} -m maze.serve --config ")
     assert service["RestartPreventExitStatus"] == "2"  # wrong settings
-    (drain,) = [each for each in fields(Settings) if each.name == "drain_timeout"]
+    (drain,) = [field for field in fields(Settings) if field.name == "drain_timeout"]
     seconds = duration("0s", "1h")(drain.metadata["default"])
     assert int(service["TimeoutStopSec"]) > seconds + 5
     assert int(service["WatchdogSec"]) >= 10
 
 
-def test_the_steps_of_the_installation_make_what_the_unit_file_needs() -> None:
+def test_the_installation_steps_create_what_the_unit_file_needs() -> None:
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     steps = text.partition("## Under systemd")[2].partition("\n## ")[0]
     service = unit()["Service"]
@@ -77,7 +77,7 @@ def test_the_steps_of_the_installation_make_what_the_unit_file_needs() -> None:
     assert f"-m venv {python.removesuffix('/bin/python')} " in steps
     assert f"touch {settings} " in steps
     secrets = service["EnvironmentFile"]
-    assert secrets.startswith("-"), "it may be absent"
+    assert secrets.startswith("-"), "the file is not optional"
     assert secrets.removeprefix("-") in steps
 
 
@@ -96,7 +96,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit_file(
         assert run.stderr == ""
 
 
-def test_a_process_that_waits_for_a_supervisor_that_does_not_read_goes_on(tmp_path: Path) -> None:
+def test_a_supervisor_that_does_not_read_does_not_block_the_server(tmp_path: Path) -> None:
     with Supervisor(tmp_path) as supervisor:
         environment = supervisor.environment(watchdog_seconds=0.002)
         with Child("--log-level", "debug", environment=environment).ready() as child:

@@ -1,4 +1,4 @@
-"""TLS on both ports: who is let in, as whom, and that nothing else changes."""
+"""TLS on both ports: who is admitted, as whom, and that nothing else changes."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from .tls_ports import VERSIONS, await_rejected, connect, rejected
 
 @pytest.fixture
 def wire(authority: Authority) -> Wire:
-    """Both ports speak TLS."""
+    """Use TLS on both ports."""
     return Wire(authority)
 
 
-# What it changes: nothing.
+# Nothing changes but the encryption.
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
-def test_events_go_through(maze: Maze, authority: Authority, version: ssl.TLSVersion) -> None:
+def test_events_are_delivered(maze: Maze, authority: Authority, version: ssl.TLSVersion) -> None:
     client = maze.client(7, tls=authority.context(version=version))
     stream = joined(messages(1, 20_001, 7))
     maze.source().send(stream)
@@ -41,7 +41,7 @@ def test_events_go_through(maze: Maze, authority: Authority, version: ssl.TLSVer
     assert client.sock.version() == version.name.replace("_", ".")  # type: ignore[attr-defined]
 
 
-def test_only_one_of_the_ports_may_speak_it(authority: Authority) -> None:
+def test_tls_on_only_one_of_the_ports(authority: Authority) -> None:
     server = authority.server
     half = Maze(client_tls_cert=server.cert, client_tls_key=server.key)
     try:
@@ -55,19 +55,19 @@ def test_only_one_of_the_ports_may_speak_it(authority: Authority) -> None:
         half.close()
 
 
-def test_a_client_that_says_all_in_one_record_is_served(maze: Maze) -> None:
+def test_data_after_the_id_in_the_same_record_is_discarded(maze: Maze) -> None:
     client = maze.client(b"7\n" + b"more" * 1_000)
     until(lambda: maze.server.sessions.discarded_bytes == 4_000, "the rest to be discarded")
     maze.source().send(b"1|B\n")
     client.expect(b"1|B\n")
 
 
-def test_a_client_that_says_its_id_and_leaves_at_once_has_left(maze: Maze) -> None:
+def test_a_client_that_leaves_right_after_its_id_is_noticed(maze: Maze) -> None:
     client = maze.stranger()
     client.send(b"7\n")
     client.half_close()
     client.expect_closed()
-    until(lambda: dict(maze.server.sessions.closed) == {"left": 1}, "it to have left")
+    until(lambda: dict(maze.server.sessions.closed) == {"left": 1}, "the session to end")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_client_that_says_its_id_and_leaves_at_once_has_left(maze: Maze) -> No
     [(Client.close, "left"), (Client.half_close, "left"), (Client.reset, "reset")],
     ids=["close", "close_notify", "reset"],
 )
-def test_a_client_that_goes_is_noticed_by_nobody_else(
+def test_a_client_that_leaves_does_not_affect_the_others(
     maze: Maze, leave: Callable[[Client], None], reason: str
 ) -> None:
     one, two = maze.clients(1, 2)
@@ -89,7 +89,7 @@ def test_a_client_that_goes_is_noticed_by_nobody_else(
     two.expect(b"1|B\n2|B\n")
 
 
-def test_the_end_of_a_drain_is_told_in_terms_of_tls(maze: Maze) -> None:
+def test_a_drain_ends_with_close_notify(maze: Maze) -> None:
     client = maze.client(1)
     maze.source().send(b"1|B\n")
     client.expect(b"1|B\n")
@@ -114,14 +114,14 @@ def test_a_large_batch_is_left_to_the_writer(
     maze = start()
     client, source = maze.client(1), maze.source()
     stream = joined(messages(1, 30_001, 1))
-    source.send(joined(messages(2, 30_001, 1)))  # all wait for the first
+    source.send(joined(messages(2, 30_001, 1)))  # all wait for the first event
     until(lambda: maze.server.router.reorder.waiting == 29_999, "the events to wait")
     source.send(joined(messages(1, 2, 1)))
     client.expect(stream)
     assert 0 < max(flushed) <= SEND_BYTES
 
 
-def test_what_is_encrypted_and_waits_is_counted_as_held(
+def test_encrypted_bytes_that_are_not_sent_count_as_held(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink_buffers(monkeypatch)
@@ -135,10 +135,10 @@ def test_what_is_encrypted_and_waits_is_counted_as_held(
     assert 0 < waiting <= maze_tls.MAX_UNSENT_BYTES
     assert maze.server.router.queued_memory.bytes == session.held_bytes + waiting
     client.expect(stream)
-    until(lambda: not maze.server.router.queued_memory.bytes, "all to be freed")
+    until(lambda: not maze.server.router.queued_memory.bytes, "all memory to be freed")
 
 
-def test_a_record_that_was_tampered_with_ends_the_session(maze: Maze) -> None:
+def test_a_manipulated_record_ends_the_session(maze: Maze) -> None:
     client, other = maze.client(1), maze.client(2)
     os.write(client.sock.fileno(), b"\x17\x03\x03\x00\x20" + b"x" * 32)
     maze.await_sessions(1)
@@ -150,7 +150,9 @@ def test_a_record_that_was_tampered_with_ends_the_session(maze: Maze) -> None:
 # The source.
 
 
-def test_a_source_that_ends_properly_has_all_delivered(maze: Maze, log: LogCapture) -> None:
+def test_all_events_of_a_source_that_ends_with_close_notify_are_delivered(
+    maze: Maze, log: LogCapture
+) -> None:
     client, source = maze.client(1), maze.source()
     stream = joined(broadcasts(1, 50_001))
     source.send(stream)
@@ -158,13 +160,13 @@ def test_a_source_that_ends_properly_has_all_delivered(maze: Maze, log: LogCaptu
     client.expect(stream)
     source.expect_closed()
     ended_by = source.ended_by
-    assert isinstance(ended_by, ssl.SSLZeroReturnError), "the server's end is one of TLS's, too"
-    until(lambda: _events(log, "source_disconnected"), "the source to be gone")
+    assert isinstance(ended_by, ssl.SSLZeroReturnError), "the server did not send close_notify"
+    until(lambda: _events(log, "source_disconnected"), "the source to disconnect")
     assert not _events(log, "source_cut_off")
 
 
 @pytest.mark.parametrize("cut", [Source.close, Source.reset], ids=["close", "reset"])
-def test_a_source_that_is_cut_off_has_delivered_what_came(
+def test_events_of_a_source_that_is_cut_off_are_delivered(
     maze: Maze, log: LogCapture, cut: Callable[[Source], None]
 ) -> None:
     client, source = maze.client(1), maze.source()
@@ -172,7 +174,7 @@ def test_a_source_that_is_cut_off_has_delivered_what_came(
     source.send(stream + b"1001|")
     client.expect(stream)
     cut(source)
-    until(lambda: _events(log, "source_disconnected"), "the source to be gone")
+    until(lambda: _events(log, "source_disconnected"), "the source to disconnect")
     (line,) = _events(log, "source_cut_off")
     if cut is Source.close:
         assert "close_notify" in line["error"]
@@ -185,14 +187,12 @@ def _events(log: LogCapture, name: str) -> list[Any]:
     return [entry for entry in log.entries if entry["event"] == name]
 
 
-# Who is not let in.
+# Peers that are rejected.
 
 
 @pytest.mark.parametrize("port", ["client", "source"])
 @pytest.mark.parametrize("said", [b"7\n", b"1|B\n", b"GET / HTTP/1.1\r\n\r\n", b"\x80\x00"])
-def test_plain_text_is_one_line_of_the_log(
-    maze: Maze, log: LogCapture, port: str, said: bytes
-) -> None:
+def test_plain_text_is_one_log_line(maze: Maze, log: LogCapture, port: str, said: bytes) -> None:
     peer = connect(maze, port, None)
     peer.send(said)
     peer.expect_closed()
@@ -216,7 +216,7 @@ def test_tls_1_1_is_refused(maze: Maze, log: LogCapture, authority: Authority, p
 @pytest.mark.parametrize("port", ["client", "source"])
 @pytest.mark.parametrize("leave", [Peer.close, Peer.reset, Peer.half_close])
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"])
-def test_who_leaves_before_tls_is_agreed_on_is_counted(
+def test_peer_that_leaves_during_the_handshake_is_counted(
     maze: Maze, port: str, leave: Callable[[Peer], None], said: bytes
 ) -> None:
     peer = connect(maze, port, None)
@@ -225,16 +225,18 @@ def test_who_leaves_before_tls_is_agreed_on_is_counted(
     await_rejected(maze, port, "left")
 
 
-def test_300_stalled_handshakes_hold_nobody_up(start: Callable[..., Maze], log: LogCapture) -> None:
+def test_300_stalled_handshakes_delay_nobody(start: Callable[..., Maze], log: LogCapture) -> None:
     maze = start(handshake_timeout=4.0)
     stalled = [connect(maze, "client", None) for _ in range(300)]
     for peer in stalled[::2]:
-        peer.send(b"\x16\x03\x01\x02\x00")  # the head of a record, whose rest never comes
+        peer.send(b"\x16\x03\x01\x02\x00")  # the header of a record, and no more
     client = maze.client(1)
     stream = joined(broadcasts(1, 10_001))
     maze.source().send(stream)
     client.expect(stream)
-    assert not maze.server.clients.handshake_rejects, "all of that was before the first timeout"
+    assert not maze.server.clients.handshake_rejects, (
+        "a handshake timed out before the stream was delivered"
+    )
     await_rejected(maze, "client", "timeout", 300)
     assert len(rejected(log)) <= 3
     for peer in stalled:

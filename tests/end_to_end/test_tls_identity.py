@@ -1,4 +1,4 @@
-"""Mutual TLS: whom a certificate lets in, and as whom."""
+"""Mutual TLS: which certificates are admitted, and as whom."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .tls_ports import VERSIONS, await_rejected, connect, rejected
 
 @pytest.fixture
 def wire(authority: Authority) -> Wire:
-    """Both ports speak TLS."""
+    """Use TLS on both ports."""
     return Wire(authority)
 
 
@@ -32,7 +32,7 @@ def other_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def mutual(start: Callable[..., Maze], authority: Authority) -> Callable[..., Maze]:
-    """Start a server that wants certificates on both ports."""
+    """Return a function that starts a server that requires certificates on both ports."""
 
     def start_one(**settings: Any) -> Maze:
         return start(source_tls_ca=authority.cert, client_tls_ca=authority.cert, **settings)
@@ -61,7 +61,7 @@ def bad_certificates(
         ("expired", "certificate has expired"),
     ],
 )
-def test_a_certificate_that_does_not_hold_is_refused(
+def test_an_invalid_certificate_is_refused(
     mutual: Callable[..., Maze],
     log: LogCapture,
     authority: Authority,
@@ -75,15 +75,15 @@ def test_a_certificate_that_does_not_hold_is_refused(
     context = authority.context(bad_certificates[which], version)
     try:
         connect(maze, port, context).expect_closed()
-    except OSError:  # TLS 1.2 says so at once
+    except OSError:  # over TLS 1.2 the handshake fails at once
         assert version is ssl.TLSVersion.TLSv1_2
     await_rejected(maze, port, "tls_failed")
     (line,) = rejected(log)
-    assert any(each in line["detail"] for each in detail.split("|")), line["detail"]
+    assert any(text in line["detail"] for text in detail.split("|")), line["detail"]
     assert not maze.sessions
 
 
-def test_a_certificate_of_the_authority_is_let_in(
+def test_a_certificate_of_the_authority_is_admitted(
     mutual: Callable[..., Maze], authority: Authority
 ) -> None:
     maze = mutual()
@@ -120,7 +120,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("names", "says"), NAMED, ids=repr)
-def test_a_client_may_be_whom_its_certificate_names(
+def test_a_client_may_be_any_user_named_in_its_certificate(
     mutual: Callable[..., Maze], authority: Authority, names: list[str], says: bytes
 ) -> None:
     maze = mutual(client_identity="certificate")
@@ -131,7 +131,7 @@ def test_a_client_may_be_whom_its_certificate_names(
 
 
 @pytest.mark.parametrize(("names", "says"), OTHERS, ids=repr)
-def test_a_client_may_be_nobody_else(
+def test_a_client_may_be_no_other_user(
     mutual: Callable[..., Maze],
     log: LogCapture,
     authority: Authority,
@@ -174,7 +174,7 @@ NO_SOURCES = [
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
 @pytest.mark.parametrize(("source_names", "names"), SOURCES, ids=repr)
-def test_a_source_may_be_who_has_its_role(
+def test_a_certificate_with_the_role_may_be_a_source(
     mutual: Callable[..., Maze],
     authority: Authority,
     source_names: str,
@@ -188,7 +188,7 @@ def test_a_source_may_be_who_has_its_role(
 
 
 @pytest.mark.parametrize(("source_names", "names", "detail"), NO_SOURCES, ids=repr)
-def test_a_user_is_no_source(
+def test_a_certificate_without_the_role_is_no_source(
     mutual: Callable[..., Maze],
     log: LogCapture,
     authority: Authority,
@@ -209,7 +209,7 @@ def test_a_user_is_no_source(
 
 
 @pytest.mark.parametrize(("source_names", "warnings"), [("none", 0), ("feed", 0), ("any", 1)])
-def test_the_start_warns_where_any_certificate_is_a_source(
+def test_the_start_warns_if_any_certificate_is_a_source(
     mutual: Callable[..., Maze],
     log: LogCapture,
     authority: Authority,

@@ -1,4 +1,4 @@
-"""TLS against a peer that somebody else wrote, and that can do what Python's cannot."""
+"""TLS with OpenSSL's own client, which can do what Python's TLS cannot."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.realtime
 
 @pytest.fixture
 def wire(authority: Authority) -> Wire:
-    """Both ports speak TLS."""
+    """Use TLS on both ports."""
     return Wire(authority)
 
 
 @pytest.fixture
 def s_client(maze: Maze, authority: Authority) -> Iterator[Callable[..., Command]]:
-    """Start ``openssl s_client`` as user 7."""
+    """Return a function that starts ``openssl s_client`` as user 7."""
     openssl = shutil.which("openssl")
     if not openssl:
         pytest.skip("there is no openssl command")
@@ -70,7 +70,7 @@ def test_openssl_is_served(
     "arguments", [["-tls1_2"], ["-tls1_2", "-no_ticket"], ["-tls1_3"]], ids=" ".join
 )
 def test_no_session_is_resumed(s_client: Callable[..., Command], arguments: list[str]) -> None:
-    client = s_client("-reconnect", *arguments)  # five times, and then it says who it is
+    client = s_client("-reconnect", *arguments)  # five reconnections before it sends its id
     client.end_input()
     said = client.read_all()
     assert (said.count(b"New, TLSv1."), said.count(b"Reused, ")) == (6, 0)
@@ -83,7 +83,7 @@ def test_key_updates_under_load_do_no_harm(
     client = s_client("-tls1_3", "-msg", "-msgfile", str(said))
     source = maze.source()
     for turn in range(20):
-        client.say(b"K\n")  # s_client's word for: let both of us change our keys
+        client.say(b"K\n")  # s_client's command for a key update on both sides
         stream = joined(messages(1 + turn * 100, 101 + turn * 100, 7))
         source.send(stream)
         client.expect_end_with(stream)
@@ -91,10 +91,10 @@ def test_key_updates_under_load_do_no_harm(
     maze.await_sessions(0)
     client.status()
     updates = [line for line in said.read_text().splitlines() if "KeyUpdate" in line]
-    assert any(line.startswith("<<<") for line in updates), "the server has changed its keys, too"
+    assert any(line.startswith("<<<") for line in updates), "the server did not update its keys"
 
 
-def test_a_peer_that_makes_tls_answer_is_answered(
+def test_a_reply_of_tls_itself_is_sent(
     maze: Maze, s_client: Callable[..., Command], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused: list[bytes] = []
@@ -109,17 +109,17 @@ def test_a_peer_that_makes_tls_answer_is_answered(
     client = s_client("-tls1_2", "-msg")
     session = maze.session(7)
     monkeypatch.setattr("maze.listener.tls.os.writev", refuse_once)
-    client.say(b"R\n")  # s_client's word for: let us begin anew, which the server answers
-    until(lambda: refused, "the answer")
+    client.say(b"R\n")  # s_client's command to renegotiate, to which the server replies
+    until(lambda: refused, "the reply")
     until(lambda: not maze.sessions or not session.writing, "the writer to have sent it")
     assert session.connection.unsent_bytes == 0
 
 
-def test_a_peer_that_makes_tls_answer_and_does_not_read_is_closed(
+def test_a_peer_that_does_not_read_the_replies_of_tls_is_closed(
     maze: Maze, s_client: Callable[..., Command], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = s_client("-tls1_2")
-    monkeypatch.setattr(maze_tls, "MAX_UNSENT_BYTES", -1)  # as if it did not
+    monkeypatch.setattr(maze_tls, "MAX_UNSENT_BYTES", -1)  # as if the peer did not read
     client.say(b"R\n")
     maze.await_sessions(0)
     assert dict(maze.server.sessions.closed) == {"reset": 1}

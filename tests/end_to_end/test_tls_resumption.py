@@ -1,4 +1,4 @@
-"""TLS 1.2 sessions that clients offer to resume: each is agreed on anew, certificate and all."""
+"""TLS 1.2 sessions that clients offer to resume: each gets a full handshake instead."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .running import Maze
 from .tls_ports import await_rejected
 
 KINDS = ["ticket", "session id"]
-"""what a client of TLS 1.2 may show to go on with an earlier session"""
+"""What a TLS 1.2 client can present to resume an earlier session."""
 
 
 @pytest.fixture
 def wire(authority: Authority) -> Wire:
-    """Both ports speak TLS."""
+    """Use TLS on both ports."""
     return Wire(authority)
 
 
@@ -30,13 +30,13 @@ def wire(authority: Authority) -> Wire:
 def agreed(
     maze: Maze, context: ssl.SSLContext, session: ssl.SSLSession | None = None
 ) -> Iterator[ssl.SSLSocket]:
-    """A connection to the client port on which TLS has been agreed on."""
-    with patience("TLS to be agreed on"), closing(create_connection(maze.client_address)) as sock:
+    """Connect to the client port, and perform the TLS handshake."""
+    with patience("the TLS handshake"), closing(create_connection(maze.client_address)) as sock:
         yield context.wrap_socket(sock, server_hostname=SERVER_NAME, session=session)
 
 
 def offering(authority: Authority, kind: str, certificate: Certificate) -> ssl.SSLContext:
-    """The context of a client that can resume in that way."""
+    """Return the context of a client that offers to resume by a ticket or a session id."""
     context = authority.context(certificate, ssl.TLSVersion.TLSv1_2)
     if kind == "session id":
         context.options |= ssl.OP_NO_TICKET
@@ -44,7 +44,7 @@ def offering(authority: Authority, kind: str, certificate: Certificate) -> ssl.S
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_session_is_agreed_on_anew(
+def test_an_offered_session_is_not_resumed(
     start: Callable[..., Maze], authority: Authority, kind: str
 ) -> None:
     maze = start(client_tls_ca=authority.cert)
@@ -57,16 +57,19 @@ def test_the_session_is_agreed_on_anew(
                 session = sock.session
 
 
-def test_a_session_agreed_on_while_another_connection_was_silent_is_not_resumed_by_it(
+def test_a_connection_opened_earlier_cannot_resume_a_later_session(
     maze: Maze, authority: Authority
 ) -> None:
     context = offering(authority, "session id", authority.issue("7"))
     with closing(create_connection(maze.client_address)) as silent:
-        until(lambda: maze.server.clients.limits.handshakes == 1, "the server to wait for it")
-        with agreed(maze, context) as first, patience("the server to close it"):
+        until(
+            lambda: maze.server.clients.limits.handshakes == 1,
+            "the server to wait for the silent client",
+        )
+        with agreed(maze, context) as first, patience("the server to close the connection"):
             late = context.wrap_socket(silent, server_hostname=SERVER_NAME, session=first.session)
             assert late.session_reused
-            with suppress(OSError):  # closed already
+            with suppress(OSError):  # already closed
                 late.sendall(b"7\n")
                 assert not late.recv(1)
             await_rejected(maze, "client", "tls_failed")
@@ -91,7 +94,7 @@ def test_a_certificate_that_has_expired_since_is_refused(
     sessions, expiry = _sessions_of_a_short_life(maze, authority)
     rejected = maze.server.clients.access.rejects.counts
     rejected.clear()
-    # OpenSSL reads a clock that moves on with the kernel's ticks, some time after this one.
+    # OpenSSL's clock advances with the kernel's ticks, so it may be behind this one.
     until(lambda: time.time() >= expiry + 0.5, "the certificate to expire")
     for count, (context, session) in enumerate(sessions, start=1):
         with pytest.raises(OSError, match="certificate expired"):  # noqa: SIM117
@@ -104,8 +107,8 @@ def test_a_certificate_that_has_expired_since_is_refused(
 def _sessions_of_a_short_life(
     maze: Maze, authority: Authority
 ) -> tuple[list[tuple[ssl.SSLContext, ssl.SSLSession]], float]:
-    """Sessions of each kind, and when the certificate with which they were agreed on expires."""
-    for seconds in (2, 4, 8, 16):  # the first will do, unless the machine is very slow
+    """Return a session of each kind, and when their certificate expires."""
+    for seconds in (2, 4, 8, 16):  # the first suffices, unless the machine is very slow
         certificate = authority.issue("7", lifetime=timedelta(seconds=seconds))
         contexts = [offering(authority, kind, certificate) for kind in KINDS]
         try:
@@ -117,7 +120,7 @@ def _sessions_of_a_short_life(
 
 
 def _session(maze: Maze, context: ssl.SSLContext) -> tuple[ssl.SSLContext, ssl.SSLSession]:
-    """A session that was agreed on, and ended as it ought to be: the server may remember it."""
+    """Return a session that ended in order, so that the server may remember it."""
     with agreed(maze, context) as sock:
         assert sock.session
         sock.sendall(b"7\n")

@@ -1,4 +1,4 @@
-"""Connecting to ports that speak TLS, and what they reject."""
+"""Connections to ports that speak TLS, and the handshakes that they reject."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def await_rejected(maze: Maze, port: str, reason: str, count: int = 1) -> None:
 
 
 def connect(maze: Maze, port: str, tls: ssl.SSLContext | None) -> Peer:
-    """A connection, agreed on or not: who is refused by TLS 1.3 finds out later."""
+    """Connect to a port. Over TLS 1.3, a client learns only later that it was refused."""
     address = maze.client_address if port == "client" else maze.source_address
     return (Client if port == "client" else Source)(address, tls=tls)

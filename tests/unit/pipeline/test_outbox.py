@@ -1,4 +1,4 @@
-"""What waits for one client and how it is sent, over a real pair of sockets, for both twins."""
+"""The outbox of one client, over a real pair of sockets, in both implementations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TWINS: list[tuple[ModuleType, ModuleType]] = [(pure_outbox, payload)]
 try:
     from maze.core._compiled import outbox as _outbox
     from maze.core._compiled import payload as _payload
-except ImportError:  # not built: the pure twin is tested alone
+except ImportError:  # not built: only the pure twin is tested
     pass
 else:
     TWINS.append((_outbox, _payload))
@@ -58,7 +58,7 @@ class Pair:
         self.payloads = payload
 
     def over(self, connection: Connection) -> Any:
-        """An outbox that sends over the given connection."""
+        """Return an outbox that sends over the given connection."""
         return self._box(7, connection, self.queue, self.queued_memory)
 
     def payload(self, *parts: bytes | memoryview, tape: bytes = b"", own: int = -1) -> Any:
@@ -71,7 +71,7 @@ class Pair:
         self.box.push(self.payload(*parts))
 
     def received(self) -> bytes:
-        """All that can be read now."""
+        """Return everything that can be read now."""
         data = b""
         while True:
             try:
@@ -83,7 +83,7 @@ class Pair:
             data += more
 
     def drain(self) -> bytes:
-        """Advance and read in turn until nothing waits."""
+        """Advance and read in turn until nothing is left; return what was read."""
         data = b""
         while not self.box.advance():
             data += self.received()
@@ -113,10 +113,10 @@ def lines(count: int, seed: int = 1) -> list[bytes]:
     return [b"%d|%s\n" % (number, b"x" * draw.randrange(300)) for number in range(count)]
 
 
-def test_what_is_pushed_waits_until_it_is_flushed(pair: Pair) -> None:
+def test_pushed_payloads_are_sent_only_when_flushed(pair: Pair) -> None:
     pair.push(b"1|B\n", b"2|B\n")
     assert pair.received() == b""
-    held = 8 + PAYLOAD_BYTES  # both are parts of one
+    held = 8 + PAYLOAD_BYTES  # both lines are parts of one payload
     assert (pair.box.queued_bytes, pair.box.held_bytes, pair.queued_memory.bytes) == (8, held, held)
     pair.box.flush()
     assert pair.received() == b"1|B\n2|B\n"
@@ -125,7 +125,7 @@ def test_what_is_pushed_waits_until_it_is_flushed(pair: Pair) -> None:
     assert not pair.errors
 
 
-def test_many_are_pushed_to_and_flushed_together(pair: Pair, other: Pair) -> None:
+def test_many_outboxes_are_pushed_to_and_flushed_together(pair: Pair, other: Pair) -> None:
     payloads = [(pair.box, pair.payload(b"1|B\n")), (other.box, other.payload(b"x" * 50_000))]
     assert pair.module.push_all(payloads) == [pair.box, other.box]
     assert pair.module.flush_all([pair.box, other.box], 10_000) == [other.box]
@@ -144,7 +144,7 @@ def test_nothing_to_send_is_no_error(pair: Pair) -> None:
     assert not pair.errors
 
 
-def test_payloads_that_wait_leave_in_their_order_and_whole(pair: Pair) -> None:
+def test_queued_payloads_are_sent_in_order_and_completely(pair: Pair) -> None:
     expected = b""
     for number, line in enumerate(lines(100)):
         pair.push(line, memoryview(b"--%d--" % number)[1:])
@@ -164,7 +164,7 @@ def test_payloads_that_wait_leave_in_their_order_and_whole(pair: Pair) -> None:
     ],
     ids=["one large", "two large", "more than one call takes", "large and small"],
 )
-def test_a_payload_that_the_kernel_takes_bit_by_bit(pair: Pair, parts: Parts) -> None:
+def test_a_payload_that_the_kernel_accepts_in_pieces(pair: Pair, parts: Parts) -> None:
     pair.push(*parts)
     pair.push(b"the end\n")
     pair.box.flush()
@@ -172,7 +172,9 @@ def test_a_payload_that_the_kernel_takes_bit_by_bit(pair: Pair, parts: Parts) ->
     if len(expected) > 100_000:
         assert pair.blocked == 1
         assert pair.box.writing
-        assert pair.box.queued_bytes == len(expected), "a payload is held until all is sent"
+        assert pair.box.queued_bytes == len(expected), (
+            "a payload was released before it was sent completely"
+        )
     assert pair.drain() == expected
     assert (pair.box.queued_bytes, pair.box.held_bytes, pair.queued_memory.bytes) == (0, 0, 0)
 
@@ -212,12 +214,12 @@ def test_discard_frees_what_is_queued_and_what_was_sent_in_part(pair: Pair) -> N
     pair.box.writing = False
     before = pair.received()
     pair.box.flush()
-    assert pair.received() == b"", "nothing is sent behind what was cut"
+    assert pair.received() == b"", "bytes were sent after the cut"
     assert set(before) == set(b"x")
 
 
 @pytest.mark.parametrize("parts", [[b"1|B\n"], [b"1|B\n", b"2|B\n"]])
-def test_a_broken_connection_is_this_clients_error(pair: Pair, parts: Parts) -> None:
+def test_a_broken_connection_is_reported_to_its_owner(pair: Pair, parts: Parts) -> None:
     pair.client.close()
     pair.push(*parts)
     pair.box.flush()
@@ -229,7 +231,7 @@ def test_a_broken_connection_is_this_clients_error(pair: Pair, parts: Parts) -> 
     assert pair.box.discard() == sum(map(len, parts))
 
 
-def test_an_error_in_the_owner_goes_to_the_owner(
+def test_an_error_in_on_blocked_is_reported_to_the_owner(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: object) -> None:
@@ -242,7 +244,7 @@ def test_an_error_in_the_owner_goes_to_the_owner(
 
 
 @pytest.mark.parametrize("method", ["on_blocked", "on_error"])
-def test_the_owner_has_to_say_what_happens(pair: Pair, method: str) -> None:
+def test_the_owner_has_to_implement_the_callbacks(pair: Pair, method: str) -> None:
     base = type(pair.box).__mro__[1]
     arguments = [ValueError()] if method == "on_error" else []
     with pytest.raises(NotImplementedError):
@@ -251,10 +253,10 @@ def test_the_owner_has_to_say_what_happens(pair: Pair, method: str) -> None:
 
 def test_an_outbox_is_a_recipient_of_its_user(pair: Pair) -> None:
     assert pair.box.user == 7
-    assert issubclass(Outbox, Recipient), "of the twin that serves"
+    assert issubclass(Outbox, Recipient), "of the implementation in use"
 
 
-def test_any_pushes_and_reads_give_the_bytes_that_were_pushed(pair: Pair) -> None:
+def test_random_pushes_and_reads_deliver_the_bytes_that_were_pushed(pair: Pair) -> None:
     draw = random.Random(666)
     expected = received = b""
     for _ in range(300):
@@ -278,9 +280,9 @@ def test_any_pushes_and_reads_give_the_bytes_that_were_pushed(pair: Pair) -> Non
 
 
 class Slow(Connection):
-    """Encrypts, takes a few bytes of what it is given, and owes the kernel some, every other time.
+    """A connection that encrypts. Every other send is blocked; the others accept five bytes.
 
-    ``own`` are the bytes that it has to say for itself.
+    ``own`` is the number of bytes that the connection itself has to send.
     """
 
     direct = False
@@ -313,7 +315,7 @@ class Slow(Connection):
 
 
 class Quick(Slow):
-    """Encrypts, and takes five bytes each time."""
+    """A connection that encrypts and accepts five bytes with each send."""
 
     def send(self, parts: Sequence[bytes | memoryview]) -> int:
         self.refuses = True
@@ -321,13 +323,13 @@ class Quick(Slow):
 
 
 class Broken(Slow):
-    """Is broken."""
+    """A connection that is broken."""
 
     def send(self, _: Sequence[bytes | memoryview]) -> int:
         raise ConnectionResetError(104, "Connection reset by peer")
 
 
-def test_what_is_encrypted_is_sent_by_the_connection(pair: Pair) -> None:
+def test_payloads_are_sent_through_a_connection_that_encrypts(pair: Pair) -> None:
     slow = Slow()
     box = pair.over(slow)
     box.push(pair.payload(b"1|B\n", memoryview(b"2222|B\n")))
@@ -337,7 +339,7 @@ def test_what_is_encrypted_is_sent_by_the_connection(pair: Pair) -> None:
     while not box.advance():
         pass
     assert slow.taken == b"1|B\n2222|B\n3|B\n"
-    assert slow.given[::2] == slow.given[1::2], "what was refused comes again, and nothing else"
+    assert slow.given[::2] == slow.given[1::2], "the parts refused were not passed again unchanged"
     assert (box.queued_bytes, box.sent_bytes, pair.queued_memory.bytes) == (0, 15, 0)
 
 
@@ -351,7 +353,7 @@ def test_a_flush_encrypts_no_more_than_one_send(pair: Pair, together: bool) -> N
     else:
         box.flush()
     assert quick.taken == b"1|B\n2"
-    assert (pair.blocked, box.writing) == (1, True), "the rest is left to the writer"
+    assert (pair.blocked, box.writing) == (1, True), "the rest was not left to the writer"
     assert box.advance() is True
     assert quick.taken == b"1|B\n2|B\n3|B\n"
 
@@ -363,7 +365,7 @@ def test_a_flush_of_no_more_than_one_send_leaves_nothing_to_the_writer(pair: Pai
     assert (pair.blocked, box.writing, box.queued_bytes) == (0, False, 0)
 
 
-def test_what_is_encrypted_and_waits_counts_as_held(pair: Pair) -> None:
+def test_encrypted_bytes_that_are_not_sent_count_as_held(pair: Pair) -> None:
     box = pair.over(Slow())
     box.push(pair.payload(b"1|B\n"))
     before = pair.queued_memory.bytes
@@ -373,7 +375,7 @@ def test_what_is_encrypted_and_waits_counts_as_held(pair: Pair) -> None:
     assert pair.queued_memory.bytes == 0
 
 
-def test_what_the_connection_has_to_say_is_sent_and_counts_as_held(pair: Pair) -> None:
+def test_the_connection_s_own_bytes_are_sent_and_count_as_held(pair: Pair) -> None:
     box = pair.over(Slow(own=3))
     box.flush()
     assert (pair.blocked, box.writing, pair.queued_memory.bytes) == (1, True, 2)
@@ -381,7 +383,7 @@ def test_what_the_connection_has_to_say_is_sent_and_counts_as_held(pair: Pair) -
     assert pair.queued_memory.bytes == 0
 
 
-def test_discard_frees_what_is_encrypted_for_good(pair: Pair) -> None:
+def test_discard_drops_encrypted_bytes(pair: Pair) -> None:
     slow = Slow()
     box = pair.over(slow)
     box.push(pair.payload(b"1|B\n"))
@@ -392,7 +394,7 @@ def test_discard_frees_what_is_encrypted_for_good(pair: Pair) -> None:
     assert (slow.taken, pair.queued_memory.bytes) == (b"", 0)
 
 
-def test_an_error_of_the_connection_goes_to_the_owner(pair: Pair) -> None:
+def test_an_error_of_the_connection_is_reported_to_the_owner(pair: Pair) -> None:
     box = pair.over(Broken())
     box.push(pair.payload(b"1|B\n"))
     box.flush()

@@ -1,4 +1,4 @@
-"""What the router does with the sessions of a batch."""
+"""How the router flushes the sessions of a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maze.settings.options import Settings
 
 
 class Session:
-    """As much of a session as is looked at; it has sent everything."""
+    """The part of a session that the router uses; it has sent everything."""
 
     pushed_bytes = sent_bytes = 10
     queued_bytes = 0
@@ -24,10 +24,10 @@ class Session:
 def test_measuring_the_latency_does_not_change_how_sessions_are_flushed(
     monkeypatch: pytest.MonkeyPatch, is_sampled: bool
 ) -> None:
-    pieces: list[int] = []
+    groups: list[int] = []
 
-    def flush_all(piece: list[Any], _: int) -> list[Any]:
-        pieces.append(len(piece))
+    def flush_all(group: list[Any], _: int) -> list[Any]:
+        groups.append(len(group))
         return []
 
     routing = Router(Settings(), RejectLog(), Registration(), fail=pytest.fail)
@@ -38,5 +38,5 @@ def test_measuring_the_latency_does_not_change_how_sessions_are_flushed(
     if is_sampled:
         latency.ready(0, 1.0)
     routing._deliver()
-    assert pieces == [FLUSH_SESSIONS, FLUSH_SESSIONS, 1]
+    assert groups == [FLUSH_SESSIONS, FLUSH_SESSIONS, 1]
     assert sum(latency.histogram.counts) == (len(sessions) if is_sampled else 0)

@@ -1,4 +1,4 @@
-"""A session over a connection and a registry that are not real: no socket, no server."""
+"""A session with a fake connection and a fake registry: no socket, no server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Answer = TypeVar("Answer")
 
 
 class FakeConnection(Connection):
-    """Takes as much as there is room for, and does as a test says."""
+    """A connection with limited room, whose answers a test sets."""
 
     direct = False
 
@@ -34,12 +34,12 @@ class FakeConnection(Connection):
         self.taken = b""
         self.unsent_bytes = 0
         self.unacknowledged = [0]
-        """what is answered, in turn; the last again and again"""
+        """Answers in turn; the last one is repeated."""
         self.said = [b""]
-        """by the client, in turn; b"" if it left, the last again and again"""
+        """What the client sends, in turn; b"" if it leaves. The last one is repeated."""
         self.error: Exception | None = None
         self.writable: Event | None = Event()
-        """None if the kernel never takes more"""
+        """Set when the kernel accepts more; None if it never does."""
         self.waits = 0
         self.shut_down = False
 
@@ -86,7 +86,7 @@ def _next(answers: list[Answer]) -> Answer:
 
 
 class FakeRegistry:
-    """Notes what a session reports."""
+    """A registry that records what a session reports."""
 
     def __init__(self) -> None:
         self.queued_memory = QueuedMemory()
@@ -95,7 +95,7 @@ class FakeRegistry:
         self.entered: list[Session] = []
         self.left: list[CloseReason] = []
         self.progress: list[int] = []
-        """bytes that had been sent each time that the session reported progress"""
+        """Bytes sent in total at each report of progress."""
         self.readable = 0
 
     def enter(self, session: Session) -> None:
@@ -119,7 +119,7 @@ class Served:
         self.greenlet: Greenlet[[], None] = gevent.spawn(self._serve)
         until(lambda: self.registry.entered, "the session to begin")
         (self.session,) = self.registry.entered
-        until(lambda: self.registry.readable, "the reader to be woken")
+        until(lambda: self.registry.readable, "the session to schedule a read")
 
     def _serve(self) -> None:
         Session(7, self.connection, Peer(("192.0.2.1", 4711)), self.registry).serve()
@@ -129,7 +129,7 @@ class Served:
         self.session.flush()
 
     def ends(self) -> CloseReason:
-        """Why the session has ended, which it has to do only once."""
+        """Wait until the session ends; return why. It has to end exactly once."""
         self.greenlet.join(60)
         assert self.greenlet.ready()
         assert not self.registry.queued_memory.bytes
@@ -156,21 +156,21 @@ def log() -> Iterator[list[MutableMapping[str, object]]]:
         yield entries
 
 
-def test_what_the_kernel_takes_at_once_is_sent_without_the_writer(served: Served) -> None:
+def test_bytes_that_the_kernel_accepts_are_sent_without_the_writer(served: Served) -> None:
     served.send(b"1|B\n")
     assert served.connection.taken == b"1|B\n"
     gevent.sleep(0)
     assert served.registry.progress == []
 
 
-def test_what_is_blocked_is_sent_by_the_writer_once_there_is_room(served: Served) -> None:
+def test_blocked_bytes_are_sent_by_the_writer_once_there_is_room(served: Served) -> None:
     served.connection.room = 5
     served.send(b"1|B\n2|B\n")
     until(lambda: served.connection.waits, "the writer to wait")
     assert served.connection.taken == b"1|B\n2"
     assert served.session.writing
     served.send(b"3|B\n")
-    assert served.connection.taken == b"1|B\n2", "nothing overtakes what waits"
+    assert served.connection.taken == b"1|B\n2", "a later payload overtook what waits"
     served.connection.make_room()
     until(lambda: not served.session.writing, "the writer to have sent it")
     assert served.connection.taken == b"1|B\n2|B\n3|B\n"
@@ -187,7 +187,7 @@ def test_client_that_takes_nothing_stalls(served: Served) -> None:
     assert served.connection.waits == STALL_CHECKS
 
 
-def test_client_that_acknowledges_a_little_all_the_time_does_not_stall(served: Served) -> None:
+def test_client_that_keeps_acknowledging_a_little_does_not_stall(served: Served) -> None:
     served.connection.writable = None
     served.connection.room = 5
     served.connection.unacknowledged = [9, 8, 8, 8, 7, 6]
@@ -229,7 +229,7 @@ def test_an_error_of_the_connection_ends_the_session(
     reason: CloseReason,
     by_the_writer: bool,
 ) -> None:
-    error = kind(*arguments)  # made here: its traceback keeps the session
+    error = kind(*arguments)  # created here, because its traceback keeps the session alive
     if by_the_writer:
         served.connection.room = 5
         served.send(b"1|B\n2|B\n")
@@ -242,9 +242,9 @@ def test_an_error_of_the_connection_ends_the_session(
     assert served.ends() == reason
 
 
-def test_finish_sends_what_waits_and_waits_until_it_is_acknowledged(served: Served) -> None:
+def test_close_when_sent_waits_until_everything_is_acknowledged(served: Served) -> None:
     served.connection.room = 5
-    served.connection.unacknowledged = [9, 9, 1]  # the end itself counts as a byte
+    served.connection.unacknowledged = [9, 9, 1]  # the FIN counts as a byte
     served.send(b"1|B\n2|B\n")
     served.session.close_when_sent()
     until(lambda: served.connection.waits, "the writer to wait")
@@ -256,18 +256,18 @@ def test_finish_sends_what_waits_and_waits_until_it_is_acknowledged(served: Serv
     assert served.connection.unacknowledged == [1]
 
 
-def test_what_the_client_says_is_discarded_and_counted(served: Served) -> None:
+def test_data_from_the_client_is_discarded_and_counted(served: Served) -> None:
     served.connection.said = [b"hello", b""]
     served.session.read()
     assert served.registry.discarded_bytes == 5
     readable = served.registry.readable
     os.write(served.connection.client, b"x")
-    until(lambda: served.registry.readable > readable, "the session to see that there is more")
+    until(lambda: served.registry.readable > readable, "the session to schedule another read")
     served.session.read()
     assert served.ends() == CloseReason.LEFT
 
 
-def test_an_answer_of_the_connection_is_sent_by_the_writer(served: Served) -> None:
+def test_a_reply_of_the_connection_itself_is_sent_by_the_writer(served: Served) -> None:
     served.connection.said = [b"K"]
     served.connection.unsent_bytes = 30
     served.session.read()

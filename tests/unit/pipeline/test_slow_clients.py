@@ -1,4 +1,4 @@
-"""Who holds up the many, for how long, and who is named and disconnected for it."""
+"""Which sessions hold up the others, for how long, and which are logged and disconnected."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maze.pipeline.slow_clients import (
-    ASKED_AT_ONCE,
-    LOOK_SECONDS,
+    CHECK_SECONDS,
+    EXAMINED_AT_ONCE,
     MIN_PAUSE_SECONDS,
     NAMED_SESSIONS,
     WINDOW_SECONDS,
@@ -20,12 +20,12 @@ from maze.pipeline.slow_clients import (
 )
 
 FULL_BYTES = 1_000
-"""a session's own bound here"""
+"""The bound of a single session in these tests."""
 
 
 @dataclass(eq=False)
 class Client:
-    """As much of a session as is looked at; ``unread`` is what the kernels hold for it."""
+    """The part of a session that is used; ``unread`` is what the kernels hold for its client."""
 
     user: int = 0
     held_bytes: int = 0
@@ -44,7 +44,7 @@ def idle(count: int) -> list[Client]:
 
 
 def behind(count: int) -> list[Client]:
-    """Clients for whom nothing is queued, and who have not read what the kernels took."""
+    """Return clients with empty queues that have not read what the kernels hold."""
     return [Client(unread=1) for _ in range(count)]
 
 
@@ -53,7 +53,7 @@ def over(count: int) -> list[Client]:
 
 
 def found(sessions: list[Client], total_limit: int = 10**9) -> list[Client]:
-    """Those who hold up the others, with a bound on the sum."""
+    """Return the sessions that hold up the others, given a bound on the sum."""
     full = [session for session in sessions if session.held_bytes > FULL_BYTES]
     excess = sum(session.held_bytes for session in sessions) - total_limit
     return holders(full, dict.fromkeys(sessions), excess, lambda: None)
@@ -77,7 +77,9 @@ def found(sessions: list[Client], total_limit: int = 10**9) -> list[Client]:
     ],
     ids=str,
 )
-def test_a_few_hold_up_the_many_and_many_hold_up_nobody(sessions: list[Client], count: int) -> None:
+def test_a_few_sessions_hold_up_many_but_many_hold_up_nobody(
+    sessions: list[Client], count: int
+) -> None:
     assert len(found(sessions)) == count
 
 
@@ -91,61 +93,61 @@ def of_sizes(*sizes: int) -> list[Client]:
         ((900, 1, 0, 0), 900, [0]),
         ((900, 800, 1, 0, 0), 1_000, [0, 1]),
         ((900, 400, 1, 0, 0), 1_000, [0]),
-        ((900, 500, 1, 0, 0), 1_000, [0, 1]),  # who holds half as much
-        ((900, 500, 1, 0), 1_000, []),  # of whom there are more than idle ones
+        ((900, 500, 1, 0, 0), 1_000, [0, 1]),  # user 1 holds more than half as much
+        ((900, 500, 1, 0), 1_000, []),  # fewer sessions are idle
         ((500, 500, 500, 500, 0, 0, 0, 0), 1_999, [0, 1, 2, 3]),
-        ((900, 100, 0, 0), 1_000, []),  # they may hold that much
+        ((900, 100, 0, 0), 1_000, []),  # the sum is within its bound
         ((100, 1_500, 0, 0), 1_000, [1]),
         ((600, 1_500, 600, 0, 0, 0), 500, [1, 0, 2]),
     ],
 )
-def test_over_the_bound_on_the_sum_those_hold_who_hold_most(
+def test_the_fullest_sessions_hold_up_the_others_if_the_sum_is_exceeded(
     sizes: tuple[int, ...], total_limit: int, users: list[int]
 ) -> None:
     assert [session.user for session in found(of_sizes(*sizes), total_limit)] == users
 
 
-def test_who_ends_while_others_run_holds_up_nobody() -> None:
-    sessions = dict.fromkeys(over(2) + behind(ASKED_AT_ONCE) + idle(2))
+def test_a_session_that_ends_during_a_yield_holds_up_nobody() -> None:
+    sessions = dict.fromkeys(over(2) + behind(EXAMINED_AT_ONCE) + idle(2))
     full = list(sessions)[:2]
     assert holders(full, sessions, 0, lambda: sessions.pop(full[0], None)) == full[1:]
 
 
-def looked(holding: Holding[Client], *sessions: Client, now: float, waited: float = 0.25) -> bool:
-    """Look after so much waiting; whether anybody is overdue."""
+def checked(holding: Holding[Client], *sessions: Client, now: float, waited: float = 0.25) -> bool:
+    """Check after ``waited`` seconds of waiting; return whether any session is overdue."""
     holding.waited(waited)
     return bool(holding.count(sessions, now))
 
 
-def test_who_exceeds_the_timeout_within_a_minute_is_overdue() -> None:
+def test_a_session_that_exceeds_the_timeout_within_a_minute_is_overdue() -> None:
     holding, slow, other = Holding[Client](1.0), Client(1), Client(2)
     for now in (1, 10, 20, 30):
-        assert not looked(holding, slow, now=now, waited=0.2)
-    assert not looked(holding, other, now=31, waited=0.2)
-    assert not looked(holding, slow, now=40, waited=0.2)
+        assert not checked(holding, slow, now=now, waited=0.2)
+    assert not checked(holding, other, now=31, waited=0.2)
+    assert not checked(holding, slow, now=40, waited=0.2)
     holding.waited(0.1)
     ((session, seconds),) = holding.count([slow, other], 41)
     assert session is slow
     assert seconds == pytest.approx(1.1)
 
 
-def test_what_is_older_than_a_minute_counts_no_more() -> None:
+def test_time_older_than_a_minute_does_not_count() -> None:
     holding, slow = Holding[Client](1.0), Client(1)
     for second in range(1_000):
-        assert not looked(holding, slow, now=15 * second, waited=0.2)
+        assert not checked(holding, slow, now=15 * second, waited=0.2)
 
 
-def test_all_of_a_minute_does_not_exceed_a_timeout_of_a_minute() -> None:
+def test_a_whole_minute_does_not_exceed_a_timeout_of_a_minute() -> None:
     holding, slow = Holding[Client](WINDOW_SECONDS), Client(1)
-    for look in range(1_000):
-        assert not looked(holding, slow, now=look / 4, waited=0.25)
+    for check in range(1_000):
+        assert not checked(holding, slow, now=check / 4, waited=0.25)
 
 
 def test_short_waits_add_up() -> None:
-    """As the router does it: it looks when a wait takes longer than the pause."""
+    """Like the router, check only if a wait takes longer than the pause."""
     holding, slow, now = Holding[Client](1.0), Client(1), 0.0
     while not holding_up(holding, slow, now):
-        now += 0.03  # of which it waited a third
+        now += 0.03  # a third of it waiting
         assert now < 4
     assert now == pytest.approx(3.0, abs=0.4)
 
@@ -155,31 +157,31 @@ def holding_up(holding: Holding[Client], session: Client, now: float) -> bool:
     if holding.pause > wait:
         holding.waited(wait)
         return False
-    return looked(holding, session, now=now, waited=holding.pause)
+    return checked(holding, session, now=now, waited=holding.pause)
 
 
-def test_a_look_that_comes_late_counts_as_two() -> None:
+def test_a_late_check_counts_as_two() -> None:
     holding = Holding[Client](5.0)
     holding.waited(100.0)  # the process was stopped
     assert holding.pause > 0
     holding.count([slow := Client()], 100.0)
-    assert not looked(holding, slow, now=101.0, waited=4.4)
+    assert not checked(holding, slow, now=101.0, waited=4.4)
     for _ in range(20):
-        late = looked(holding, slow, now=103.0)
+        late = checked(holding, slow, now=103.0)
     assert late
 
 
-def test_a_look_for_nobody_uses_the_time_up() -> None:
+def test_a_check_that_finds_nobody_uses_the_time_up() -> None:
     holding, slow = Holding[Client](0.3), Client()
-    assert not looked(holding, now=1, waited=0.06)
-    assert not looked(holding, slow, now=2, waited=0.06)
+    assert not checked(holding, now=1, waited=0.06)
+    assert not checked(holding, slow, now=2, waited=0.06)
     assert holding.count([slow], 2) == []
 
 
 @pytest.mark.parametrize(
     ("timeout", "pause"), [(0.1, 0.01), (1.0, 0.1), (5.0, 0.25), (86_400, 0.25)]
 )
-def test_the_pause_is_a_tenth_of_the_timeout_and_a_quarter_of_a_second_at_most(
+def test_the_pause_is_a_tenth_of_the_timeout_but_at_most_a_quarter_second(
     timeout: float, pause: float
 ) -> None:
     holding = Holding[Client](timeout)
@@ -190,11 +192,11 @@ def test_the_pause_is_a_tenth_of_the_timeout_and_a_quarter_of_a_second_at_most(
     assert holding.pause == MIN_PAUSE_SECONDS
 
 
-def test_who_holds_is_named_at_the_second_look_and_once() -> None:
+def test_a_session_is_logged_once_at_the_second_check() -> None:
     holding, slow = Holding[Client](5.0), Client(7)
-    looked(holding, slow, now=1.0)
+    checked(holding, slow, now=1.0)
     assert not holding.notice(1.0)
-    looked(holding, slow, now=1.25)
+    checked(holding, slow, now=1.25)
     assert holding.notice(1.25) == {
         "sessions": 1,
         "waited_seconds": 0.5,
@@ -202,19 +204,19 @@ def test_who_holds_is_named_at_the_second_look_and_once() -> None:
         "users": "7",
         "clients": "[::1]:7",
     }
-    looked(holding, slow, now=3.0)
+    checked(holding, slow, now=3.0)
     assert not holding.notice(3.0)
 
 
-def test_there_is_one_notice_a_second_which_names_the_worst() -> None:
+def test_there_is_one_notice_per_second_which_names_the_worst() -> None:
     holding = Holding[Client](5.0)
     slow = [Client(user) for user in range(20)]
     for now in (1.0, 1.25):
-        looked(holding, slow[0], now=now)
+        checked(holding, slow[0], now=now)
     assert holding.notice(1.25)["users"] == "0"
     for now in (1.5, 1.75):
-        looked(holding, *slow, now=now)
-    looked(holding, slow[9], now=2.0)
+        checked(holding, *slow, now=now)
+    checked(holding, slow[9], now=2.0)
     assert not holding.notice(2.0)
     notice = holding.notice(2.25)
     assert notice["sessions"] == 20
@@ -222,47 +224,47 @@ def test_there_is_one_notice_a_second_which_names_the_worst() -> None:
     assert str(notice["clients"]).count(", ") == NAMED_SESSIONS - 1
 
 
-def test_after_a_minute_it_is_named_anew() -> None:
+def test_a_session_is_logged_again_after_a_minute() -> None:
     holding, slow = Holding[Client](5.0), Client(7)
     for now in (1.0, 2.0):
-        looked(holding, slow, now=now)
+        checked(holding, slow, now=now)
     assert holding.notice(2.0)
-    looked(holding, now=100.0)
+    checked(holding, now=100.0)
     assert not holding._accounts
-    looked(holding, slow, now=101.0)
+    checked(holding, slow, now=101.0)
     assert not holding.notice(101.0)
-    looked(holding, slow, now=102.0)
+    checked(holding, slow, now=102.0)
     assert holding.notice(102.0)
 
 
-def test_who_has_ended_is_forgotten() -> None:
+def test_a_session_that_has_ended_has_no_account() -> None:
     holding, slow = Holding[Client](5.0), Client(7)
-    looked(holding, slow, now=1.0)
+    checked(holding, slow, now=1.0)
     holding.remove(slow)
     holding.remove(slow)
     assert not holding._accounts
 
 
-Looks = list[tuple[float, float, set[int], int | None]]
-LOOKS: st.SearchStrategy[Looks] = st.lists(
+Checks = list[tuple[float, float, set[int], int | None]]
+CHECKS: st.SearchStrategy[Checks] = st.lists(
     st.tuples(
-        st.sampled_from([0.25, 0.5, 3.0, 20.0, 59.0, 61.0]),  # since the last look
-        st.sampled_from([0.0, 0.25, 0.3, 7.0]),  # of which the router waited
+        st.sampled_from([0.25, 0.5, 3.0, 20.0, 59.0, 61.0]),  # seconds since the last check
+        st.sampled_from([0.0, 0.25, 0.3, 7.0]),  # seconds that the router waited
         st.sets(st.integers(0, 4)),
-        st.none() | st.integers(0, 4),  # who has ended since
+        st.none() | st.integers(0, 4),  # user whose session has ended since
     ),
     max_size=80,
 )
 
 
-@given(LOOKS, st.sampled_from([0.5, 1.0, 5.0, 60.0]))
-def test_whatever_happens_what_counts_is_the_last_minute(looks: Looks, timeout: float) -> None:
+@given(CHECKS, st.sampled_from([0.5, 1.0, 5.0, 60.0]))
+def test_only_the_last_minute_counts_in_any_history(checks: Checks, timeout: float) -> None:
     holding = Holding[Client](timeout)
-    longest = 2 * min(LOOK_SECONDS, timeout / 10)
+    longest = 2 * min(CHECK_SECONDS, timeout / 10)
     clients = [Client(user) for user in range(5)]
-    counted: list[tuple[int, float, float]] = []  # who, from when on, how long
+    counted: list[tuple[int, float, float]] = []  # user, beginning, seconds
     now = 0.0
-    for passed, waited, users, ended in looks:
+    for passed, waited, users, ended in checks:
         now += passed
         if ended is not None:
             holding.remove(clients[ended])
@@ -290,7 +292,7 @@ FLEETS = st.lists(
 
 
 @given(FLEETS, st.integers(1, 10 * FULL_BYTES))
-def test_nobody_holds_up_fewer_than_there_are_of_them(fleet: list[Client], limit: int) -> None:
+def test_sessions_never_hold_up_fewer_than_they_are(fleet: list[Client], limit: int) -> None:
     holding = found(fleet, limit)
     taken_all = [session for session in fleet if session.has_taken_all()]
     assert len(holding) == len(set(holding)) <= len(taken_all)
@@ -303,6 +305,6 @@ def test_nobody_holds_up_fewer_than_there_are_of_them(fleet: list[Client], limit
 
 
 @given(FLEETS, st.integers(1, 10 * FULL_BYTES))
-def test_a_fleet_that_is_slow_as_a_whole_loses_nobody(fleet: list[Client], limit: int) -> None:
+def test_nobody_is_disconnected_if_every_client_is_slow(fleet: list[Client], limit: int) -> None:
     slow = [Client(held_bytes=session.held_bytes, unread=1) for session in fleet]
     assert not found(slow, limit)

@@ -1,4 +1,4 @@
-"""What the router measures: histograms, sampled latency, the time a missing event is waited for."""
+"""The router's stats: histograms, sampled latency, and how long an event has been missing."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from maze.admin.monitor import SHARES, percentile
 from maze.core import Decoder, ReorderBuffer
-from maze.pipeline import stats as meter
+from maze.pipeline import stats
 from maze.pipeline.stats import LATENCY_SECONDS, Histogram, Latency, Stats
 
 
 class Session:
-    """As much of a session as is looked at."""
+    """The part of a session that is used."""
 
     def __init__(self, pushed: int, sent: int, queued: int | None = None) -> None:
         self.pushed_bytes = pushed
@@ -36,7 +36,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(meter, "monotonic", clock)
+    monkeypatch.setattr(stats, "monotonic", clock)
     return clock
 
 
@@ -48,7 +48,7 @@ def test_a_value_counts_at_the_first_bound_that_is_not_below_it() -> None:
     assert histogram.total == 24.0
 
 
-def test_a_value_with_a_weight_counts_as_often() -> None:
+def test_a_value_with_a_weight_counts_that_many_times() -> None:
     weighted, one_by_one = Histogram((1.0, 10.0)), Histogram((1.0, 10.0))
     for value, weight in ((0.5, 3), (5.0, 0), (11.0, 2)):
         weighted.observe(value, weight)
@@ -66,7 +66,7 @@ def any_session(*numbers: int) -> Any:
     return Session(*numbers)
 
 
-def test_who_has_got_everything_counts_at_once(clock: Clock) -> None:
+def test_a_session_that_has_sent_everything_counts_at_once(clock: Clock) -> None:
     latency = Latency()
     latency.ready(7, clock.now)
     clock.now += 2
@@ -77,12 +77,12 @@ def test_who_has_got_everything_counts_at_once(clock: Clock) -> None:
     assert not latency.catching_up
 
 
-def test_who_is_behind_counts_once_when_it_has_caught_up(clock: Clock) -> None:
+def test_a_session_counts_once_when_it_has_caught_up(clock: Clock) -> None:
     latency, session = Latency(), any_session(100, 40)
     latency.flushed([session], clock.now)
     clock.now += 1
     session.pushed_bytes = 200
-    latency.flushed([session], clock.now)  # of a later batch, which changes nothing
+    latency.flushed([session], clock.now)  # a later batch changes nothing
     session.sent_bytes = 99
     latency.progressed(session)
     assert observed(latency) == (0, 0)
@@ -93,7 +93,7 @@ def test_who_is_behind_counts_once_when_it_has_caught_up(clock: Clock) -> None:
     assert observed(latency) == (1, 5.0)
 
 
-def test_those_who_were_flushed_together_count_each(clock: Clock) -> None:
+def test_sessions_flushed_together_count_one_by_one(clock: Clock) -> None:
     latency, behind = Latency(), any_session(100, 40)
     since = clock.now
     clock.now += 2
@@ -103,19 +103,19 @@ def test_those_who_were_flushed_together_count_each(clock: Clock) -> None:
 
 
 def bucket(value: float) -> tuple[float, float]:
-    """The bounds between which a latency lies."""
+    """Return the bounds of the bucket that a latency falls into."""
     index = bisect_left(LATENCY_SECONDS, value)
     return (0.0, *LATENCY_SECONDS)[index], LATENCY_SECONDS[index]
 
 
 @given(st.lists(st.tuples(st.floats(1e-6, 20), st.integers(1, 50)), min_size=1, max_size=30))
-def test_percentiles_lie_where_those_of_a_list_of_all_deliveries_do(
+def test_percentiles_agree_with_those_of_a_list_of_all_deliveries(
     pieces: list[tuple[float, int]],
 ) -> None:
     latency, clock = Latency(), Clock()
     delivered = []
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(meter, "monotonic", clock)
+        patched.setattr(stats, "monotonic", clock)
         for seconds, sessions in pieces:
             since = clock.now
             clock.now += seconds
@@ -130,37 +130,37 @@ def test_percentiles_lie_where_those_of_a_list_of_all_deliveries_do(
         assert low <= found <= high * (1 + 1e-9)
 
 
-def test_who_leaves_does_not_count(clock: Clock) -> None:
+def test_a_session_that_ends_does_not_count(clock: Clock) -> None:
     latency, session = Latency(), any_session(100, 40)
     latency.flushed([session], clock.now)
     latency.remove(session)
     latency.remove(any_session(1, 0))
     session.sent_bytes = 100
     latency.progressed(session)
-    latency.flushed([any_session(100, 40, 0)], clock.now)  # it was closed while it sent
+    latency.flushed([any_session(100, 40, 0)], clock.now)  # closed during the flush
     assert observed(latency) == (0, 0)
     assert not latency.catching_up
 
 
-def test_an_event_is_due_once_its_batch_was_routed(clock: Clock) -> None:
+def test_a_sample_is_due_once_its_batch_is_routed(clock: Clock) -> None:
     latency = Latency()
     assert latency.due(100) == 0
     latency.ready(7, clock.now)
     assert latency.due(7) == 0  # number 7 is the next
     clock.now += 1
-    latency.ready(9, clock.now)  # one is followed already
+    latency.ready(9, clock.now)  # an event is sampled already
     assert latency.due(9) == 1000.0
     assert latency.due(9) == 0
 
 
-def test_samples_are_some_time_apart(clock: Clock) -> None:
+def test_samples_have_a_minimum_distance(clock: Clock) -> None:
     latency = Latency()
     latency.ready(1, clock.now)
     latency.due(2)
-    clock.now += meter.SAMPLE_SECONDS / 2
+    clock.now += stats.SAMPLE_SECONDS / 2
     latency.ready(2, clock.now)
     assert latency.due(3) == 0
-    clock.now += meter.SAMPLE_SECONDS
+    clock.now += stats.SAMPLE_SECONDS
     latency.ready(3, clock.now)
     assert latency.due(4) == clock.now
 
@@ -180,7 +180,7 @@ def test_how_long_an_event_has_been_missing(clock: Clock) -> None:
     clock.now += 5
     arrive(b"5|B\n")
     assert measured.missing_seconds(reorder) == 5
-    arrive(b"2|B\n")  # now it is 4 that is missing
+    arrive(b"2|B\n")  # now 4 is missing
     assert measured.missing_seconds(reorder) == 0
     clock.now += 2
     assert measured.missing_seconds(reorder) == 2
