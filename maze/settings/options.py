@@ -36,25 +36,17 @@ class Settings:
         4096, 1, 65535, "maximum connections per port that wait to be accepted"
     )
     peer_timeout: float = PORTS.duration(
-        "45s",
-        "3s to 24h",
-        "time after which the server drops a source or client that vanished without closing its "
-        "connection",
+        "45s", "3s to 24h", "time after which a source or client that vanished is dropped"
     )
 
     first_sequence: int = ORDER.whole(
         1, 0, 2**63 - 1, "sequence number of the first event of a stream"
     )
     reorder_limit: int = ORDER.whole(
-        100_000,
-        1,
-        10_000_000,
-        "maximum events that wait for a missing event; also the maximum ready to be routed",
+        100_000, 1, 10_000_000, "maximum events behind a gap; also the maximum ready to be routed"
     )
     reorder_bytes: int = ORDER.size(
-        "64MiB",
-        "1MiB to 1024GiB",
-        "maximum memory of events that wait for a missing event; also of those ready to be routed",
+        "64MiB", "1MiB to 1024GiB", "maximum memory of events behind a gap; also of those ready"
     )
     gap_policy: str = ORDER.choice(
         "skip",
@@ -78,10 +70,7 @@ class Settings:
     line_limit: int = SOURCES.size("4KiB", "64B to 1MiB", "maximum length of an event line")
 
     max_clients: int = CLIENTS.whole(
-        10_000,
-        1,
-        1_000_000,
-        "maximum client connections; lowered if the system allows fewer open files",
+        10_000, 1, 1_000_000, "maximum client connections; fewer if open files are limited"
     )
     max_clients_per_address: int = CLIENTS.whole(
         10_000, 1, 1_000_000, "maximum client connections from one address"
@@ -93,15 +82,11 @@ class Settings:
         2_000, 1, 1_000_000, "maximum client connections that have not sent their user id yet"
     )
     handshake_timeout: float = CLIENTS.duration(
-        "5s",
-        "10ms to 1h",
-        "time within which a client must send its user id, and a source must complete TLS",
+        "5s", "10ms to 1h", "time for a client to send its user id, or a source to complete TLS"
     )
     handshake_limit: int = CLIENTS.size("64B", "19B to 4KiB", "maximum length of a user id line")
     position_interval: float = CLIENTS.duration(
-        "10s",
-        "10ms to 24h",
-        "time without events after which a client that asked for positions is sent its position",
+        "10s", "10ms to 24h", "idle time after which a client is sent its position, if it asked"
     )
     client_buffer: int = CLIENTS.size(
         "1MiB", "1KiB to 16GiB", "maximum bytes queued for one client"
@@ -110,19 +95,13 @@ class Settings:
         "256MiB", "1KiB to 1024GiB", "maximum bytes queued for all clients together"
     )
     slow_client: str = CLIENTS.choice(
-        "wait",
-        "wait, disconnect",
-        "what to do when a client's buffer is full: wait for the client, or disconnect it",
+        "wait", "wait, disconnect", "when a client's buffer is full: wait for it, or disconnect it"
     )
     stall_timeout: float = CLIENTS.duration(
-        "10s",
-        "10ms to 24h",
-        "time after which the server disconnects a client that takes nothing of what is queued",
+        "10s", "10ms to 24h", "time after which a client that takes nothing is disconnected"
     )
     hold_timeout: float = CLIENTS.duration(
-        "5s",
-        "100ms to 24h",
-        "maximum time in any minute that a client may hold up the others; 1m or more is no limit",
+        "5s", "100ms to 24h", "time in any minute that a client may hold up others; 1m: no limit"
     )
 
     source_tls_cert: str | None = ACCESS.file(
@@ -154,9 +133,7 @@ class Settings:
         "the authority signed"
     )
     client_identity: str = ACCESS.choice(
-        "none",
-        "none, certificate",
-        "proof of a client's user id: none, or a certificate that names the user",
+        "none", "none, certificate", "proof of a client's user id: none, or a certificate naming it"
     )
     allow_source: tuple[Network, ...] = ACCESS.ranges("addresses from which sources may connect")
     allow_client: tuple[Network, ...] = ACCESS.ranges("addresses from which clients may connect")
