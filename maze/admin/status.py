@@ -6,7 +6,6 @@ import os
 import platform
 import resource
 import time
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from maze import __version__
@@ -14,7 +13,7 @@ from maze.admin.client_list import list_clients
 from maze.admin.counters import counters
 from maze.core import IMPLEMENTATION
 from maze.log.processors import RATE_LIMIT, RECENT
-from maze.settings.options import Settings, key_of
+from maze.settings.options import key_of
 
 if TYPE_CHECKING:
     from maze.admin.monitor import Monitor
@@ -57,7 +56,7 @@ def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
         "hub_lag_seconds": round(monitor.last_lag, 6),
         "log_lines": {"suppressed": RATE_LIMIT.suppressed, "dropped": monitor.log_lines_dropped},
         "process": _process(),
-        "limits": _limits(server.settings),
+        "limits": {key_of(name): getattr(server.settings, name) for name in LIMITS},
     }
 
 
@@ -102,8 +101,3 @@ def _resident_bytes() -> int | None:
             return int(file.read().split()[1]) * resource.getpagesize()
     except (OSError, ValueError, IndexError):
         return None
-
-
-def _limits(settings: Settings) -> dict[str, Any]:
-    known = {spec.name for spec in fields(Settings)}
-    return {key_of(name): getattr(settings, name) for name in LIMITS if name in known}

@@ -53,18 +53,14 @@ class Access:
         )
         self._source_names = set(settings.source_names)
 
-    def deadline(self) -> float:
-        """Return when a handshake that begins now must be complete, by the monotonic clock."""
-        return time.monotonic() + self._timeout
+    def authorize(self, sock: socket, address: Address) -> tuple[Connection, float]:
+        """Check the address and complete TLS; return the connection and its handshake's deadline.
 
-    def authorize(
-        self, sock: socket, address: Address, deadline: float
-    ) -> tuple[Connection, float]:
-        """Check the address and complete TLS; return the connection and its deadline.
-
-        The deadline is extended by the time for which the server kept the peer waiting, as it does
-        when many peers connect at once. Raise HandshakeError if the peer is rejected or late.
+        The deadline (by the monotonic clock) is extended by the time for which the server kept the
+        peer waiting, as it does when many peers connect at once. Raise HandshakeError if the peer
+        is rejected or late.
         """
+        deadline = time.monotonic() + self._timeout
         if not self._allows(address):
             raise HandshakeError(
                 HandshakeReason.ADDRESS, detail=f"the address is not in {self._allow_option}"

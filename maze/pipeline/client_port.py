@@ -35,7 +35,6 @@ class ClientPort:
         self.access = access
         self.limits = ConnectionLimits(settings)
         self._handshakes: set[Greenlet[..., Any]] = set()
-        self.handshake_rejects = access.rejects.counts
         self._finishing = False
 
     def handle(self, sock: socket, address: Address) -> None:
@@ -49,7 +48,7 @@ class ClientPort:
         greenlet = current_greenlet()
         self._handshakes.add(greenlet)
         try:
-            connection, deadline = self.access.authorize(sock, address, self.access.deadline())
+            connection, deadline = self.access.authorize(sock, address)
             id_line = self._handshake(connection, deadline)
             self.access.check_user(connection, id_line.user)
         except HandshakeError as error:

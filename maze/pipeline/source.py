@@ -144,7 +144,7 @@ class SourcePort:
         try:
             if self._opening > MAX_OPENING_SOURCES:
                 raise HandshakeError(HandshakeReason.BUSY, detail="too many in the handshake")
-            connection, _ = self.access.authorize(sock, address, self.access.deadline())
+            connection, _ = self.access.authorize(sock, address)
             self.access.check_source(connection)
         except HandshakeError as error:
             self.refused += 1

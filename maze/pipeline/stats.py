@@ -133,10 +133,6 @@ class Stats:
 
     def routed(self, events: int, seconds: float) -> None:
         """Count a batch and how long its routing took."""
-        # The same as Histogram.observe, but without calls: a batch may be a single event.
         self.batches += 1
-        sizes, times = self.batch_sizes, self.routing_seconds
-        sizes.counts[bisect_left(BATCH_SIZES, events)] += 1
-        sizes.total += events
-        times.counts[bisect_left(ROUTING_SECONDS, seconds)] += 1
-        times.total += seconds
+        self.batch_sizes.observe(events)
+        self.routing_seconds.observe(seconds)

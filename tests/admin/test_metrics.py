@@ -141,7 +141,7 @@ def test_rejected_handshakes_and_refused_sources_are_counted(watched: Watched) -
     watched.source()
     watched.await_sources(1)
     watched.source().expect_closed()
-    until(watched.server.clients.handshake_rejects.total, "the handshake to be refused")
+    until(watched.server.clients.access.rejects.counts.total, "the handshake to be refused")
     found = values(watched)
     assert found["maze_handshakes_rejected_total", "client bad_user"] == 1
     assert found["maze_handshakes_rejected_total", "source bad_user"] == 0

@@ -347,7 +347,7 @@ def test_connections_accepted_before_a_drain_and_served_after_it_are_closed(
             port.handle(theirs, ("127.0.0.1", 1))
         theirs.close()
     assert [end.recv(1) for end in ends] == [b"", b""]
-    assert not server.clients.handshake_rejects
+    assert not server.clients.access.rejects.counts
     assert not server.sessions
     assert not server.source.sources
 

@@ -152,7 +152,7 @@ def test_an_http_request_is_no_client(maze: Maze, log: LogCapture, said: bytes) 
     browser = maze.stranger()
     browser.send(said)
     browser.read_until_closed()
-    rejects = maze.server.clients.handshake_rejects
+    rejects = maze.server.clients.access.rejects.counts
     until(lambda: dict(rejects) == {"http": 1}, "the handshake to be rejected")
     (line,) = (entry for entry in log.entries if entry["event"] == "handshake_rejected")
     assert (line["reason"], line["log_level"]) == ("http", "warning")
@@ -175,7 +175,7 @@ def test_a_line_that_is_no_request_is_rejected_as_an_id(
     stranger = maze.stranger()
     stranger.send(said)
     stranger.read_until_closed()
-    rejects = maze.server.clients.handshake_rejects
+    rejects = maze.server.clients.access.rejects.counts
     until(lambda: dict(rejects) == {reason: 1}, "the handshake to be rejected")
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.parametrize("wire", ["plain", "tls"], indirect=True)
 
 
 def _await_rejected(maze: Maze, reason: str, count: int = 1) -> None:
-    rejects = maze.server.clients.handshake_rejects
+    rejects = maze.server.clients.access.rejects.counts
     until(lambda: dict(rejects) == {reason: count}, f"{count} handshakes rejected as {reason}")
 
 

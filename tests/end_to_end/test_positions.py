@@ -140,4 +140,4 @@ def test_a_malformed_position_is_a_bad_id(maze: Maze, line: bytes) -> None:
     client = maze.stranger()
     client.send(line)
     client.expect_closed()
-    assert dict(maze.server.clients.handshake_rejects) == {"bad_user": 1}
+    assert dict(maze.server.clients.access.rejects.counts) == {"bad_user": 1}

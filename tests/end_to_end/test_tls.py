@@ -234,7 +234,7 @@ def test_300_stalled_handshakes_delay_nobody(start: Callable[..., Maze], log: Lo
     stream = joined(broadcasts(1, 10_001))
     maze.source().send(stream)
     client.expect(stream)
-    assert not maze.server.clients.handshake_rejects, (
+    assert not maze.server.clients.access.rejects.counts, (
         "a handshake timed out before the stream was delivered"
     )
     await_rejected(maze, "client", "timeout", 300)

@@ -7,6 +7,7 @@ the fuzzer finds those too. What is right is said by the grammar of the property
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -139,7 +140,8 @@ def handshake(data: bytes) -> None:
     port = ClientPort(settings, sessions, Registration(), access)
     result: IdLine | str
     try:
-        result = port._handshake(cast(Connection, stranger), access.deadline())
+        deadline = time.monotonic() + settings.handshake_timeout
+        result = port._handshake(cast(Connection, stranger), deadline)
     except HandshakeError as error:
         result = error.reason.value
     line, end, _ = stream.partition(b"\n")
