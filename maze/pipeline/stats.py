@@ -111,7 +111,7 @@ class Stats:
         self._missing_since = 0.0
 
     def arrived(self, events: int, reorder: ReorderBuffer) -> None:
-        """Count the events of a chunk; note what is ready and what is missing after it."""
+        """Count the events of a chunk; note which events are ready and which one is missing."""
         self.received_events += events
         missing = reorder.missing_sequence
         latency = self.latency
