@@ -126,7 +126,8 @@ class Holding(Generic[Session]):
     def notice(self, now: float) -> dict[str, object]:
         """Return the fields of a log line about the sessions that hold up the others.
 
-        Return none if no line is due. At most one line is due a second, and a session causes at most one line a minute.
+        Return an empty dictionary if no line is due. At most one line is due per second, and a
+        session causes at most one line per minute.
         """
         found = [(s, a) for s, a in self._accounts.items() if a.checks >= MIN_CHECKS_TO_LOG]
         if now < self._next_notice_at or all(account.named for _, account in found):

@@ -127,7 +127,7 @@ def files(authority: Authority, tmp_path: Path) -> dict[str, str]:
         ),
         ("--source-names feed", "needs --source-tls-ca"),
         ("--source-names any --source-tls-cert CERT --source-tls-key KEY", "needs --source-tls-ca"),
-        ("--source-names feed,,other", "--source-names: 'feed,,other' is not none, any, or names"),
+        ("--source-names feed,,other", "--source-names: 'feed,,other' is not none, any, or a list"),
         (
             "--client-tls-cert ABSENT --client-tls-key KEY",
             "--client-tls-cert ABSENT cannot be read: No such file",
@@ -161,7 +161,7 @@ def files(authority: Authority, tmp_path: Path) -> dict[str, str]:
             "OpenSSL refuses --client-tls-cert WEAK_CERT with --client-tls-key WEAK_KEY: "
             "ee key too small",
         ),
-        ("--allow-source 10.0.0.1/8", "--allow-source: '10.0.0.1/8' is not any, nor address"),
+        ("--allow-source 10.0.0.1/8", "--allow-source: '10.0.0.1/8' is neither any nor a list"),
     ],
 )
 def test_options_that_conflict_or_fail_to_load_are_one_line_and_status_2(
