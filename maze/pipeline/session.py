@@ -200,7 +200,7 @@ class Session(Outbox):
             self.close(CloseReason.FAILED)
 
     def _write(self) -> None:
-        """Send what the kernel did not accept at once, until the session is to finish; end it."""
+        """Send what the kernel did not accept at once, until the session is to end; then end it."""
         while not self._finishing:
             self._woken.wait()
             self._woken.clear()

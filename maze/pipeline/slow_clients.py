@@ -4,7 +4,7 @@ With ``slow-client=wait`` the router waits while a session, or all sessions toge
 bound. If all clients are slow, this is ordinary back-pressure. If only a few are slow, the others
 get nothing meanwhile, although they could take it. The router reports how long it waits and, after
 each quarter of a second of waiting, for which sessions. The time counts against these sessions. A
-session whose time within a minute exceeds the hold timeout is to be disconnected.
+session whose time within a minute exceeds the hold timeout has to be disconnected.
 
 This module must never know a clock, a log or the event loop.
 """
@@ -33,7 +33,7 @@ NOTICE_SECONDS = 1.0
 NAMED_SESSIONS = 5
 """Maximum sessions named in one log line, which also gives their total."""
 EXAMINED_AT_ONCE = 100
-"""Sessions examined for idleness before a yield. To examine one takes 2 us."""
+"""Sessions examined for idleness before a yield. Examining one takes 2 us."""
 
 
 class Client(Protocol):

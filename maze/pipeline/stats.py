@@ -73,7 +73,7 @@ class Latency:
     def flushed(self, sessions: Iterable[Outbox], since: float) -> None:
         """Count the sessions of a sampled batch that were flushed together.
 
-        Their latencies count as equal: to read the clock after each would slow the flush.
+        Their latencies count as equal: reading the clock after each would slow the flush.
         """
         caught_up = 0
         for session in sessions:
