@@ -112,5 +112,5 @@ def _max_line_bytes(start: bytes, limit: int) -> int:
 def _mark_for(id_line: IdLine) -> bytes:
     """Return the mark that begins the client's first position line; empty if it asked for none."""
     if id_line.position is not None:
-        return MISSED  # no events are kept for clients that come back
+        return MISSED  # no events are kept for clients that reconnect
     return REACHED if id_line.asks else b""

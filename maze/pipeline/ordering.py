@@ -70,7 +70,7 @@ class Ordering:
                 self._add_repeated(run, peer)
 
     def _add_repeated(self, run: Run, peer: str) -> None:
-        """Add a long run in steps, because each number in it that was seen before is a reject."""
+        """Add a long run in steps: each of its numbers that was seen before becomes a reject."""
         for first in range(run.first, run.end, STEP_EVENTS):
             piece = run.clip(first, min(first + STEP_EVENTS, run.end))
             self._rejects.record(self.reorder.add(piece), peer)

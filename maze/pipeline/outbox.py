@@ -96,7 +96,7 @@ class Outbox(Recipient):
     def flush(self) -> None:
         """Send what the kernel accepts at once; call ``on_blocked`` if anything is left.
 
-        A connection that encrypts gets only one send per flush: to encrypt a large batch for a
+        A connection that encrypts gets only one send per flush: encrypting a large batch for a
         thousand clients would take too long. An error goes to ``on_error``, not to the caller, as
         it concerns this client only.
         """

@@ -3,7 +3,7 @@
 A client asks for positions with a bar after its user id. Its session gets a position line first,
 and another after each ``position-interval`` in which nothing else was queued for it, so that the
 position of an idle client stays recent. At a reset it gets one before the first event of the new
-epoch. The server does not keep events for clients that come back yet: if a client sends a position,
+epoch. The server does not yet keep events for clients that reconnect: if a client sends a position,
 the answer is ``!``.
 """
 

@@ -21,7 +21,7 @@ STEP_AUDIENCES = 1_000
 of users may connect or disconnect at once."""
 
 CLOSED_AT_ONCE = 20
-"""Sessions closed before a yield. To close a session in a thousand audiences takes 0.2 ms."""
+"""Sessions closed before a yield. Closing a session in a thousand audiences takes 0.2 ms."""
 
 
 class Sessions(Collection[Session]):

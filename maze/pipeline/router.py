@@ -1,13 +1,13 @@
 """The router: takes ready runs from the reorder buffer, routes them, and flushes the sessions.
 
-It applies back-pressure by one rule: **no batch is routed while a session, or all sessions
-together, hold more than their bound.**
+It applies back-pressure by one rule: **no batch is routed while a session exceeds its bound, or all
+sessions together exceed theirs.**
 
 With ``slow-client=wait`` the router waits for the clients. Meanwhile events become ready up to the
-reorder limit. At the limit the sources are not read, and TCP slows them down. If a few sessions
-hold up the others for too long, they are disconnected (``holding``); ``slow_clients`` decides which
-these are. With ``slow-client=disconnect`` the sessions that hold too much are disconnected, and the
-router does not wait. A drain disconnects clients that take too little while the others wait.
+reorder limit. At the limit the sources are paused, and TCP slows them down. If a few sessions hold
+up the others for too long, they are disconnected (``holding``); ``slow_clients`` decides which.
+With ``slow-client=disconnect`` the router does not wait, but disconnects sessions that exceed a
+bound. A drain disconnects clients that take too little while the others wait.
 
 A source is never paused because of a gap: the missing event comes later in the same stream.
 
@@ -48,8 +48,8 @@ from maze.settings.options import Settings
 log = structlog.get_logger()
 
 BATCH_EVENTS = 16_384
-"""Maximum events per batch, and limit on the events read ahead while the router works. More add
-latency and save little."""
+"""Maximum events per batch, and limit on the events read ahead while the router works. A larger
+value adds latency and saves little."""
 
 MIN_EVENTS = 64
 """Half the minimum number of events taken for a batch. After a batch that reached a bound in bytes,
@@ -169,7 +169,7 @@ class Router:
         self._on_progress(session)  # it holds nothing any more
 
     def _on_progress(self, session: Session) -> None:
-        """Wake the router if there is room again. Called when a session has sent or has ended."""
+        """Called when a session has sent something or has ended: there may be room again."""
         if session in self._full and session.held_bytes <= self._settings.client_buffer:
             del self._full[session]
         if self.waits_for_room and not self._lacks_room():
@@ -208,7 +208,7 @@ class Router:
         return list(self._full) if len(self._full) < len(self.sessions) else []
 
     def run(self) -> None:
-        """Route batches whenever runs are ready. Never returns."""
+        """Route batches whenever runs are ready; never return."""
         while True:
             self._work.wait()
             self._work.clear()
@@ -240,7 +240,7 @@ class Router:
         return True
 
     def _signal_work(self) -> None:
-        """Wake the router if runs are ready, and pace the source."""
+        """Wake the router if runs are ready; pause the sources, or let them read."""
         if self.reorder.ready:
             self._idle.clear()
             self._work.set()
@@ -293,7 +293,7 @@ class Router:
             self._drop(session)
 
     def _drop(self, session: Session) -> None:
-        """Disconnect a session that blocks the others; thousands of calls may take a second."""
+        """Disconnect a session that blocks the others; yield, as thousands take up to a second."""
         session.close(CloseReason.STOPPED if self.draining else CloseReason.SLOW)
         self._yield_if_due()
 
@@ -343,7 +343,7 @@ class Router:
         self._rejects.record(self.fanout.refused, FROM_GRAPH)
         sessions = cast("list[Session]", push_all(payloads))
         events = count_events(runs) - count_events(rest)
-        # If each run holds one event, it costs much to take runs and put them back: take fewer.
+        # Taking runs and putting them back is slow if each holds one event: take fewer next time.
         wanted_events = 2 * max(events, MIN_EVENTS) if rest else 2 * self._batch_events
         self._batch_events = min(wanted_events, BATCH_EVENTS)
         self.routed_events += events

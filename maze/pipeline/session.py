@@ -32,8 +32,8 @@ log = structlog.get_logger()
 STALL_CHECKS = 4
 """Checks within the stall timeout of how much a client has acknowledged."""
 MAX_POLL_SECONDS = 0.05
-"""Longest pause between two checks whether a client whose session is to end has acknowledged
-everything."""
+"""Longest pause between two checks whether a client has acknowledged everything, before its session
+ends."""
 
 
 class CloseReason(StrEnum):
@@ -200,7 +200,7 @@ class Session(Outbox):
             self.close(CloseReason.FAILED)
 
     def _write(self) -> None:
-        """Send what the kernel did not accept at once, until the session is to finish; end it."""
+        """Send what the kernel did not accept at once, until the session is to end; then end it."""
         while not self._finishing:
             self._woken.wait()
             self._woken.clear()

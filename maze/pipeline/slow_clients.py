@@ -4,7 +4,7 @@ With ``slow-client=wait`` the router waits while a session, or all sessions toge
 bound. If all clients are slow, this is ordinary back-pressure. If only a few are slow, the others
 get nothing meanwhile, although they could take it. The router reports how long it waits and, after
 each quarter of a second of waiting, for which sessions. The time counts against these sessions. A
-session whose time within a minute exceeds the hold timeout is to be disconnected.
+session whose time within a minute exceeds the hold timeout has to be disconnected.
 
 This module must never know a clock, a log or the event loop.
 """
@@ -19,7 +19,7 @@ from typing import Generic, Protocol, TypeVar
 WINDOW_SECONDS = 60.0
 """Period in which waiting time counts against a session."""
 CHECK_SECONDS = 0.25
-"""Waiting time between two checks of which sessions hold up the others. It is shorter if the hold
+"""Waiting time between two checks for sessions that hold up the others. It is shorter if the hold
 timeout is short."""
 MIN_CHECKS = 10
 """Minimum number of checks within one hold timeout."""
@@ -33,7 +33,7 @@ NOTICE_SECONDS = 1.0
 NAMED_SESSIONS = 5
 """Maximum sessions named in one log line, which also gives their total."""
 EXAMINED_AT_ONCE = 100
-"""Sessions examined for idleness before a yield. To examine one takes 2 us."""
+"""Sessions examined for idleness before a yield. Examining one takes 2 us."""
 
 
 class Client(Protocol):
@@ -102,7 +102,7 @@ class Holding(Generic[Session]):
         return max(self._check_seconds - self._waited, MIN_PAUSE_SECONDS)
 
     def waited(self, seconds: float) -> None:
-        """Note that the router waited that long; short waits add up to the next check."""
+        """Add time for which the router waited; short waits add up until a check is due."""
         self._waited += seconds
 
     def count(self, holders: Collection[Session], now: float) -> list[tuple[Session, float]]:
@@ -124,9 +124,10 @@ class Holding(Generic[Session]):
         return overdue
 
     def notice(self, now: float) -> dict[str, object]:
-        """Return the fields of a log line on the sessions that hold up the others, if one is due.
+        """Return the fields of a log line about the sessions that hold up the others.
 
-        At most one line is due a second, and a session causes at most one line a minute.
+        Return an empty dictionary if no line is due. At most one line is due per second, and a
+        session causes at most one line per minute.
         """
         found = [(s, a) for s, a in self._accounts.items() if a.checks >= MIN_CHECKS_TO_LOG]
         if now < self._next_notice_at or all(account.named for _, account in found):
@@ -179,7 +180,7 @@ def holders(
 def _fullest(sessions: Collection[Session], excess: int) -> list[Session]:
     """Return the fullest sessions that together hold the excess, and all that are about as full.
 
-    A session is about as full if it holds more than half as much as the last of the first group.
+    A session is about as full if it holds more than half as much as the least full of the former.
     If many sessions hold about the same, the fullest is a different one at each check. If time
     counted against the fullest alone, none would ever reach the timeout. The router decides how
     many to disconnect.

@@ -73,8 +73,9 @@ class SourceCloseReason(StrEnum):
 
 
 FOREIGN = {SourceCloseReason.HTTP, SourceCloseReason.TLS}
-"""Reasons that show that the peer is no event source. Nothing that it sent is decoded: a web page
-can make a browser speak these protocols to any port and choose much of what the browser sends."""
+"""Reasons for which a peer turns out not to be an event source. Nothing that it sent is decoded: a
+web page can make a browser speak these protocols to any port, and choose much of what the browser
+sends."""
 
 
 class SourcePort:

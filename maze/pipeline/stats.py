@@ -73,7 +73,7 @@ class Latency:
     def flushed(self, sessions: Iterable[Outbox], since: float) -> None:
         """Count the sessions of a sampled batch that were flushed together.
 
-        Their latencies count as equal: to read the clock after each would slow the flush.
+        Their latencies count as equal: reading the clock after each would slow the flush.
         """
         caught_up = 0
         for session in sessions:
@@ -111,7 +111,7 @@ class Stats:
         self._missing_since = 0.0
 
     def arrived(self, events: int, reorder: ReorderBuffer) -> None:
-        """Count the events of a chunk; note what is ready and what is missing after it."""
+        """Count the events of a chunk; note which events are ready and which one is missing."""
         self.received_events += events
         missing = reorder.missing_sequence
         latency = self.latency

@@ -30,13 +30,13 @@ def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) ->
     """Wait until the condition holds; raise AssertionError if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
+        assert time.monotonic() < deadline, f"{seconds} s were not enough: {what}"
         gevent.sleep(0.002)
 
 
 def patience(what: str) -> gevent.Timeout:
     """Return a time limit for a block that waits for a socket."""
-    return gevent.Timeout(PATIENCE, AssertionError(f"waited {PATIENCE} s in vain: {what}"))
+    return gevent.Timeout(PATIENCE, AssertionError(f"{PATIENCE} s were not enough: {what}"))
 
 
 class Peer:

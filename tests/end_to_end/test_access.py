@@ -127,10 +127,7 @@ def files(authority: Authority, tmp_path: Path) -> dict[str, str]:
         ),
         ("--source-names feed", "needs --source-tls-ca"),
         ("--source-names any --source-tls-cert CERT --source-tls-key KEY", "needs --source-tls-ca"),
-        (
-            "--source-names feed,,other",
-            "--source-names: 'feed,,other' is not none, any, or a list of names",
-        ),
+        ("--source-names feed,,other", "--source-names: 'feed,,other' is not none, any, or a list"),
         (
             "--client-tls-cert ABSENT --client-tls-key KEY",
             "--client-tls-cert ABSENT cannot be read: No such file",
