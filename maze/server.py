@@ -139,7 +139,7 @@ class MazeServer:
 
     def trace(self, traces: bool) -> None:
         """Turn the debug log of each chunk and batch on or off."""
-        self.router.traces = self.source.traces = traces
+        self.router.batches.traces = self.source.traces = traces
 
     def wait(self) -> None:
         """Wait until the server has stopped and the reject file is written.
@@ -177,7 +177,7 @@ class MazeServer:
             self._close()
         finally:
             self._log_lost_events()
-            log.info("stopped", routed_events=self.router.routed_events)
+            log.info("stopped", routed_events=self.router.stats.routed_events)
             self._stopped.set()
 
     def _log_lost_events(self) -> None:

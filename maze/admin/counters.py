@@ -60,7 +60,7 @@ def events(server: MazeServer) -> Section:
     tallies = server.router.fanout.tallies().items()
     return {
         "received": server.router.stats.received_events,
-        "routed": server.router.routed_events,
+        "routed": server.router.stats.routed_events,
         "by_type": {
             TYPE_NAMES[kind]: dict(zip(figures, tally, strict=True)) for kind, tally in tallies
         },

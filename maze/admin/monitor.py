@@ -123,7 +123,7 @@ class Monitor:
         return (
             router.stats.batches != self._batches
             or not router.reorder.ready
-            or router.waits_for_room
+            or router.slow_clients.router_waits
         )
 
     def _run(self) -> None:

@@ -5,9 +5,11 @@ No module of this package uses sockets, gevent, clocks or logs, or imports from 
 
     events.Decoder -> reorder.ReorderBuffer -> fanout.Fanout (on graph.FollowGraph)
 
-``events``, ``graph``, ``fanout`` and ``payload`` each have a compiled twin in ``_compiled``. The
-twins serve if all of them were built, unless ``MAZE_PURE`` is set in the environment. The pure
-modules are the specification.
+``events``, ``graph``, ``fanout`` and ``payload``, and ``maze.pipeline.outbox``, each have a
+compiled twin in ``_compiled``. The twins serve if all of them were built, unless ``MAZE_PURE`` is
+set in the environment. The pure modules are the specification.
+
+``holding`` decides which sessions are too slow.
 
 The rest of ``maze`` imports only the names listed in ``__all__``.
 """
@@ -20,8 +22,9 @@ from typing import TYPE_CHECKING
 from maze.core.events import Decoder, Run, parse_number
 from maze.core.fanout import Fanout
 from maze.core.graph import FollowGraph, Recipient
+from maze.core.holding import Holding, holders
 from maze.core.http_request_line import is_http_request
-from maze.core.id_line import IdLine, parse_id_line
+from maze.core.id_syntax import IdLine, parse_id_line
 from maze.core.payload import Payload, Tape
 from maze.core.positions import (
     MISSED,
@@ -53,6 +56,7 @@ __all__ = [
     "Decoder",
     "Fanout",
     "FollowGraph",
+    "Holding",
     "IdLine",
     "Payload",
     "Position",
@@ -63,6 +67,7 @@ __all__ = [
     "ReorderBufferFullError",
     "Run",
     "Tape",
+    "holders",
     "is_http_request",
     "next_epoch",
     "parse_id_line",

@@ -1,1 +1,5 @@
-"""The pipeline: sources, router and sessions carry events from socket to socket."""
+"""The path of an event around the core.
+
+An event passes through ``source`` -> ``ordering`` -> ``batch`` -> ``router`` -> ``outbox``. A
+client enters through ``client_port`` and is served by ``session``.
+"""

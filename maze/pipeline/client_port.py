@@ -1,26 +1,21 @@
 """The client port: accepts clients and reads their id lines."""
 
-import time
 from typing import Any
 
 from gevent import Greenlet
 from gevent.socket import socket
 
-from maze.core import MISSED, REACHED, IdLine, is_http_request, parse_id_line
+from maze.core import MISSED, REACHED, IdLine
 from maze.listener.access import Access
 from maze.listener.connection_limits import ConnectionLimits
-from maze.listener.refusals import HandshakeError, HandshakeReason
+from maze.listener.id_line import read_id_line, receive_id_line
+from maze.listener.refusals import HandshakeError
 from maze.listener.registration_wait import Registration
-from maze.net.connection import Connection
 from maze.net.peer import Address, Peer
 from maze.net.sockets import current_greenlet, send_at_once
 from maze.pipeline.registry import Sessions
 from maze.pipeline.session import Session
 from maze.settings.options import Settings
-
-HTTP_LINE_BYTES = 4 * 1024
-"""Maximum length of a line recognised as an HTTP request line. A longer one is rejected as an id
-that is too long."""
 
 
 class ClientPort:
@@ -29,7 +24,7 @@ class ClientPort:
     def __init__(
         self, settings: Settings, sessions: Sessions, registration: Registration, access: Access
     ) -> None:
-        self.settings = settings
+        self._limit = settings.handshake_limit
         self._sessions = sessions
         self._registration = registration
         self.access = access
@@ -49,7 +44,9 @@ class ClientPort:
         self._handshakes.add(greenlet)
         try:
             connection, deadline = self.access.authorize(sock, address)
-            id_line = self._handshake(connection, deadline)
+            received = receive_id_line(connection, self._limit, deadline)
+            self._sessions.discarded_bytes += len(received.partition(b"\n")[2])
+            id_line = read_id_line(received, self._limit)
             self.access.check_user(connection, id_line.user)
         except HandshakeError as error:
             self.access.rejects.record(error, peer)
@@ -73,40 +70,6 @@ class ClientPort:
         self._finishing = True
         for greenlet in list(self._handshakes):
             greenlet.kill(block=False)
-
-    def _handshake(self, connection: Connection, deadline: float) -> IdLine:
-        """Return the client's id line; discard what was received after it."""
-        limit = self.settings.handshake_limit
-        received = b""
-        while b"\n" not in received:
-            if len(received.removesuffix(b"\r")) > _max_line_bytes(received, limit):
-                raise HandshakeError(HandshakeReason.TOO_LONG, received)
-            connection.settimeout(max(0.0, deadline - time.monotonic()))
-            try:
-                data = connection.recv(limit + 2)
-            except (TimeoutError, BlockingIOError):
-                raise HandshakeError(HandshakeReason.TIMEOUT, received) from None
-            except OSError:
-                data = b""
-            if not data:
-                raise HandshakeError(HandshakeReason.LEFT, received)
-            received += data
-        line, _, rest = received.partition(b"\n")
-        self._sessions.discarded_bytes += len(rest)
-        line = line.removesuffix(b"\r")
-        if len(line) <= _max_line_bytes(line, limit) and is_http_request(line + b"\n", len(line)):
-            raise HandshakeError(HandshakeReason.HTTP, received)
-        if len(line) > limit:
-            raise HandshakeError(HandshakeReason.TOO_LONG, received)
-        id_line = parse_id_line(line)
-        if id_line is None:
-            raise HandshakeError(HandshakeReason.BAD_USER, received)
-        return id_line
-
-
-def _max_line_bytes(start: bytes, limit: int) -> int:
-    """Return the maximum length of a line, given its start: a letter may begin an HTTP request."""
-    return HTTP_LINE_BYTES if start[:1].isalpha() else limit
 
 
 def _mark_for(id_line: IdLine) -> bytes:

@@ -1,215 +1,172 @@
-"""Slow clients: decides which sessions hold up the others, and which of these to disconnect.
+"""Slow clients: waits until they have taken enough, or disconnects them.
 
-With ``slow-client=wait`` the router waits while a session, or all sessions together, exceed their
-bound. If all clients are slow, this is ordinary back-pressure. If only a few are slow, the others
-get nothing meanwhile, although they could take it. The router reports how long it waits and, after
-each quarter of a second of waiting, for which sessions. The time counts against these sessions. A
-session whose time within a minute exceeds the hold timeout has to be disconnected.
+No batch is routed while a session exceeds its bound, or all sessions together exceed theirs. With
+``slow-client=wait`` the router waits here for the clients. If a few sessions hold up the others for
+too long, they are disconnected (``holding``); ``core.holding`` decides which. With
+``slow-client=disconnect`` the sessions that exceed a bound are disconnected instead (``slow``). A
+drain disconnects clients that take too little while the others wait (``stopped``).
 
-This module must never know a clock, a log or the event loop.
+A client that takes nothing at all is disconnected by its session (``stalled``).
 """
 
-from __future__ import annotations
-
-from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Generic, Protocol, TypeVar
+from time import monotonic
 
-WINDOW_SECONDS = 60.0
-"""Period in which waiting time counts against a session."""
-CHECK_SECONDS = 0.25
-"""Waiting time between two checks for sessions that hold up the others. It is shorter if the hold
-timeout is short."""
-MIN_CHECKS = 10
-"""Minimum number of checks within one hold timeout."""
-MIN_PAUSE_SECONDS = 0.001
-"""Shortest wait before a check. When a wait begins, no client has taken what was just sent, so all
-would seem slow."""
-MIN_CHECKS_TO_LOG = 2
-"""Checks that have to find a session before the log names it; a single one may be chance."""
-NOTICE_SECONDS = 1.0
-"""Shortest time between two log lines."""
-NAMED_SESSIONS = 5
-"""Maximum sessions named in one log line, which also gives their total."""
-EXAMINED_AT_ONCE = 100
-"""Sessions examined for idleness before a yield. Examining one takes 2 us."""
+import structlog
+from gevent.event import Event
 
+from maze.core import Holding, holders
+from maze.pipeline.registry import Sessions
+from maze.pipeline.session import CloseReason, Session
+from maze.pipeline.stats import Stats
+from maze.settings.options import Settings
 
-class Client(Protocol):
-    """The part of a session that this module uses."""
+log = structlog.get_logger()
 
-    @property
-    def user(self) -> int:
-        """The user id that the client sent."""
+DRAIN_STEPS = 16
+"""Parts into which a drain divides its timeout and a full buffer: a blocking client has to take one
+part of the buffer in each part of the time."""
 
-    @property
-    def peer(self) -> str:
-        """The client's address, as logged."""
-
-    @property
-    def held_bytes(self) -> int:
-        """Memory that the payloads queued for the session take, in bytes."""
-
-    def has_taken_all(self) -> bool:
-        """Return whether nothing is queued and the client's system has acknowledged everything."""
+GRACE_SECONDS = 0.001
+"""Time that a client has to receive what was just sent before it counts as slow."""
 
 
-Session = TypeVar("Session", bound=Client)
+class SlowClients:
+    """The sessions that exceed a bound.
 
-
-class _Account:
-    """The waiting time that counts against one session, as spans of time."""
-
-    __slots__ = ("_spans", "named", "seconds")
-
-    def __init__(self) -> None:
-        self.named = False
-        self.seconds = 0.0
-        self._spans: deque[tuple[float, float]] = deque()
-        """When each span began, and its length in seconds."""
-
-    @property
-    def checks(self) -> int:
-        """The number of checks that have found the session."""
-        return len(self._spans)
-
-    def add(self, seconds: float, now: float) -> None:
-        self._spans.append((now - seconds, seconds))
-        self.seconds += seconds
-
-    def expire(self, before: float) -> None:
-        while self._spans and self._spans[0][0] < before:
-            self.seconds -= self._spans.popleft()[1]
-
-
-class Holding(Generic[Session]):
-    """The time that counts against each session in the last minute.
-
-    Sessions for which the router has not waited in that minute have no entry.
+    ``on_wait`` is called when a wait begins, ``yield_if_due`` between steps of long work.
     """
 
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self._check_seconds = min(CHECK_SECONDS, timeout / MIN_CHECKS)
-        self._waited = 0.0
-        self._accounts: dict[Session, _Account] = {}
-        self._next_notice_at = 0.0
+    def __init__(
+        self,
+        settings: Settings,
+        sessions: Sessions,
+        stats: Stats,
+        *,
+        on_wait: Callable[[], object],
+        yield_if_due: Callable[[], object],
+    ) -> None:
+        self._settings = settings
+        self._sessions = sessions
+        self._stats = stats
+        self._on_wait = on_wait
+        self._yield_if_due = yield_if_due
+        self._full: dict[Session, None] = {}
+        self._holding: Holding[Session] = Holding(settings.hold_timeout)
+        self._room = Event()
+        self.router_waits = False
+        """Whether the router waits here for room."""
+        self.draining = False
 
-    @property
-    def pause(self) -> float:
-        """Time that the router may wait until the next check is due, in seconds."""
-        return max(self._check_seconds - self._waited, MIN_PAUSE_SECONDS)
+    def add(self, sessions: Iterable[Session]) -> None:
+        """Note sessions that exceed their own bound."""
+        self._full.update(dict.fromkeys(sessions))
 
-    def waited(self, seconds: float) -> None:
-        """Add time for which the router waited; short waits add up until a check is due."""
-        self._waited += seconds
-
-    def count(self, holders: Collection[Session], now: float) -> list[tuple[Session, float]]:
-        """Count the time since the last check against ``holders``.
-
-        Return the sessions that exceed the timeout, each with the total that counts against it. At
-        most twice the usual time between two checks is counted: if a check comes later than that,
-        the server itself stood still.
-        """
-        seconds = min(self._waited, 2 * self._check_seconds)
-        self._waited = 0.0
-        self._expire(now)
-        overdue = []
-        for session in holders:
-            account = self._accounts.setdefault(session, _Account())
-            account.add(seconds, now)
-            if account.seconds > self._timeout:
-                overdue.append((session, account.seconds))
-        return overdue
-
-    def notice(self, now: float) -> dict[str, object]:
-        """Return the fields of a log line about the sessions that hold up the others.
-
-        Return an empty dictionary if no line is due. At most one line is due per second, and a
-        session causes at most one line per minute.
-        """
-        found = [(s, a) for s, a in self._accounts.items() if a.checks >= MIN_CHECKS_TO_LOG]
-        if now < self._next_notice_at or all(account.named for _, account in found):
-            return {}
-        self._next_notice_at = now + NOTICE_SECONDS
-        for _, account in found:
-            account.named = True
-        found.sort(key=lambda pair: pair[1].seconds, reverse=True)
-        worst = [session for session, _ in found[:NAMED_SESSIONS]]
-        return {
-            "sessions": len(found),
-            "waited_seconds": round(found[0][1].seconds, 3),
-            "hold_timeout": self._timeout,
-            "users": ", ".join(str(session.user) for session in worst),
-            "clients": ", ".join(session.peer for session in worst),
-        }
+    def on_progress(self, session: Session) -> None:
+        """Called when a session has sent something or has ended: there may be room again."""
+        if session in self._full and session.held_bytes <= self._settings.client_buffer:
+            del self._full[session]
+        if self.router_waits and not self._lacks_room():
+            self._room.set()
 
     def remove(self, session: Session) -> None:
-        """Remove the account of a session that has ended."""
-        self._accounts.pop(session, None)
+        """Remove a session that has ended, and no longer wait for it."""
+        self._holding.remove(session)
+        self.on_progress(session)  # it holds nothing any more
 
-    def _expire(self, now: float) -> None:
-        for session, account in list(self._accounts.items()):
-            account.expire(now - WINDOW_SECONDS)
-            if not account.checks:
-                del self._accounts[session]
+    def make_room(self) -> None:
+        """Wait, or disconnect sessions, until no bound is exceeded."""
+        if self._settings.slow_client == "wait":
+            while self._lacks_room():
+                if not self._wait_for_room(self._holding.pause) and not self.draining:
+                    self._disconnect_holders()
+            return
+        if not self._lacks_room():
+            return
+        self._wait_for_room(GRACE_SECONDS)
+        for session in list(self._full):
+            if session in self._full:
+                self._drop(session)
+        if self._over_total():
+            self._drop_fullest()
 
+    def drain(self, idle: Event, timeout: float) -> None:
+        """Wait until ``idle`` is set, for at most ``timeout`` seconds.
 
-def holders(
-    full: Collection[Session],
-    sessions: Collection[Session],
-    excess: int,
-    yield_if_due: Callable[[], object],
-) -> list[Session]:
-    """Return the sessions that hold up the others, the fullest first.
+        For the first half of the timeout no client is disconnected. Then a client that blocks the
+        others is disconnected if it is too slow to take a full buffer within the whole timeout, so
+        that the others receive what is ready.
+        """
+        self.draining = True
+        deadline = monotonic() + timeout
+        if idle.wait(timeout / 2):
+            return
+        step_bytes = self._settings.client_buffer // DRAIN_STEPS
+        while (remaining := deadline - monotonic()) > 0:
+            goals = {
+                session: session.taken_bytes() + step_bytes for session in self._blocking_sessions()
+            }
+            if idle.wait(min(remaining, timeout / DRAIN_STEPS)):
+                return
+            for session in self._blocking_sessions():
+                if session.taken_bytes() < goals.get(session, 0):
+                    self._drop(session)
 
-    The sessions in ``full`` exceed their own bound. All sessions together exceed the common bound
-    by ``excess`` bytes. Return none unless at least as many sessions are idle: if most clients are
-    slow, nobody is held up. Sessions may end while ``yield_if_due`` runs.
-    """
-    found = dict.fromkeys(full)
-    if excess > 0:
-        found.update(dict.fromkeys(_fullest(sessions, excess)))
-    if not _are_idle(sessions, len(found), yield_if_due):
-        return []
-    connected = [session for session in found if session in sessions]
-    return sorted(connected, key=attrgetter("held_bytes"), reverse=True)
+    def _blocking_sessions(self) -> list[Session]:
+        """Return the sessions for which the router, and so the other sessions, have to wait."""
+        if self._over_total():
+            return [session for session in self._sessions if session.queued_bytes]
+        return list(self._full) if len(self._full) < len(self._sessions) else []
 
+    def _excess(self) -> int:
+        """Return by how many bytes all sessions together exceed their bound."""
+        return self._sessions.queued_memory.bytes - self._settings.total_buffer
 
-def _fullest(sessions: Collection[Session], excess: int) -> list[Session]:
-    """Return the fullest sessions that together hold the excess, and all that are about as full.
+    def _over_total(self) -> bool:
+        return self._excess() > 0
 
-    A session is about as full if it holds more than half as much as the least full of the former.
-    If many sessions hold about the same, the fullest is a different one at each check. If time
-    counted against the fullest alone, none would ever reach the timeout. The router decides how
-    many to disconnect.
-    """
-    fullest_first = sorted(sessions, key=attrgetter("held_bytes"), reverse=True)
-    least = 0
-    for session in fullest_first:
-        least = session.held_bytes
-        excess -= least
-        if excess <= 0:
-            break
-    return [session for session in fullest_first if session.held_bytes > least // 2]
+    def _lacks_room(self) -> bool:
+        """Return whether any bound is exceeded."""
+        return bool(self._full) or self._over_total()
 
+    def _drop_fullest(self) -> None:
+        """Disconnect the sessions that hold most, until the sum is within its bound."""
+        fullest_first = sorted(self._sessions, key=attrgetter("held_bytes"), reverse=True)
+        for session in fullest_first:
+            if not self._over_total():
+                return
+            self._drop(session)
 
-def _are_idle(
-    sessions: Collection[Session], wanted: int, yield_if_due: Callable[[], object]
-) -> bool:
-    """Return whether at least ``wanted`` sessions are idle: their clients have taken everything.
+    def _drop(self, session: Session) -> None:
+        """Disconnect a session that blocks the others; yield, as thousands take up to a second."""
+        session.close(CloseReason.STOPPED if self.draining else CloseReason.SLOW)
+        self._yield_if_due()
 
-    An empty queue is not enough. For a client that has stopped reading, the kernels on both sides
-    buffer megabytes before anything is queued here, and how much differs from client to client.
-    When all clients have stopped, some queues are therefore still empty.
-    """
-    if wanted > len(sessions) // 2:
-        return False
-    for examined, session in enumerate(list(sessions), start=1):
-        if not wanted:
-            break
-        wanted -= session.has_taken_all()
-        if not examined % EXAMINED_AT_ONCE:
-            yield_if_due()
-    return not wanted
+    def _wait_for_room(self, timeout: float) -> bool:
+        """Wait for room, for at most ``timeout`` seconds; return whether there is any."""
+        began = monotonic()
+        self.router_waits = True
+        self._room.clear()
+        self._on_wait()
+        has_room = self._room.wait(timeout)
+        self.router_waits = False
+        waited = monotonic() - began
+        self._stats.waited_seconds += waited
+        self._holding.waited(waited)
+        return has_room
+
+    def _disconnect_holders(self) -> None:
+        """Count the time waited against the sessions that hold up the others.
+
+        Log these sessions, and disconnect those that exceed the hold timeout.
+        """
+        blocking = holders(self._full, self._sessions, self._excess(), self._yield_if_due)
+        now = monotonic()
+        overdue = self._holding.count(blocking, now)
+        if notice := self._holding.notice(now):
+            log.warning("clients_holding", **notice)
+        for session, seconds in overdue:
+            if session in self._full or self._over_total():
+                session.close(CloseReason.HOLDING, waited_seconds=round(seconds, 3))
+                self._yield_if_due()

@@ -192,7 +192,7 @@ class SourcePort:
     def _totals(self) -> Counter[str]:
         """Return the numbers of events routed and rejected since the server started."""
         rejected = {reason.value: count for reason, count in self._rejects.counts.items()}
-        return Counter({"routed_events": self._router.routed_events, **rejected})
+        return Counter({"routed_events": self._router.stats.routed_events, **rejected})
 
     def _wait_for_slot(self, sock: socket, peer: Peer) -> bool:
         """Wait until the source has a slot; return False at once if it may not wait."""

@@ -104,6 +104,7 @@ class Stats:
         self.waited_seconds = 0.0
         """Time for which the router waited for room, in seconds."""
         self.batches = 0
+        self.routed_events = 0
         self.batch_sizes = Histogram(BATCH_SIZES)
         self.routing_seconds = Histogram(ROUTING_SECONDS)
         self.latency = Latency()
@@ -134,5 +135,6 @@ class Stats:
     def routed(self, events: int, seconds: float) -> None:
         """Count a batch and how long its routing took."""
         self.batches += 1
+        self.routed_events += events
         self.batch_sizes.observe(events)
         self.routing_seconds.observe(seconds)

@@ -96,7 +96,7 @@ def test_suppressed_lines_are_reported_when_the_server_stops() -> None:
 
 
 def test_nothing_is_traced_above_debug(watched: Watched) -> None:
-    assert not watched.server.router.traces
+    assert not watched.server.router.batches.traces
     assert not watched.server.source.traces
 
 

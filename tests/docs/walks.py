@@ -70,7 +70,7 @@ class Walks:
         """Connect a source, and wait until its first event is routed."""
         self._source = create_connection(self._server.source_address)
         self._source.sendall(b"1|F|1|2\n")
-        while not self._server.router.routed_events:
+        while not self._server.router.stats.routed_events:
             gevent.sleep(0.001)
 
     def chunk(self) -> None:

@@ -96,7 +96,7 @@ class Maze:
         until(lambda: len(self.server.source.sources) == count, f"{count} sources")
 
     def await_routed(self, count: int) -> None:
-        until(lambda: self.server.router.routed_events >= count, f"{count} routed events")
+        until(lambda: self.server.router.stats.routed_events >= count, f"{count} routed events")
 
     def close(self) -> None:
         """Stop the server, and assert that nothing is left of any session."""

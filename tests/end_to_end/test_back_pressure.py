@@ -10,8 +10,8 @@ from structlog.testing import LogCapture
 
 from maze.core import Payload, Recipient
 from maze.net.connection import SEND_BYTES
+from maze.pipeline import batch, slow_clients
 from maze.pipeline import implementation as twin
-from maze.pipeline import router
 from maze.pipeline.outbox import PAYLOAD_BYTES, Outbox
 from maze.pipeline.session import Session
 
@@ -60,7 +60,7 @@ class Peak:
                 self.total = max(self.total, self.maze.server.router.queued_memory.bytes)
             return sessions
 
-        monkeypatch.setattr(router, "push_all", spy)
+        monkeypatch.setattr(batch, "push_all", spy)
 
 
 def test_wait_loses_nothing_and_slows_the_source(
@@ -121,7 +121,7 @@ def test_stalled_client_received_exactly_what_was_sent(
         pushed.extend(payload.size for _, payload in payloads)
         return push_all(payloads)
 
-    monkeypatch.setattr(router, "push_all", spy)
+    monkeypatch.setattr(batch, "push_all", spy)
     maze = start(client_buffer=BUFFER, reorder_limit=2_000, stall_timeout=0.2)
     stalled = _slow_client(maze, 1)
     stream = joined(broadcasts(1, 300_001))
@@ -197,7 +197,7 @@ def test_total_buffer_bounds_what_waits_for_all(
     # All three at once: events also pile up for a moment when the router does not wait for room.
     until(
         lambda: (
-            feeder.waits_for_room
+            feeder.slow_clients.router_waits
             and feeder.queued_memory.bytes > BUFFER
             and feeder.reorder.ready >= 2_000
         ),
@@ -266,7 +266,7 @@ def test_disconnect_spares_clients_that_read_the_burst_after_a_gap(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a busy machine a client that reads at once may not be scheduled within the real grace.
-    monkeypatch.setattr(router, "GRACE_SECONDS", 2.0)
+    monkeypatch.setattr(slow_clients, "GRACE_SECONDS", 2.0)
     maze = start(slow_client="disconnect", client_buffer=64 * 1024)
     inbox = maze.client(1).read_in_background()
     lines = messages(1, 60_001, 1)

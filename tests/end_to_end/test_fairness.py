@@ -274,10 +274,10 @@ def test_sockets_are_polled_while_slow_clients_are_disconnected(
         ours.send(b"x")
 
     monkeypatch.setattr(Session, "close", close)
-    maze.server.router._full = dict.fromkeys(maze.sessions)
-    maze.server.router._make_room()
+    maze.server.router.slow_clients._full = dict.fromkeys(maze.sessions)
+    maze.server.router.slow_clients.make_room()
     assert closed == [False, ANY, True]
-    maze.server.router._full = {}
+    maze.server.router.slow_clients._full = {}
     ours.close()
     theirs.close()
 
@@ -384,7 +384,7 @@ def test_the_fullest_are_disconnected_first_until_the_sum_is_within_its_bound(
         session = maze.session(user)
         session.writing = True
         _push(maze, user, size)
-    maze.server.router._drop_fullest()
+    maze.server.router.slow_clients._drop_fullest()
     assert closed == [2, 3]
     maze.session(1).discard()
 

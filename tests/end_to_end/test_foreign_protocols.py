@@ -36,7 +36,7 @@ def expect_closed(maze: Maze, log: LogCapture, reason: str) -> None:
     assert (line["log_level"], line["reason"]) == ("warning", reason)
     assert line["received"]
     assert maze.rejects() == {}
-    assert maze.server.router.routed_events == 0
+    assert maze.server.router.stats.routed_events == 0
 
 
 def expect_nothing_was_routed(maze: Maze) -> None:
@@ -92,7 +92,7 @@ def test_a_request_line_beyond_the_limit_is_too_long(
         lambda: dict(maze.server.source.closed) == {"line_too_long": 1}, "the source to be closed"
     )
     assert maze.rejects() == {"line_too_long": 1}
-    assert maze.server.router.routed_events == 0
+    assert maze.server.router.stats.routed_events == 0
 
 
 @pytest.mark.parametrize("ticket", [b"", BODY])  # a web page may choose the ticket

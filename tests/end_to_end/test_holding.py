@@ -8,7 +8,7 @@ import gevent
 import pytest
 from structlog.testing import LogCapture
 
-from maze.pipeline.slow_clients import MIN_CHECKS
+from maze.core.holding import MIN_CHECKS
 
 from .peers import Client, Source, broadcasts, joined, until
 from .running import Maze, shrink_buffers
@@ -175,7 +175,7 @@ def test_the_hold_timeout_does_not_apply_to_a_drain(start: Callable[..., Maze]) 
     maze = start(client_buffer=1_000, hold_timeout=0.1, drain_timeout=1)
     maze.clients(1, 2)
     fill(maze, maze.source(), 1)
-    until(lambda: maze.server.router.waits_for_room, "the router to wait")
+    until(lambda: maze.server.router.slow_clients.router_waits, "the router to wait")
     waited = maze.server.router.stats.waited_seconds
     maze.server.drain()
     assert maze.server.router.stats.waited_seconds - waited > 0.2

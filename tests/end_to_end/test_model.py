@@ -101,7 +101,7 @@ def test_clients_that_connect_and_leave_receive_whole_lines_in_order(maze: Maze,
     sending = source.send_in_background(joined(stream.lines))
     positions = {line: index for index, line in enumerate(stream.lines)}
     staying = maze.clients(*CONNECTED[1:3])
-    while not sending.dead or maze.server.router.routed_events < 5_000:
+    while not sending.dead or maze.server.router.stats.routed_events < 5_000:
         visitor = maze.client(stream.pick.choice(CONNECTED))
         inbox = visitor.read_in_background()
         until(lambda i=inbox, s=sending: i.size or s.dead, "the visitor to receive anything")  # type: ignore[misc]

@@ -57,7 +57,7 @@ def test_nothing_is_routed_before_its_turn(maze: Maze) -> None:
     source = maze.source()
     source.send(b"3|B\n2|B\n")
     _await_waiting(maze, 2)
-    assert maze.server.router.routed_events == 0
+    assert maze.server.router.stats.routed_events == 0
     source.send(b"1|P|9|1\n")
     client.expect(b"1|P|9|1\n2|B\n3|B\n")
 
@@ -125,7 +125,7 @@ def test_gap_is_skipped_once_the_buffer_is_full(start: Callable[..., Maze]) -> N
     source = maze.source()
     source.send(joined(broadcasts(4, 14)))
     _await_waiting(maze, 10)
-    assert maze.server.router.routed_events == 0
+    assert maze.server.router.stats.routed_events == 0
     source.send(b"14|B\n")
     client.expect(joined(broadcasts(4, 15)))
     assert maze.rejects() == {"skipped": 3}

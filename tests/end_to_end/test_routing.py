@@ -131,7 +131,7 @@ def test_client_that_joins_in_mid_stream_gets_what_is_routed_from_then_on(maze: 
     sending = source.send_in_background(joined(lines[:-1]))
     inboxes = []
     for user in range(10):
-        already_routed = maze.server.router.routed_events
+        already_routed = maze.server.router.stats.routed_events
         inboxes.append((maze.client(user).read_in_background(), already_routed))
     sending.join()
     source.send(lines[-1])

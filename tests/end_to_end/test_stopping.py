@@ -14,8 +14,8 @@ from structlog.testing import LogCapture
 from maze.net import time_slice
 from maze.net.connection import Connection
 from maze.pipeline import registry as sessions_module
-from maze.pipeline.router import DRAIN_STEPS
 from maze.pipeline.session import CloseReason, Session
+from maze.pipeline.slow_clients import DRAIN_STEPS
 
 from .peers import Client, broadcasts, joined, messages, until
 from .running import Maze, shrink_buffers
@@ -153,7 +153,7 @@ def test_slow_client_has_the_whole_drain_if_it_blocks_nobody(
     until(lambda: maze.server.router.reorder.ready >= 2_000, "events to pile up")
     until(lambda: maze.session(1).held_bytes > 32 * 1024, "the client to be full")
     given_up: list[Session] = []
-    monkeypatch.setattr(maze.server.router, "_drop", given_up.append)
+    monkeypatch.setattr(maze.server.router.slow_clients, "_drop", given_up.append)
     maze.server.drain()
     assert given_up == []
     assert dict(maze.server.sessions.closed) == {"stopped": 1}
@@ -176,11 +176,11 @@ def test_drain_disconnects_clients_too_slow_for_a_full_buffer(
 
     monkeypatch.setattr(Session, "taken_bytes", lambda _: next(taken))
     monkeypatch.setattr(Session, "close", note)
-    router._full = {slow: None}
+    router.slow_clients._full = {slow: None}
     router._idle.clear()  # as if the router waited for that session
     router.drain(0.2)
     assert given_up == (set() if stays else {slow})
-    router._full = {}
+    router.slow_clients._full = {}
     router._idle.set()
 
 
@@ -198,7 +198,7 @@ def test_session_may_end_while_the_drain_disconnects_others(
 
     monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)  # yield after each
     monkeypatch.setattr(Session, "close", close_while_another_leaves)
-    router._full = {first: None, second: None}
+    router.slow_clients._full = {first: None, second: None}
     router._idle.clear()  # as if the router waited for both
     router.drain(0.2)
     assert dict(maze.server.sessions.closed) == {"stopped": 1, "reset": 1}
@@ -260,7 +260,7 @@ def test_router_that_fails_stops_the_server(
     client.expect(b"1|B\n")
     graph = maze.server.router.fanout.graph
     failing = SimpleNamespace(route=fail, graph=graph)
-    monkeypatch.setattr(maze.server.router, "fanout", failing)
+    monkeypatch.setattr(maze.server.router.batches, "_fanout", failing)
     source.send(b"2|B\n")
     maze.server.wait()
     assert maze.server.failed

@@ -23,7 +23,7 @@ class Held:
     def __init__(self, maze: Maze) -> None:
         self.maze = maze
         self.client: Client = maze.client(1, small_buffers=True)
-        old, session = maze.source(), maze.session(1)
+        old, session, stats = maze.source(), maze.session(1), maze.server.router.stats
         # Batches that fill the kernel's buffers and the session's queue, then one that the
         # router holds back, then one that is not read.
         number = 1
@@ -32,7 +32,7 @@ class Held:
             number += 100
             routed = number - 1
             until(
-                lambda: session.held_bytes > 1024 or maze.server.router.routed_events == routed,  # noqa: B023
+                lambda: session.held_bytes > 1024 or stats.routed_events == routed,  # noqa: B023
                 "the batch to be routed",
             )
             gevent.sleep(0)

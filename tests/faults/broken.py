@@ -19,9 +19,10 @@ from gevent.server import StreamServer
 
 from maze import serve
 from maze.core import Decoder, Fanout, FollowGraph, IdLine, parse_id_line
+from maze.listener import id_line
 from maze.log.configure import configure
 from maze.net.connection import Connection
-from maze.pipeline import client_port, router, source
+from maze.pipeline import router, source
 from maze.pipeline.session import Session
 
 UNLUCKY = 666
@@ -69,12 +70,12 @@ def break_graph(name: str) -> None:
 
 def break_handshake() -> None:
     def broken(line: bytes) -> IdLine | None:
-        id_line = parse_id_line(line)
-        if id_line is not None and id_line.user == UNLUCKY:
+        parsed = parse_id_line(line)
+        if parsed is not None and parsed.user == UNLUCKY:
             raise Provoked
-        return id_line
+        return parsed
 
-    vars(client_port)["parse_id_line"] = broken
+    vars(id_line)["parse_id_line"] = broken
 
 
 def break_session(name: str) -> None:

@@ -6,22 +6,19 @@ the fuzzer finds those too. What is right is said by the grammar of the property
 
 from __future__ import annotations
 
+import math
 import re
-import time
 from collections import Counter
 from collections.abc import Callable
-from types import ModuleType, SimpleNamespace
-from typing import Any, cast
+from types import ModuleType
+from typing import cast
 
 from property.grammar import number, parse, split
 
 from maze.core import IdLine, Position, Reject, events
-from maze.listener.access import Access
+from maze.listener.id_line import HTTP_LINE_BYTES, read_id_line, receive_id_line
 from maze.listener.refusals import HandshakeError
-from maze.listener.registration_wait import Registration
 from maze.net.connection import Connection
-from maze.pipeline.client_port import HTTP_LINE_BYTES, ClientPort
-from maze.settings.options import Settings
 
 try:
     from maze.core._compiled import events as _events
@@ -134,14 +131,11 @@ def handshake(data: bytes) -> None:
         return
     limit, ending, stream = 19 + (data[0] >> 2), data[0] & 3, data[2:]
     stranger = Stranger(pieces(stream, data[1]), ENDINGS[ending])
-    sessions: Any = SimpleNamespace(discarded_bytes=0)
-    settings = Settings(handshake_limit=limit)
-    access = Access(settings.client, settings, None)
-    port = ClientPort(settings, sessions, Registration(), access)
+    received = b""
     result: IdLine | str
     try:
-        deadline = time.monotonic() + settings.handshake_timeout
-        result = port._handshake(cast(Connection, stranger), deadline)
+        received = receive_id_line(cast(Connection, stranger), limit, deadline=math.inf)
+        result = read_id_line(received, limit)
     except HandshakeError as error:
         result = error.reason.value
     line, end, _ = stream.partition(b"\n")
@@ -157,7 +151,8 @@ def handshake(data: bytes) -> None:
     else:
         expected = id_line(content) or "bad_user"
     assert result == expected, f"{result} is not {expected}"
-    assert sum(map(len, stranger.chunks)) + sessions.discarded_bytes <= len(stream)
+    if received:
+        assert received + b"".join(stranger.chunks) == stream
 
 
 def id_line(content: bytes) -> IdLine | None:

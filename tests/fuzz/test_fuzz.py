@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from maze.core import events, id_line
+from maze.core import events, id_syntax
 
 from . import corpus
 from .targets import TARGETS
@@ -57,7 +57,7 @@ def _fuzz(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 DEFECTS = {
     "decoder": (events, "NUMBER_LIMIT", 2**63 + 1),
-    "handshake": (id_line, "parse_number", lambda field: int(field) if field.isdigit() else None),
+    "handshake": (id_syntax, "parse_number", lambda field: int(field) if field.isdigit() else None),
 }
 
 

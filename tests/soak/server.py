@@ -65,7 +65,7 @@ class SampledServer(MazeServer):
             "sessions": len(self.sessions),
             "sources": len(self.source.sources),
             "held_bytes": self.router.queued_memory.bytes,
-            "routed_events": self.router.routed_events,
+            "routed_events": self.router.stats.routed_events,
         }
 
 

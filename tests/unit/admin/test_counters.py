@@ -40,7 +40,7 @@ def server() -> MazeServer:
     for number, (counter, reasons) in enumerate(counts, start=1):
         for index, reason in enumerate(reasons):
             counter[reason] = 1_000 * number + index
-    server.router.routed_events = 1
+    server.router.stats.routed_events = 1
     server.registration.overruns = 2
     server.sessions.discarded_bytes = 3
     source.refused = 4

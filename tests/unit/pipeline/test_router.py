@@ -33,7 +33,7 @@ def test_measuring_the_latency_does_not_change_how_sessions_are_flushed(
     routing = Router(Settings(), RejectLog(), Registration(), fail=pytest.fail)
     sessions = [Session() for _ in range(2 * FLUSH_SESSIONS + 1)]
     monkeypatch.setattr(router, "flush_all", flush_all)
-    monkeypatch.setattr(routing, "_route_batch", lambda: sessions)
+    monkeypatch.setattr(routing.batches, "route", lambda: sessions)
     latency = routing.stats.latency
     if is_sampled:
         latency.ready(0, 1.0)

@@ -36,7 +36,7 @@ def writer() -> Iterator[LineWriter]:
 
 def entries_of(writer: LineWriter) -> list[dict[str, Any]]:
     server = MazeServer(Settings())
-    server.router.routed_events = 7
+    server.router.stats.routed_events = 7
     with capture_logs() as entries:
         Diagnostics(server, writer).write()
     return [dict(entry) for entry in entries]

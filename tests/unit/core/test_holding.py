@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maze.pipeline.slow_clients import (
+from maze.core.holding import (
     CHECK_SECONDS,
     EXAMINED_AT_ONCE,
     MIN_PAUSE_SECONDS,

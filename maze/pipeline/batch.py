@@ -1,0 +1,94 @@
+"""Cuts batches from the runs that are ready, routes each, and queues its payloads."""
+
+from time import monotonic
+from typing import cast
+
+import structlog
+
+from maze.core import Fanout, Payload, Recipient, ReorderBuffer
+from maze.log.reject_log import RejectLog
+from maze.pipeline.implementation import push_all
+from maze.pipeline.ordering import count_events
+from maze.pipeline.session import Session
+from maze.pipeline.stats import Stats
+from maze.settings.options import Settings
+
+log = structlog.get_logger()
+
+BATCH_EVENTS = 16_384
+"""Maximum events per batch, and limit on the events read ahead while the router works. A larger
+value adds latency and saves little."""
+
+MIN_EVENTS = 64
+"""Half the minimum number of events taken for a batch. After a batch that reached a bound in bytes,
+twice as many events are taken as it held."""
+
+BATCH_BYTES = 16 * 1024 * 1024
+"""Maximum bytes stored for one batch. Copying more takes a tenth of a second."""
+
+FROM_GRAPH = "-"
+"""Source logged for a follow that exceeds a bound of the graph: runs do not record their source."""
+
+
+class Batches:
+    """Routes one batch after the other."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reorder: ReorderBuffer,
+        fanout: Fanout,
+        rejects: RejectLog,
+        stats: Stats,
+    ) -> None:
+        self._reorder = reorder
+        self._fanout = fanout
+        self._rejects = rejects
+        self._stats = stats
+        self._payload_bytes = settings.client_buffer // 2
+        self._batch_bytes = min(settings.total_buffer // 2, BATCH_BYTES)
+        self._batch_events = BATCH_EVENTS
+        self.traces = settings.log_level == "debug"
+
+    def route(self) -> list[Session]:
+        """Route one batch and queue its payloads; return the sessions that got one.
+
+        Nothing here waits, so a batch reaches all sessions or none. It adds at most half of
+        ``client-buffer`` to one session, and half of ``total-buffer`` to all of them together. A
+        session that has taken the batch before is therefore never over its bound.
+        """
+        began = monotonic()
+        runs = self._reorder.take_ready(self._batch_events)
+        payloads, rest = self._fanout.route(runs, self._payload_bytes, self._batch_bytes)
+        self._reorder.put_back(rest)
+        self._rejects.record(self._fanout.refused, FROM_GRAPH)
+        sessions = cast("list[Session]", push_all(payloads))
+        events = count_events(runs) - count_events(rest)
+        # Taking runs and putting them back is slow if each holds one event: take fewer next time.
+        wanted_events = 2 * max(events, MIN_EVENTS) if rest else 2 * self._batch_events
+        self._batch_events = min(wanted_events, BATCH_EVENTS)
+        self._stats.routed(events, monotonic() - began)
+        if self.traces:
+            self._trace(runs[0].first, events, payloads)
+        return sessions
+
+    def _trace(self, first: int, events: int, payloads: list[tuple[Recipient, Payload]]) -> None:
+        """Log, at level debug, the batch and each payload queued."""
+        batch = self._stats.batches
+        log.debug(
+            "batch_routed",
+            batch=batch,
+            first=first,
+            last=self._reorder.next_sequence - 1,
+            routed_events=events,
+            sessions=len(payloads),
+        )
+        for session, payload in cast("list[tuple[Session, Payload]]", payloads):
+            log.debug(
+                "payload_queued",
+                batch=batch,
+                user=session.user,
+                client=session.peer,
+                payload_bytes=payload.size,
+                ends_at_byte=session.pushed_bytes,
+            )
