@@ -1,3 +1,3 @@
-"""Follower Maze: one out-of-order event stream in, to every user exactly their events out."""
+"""Follower Maze: one out-of-order event stream in; each user's own events out, in order."""
 
 __version__ = "0.1.0"

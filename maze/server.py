@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 STALL_MARGIN = 5.0
 """Minimum seconds by which the peer timeout of clients exceeds the stall timeout. So a client that
-is alive but does not read is closed as stalled, before the system breaks its connection as if it
+is alive but does not read is closed as stalled, before the kernel breaks its connection as if it
 had vanished."""
 
 
@@ -36,7 +36,7 @@ class MazeServer:
     """A Follower Maze server. Several can run in one process, on one event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        """Make the parts; raise SettingsError if TLS options or files cannot be used."""
+        """Create the parts; raise SettingsError if TLS options or files cannot be used."""
         source_context, client_context = load_contexts(settings)
         self.settings = settings
         self.rejects = RejectLog()
@@ -134,7 +134,7 @@ class MazeServer:
         )
 
     def use_contexts(self, contexts: tuple[Context, Context]) -> None:
-        """Use these TLS contexts, of source port and client port, for new connections."""
+        """Use these TLS contexts (source port, client port) for new connections."""
         self.source.access.context, self.clients.access.context = contexts
 
     def trace(self, traces: bool) -> None:

@@ -1,7 +1,7 @@
 """The admin port: health checks, metrics, status and a live page, for operators only.
 
 This package reads the server from outside. The server's parts keep plain integer
-counters and know nothing of it. A request may take milliseconds; without requests
+counters and do not depend on it. A request may take milliseconds; without requests
 the cost is one tick of ``monitor`` per second.
 """
 

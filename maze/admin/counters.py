@@ -11,7 +11,7 @@ from typing import Any
 
 from maze.core import Reason
 from maze.listener.connection_limits import RefusalReason
-from maze.listener.refusals import HandshakeReason
+from maze.listener.handshake_rejects import HandshakeReason
 from maze.pipeline.session import CloseReason
 from maze.pipeline.source import SourceCloseReason
 from maze.server import MazeServer

@@ -89,7 +89,8 @@ class Admin:
             why = str(error.strerror).partition(": (")[0]
             raise ListenError(
                 f"cannot listen on {self._host} port {self._wsgi.address[1]}: {why}; "
-                "--admin-host and --admin-port choose another address, --admin-port 0 turns it off"
+                "--admin-host and --admin-port choose another address, --admin-port 0 disables "
+                "the port"
             ) from None
         self.monitor.start()
 

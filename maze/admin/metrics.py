@@ -38,7 +38,7 @@ HELP = {
     "maze_build": "Version, core and Python version of the running server.",
     "maze_ready": "1 if /readyz answers 200, else 0.",
     "maze_router_stuck_seconds": "Seconds without a batch while events are ready and no client "
-    "blocks routing, else 0.",
+    "holds up the router, else 0.",
     "maze_router_waited_seconds": "Seconds that the router waited for client queues to drain.",
     "maze_graph_users": "Users who follow at least one user.",
     "maze_graph_follows": "Pairs of a follower and a followed user.",
@@ -73,7 +73,7 @@ HELP = {
     "maze_rejects_written": "Rejects written to the reject file.",
     "maze_rejects_dropped": "Rejects that could not be written to the reject file.",
     "maze_sources": "Connected event sources.",
-    "maze_sources_refused": "Source connections refused.",
+    "maze_sources_refused": "Source connections refused a slot, or rejected in the handshake.",
     "maze_sources_closed": "Source connections closed by either side.",
     "maze_clients_refused": "Client connections refused because a limit was reached.",
     "maze_handshakes_rejected": "Connections rejected by access control or in the handshake.",

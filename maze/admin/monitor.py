@@ -64,7 +64,7 @@ class Monitor:
 
     @property
     def log_lines_dropped(self) -> int:
-        """Log lines lost because they could not be written in time."""
+        """Log lines dropped because they could not be written to stderr."""
         return self._writer.dropped if self._writer else 0
 
     def start(self) -> None:
@@ -117,7 +117,7 @@ class Monitor:
     def _is_progressing(self) -> bool:
         """Return whether the router has routed since the last tick, or has a reason not to.
 
-        The reasons are that no event is ready, or that a client holds it up.
+        A reason is that no event is ready, or that the router waits for clients.
         """
         router = self._server.router
         return (

@@ -6,8 +6,8 @@ No module of this package uses sockets, gevent, clocks or logs, or imports from 
     events.Decoder -> reorder.ReorderBuffer -> fanout.Fanout (on graph.FollowGraph)
 
 ``events``, ``graph``, ``fanout`` and ``payload``, and ``maze.pipeline.outbox``, each have a
-compiled twin in ``_compiled``. The twins serve if all of them were built, unless ``MAZE_PURE`` is
-set in the environment. The pure modules are the specification.
+compiled version in ``_compiled``. The compiled versions are used if all of them were built and the
+variable ``MAZE_PURE`` is unset or empty. The pure modules are the specification.
 
 ``holding`` decides which sessions are too slow.
 
@@ -37,11 +37,11 @@ from maze.core.rejects import Reason, Reject
 from maze.core.reorder import ReorderBuffer, ReorderBufferFullError
 
 IMPLEMENTATION = "pure"
-"""Name of the implementation that serves: ``pure`` or ``compiled``."""
+"""Name of the implementation in use: ``pure`` or ``compiled``."""
 
 if not TYPE_CHECKING and not os.environ.get("MAZE_PURE"):
     with suppress(ImportError):  # not built: there was no compiler
-        import_module("maze.core._compiled.fanout")  # imports all others: all serve, or none does
+        import_module("maze.core._compiled.fanout")  # imports the others: all are used, or none
         from maze.core._compiled.events import Decoder, Run
         from maze.core._compiled.fanout import Fanout
         from maze.core._compiled.graph import FollowGraph, Recipient

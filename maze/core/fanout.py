@@ -54,8 +54,8 @@ class Fanout:
         """Route the events of the runs, in order, up to a bound.
 
         Return a payload for each recipient that gets anything, and the runs that are left.
-        Routing stops after the event with which the lines that anybody gets reach
-        ``payload_bytes`` in total, or the bytes stored for all users reach ``batch_bytes``.
+        Routing stops after the event that brings the lines with recipients to ``payload_bytes``,
+        or the bytes stored for all users to ``batch_bytes``.
         A follow that the graph has no room for is valid and still notifies the user; it is added
         to ``refused``.
         """
@@ -125,7 +125,7 @@ class Fanout:
 
 
 def _unrouted_runs(sequence: int, runs: list[Run]) -> list[Run]:
-    """Return the runs from the number after ``sequence``, which is in the first of them."""
+    """Return what is left of the runs after ``sequence``, a number in the first of them."""
     first, *others = runs
     return [first.clip(sequence + 1, first.end), *others] if sequence + 1 < first.end else others
 

@@ -71,7 +71,7 @@ class DetachedGraph:
 class FollowGraph:
     """The follow graph of all users, and the recipients of those who are connected.
 
-    ``max_users`` bounds the users who follow anybody, ``max_follows`` the follows of all users
+    ``max_users`` bounds the users who follow others, ``max_follows`` the follows of all users
     together, and ``max_follows_per_user`` the follows of one user. ``at_once`` is the number of
     audiences that a user enters or leaves without ``settle``.
     """
@@ -89,7 +89,7 @@ class FollowGraph:
         self._max_per_user = max_follows_per_user
         self._at_once = at_once
         self.users = 0
-        """Number of users who follow anybody."""
+        """Number of users who follow at least one user."""
         self.follows = 0
         """Number of follows of all users together."""
         self.listeners = 0
@@ -288,7 +288,7 @@ class FollowGraph:
             self._audience[followed] = _compact(audience)
 
     def _users(self) -> list[int]:
-        """Return the ids of all users of whom anything is known; for the tests."""
+        """Return the ids of all users in the graph; for the tests."""
         return list(self._following.keys() | self._audience.keys() | self._members.keys())
 
     def _check(self) -> None:

@@ -6,7 +6,7 @@ get nothing meanwhile, although they could take it. The router reports how long 
 each quarter of a second of waiting, for which sessions. The time counts against these sessions. A
 session whose time within a minute exceeds the hold timeout has to be disconnected.
 
-This module must never know a clock, a log or the event loop.
+This module must not use a clock, the log or the event loop.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Client(Protocol):
         """Memory that the payloads queued for the session take, in bytes."""
 
     def has_taken_all(self) -> bool:
-        """Return whether nothing is queued and the client's system has acknowledged everything."""
+        """Return whether nothing is queued and the client's kernel has acknowledged everything."""
 
 
 Session = TypeVar("Session", bound=Client)
@@ -110,7 +110,7 @@ class Holding(Generic[Session]):
 
         Return the sessions that exceed the timeout, each with the total that counts against it. At
         most twice the usual time between two checks is counted: if a check comes later than that,
-        the server itself stood still.
+        the server itself was not running.
         """
         seconds = min(self._waited, 2 * self._check_seconds)
         self._waited = 0.0
@@ -180,10 +180,9 @@ def holders(
 def _fullest(sessions: Collection[Session], excess: int) -> list[Session]:
     """Return the fullest sessions that together hold the excess, and all that are about as full.
 
-    A session is about as full if it holds more than half as much as the least full of the former.
-    If many sessions hold about the same, the fullest is a different one at each check. If time
-    counted against the fullest alone, none would ever reach the timeout. The router decides how
-    many to disconnect.
+    That is, all that hold more than half as much as the least full of those. When many sessions
+    hold about the same, a different one is the fullest at each check: if time counted against the
+    fullest alone, none would ever reach the timeout. The router decides how many to disconnect.
     """
     fullest_first = sorted(sessions, key=attrgetter("held_bytes"), reverse=True)
     least = 0

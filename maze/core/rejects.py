@@ -1,11 +1,11 @@
-"""Rejects: lines and sequence numbers that are not routed or not fully, and the reasons."""
+"""Rejects and their reasons: lines and numbers not routed, and follows not added to the graph."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why something is not routed. This list is closed; logs and counters use its words."""
+    """Why something is rejected. The list is closed; the log and the counters use these values."""
 
     BAD_SEQUENCE = "bad_sequence"
     """The first field is not a sequence number."""

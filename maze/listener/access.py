@@ -1,6 +1,6 @@
 """Access control of one port: by address, by TLS, and by the names in the peer's certificate.
 
-This module must not know what a connection is for.
+This module must not depend on what a connection is for.
 """
 
 import time
@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, ip_address
 from gevent.socket import socket
 
 from maze.core import parse_number
-from maze.listener.refusals import HandshakeError, HandshakeReason, HandshakeRejects
+from maze.listener.handshake_rejects import HandshakeError, HandshakeReason, HandshakeRejects
 from maze.listener.registration_wait import Registration
 from maze.listener.tls import HandshakeSlices, TlsConnection
 from maze.listener.tls_context import Context

@@ -1,8 +1,8 @@
-"""Limits on the client port's connections: in all, per address, per user, and in the handshake.
+"""Limits on the client port's connections: total, per address, per user, and in the handshake.
 
 A connection counts against ``max-clients`` from accept, before its greenlet runs, until close.
 A connection over a limit is closed at once and logged, and the refusal is counted. This module
-must not know sessions.
+must not depend on sessions.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from maze.settings.options import Settings
 
 log = structlog.get_logger()
 
-MAX_OPENING_SOURCES = 100
+MAX_SOURCE_HANDSHAKES = 100
 """Maximum sources in the TLS handshake at a time; each needs a descriptor."""
 
 
@@ -63,7 +63,7 @@ class ConnectionLimits:
     def begin_handshake(self, address: Address, peer: Peer) -> bool:
         """Count a pending handshake. If there are too many, count a refusal and return False.
 
-        The connection's greenlet calls this, not accept. When ten thousand clients connect at
+        Called in the connection's greenlet, not at accept. When ten thousand clients connect at
         once, many are accepted before the first greenlet runs, though all have sent their id.
         """
         if self.handshakes >= self._max_handshakes:

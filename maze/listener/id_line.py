@@ -3,7 +3,7 @@
 import time
 
 from maze.core import IdLine, is_http_request, parse_id_line
-from maze.listener.refusals import HandshakeError, HandshakeReason
+from maze.listener.handshake_rejects import HandshakeError, HandshakeReason
 from maze.net.connection import Connection
 
 HTTP_LINE_BYTES = 4 * 1024

@@ -1,13 +1,13 @@
 """One listening port: gevent's stream server with connection limits and keepalive probes.
 
-A connection over the limits is closed at once. The system probes silent peers, so that a peer
+A connection over the limits is closed at once. The kernel probes silent peers, so that a peer
 that has vanished is detected.
 
 When accept fails, gevent waits longer each time before it tries again, and writes a traceback to
 stderr each time. Here, if accept fails because the process lacks descriptors or memory, accepting
 pauses for 0.1 s, at most one line a second is logged, and connected peers are still served. If
-accept fails because the port itself is broken, the server fails. This module must not know what
-a connection is for.
+accept fails because the port itself is broken, the server stops. This module must not depend on
+what a connection is for.
 """
 
 import contextlib
@@ -149,9 +149,9 @@ class Listener(StreamServer):
 
 
 def probe_silent_peer(sock: socket, seconds: float) -> None:
-    """Make the system break the connection when the peer has not answered for ``seconds``.
+    """Make the kernel break the connection when the peer has not answered for ``seconds``.
 
-    The system sends keepalive probes to an idle peer, the first after half that time. A peer that
+    The kernel sends keepalive probes to an idle peer, the first after half that time. A peer that
     was sent data must acknowledge it, and reopen a closed window, within that time
     (TCP_USER_TIMEOUT in tcp(7)).
     """

@@ -37,7 +37,7 @@ REGAINED_SHARE = 0.2
 """Share of the time without a waiting batch that is added to the budget."""
 
 RESUME_SECONDS = 0.05
-"""Budget from which batches wait again after it was used up. If each batch waited for the little
+"""Budget at which batches wait again after it was used up. If each batch waited for the little
 regained since the last, a storm of connections would double every event's latency (2.8 to 6 ms)."""
 
 
@@ -131,7 +131,7 @@ class Registration:
             self._warned = False
 
     def _overrun(self) -> None:
-        """Count a batch that does not wait; warn once, then not before the budget was full."""
+        """Count a batch that does not wait; warn once until the budget is full again."""
         self.overruns += 1
         if not self._warned:
             self._warned = True

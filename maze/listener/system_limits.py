@@ -5,7 +5,7 @@ from pathlib import Path
 
 import structlog
 
-from maze.listener.connection_limits import MAX_OPENING_SOURCES
+from maze.listener.connection_limits import MAX_SOURCE_HANDSHAKES
 from maze.settings.options import Settings
 
 log = structlog.get_logger()
@@ -21,7 +21,7 @@ the event loop, the log, files."""
 def check_accept_queue(settings: Settings, somaxconn: Path = SOMAXCONN) -> None:
     """Warn if the system's accept queues are shorter than ``backlog``.
 
-    When an accept queue is full, the system drops new connections.
+    When an accept queue is full, the kernel drops new connections.
     """
     try:
         limit = int(somaxconn.read_text(encoding="ascii"))
@@ -39,7 +39,7 @@ def clients_that_fit(settings: Settings) -> int:
     # A source that is about to leave and its successor each have a descriptor.
     spare = limit - RESERVED_DESCRIPTORS - 2 * settings.max_sources
     if settings.source_tls_cert:
-        spare -= MAX_OPENING_SOURCES
+        spare -= MAX_SOURCE_HANDSHAKES
     fitting = max(1, min(settings.max_clients, spare))
     if fitting < settings.max_clients:
         log.warning(

@@ -1,9 +1,10 @@
 """A connection over TLS: decrypts received bytes and encrypts bytes to send.
 
 OpenSSL never sees the socket. Received bytes are written to one memory buffer, and bytes to send
-are read from another. So no call of OpenSSL has to be repeated when the kernel takes only part of
-a send, and TLS's own messages (an alert, the answer to a key update) simply join the unsent bytes.
-This module must not know users, events or queues.
+are read from another. So no call of OpenSSL has to be repeated when the kernel accepts only part
+of a send, and TLS's own messages (an alert, the reply to a key update) simply join the unsent
+bytes.
+This module must not depend on users, events or queues.
 """
 
 import errno
@@ -18,7 +19,7 @@ from typing import Any
 from gevent.lock import Semaphore
 from gevent.socket import socket
 
-from maze.listener.refusals import HandshakeError, HandshakeReason
+from maze.listener.handshake_rejects import HandshakeError, HandshakeReason
 from maze.listener.registration_wait import Registration
 from maze.listener.tls_context import ServerContext
 from maze.net.connection import MAX_PARTS, SEND_BYTES, Connection, unsent_parts
@@ -28,7 +29,7 @@ RECORD_BYTES = 16 * 1024
 """Maximum payload of a TLS record (RFC 8446, 5.1). OpenSSL's buffers never shrink, so they are
 never given more than one record at a time."""
 MAX_UNSENT_BYTES = SEND_BYTES + 64 * 1024
-"""Maximum unsent bytes: one send, and TLS's answers to a peer that does not read them."""
+"""Maximum unsent bytes: one send, and TLS replies to a peer that does not read them."""
 HANDSHAKE = 0x16
 """First byte of every TLS connection: the type of a handshake record (RFC 8446, 5.1)."""
 
@@ -119,8 +120,8 @@ class TlsConnection(Connection):
     def send(self, parts: Sequence[bytes | memoryview]) -> int:
         """Encrypt and send bytes from the start of the parts; return how many were sent.
 
-        Raise BlockingIOError if the kernel did not take them all, and OSError if the connection
-        is broken. After BlockingIOError the next call must pass the same parts.
+        Raise BlockingIOError if the kernel did not accept them all, and OSError if the
+        connection is broken. After BlockingIOError the next call must pass the same parts.
         """
         self.send_unsent()
         if not self._encrypted_bytes:
@@ -130,7 +131,7 @@ class TlsConnection(Connection):
         return sent
 
     def send_unsent(self) -> None:
-        """Send ``unsent_bytes``; raise BlockingIOError if the kernel does not take them all."""
+        """Send ``unsent_bytes``; raise BlockingIOError if the kernel does not accept them all."""
         while self._unsent:
             sent = os.writev(self.sock.fileno(), self._unsent[:MAX_PARTS])
             self.unsent_bytes -= sent
@@ -158,7 +159,7 @@ class TlsConnection(Connection):
         return -1 if self._finished else size
 
     def send_close_notify(self) -> None:
-        """Send TLS's close_notify, if the kernel takes it at once."""
+        """Send TLS's close_notify, if the kernel accepts it at once."""
         with suppress(OSError):
             self.send_unsent()
             with suppress(ssl.SSLWantReadError):  # the peer's close_notify is not awaited
@@ -272,13 +273,13 @@ class TlsConnection(Connection):
         self.unsent_bytes += len(encrypted)
 
     def _send_answers(self) -> None:
-        """Send TLS's own messages; bytes that the kernel does not take stay unsent."""
+        """Send TLS's own messages; bytes that the kernel does not accept stay unsent."""
         if self._outgoing.pending:
             self._take_outgoing()
             with suppress(OSError):  # the next read or write reports it
                 self.send_unsent()
             if self.unsent_bytes > MAX_UNSENT_BYTES:
-                self._broken = "the peer makes TLS answer and does not read the answers"
+                self._broken = "the peer does not read the replies of the TLS protocol"
 
 
 def _portion(parts: Sequence[bytes | memoryview]) -> bytes | memoryview:

@@ -1,7 +1,7 @@
 """Hooks that log uncaught exceptions.
 
-By default gevent and the interpreter write tracebacks to stderr themselves, and wait if its reader
-does not read. The hooks decide nothing else: the greenlet or thread that failed has ended.
+By default gevent and the interpreter write tracebacks to stderr themselves, and block if nothing
+reads it. The hooks only log: the greenlet or thread that failed has already ended.
 """
 
 import sys

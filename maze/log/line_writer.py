@@ -1,6 +1,6 @@
 """The log's writer: a native thread that takes lines from a bounded queue.
 
-So the server never waits for a reader of stderr that has stopped reading. A line is dropped if the
+The server therefore never waits for a stalled reader of stderr. A line is dropped if the
 queue is full; drops are counted and logged.
 """
 

@@ -1,8 +1,8 @@
 """structlog processors, applied to every log line.
 
 They add the number of the connection that a line is about, limit the lines of each kind per
-second, and keep the last warnings for the admin page. As the process has one log, it has one
-instance of each.
+second, and keep the last warnings for the live page. The process has one log, and so one instance
+of each.
 """
 
 from collections import Counter, defaultdict, deque
@@ -24,9 +24,9 @@ ONCE_A_SECOND = {
     *("rejects_dropped", "rejects_not_written"),
     *("greenlet_failed", "thread_failed", "exception_ignored"),
 }
-"""Events of which one line a second and kind is enough: they are counted, or all alike."""
+"""Events logged at most once a second per kind: they are also counted, or their lines are alike."""
 KEPT_WARNINGS = 50
-"""Warnings and errors kept for the admin page."""
+"""Warnings and errors kept for the live page."""
 _WARNINGS = {"warning", "error", "critical"}
 
 log = structlog.get_logger()
@@ -66,9 +66,9 @@ class RateLimit:
 
     Lines are of one kind if their event, reason and port are the same. The next line of the kind
     reports the number of suppressed lines as ``suppressed``. If no line follows,
-    ``report_suppressed`` writes the last suppressed one. A line that stands for several passes
-    the number of the others as its own ``suppressed``. Lines at debug are not limited, so that
-    one event can be followed, except those in ``ONCE_A_SECOND``.
+    ``report_suppressed`` writes the last suppressed one. A caller that logs one line for several
+    passes the number of the others as ``suppressed``. Lines at debug are not limited, so that one
+    event can be followed; only those in ``ONCE_A_SECOND`` are.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
-"""The reject file: one line of JSON for each line or range of numbers that is not routed.
+"""The reject file: one line of JSON for each reject.
 
 The event path puts lists of rejects into a bounded queue; a native thread formats and writes them.
 The event path never waits for the thread: rejects that do not fit in the queue or cannot be
-written are dropped, counted and logged. The thread computes only a part of the time, because the
-event loop cannot run while it does.
+written are dropped, counted and logged. The thread works at most a quarter of the time, because
+the event loop cannot run while it does.
 """
 
 from __future__ import annotations

@@ -8,14 +8,14 @@ from maze.net.time_slice import TimeSlice
 
 
 class BackgroundWork:
-    """Work done by calling ``step`` in a greenlet until it returns that no work is left."""
+    """Work done by calling ``step`` in a greenlet until it returns False: no work is left."""
 
     def __init__(self, step: Callable[[], bool]) -> None:
         self.step = step
         self._runs = False
 
     def begin(self) -> None:
-        """Begin to work, unless already working. Never waits."""
+        """Start the greenlet unless it is running. Never waits."""
         if not self._runs:
             self._runs = True
             gevent.spawn(self._run)

@@ -1,7 +1,7 @@
 """One connection, with the same interface for plain TCP and for TLS.
 
 ``Connection`` is the plain one; ``TlsConnection`` overrides what TLS does differently.
-This module must not know users, events or queues.
+This module must not depend on users, events or queues.
 """
 
 import os
@@ -33,7 +33,7 @@ class Connection:
     """Whether bytes pass unchanged and unbuffered between the caller and the descriptor. If so, the
     outbox may write to the descriptor itself, and all unread bytes are in the socket."""
     unsent_bytes = 0
-    """Encrypted bytes that the kernel has not taken yet, TLS's own messages included."""
+    """Encrypted bytes that the kernel has not accepted yet, TLS's own messages included."""
 
     def __init__(self, sock: socket) -> None:
         self.sock = sock
@@ -49,19 +49,19 @@ class Connection:
         return bytes(self.sock.recv(size))
 
     def wait_writable(self, seconds: float) -> None:
-        """Wait until the kernel takes more; raise TimeoutError after ``seconds``."""
+        """Wait until the kernel accepts more; raise TimeoutError after ``seconds``."""
         wait_write(self.descriptor, seconds)
 
     def send(self, parts: Sequence[bytes | memoryview]) -> int:
         """Send bytes from the start of the parts; return how many were sent.
 
-        Raise BlockingIOError if the kernel takes none, and OSError if the connection is broken.
+        Raise BlockingIOError if the kernel accepts none, and OSError if the connection is broken.
         After BlockingIOError the next call must pass the same parts.
         """
         return os.writev(self.descriptor, parts)
 
     def send_unsent(self) -> None:
-        """Send ``unsent_bytes``; raise BlockingIOError if the kernel does not take them all."""
+        """Send ``unsent_bytes``; raise BlockingIOError if the kernel does not accept them all."""
 
     def drop_unsent(self) -> None:
         """Drop ``unsent_bytes``: the connection is about to be closed."""
@@ -85,7 +85,7 @@ class Connection:
         self.sock.shutdown(SHUT_WR)
 
     def unacknowledged_bytes(self) -> int:
-        """Return the number of bytes sent that the peer's system has not acknowledged."""
+        """Return the number of bytes sent that the peer's kernel has not acknowledged."""
         return unacknowledged_bytes(self.descriptor)
 
     def peer_names(self) -> tuple[list[str], list[str]]:

@@ -33,7 +33,7 @@ def current_greenlet() -> Greenlet[..., Any]:
 
 
 def send_at_once(sock: GeventSocket) -> None:
-    """Turn off Nagle's algorithm: the system sends small segments without waiting for ACKs."""
+    """Turn off Nagle's algorithm: the kernel sends small segments without waiting for ACKs."""
     with contextlib.suppress(OSError):  # reset meanwhile; the next read or write reports it
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -82,7 +82,7 @@ def has_vanished(error: OSError) -> bool:
 
 
 def unacknowledged_bytes(descriptor: int) -> int:
-    """Return the number of bytes sent that the peer's system has not acknowledged.
+    """Return the number of bytes sent that the peer's kernel has not acknowledged.
 
     Only Linux reports this, by SIOCOUTQ (tcp(7)), the same number as TIOCOUTQ. Elsewhere the
     result is 0.

@@ -16,12 +16,12 @@ from maze.settings.options import Settings
 log = structlog.get_logger()
 
 BATCH_EVENTS = 16_384
-"""Maximum events per batch, and limit on the events read ahead while the router works. A larger
-value adds latency and saves little."""
+"""Events at which a batch takes no further run, and at which the sources pause while the router
+works. A larger value adds latency and saves little."""
 
 MIN_EVENTS = 64
-"""Half the minimum number of events taken for a batch. After a batch that reached a bound in bytes,
-twice as many events are taken as it held."""
+"""Half the minimum events taken for a batch. After a batch that was cut short by a limit in bytes,
+the next takes twice as many events as it routed."""
 
 BATCH_BYTES = 16 * 1024 * 1024
 """Maximum bytes stored for one batch. Copying more takes a tenth of a second."""
@@ -55,7 +55,7 @@ class Batches:
 
         Nothing here waits, so a batch reaches all sessions or none. It adds at most half of
         ``client-buffer`` to one session, and half of ``total-buffer`` to all of them together. A
-        session that has taken the batch before is therefore never over its bound.
+        session that has taken the previous batch is therefore never over its bound.
         """
         began = monotonic()
         runs = self._reorder.take_ready(self._batch_events)

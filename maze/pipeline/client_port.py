@@ -8,8 +8,8 @@ from gevent.socket import socket
 from maze.core import MISSED, REACHED, IdLine
 from maze.listener.access import Access
 from maze.listener.connection_limits import ConnectionLimits
+from maze.listener.handshake_rejects import HandshakeError
 from maze.listener.id_line import read_id_line, receive_id_line
-from maze.listener.refusals import HandshakeError
 from maze.listener.registration_wait import Registration
 from maze.net.peer import Address, Peer
 from maze.net.sockets import current_greenlet, send_at_once

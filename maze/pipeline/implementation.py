@@ -1,4 +1,4 @@
-"""The outbox in use: the compiled twin if the compiled core is in use, else the pure one."""
+"""The outbox in use: the compiled version if the compiled core is in use, else the pure one."""
 
 from typing import TYPE_CHECKING
 

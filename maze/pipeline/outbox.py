@@ -2,9 +2,9 @@
 
 Payloads leave in sends of about 48 KB if many are queued, and at once if not. Nothing here waits:
 what the kernel does not accept stays queued, and the outbox calls its owner, which has to call
-``advance`` later. This module must never know greenlets.
+``advance`` later. This module must not use greenlets.
 
-``maze.core._compiled.outbox`` is the compiled twin; ``implementation`` chooses between the two.
+``maze.core._compiled.outbox`` is the compiled version; ``implementation`` chooses between the two.
 """
 
 import sys
@@ -15,7 +15,7 @@ from maze.core import Payload, Recipient
 from maze.net.connection import MAX_PARTS, SEND_BYTES, Connection, unsent_parts
 
 PAYLOAD_BYTES = 240
-"""Memory that a queued payload takes beside its bytes, measured. With thin traffic it is the larger
+"""Memory of a queued payload without its bytes (measured). In light traffic it is the larger
 part."""
 
 
@@ -153,7 +153,7 @@ class Outbox(Recipient):
         raise NotImplementedError
 
     def on_error(self, error: Exception) -> None:
-        """Called when a flush fails, as a rule because the connection is broken."""
+        """Called when a flush fails, usually because the connection is broken."""
         raise NotImplementedError
 
     def _count_unsent(self) -> None:

@@ -22,7 +22,7 @@ CHECKS = 10
 class Positions:
     """The sessions that asked for positions.
 
-    ``present`` returns the position of a session that has everything routed so far.
+    ``present`` returns the position after everything routed so far.
     ``flush`` sends what is queued for the given sessions.
     """
 
@@ -79,7 +79,7 @@ class Positions:
         return idle
 
     def _queue(self, sessions: Iterable[Outbox], mark: bytes) -> None:
-        """Queue a position line with the present position for each session."""
+        """Queue a position line with the current position for each session."""
         line = position_line(mark, self._present())
         payload = Payload([line], len(line), len(line), Tape(b""))
         now = monotonic()

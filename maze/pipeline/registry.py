@@ -27,8 +27,8 @@ CLOSED_AT_ONCE = 20
 class Sessions(Collection[Session]):
     """The connected sessions, in the order in which they connected.
 
-    ``on_enter``, ``on_progress`` and ``on_leave`` are called when a session has begun, has sent
-    something, has ended; ``fail`` is called when the graph raises an exception.
+    ``on_enter``, ``on_progress`` and ``on_leave`` are called when a session has begun, sent
+    something or ended; ``fail`` is called when the graph raises an exception.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Sessions(Collection[Session]):
         return bool(self._readable)
 
     def _change_graph(self, change: Callable[[Session], None], session: Session) -> None:
-        """Connect or disconnect a session; an error in the shared graph fails the server."""
+        """Connect or disconnect a session; an error in the shared graph stops the server."""
         try:
             change(session)
             if self._graph.settle(0):

@@ -6,7 +6,7 @@ reorder limit. At the limit the sources are paused, and TCP slows them down. A s
 paused because of a gap: the missing event comes later in the same stream.
 
 ``registration_wait`` also delays batches, but not because of slow clients: an event must reach
-every client that connected before it.
+every client whose id line arrived before it.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,7 +80,7 @@ class Router:
 
     @property
     def position(self) -> Position:
-        """The position of a session that has everything routed so far."""
+        """The position after everything routed so far."""
         return Position(self._epoch, self.reorder.next_sequence)
 
     # Called by the source port.

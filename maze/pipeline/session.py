@@ -1,9 +1,9 @@
 """A session: one connected user client, and its writer.
 
 The router pushes payloads into the outbox and flushes it. What the kernel accepts at once is sent
-without a switch of greenlets, which would cost more than a short send. Only if the kernel's buffer
-is full is the session's own greenlet, the writer, woken. It waits until the socket is writable and
-sends the rest.
+without a switch of greenlets, which would cost more than a short send. When the kernel's buffer is
+full, the session's own greenlet, the writer, wakes, waits until the socket is writable, and sends
+the rest.
 
 A watcher of the event loop reports data that the client sends after its id, and the end of its
 connection. The data is read and discarded. An idle session therefore needs no second greenlet.
@@ -58,7 +58,7 @@ class CloseReason(StrEnum):
     OPERATOR = "operator"
     """An operator disconnected the client through the admin port."""
     FAILED = "failed"
-    """The server failed; the traceback is in the log."""
+    """An exception ended the session; the traceback is in the log."""
 
 
 WARNING_REASONS = {
@@ -150,11 +150,11 @@ class Session(Outbox):
         self._woken.set()
 
     def taken_bytes(self) -> int:
-        """Return how many bytes the client's system has acknowledged; over TLS, a little fewer."""
+        """Return how many bytes the client's kernel has acknowledged; over TLS, a little fewer."""
         return self.sent_bytes - self._unacknowledged_bytes()
 
     def has_taken_all(self) -> bool:
-        """Return whether the client's system has acknowledged everything queued."""
+        """Return whether the client's kernel has acknowledged everything queued."""
         if self.queued_bytes:
             return False
         return self._unacknowledged_bytes() <= self._fin_bytes
@@ -200,7 +200,7 @@ class Session(Outbox):
             self.close(CloseReason.FAILED)
 
     def _write(self) -> None:
-        """Send what the kernel did not accept at once, until the session is to end; then end it."""
+        """Send what the kernel did not accept at once; finish after ``close_when_sent``."""
         while not self._finishing:
             self._woken.wait()
             self._woken.clear()
@@ -214,7 +214,7 @@ class Session(Outbox):
         self.close(CloseReason.FINISHED)
 
     def _end(self) -> None:
-        """Shut the connection down and wait until the client's system has acknowledged everything.
+        """Shut the connection down and wait until the client's kernel has acknowledged everything.
 
         If the connection were closed earlier, bytes in flight would be lost as soon as the client
         sends something.

@@ -131,7 +131,7 @@ class SlowClients:
         return bool(self._full) or self._over_total()
 
     def _drop_fullest(self) -> None:
-        """Disconnect the sessions that hold most, until the sum is within its bound."""
+        """Disconnect the fullest sessions until the total is within its limit."""
         fullest_first = sorted(self._sessions, key=attrgetter("held_bytes"), reverse=True)
         for session in fullest_first:
             if not self._over_total():
@@ -139,7 +139,7 @@ class SlowClients:
             self._drop(session)
 
     def _drop(self, session: Session) -> None:
-        """Disconnect a session that blocks the others; yield, as thousands take up to a second."""
+        """Disconnect a session; yield if due, as it may take a second for thousands."""
         session.close(CloseReason.STOPPED if self.draining else CloseReason.SLOW)
         self._yield_if_due()
 

@@ -14,8 +14,8 @@ from gevent.socket import socket, wait_read
 
 from maze.core import Decoder, ReorderBufferFullError, Run, is_http_request
 from maze.listener.access import Access
-from maze.listener.connection_limits import MAX_OPENING_SOURCES
-from maze.listener.refusals import HandshakeError, HandshakeReason
+from maze.listener.connection_limits import MAX_SOURCE_HANDSHAKES
+from maze.listener.handshake_rejects import HandshakeError, HandshakeReason
 from maze.listener.registration_wait import Registration
 from maze.listener.tls import HANDSHAKE
 from maze.log.reject_log import RejectLog
@@ -73,7 +73,7 @@ class SourceCloseReason(StrEnum):
 
 
 FOREIGN = {SourceCloseReason.HTTP, SourceCloseReason.TLS}
-"""Reasons for which a peer turns out not to be an event source. Nothing that it sent is decoded: a
+"""Reasons that show that a peer is not an event source. Nothing that it sent is decoded: a
 web page can make a browser speak these protocols to any port, and choose much of what the browser
 sends."""
 
@@ -81,10 +81,10 @@ sends."""
 class SourcePort:
     """The port for event sources, with ``max-sources`` slots.
 
-    A source that has ended its stream keeps its slot until everything it sent is routed. A new
-    source that connects in the meantime waits for the slot, so that a source can be restarted
-    without being refused. A waiting source that has itself ended its stream does not keep another
-    source from waiting.
+    With ``on-source-disconnect=reset``, the last source keeps its slot until everything received
+    is routed. A new source that connects in the meantime waits for the slot, so that a source can
+    be restarted without being refused. A waiting source that has itself ended its stream does not
+    keep another source from waiting.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class SourcePort:
         self._router = router
         self._rejects = rejects
         self.access = access
-        self._opening = 0
+        self._handshakes = 0
         self._closed = False
         self._sources: dict[socket, Peer] = {}
         self._waiting_for_slot: dict[socket, tuple[Peer, Greenlet[..., Any]]] = {}
@@ -141,9 +141,9 @@ class SourcePort:
     def _authorize(self, sock: socket, address: Address) -> None:
         """Serve the connection if access control admits it."""
         peer = Peer(address)
-        self._opening += 1
+        self._handshakes += 1
         try:
-            if self._opening > MAX_OPENING_SOURCES:
+            if self._handshakes > MAX_SOURCE_HANDSHAKES:
                 raise HandshakeError(HandshakeReason.BUSY, detail="too many in the handshake")
             connection, _ = self.access.authorize(sock, address)
             self.access.check_source(connection)
@@ -156,7 +156,7 @@ class SourcePort:
             self.access.rejects.fail(peer)
             return
         finally:
-            self._opening -= 1
+            self._handshakes -= 1
         connection.settimeout(None)
         try:
             self._serve(sock, connection, peer)
@@ -262,9 +262,9 @@ class SourcePort:
         return start, reason
 
     def _foreign_protocol(self, start: bytes) -> SourceCloseReason | Literal[False] | None:
-        """Return which foreign protocol begins like this.
+        """Return the foreign protocol that begins with these bytes.
 
-        Return False if none does, and None if more bytes are needed to tell.
+        Return False if there is none, and None if more bytes are needed to tell.
         """
         if start[:1] == TLS_HANDSHAKE:
             return SourceCloseReason.TLS

@@ -17,14 +17,14 @@ LATENCY_SECONDS = (
     *(0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0),
 )
 SAMPLE_SECONDS = 0.01
-"""Shortest time between two samples of the latency; in thin traffic every event is sampled."""
+"""Shortest time between two samples of the latency; in light traffic every event is sampled."""
 
 NO_SEQUENCE = -1
 """Value in place of a sequence number if there is none."""
 
 
 class Histogram:
-    """Counts of values; each value counts at the smallest bound that is not below it."""
+    """Counts of values by bucket; a value falls into the bucket of the smallest bound >= it."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -43,7 +43,7 @@ class Latency:
     """The latency of deliveries: from when an event is ready until the kernel has accepted it.
 
     At most one event is sampled at a time: the last of those that a chunk made ready. Every session
-    that gets something of its batch counts once. A session that cannot send everything at once
+    that gets something from its batch counts once. A session that cannot send everything at once
     counts when it has caught up.
     """
 

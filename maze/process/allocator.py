@@ -11,10 +11,10 @@ KEPT_BYTES = 64 * 1024 * 1024
 """Free memory kept for the next batch. A batch allocates and frees some megabytes; returning
 them to the system and faulting them in again, page by page, cost a fifth of the event rate."""
 MAPPED_BYTES = 32 * 1024 * 1024
-"""Size from which an allocation gets a mapping of its own; the largest that glibc allows."""
+"""Size at which an allocation gets its own mapping; the largest value that glibc allows."""
 FASTBIN_BYTES = 0
 """Size of the largest freed chunk kept in a fastbin; 0 turns fastbins off. When a thread frees a
-dropped graph, glibc merges the chunks under a lock: up to 700 ms with fastbins, 30 ms without."""
+cleared graph, glibc merges the chunks under a lock: up to 700 ms with fastbins, 30 ms without."""
 
 # From <malloc.h>. Setting one of the thresholds ends glibc's dynamic adjustment of both.
 _M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = 1, -1, -3

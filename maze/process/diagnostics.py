@@ -32,7 +32,7 @@ OBJECTS_PER_SLICE = 5_000
 GREENLETS_PER_SLICE = 200
 """Greenlets inspected between two yields; like a slice of objects, about 1 ms."""
 YIELD_SECONDS = 0.001
-"""Sleep between slices. With 0 every other greenlet would run one step; an event needs several."""
+"""Sleep between slices. With 0 each other greenlet would run one step; an event needs several."""
 
 ORDER = ("next_sequence", "missing_sequence", "ready_events", "waiting_events")
 """Counters that a dump takes from the snapshot's ``order`` section."""

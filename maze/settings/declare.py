@@ -56,6 +56,6 @@ class Group:
         return self.option("none", parse, text, bounds=bounds, value="FILE")
 
     def ranges(self, text: str) -> Any:
-        """Declare an option whose value is a list of address ranges; the default is every one."""
+        """Declare an option whose value is a list of address ranges; the default is any address."""
         parse, bounds = option_types.ranges, "any, or address ranges separated by commas"
         return self.option("any", parse, text, bounds=bounds, value="RANGES")

@@ -25,7 +25,7 @@ _BYTES = {
 }
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)", re.ASCII)
 _MAX_DIGITS = 100
-"""Digits up to which a number is parsed; for thousands, int() raises an error of its own."""
+"""Maximum digits of a number that is parsed; with thousands, int() raises its own error."""
 
 _short = reprlib.Repr()
 _short.maxstring = 60
@@ -111,7 +111,7 @@ def port_or_free(text: str) -> int:
     try:
         return whole(0, 65535)(text)
     except ValueError as error:
-        raise ValueError(f"{error}, nor the word free") from None
+        raise ValueError(f"{error} or the word free") from None
 
 
 def host(text: str) -> str:

@@ -36,7 +36,7 @@ class Settings:
         4096, 1, 65535, "maximum connections per port that wait to be accepted"
     )
     peer_timeout: float = PORTS.duration(
-        "45s", "3s to 24h", "time after which a source or client that vanished is dropped"
+        "45s", "3s to 24h", "time after which a source or client that vanished is disconnected"
     )
 
     first_sequence: int = ORDER.whole(
@@ -84,7 +84,7 @@ class Settings:
     handshake_timeout: float = CLIENTS.duration(
         "5s", "10ms to 1h", "time for a client to send its user id, or a source to complete TLS"
     )
-    handshake_limit: int = CLIENTS.size("64B", "19B to 4KiB", "maximum length of a user id line")
+    handshake_limit: int = CLIENTS.size("64B", "19B to 4KiB", "maximum length of an id line")
     position_interval: float = CLIENTS.duration(
         "10s", "10ms to 24h", "idle time after which a client is sent its position, if it asked"
     )
@@ -146,7 +146,7 @@ class Settings:
     admin_port: int = ADMIN.option(
         "9095",
         port_or_free,
-        "port for the admin page, API and metrics; 0 disables it, free picks a free port",
+        "port for the live page, API and metrics; 0 disables it, free picks a free port",
         bounds="0 to 65535 or free",
         value="PORT",
     )
@@ -164,9 +164,7 @@ class Settings:
         "minimum level of log lines; also read from the variable LOG_LEVEL",
     )
     log_format: str = LOG.choice("text", "text, json", "format of log lines")
-    rejects: str | None = LOG.file(
-        "reject file, to which everything that is not routed is appended as JSON lines"
-    )
+    rejects: str | None = LOG.file("file to which all rejects are appended, as JSON lines")
     rejects_size: int = LOG.size(
         "64MiB", "1MiB to 1024GiB", "size at which the reject file is renamed and a new one started"
     )

@@ -61,7 +61,7 @@ def parse_settings(
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that begin with ``MAZE_`` but have no meaning, each with a hint."""
+    """Return the unknown variables that begin with ``MAZE_``, each with a hint."""
     known = {variable_of(spec.name) for spec in fields(Settings)} | {"MAZE_CONFIG", "MAZE_PURE"}
     unknown = (name for name in environment if name.startswith("MAZE_") and name not in known)
     return {name: suggestion(name, known, "MAZE_") for name in sorted(unknown)}
@@ -86,7 +86,7 @@ def _suggested_flag(words: Sequence[str]) -> str:
 
 
 def _parser(variables: Mapping[str, str]) -> _Parser:
-    """Return the parser. ``variables`` has those variables that ``variable_of`` does not name."""
+    """Return the parser. ``variables`` overrides ``variable_of`` for the fields in it."""
     parser = _Parser(
         prog="python -m maze.serve",
         description="Restore the order of an event stream, and forward to every connected user "

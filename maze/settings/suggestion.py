@@ -9,7 +9,7 @@ SEE_HELP = "see --help for all options"
 def suggestion(wrong: str, names: Collection[str], prefix: str = "") -> str:
     """Return what to do about a wrong name: use the most similar of ``names``, or see --help.
 
-    ``prefix`` begins all names, the wrong one included, so it does not make them similar.
+    All names begin with ``prefix``, the wrong one included, so the comparison ignores it.
     """
     bare = [name.removeprefix(prefix) for name in names]
     nearest = get_close_matches(wrong.removeprefix(prefix), bare, n=1)

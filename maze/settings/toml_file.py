@@ -1,6 +1,6 @@
-"""Read the configuration file: flat TOML whose keys are the flags without their dashes.
+"""Read the TOML file: flat, with the flags without their dashes as keys.
 
-The module does not know which options there are; it is given their keys.
+The module has no list of the options; its caller passes their keys.
 """
 
 import tomllib
@@ -17,11 +17,11 @@ _HINTS = {
     "Invalid value": _QUOTES,
     "Cannot overwrite a value": "a key occurs twice",
 }
-"""The probable mistake for the beginning of each error message of ``tomllib``."""
+"""Hints on the likely mistake, by the start of the error message of ``tomllib``."""
 
 
 class SettingsFile(configargparse.ConfigFileParser):  # type: ignore[misc]
-    """Reads a configuration file; ``keys`` are the keys that it may have."""
+    """Reads a TOML file; ``keys`` are the keys that it may have."""
 
     def __init__(self, keys: Collection[str]) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from maze.listener.refusals import HandshakeReason
+from maze.listener.handshake_rejects import HandshakeReason
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 

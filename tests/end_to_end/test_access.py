@@ -13,7 +13,7 @@ from gevent.socket import socket
 from structlog.testing import LogCapture
 
 from maze.listener.access import Access
-from maze.listener.refusals import HandshakeError
+from maze.listener.handshake_rejects import HandshakeError
 from maze.settings.option_types import ranges as parse_ranges
 from maze.settings.options import Settings
 

@@ -248,7 +248,7 @@ def test_300_stalled_handshakes_delay_nobody(start: Callable[..., Maze], log: Lo
 def test_stalled_handshakes_on_the_source_port_are_bounded(
     start: Callable[..., Maze], log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maze.pipeline.source.MAX_OPENING_SOURCES", 3)
+    monkeypatch.setattr("maze.pipeline.source.MAX_SOURCE_HANDSHAKES", 3)
     maze = start(handshake_timeout=0.3)
     stalled = [connect(maze, "source", None) for _ in range(5)]
     await_rejected(maze, "source", "busy", 2)

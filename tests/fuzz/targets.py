@@ -16,8 +16,8 @@ from typing import cast
 from property.grammar import number, parse, split
 
 from maze.core import IdLine, Position, Reject, events
+from maze.listener.handshake_rejects import HandshakeError
 from maze.listener.id_line import HTTP_LINE_BYTES, read_id_line, receive_id_line
-from maze.listener.refusals import HandshakeError
 from maze.net.connection import Connection
 
 try:

@@ -1,1 +1,1 @@
-"""The compiled twins of modules of ``maze.core``, and that of ``maze.pipeline.outbox``."""
+"""The compiled versions of modules of ``maze.core`` and of ``maze.pipeline.outbox``."""

@@ -12,16 +12,16 @@ from maze.core._compiled cimport idtable as ids
 from maze.core._compiled.idtable cimport NOT_FOUND, SPARSE, IdTable
 
 cdef enum:
-    MIN_PLACES_MEMBERS = 64  # members from which a table costs less than a search
+    MIN_PLACES_MEMBERS = 64  # with this many members, a table costs less than a search
 
 cdef struct PayloadBuilder:
     # The payload of one user while a batch is routed.
     PyObject* own  # bytes object being filled; NULL until the user's first event in the batch
     size_t used
     size_t room
-    size_t mark  # length of the tape up to which the payload has it
+    size_t mark  # length of the tape that the payload already includes
     PyObject* slices  # list of long slices of the tape; NULL until there is one
-    size_t usual  # bytes of its own in the last batch in which the user had any
+    size_t usual  # size of ``own`` in the last batch in which the user had one
 
 cdef struct Member:
     # A user in audiences: connected, or disconnected and yet to leave them.

@@ -24,7 +24,7 @@ cdef inline uint32_t kind_of(const Event* event) noexcept nogil:
 cdef class Chunk:
     cdef bytes data
     cdef Event* events
-    cdef size_t room  # events that there is memory for
+    cdef size_t room  # capacity, in events
     cdef uint32_t holders[2]  # number of runs held: not ready, ready
 
 

@@ -1,3 +1,3 @@
-# The compiled twin has the pure one's types.
+# The compiled version has the pure one's types.
 from maze.core.events import Decoder as Decoder
 from maze.core.events import Run as Run

@@ -1,8 +1,8 @@
-"""The compiled twin of ``events``: the same grammar, without a Python object per event.
+"""The compiled version of ``events``: the same grammar, without a Python object per event.
 
 A run stores its events as offsets into the chunk's bytes. A fast scan decodes most lines: numbers
-of up to 18 digits, LF or CR LF. All other lines go to the pure twin's ``decode_line``, which
-implements the whole grammar.
+of up to 18 digits, LF or CR LF. All other lines go to ``decode_line`` of the pure version,
+which implements the whole grammar.
 """
 
 cimport cython
@@ -17,7 +17,7 @@ from maze.core.rejects import Reason, Reject
 
 cdef enum:
     FAST_DIGITS = 18  # every number of up to 18 digits is below 2 ** 63
-    SPARSE = 4  # from this many slots per event, events are sorted, not placed into slots
+    SPARSE = 4  # with this many slots per event or more, events are sorted, not placed
     PINNED = 4  # a run smaller than a quarter of its chunk is copied
     CHUNK_BYTES = 128  # memory of a chunk without its bytes and its events
 
@@ -103,7 +103,7 @@ cdef class Run:
 
     @property
     def events(self):
-        """The events in the form of the pure twin; created on each access, for inspection only."""
+        """The events as in the pure version; created on each access, for inspection only."""
         return [
             (
                 self.first + index,
@@ -173,7 +173,7 @@ cdef class Decoder:
         return runs, rejects
 
     def finish(self):
-        """Return a reject for the half line that is left, if any. First decode what is unread."""
+        """Return a reject for the half line that is left, if any. ``unread`` must be false."""
         if not self.left or self.overflowed:
             return []
         half_line, self.left = self.left, b""
@@ -204,7 +204,7 @@ cdef class Decoder:
     cdef bint decode_odd(
         self, bytes data, Py_ssize_t start, Py_ssize_t end, list voids, list rejects
     ) except -1:
-        """Decode one line with the pure twin; return False if it is too long."""
+        """Decode one line with the pure version; return False if it is too long."""
         cdef bytes line = data[start:end]
         cdef Numbered* numbered
         if len(pure.content_of(line)) > self.line_limit:

@@ -1,2 +1,2 @@
-# The compiled twin has the pure one's types.
+# The compiled version has the pure one's types.
 from maze.core.fanout import Fanout as Fanout

@@ -1,8 +1,8 @@
-"""The compiled twin of ``fanout``: payloads are built while the batch is routed.
+"""The compiled version of ``fanout``: payloads are built while the batch is routed.
 
 Each event for a user is copied to the end of that user's payload, after the broadcasts that were
-routed before it. Of those, a short slice of the tape is copied too; a long one is noted and becomes
-a part of its own. A delivery therefore creates no Python object and does not call into Python; it
+routed before it. A short slice of the tape is copied as well; a long one is noted and becomes a
+separate part. A delivery therefore creates no Python object and does not call into Python; it
 only copies about twenty bytes.
 """
 
@@ -34,7 +34,7 @@ cdef extern from "Python.h":
 cdef enum:
     SLICE_BYTES = 4096  # as in fanout
     ASKED_BYTES = 64  # as in fanout
-    WIDE = 32  # bytes copied by two instructions; shorter lines are copied with what follows
+    WIDE = 32  # bytes copied by two instructions; a shorter line is copied with what follows it
     FIRST_ROOM = 256  # bytes; initial size of a buffer
     MAX_ROOM = 16 * 1024 * 1024  # bytes; maximum allocated in advance for all builders of a batch
 
@@ -212,7 +212,7 @@ cdef class Batch:
                 )
                 builder.mark = tape_used
                 to += pending
-            if wide:  # the compiler inlines a copy of constant size: 7% of W5
+            if wide:  # the compiler inlines a copy of constant size: W5 takes 7% less CPU
                 memcpy(to, line, WIDE)
             else:
                 memcpy(to, line, size)

@@ -17,7 +17,7 @@ cdef class FollowGraph:
     cdef readonly dict recipients
     cdef UserTable user_table
     cdef uint64_t multiplier  # of the hash in every table; the same as in ``user_table``
-    cdef readonly uint64_t users  # number of users who follow anybody
+    cdef readonly uint64_t users  # number of users who follow at least one user
     cdef readonly uint64_t follows
     cdef readonly uint64_t listeners
     cdef uint64_t max_users, max_follows, max_per_user

@@ -1,3 +1,3 @@
-# The compiled twin has the pure one's types.
+# The compiled version has the pure one's types.
 from maze.core.graph import FollowGraph as FollowGraph
 from maze.core.graph import Recipient as Recipient

@@ -1,4 +1,4 @@
-"""The compiled twin of ``graph``: the same two indexes, in C arrays and hash tables.
+"""The compiled version of ``graph``: the same two indexes, in C arrays and hash tables.
 
 A user is removed from the table of users when it follows nobody, is in nobody's audience, has an
 empty audience and is not connected.
@@ -347,7 +347,7 @@ cdef class FollowGraph:
         return True
 
     def _users(self):
-        """Return the ids of all users of whom anything is known; for the tests."""
+        """Return the ids of all users in the graph; for the tests."""
         return [id for shard in range(SHARDS) for id in ids_in(&self.user_table.shards[shard])]
 
     def _check(self):

@@ -14,7 +14,7 @@ cdef enum:
     FREE = -1  # ids are never negative
     NOT_FOUND = -1
     SMALLEST_BITS = 2
-    SPARSE = 8  # a table or array of more slots per entry is halved
+    SPARSE = 8  # a table or array with more slots per entry than this is halved
 
 cdef struct IdTable:
     int64_t* ids  # NULL while the table is empty

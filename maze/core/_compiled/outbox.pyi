@@ -1,4 +1,4 @@
-# The compiled twin has the pure one's types.
+# The compiled version has the pure one's types.
 from maze.pipeline.outbox import Outbox as Outbox
 from maze.pipeline.outbox import QueuedMemory as QueuedMemory
 from maze.pipeline.outbox import flush_all as flush_all

@@ -1,4 +1,4 @@
-"""The compiled twin of ``outbox``: a short send costs little more than its system call.
+"""The compiled version of ``outbox``: a short send costs little more than its system call.
 
 System calls are made with the interpreter's lock held: the socket does not block, and releasing
 and taking the lock costs as much as the rest of a send.
@@ -104,7 +104,7 @@ cdef class Outbox(Recipient):
         return 0
 
     def flush(self):
-        """Send what the kernel takes at once; call ``on_blocked`` if anything is left."""
+        """Send what the kernel accepts at once; call ``on_blocked`` if anything is left."""
         self.send_now()
 
     cdef int send_now(self) except -1:
@@ -156,11 +156,11 @@ cdef class Outbox(Recipient):
         return lost_bytes
 
     def on_blocked(self):
-        """Called when the kernel takes no more for now."""
+        """Called when the kernel accepts no more for now."""
         raise NotImplementedError
 
     def on_error(self, error):
-        """Called when the connection is broken."""
+        """Called when a flush fails, usually because the connection is broken."""
         raise NotImplementedError
 
     cdef Payload take(self):
@@ -183,7 +183,7 @@ cdef class Outbox(Recipient):
         return 0
 
     cdef Py_ssize_t send_parts(self) except FAILED:
-        """Send what is left of the parts; return the bytes that the kernel took, or BLOCKED."""
+        """Send what is left of the parts; return the bytes that the kernel accepted, or BLOCKED."""
         cdef Py_ssize_t sent
         cdef object part
         if not self.direct:
@@ -221,7 +221,7 @@ cdef class Outbox(Recipient):
             self.count_unsent()
 
     cdef int send_unsent(self) except -1:
-        """Send what the connection has encrypted; return 0 if the kernel does not take it all."""
+        """Send what the connection has encrypted; return 0 if the kernel accepts only part."""
         try:
             self.connection.send_unsent()
         except BlockingIOError:

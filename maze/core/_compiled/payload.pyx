@@ -1,4 +1,4 @@
-"""The compiled twin of ``payload``: a batch may create a payload for each user."""
+"""The compiled version of ``payload``: a batch may create a payload for each user."""
 
 cimport cython
 

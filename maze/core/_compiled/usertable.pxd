@@ -1,7 +1,7 @@
 """The table of users, by id.
 
 It is a single hash table up to SPLIT_USERS users and is divided into SHARDS tables beyond, because
-resizing a single table of millions takes long.
+resizing a single table of millions takes too long.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -15,7 +15,7 @@ from maze.core._compiled.idtable cimport FREE, NOT_FOUND, IdTable
 cdef enum:
     SHARD_BITS = 6
     SHARDS = 1 << SHARD_BITS
-    SPLIT_USERS = 1 << 15  # users in a single table; a second hash costs W8 3% of its CPU
+    SPLIT_USERS = 1 << 15  # users in a single table; a second hash costs 3% of the CPU in W8
 
 cdef struct UserTable:
     IdTable shards[SHARDS]  # all users are in the first until the table is split

@@ -15,7 +15,7 @@ from maze.admin.monitor import Monitor
 from maze.admin.status import status
 from maze.core import Reason
 from maze.listener.connection_limits import RefusalReason
-from maze.listener.refusals import HandshakeReason
+from maze.listener.handshake_rejects import HandshakeReason
 from maze.log.line_writer import LineWriter
 from maze.pipeline.session import CloseReason
 from maze.pipeline.source import SourceCloseReason

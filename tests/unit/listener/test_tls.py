@@ -16,7 +16,7 @@ from end_to_end.certificates import Authority
 from end_to_end.peers import SERVER_NAME
 
 from maze.listener import tls
-from maze.listener.refusals import HandshakeError
+from maze.listener.handshake_rejects import HandshakeError
 from maze.listener.tls import HandshakeSlices, TlsConnection
 from maze.listener.tls_context import ServerContext, load_contexts
 from maze.net import time_slice

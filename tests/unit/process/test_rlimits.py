@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from maze.listener.connection_limits import MAX_OPENING_SOURCES
+from maze.listener.connection_limits import MAX_SOURCE_HANDSHAKES
 from maze.listener.system_limits import (
     RESERVED_DESCRIPTORS,
     check_accept_queue,
@@ -100,7 +100,7 @@ def test_tls_on_the_source_port_reserves_descriptors_for_handshakes(
 ) -> None:
     System(monkeypatch, 565, 4096)
     settings = Settings(max_clients=500, max_sources=1, source_tls_cert="cert.pem")
-    assert clients_that_fit(settings) == 499 - MAX_OPENING_SOURCES
+    assert clients_that_fit(settings) == 499 - MAX_SOURCE_HANDSHAKES
 
 
 def test_one_client_is_always_accepted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,7 +197,7 @@ def test_a_port_may_be_a_free_one(text: str, port: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "-1", "65536", "fre", "none"])
 def test_what_is_no_port(text: str) -> None:
-    with pytest.raises(ValueError, match="whole number from 0 to 65535, nor the word free"):
+    with pytest.raises(ValueError, match="whole number from 0 to 65535 or the word free"):
         port_or_free(text)
 
 

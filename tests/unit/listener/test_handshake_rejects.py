@@ -2,7 +2,7 @@
 
 from structlog.testing import capture_logs
 
-from maze.listener.refusals import HandshakeError, HandshakeReason, HandshakeRejects
+from maze.listener.handshake_rejects import HandshakeError, HandshakeReason, HandshakeRejects
 from maze.log.processors import RateLimit
 from maze.net.peer import Peer
 

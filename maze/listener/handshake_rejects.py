@@ -15,33 +15,33 @@ class HandshakeReason(StrEnum):
     """Why a client's or a source's handshake was rejected."""
 
     BAD_USER = "bad_user"
-    """the line is not a user id"""
+    """The line is not a user id."""
     TOO_LONG = "too_long"
-    """the line is longer than the limit"""
+    """The line is longer than the limit."""
     HTTP = "http"
-    """the line is an HTTP request line"""
+    """The line is an HTTP request line."""
     TIMEOUT = "timeout"
-    """the TLS handshake and the line were not complete in time"""
+    """The TLS handshake and the line were not complete in time."""
     LEFT = "left"
-    """the peer closed the connection before the TLS handshake and its line were complete"""
+    """The peer closed the connection before the TLS handshake and its line were complete."""
     ADDRESS = "address"
-    """the peer's address is in none of the allowed ranges"""
+    """The peer's address is in none of the allowed ranges."""
     BUSY = "busy"
-    """the port has its maximum of connections in the handshake"""
+    """The maximum of sources is already in the TLS handshake."""
     PLAIN_TEXT = "plain_text"
-    """the port speaks TLS, the peer does not"""
+    """The port speaks TLS, the peer does not."""
     TLS_FAILED = "tls_failed"
-    """the peer's TLS version, ciphers or certificate were not accepted"""
+    """The peer's TLS version, ciphers or certificate were not accepted."""
     OTHER_USER = "other_user"
-    """the client's certificate does not name the user whose id it sent"""
+    """The client's certificate does not name the user whose id it sent."""
     NOT_A_SOURCE = "not_a_source"
-    """the certificate is valid but does not name a source"""
+    """The certificate is valid but does not name a source."""
     FAILED = "failed"
-    """an exception in the server, whose traceback is in the log"""
+    """An exception in the server, whose traceback is in the log."""
 
 
 class HandshakeError(Exception):
-    """A handshake is rejected; carries the reason, the received bytes and a detail for the log."""
+    """Raised to reject a handshake, with a reason, the bytes received and a detail to log."""
 
     def __init__(self, reason: HandshakeReason, received: bytes = b"", detail: str = "") -> None:
         super().__init__(reason)
@@ -69,6 +69,6 @@ class HandshakeRejects:
         write("handshake_rejected", **details)
 
     def fail(self, peer: Peer) -> None:
-        """Count and log a handshake that ended with the exception that is being handled."""
+        """Count a failed handshake, and log the exception that is being handled."""
         self.counts[HandshakeReason.FAILED] += 1
         log.exception("handshake_failed", **{self._port: peer})
