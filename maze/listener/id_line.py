@@ -34,8 +34,9 @@ def receive_id_line(connection: Connection, limit: int, deadline: float) -> byte
 
 def read_id_line(received: bytes, limit: int) -> IdLine:
     """Return what the first line says. Raise HandshakeError if it is not an id line."""
-    line = received.partition(b"\n")[0].removesuffix(b"\r")
-    if len(line) <= _max_line_bytes(line, limit) and is_http_request(line + b"\n", len(line)):
+    start = received.partition(b"\n")[0]
+    line = start.removesuffix(b"\r")
+    if len(line) <= _max_line_bytes(line, limit) and is_http_request(start + b"\n", len(line)):
         raise HandshakeError(HandshakeReason.HTTP, received)
     if len(line) > limit:
         raise HandshakeError(HandshakeReason.TOO_LONG, received)
