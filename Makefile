@@ -39,8 +39,9 @@ lint:
 types:
 	$(BIN)/mypy
 
+# Property tests with few examples; `faults` runs all of them.
 tests:
-	$(PYTEST) $(foreach folder,browser faults fuzz soak,--ignore=tests/$(folder))
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-brief} $(PYTEST) $(foreach folder,browser faults fuzz soak,--ignore=tests/$(folder))
 
 # With the pure core, because coverage does not see the compiled one.
 coverage:
@@ -51,7 +52,7 @@ browser:
 	$(PYTEST) tests/browser
 
 faults:
-	$(PYTEST) tests/faults tests/fuzz tests/soak
+	$(PYTEST) tests/property tests/faults tests/fuzz tests/soak
 
 # The core's tests, with a compiled core built with sanitizers that check each memory access.
 sanitized:

@@ -1,8 +1,10 @@
 """The build: its version, what is packaged, and what happens where there is no compiler."""
 
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -53,11 +55,40 @@ def test_without_a_compiler_one_line_says_which_core_serves(tmp_path: Path) -> N
     assert not list(tmp_path.rglob("*.so"))
 
 
+def test_a_build_that_fails_half_way_leaves_no_module(tmp_path: Path) -> None:
+    """Not even those of an older build: some without the others, or older ones, cannot serve."""
+    tree, compiler = tmp_path / "tree", tmp_path / "compiler"
+    folder = tree / "maze" / "core" / "_compiled"
+    shutil.copytree(ROOT / "maze", tree / "maze", ignore=shutil.ignore_patterns("*.so", "*.c"))
+    for name in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tree)
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    (folder / f"events{suffix}").touch()
+    compiler.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *graph*) exit 1;; esac\n'
+        'while [ $# -gt 1 ]; do [ "$1" = -o ] && : > "$2"; shift; done\n'
+    )
+    compiler.chmod(0o755)
+    run = subprocess.run(
+        [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"],
+        cwd=tree,
+        env=os.environ | {"CC": str(compiler), "LDSHARED": str(compiler)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "the pure core will serve" in run.stdout + run.stderr
+    assert not list(tree.rglob("*.so"))
+
+
 def test_both_packages_have_one_version() -> None:
     assert simulator.__version__ == maze.__version__
 
 
-@pytest.mark.parametrize("missing", ["events", "graph", "payload", "fanout"])
+@pytest.mark.parametrize("missing", ["events", "graph", "payload", "fanout", "outbox"])
 def test_a_compiled_core_that_is_not_whole_does_not_serve(missing: str) -> None:
     program = f"""
 import sys

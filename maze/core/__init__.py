@@ -41,6 +41,7 @@ IMPLEMENTATION = "pure"
 
 if not TYPE_CHECKING and not os.environ.get("MAZE_PURE"):
     with suppress(ImportError):  # not built: there was no compiler
+        import_module("maze.core._compiled.outbox")
         import_module("maze.core._compiled.fanout")  # imports the others: all are used, or none
         from maze.core._compiled.events import Decoder, Run
         from maze.core._compiled.fanout import Fanout

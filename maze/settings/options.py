@@ -117,7 +117,7 @@ class Settings:
     source_names: tuple[str, ...] = ACCESS.option(
         "none",
         names,
-        "common names accepted in a source's certificate instead of the URI maze:source; any "
+        "common names accepted in a source's certificate besides the URI maze:source; any "
         "accepts every certificate that the authority in source-tls-ca signed",
         bounds="none, any, or names separated by commas",
         value="NAMES",

@@ -45,7 +45,7 @@ def test_every_function_of_a_walk_is_called(walk: str) -> None:
 
 
 @pytest.mark.parametrize("walk", WALKS)
-def test_a_walk_passes_few_files_and_functions(walk: str) -> None:
+def test_a_walk_names_few_files_and_functions(walk: str) -> None:
     functions = set(told(walk))
     assert functions
     assert len({file for file, _ in functions}) <= 10

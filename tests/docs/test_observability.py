@@ -135,3 +135,29 @@ def test_the_fields_of_log_events_occur_in_the_code() -> None:
                 names.add(node.value)
     assert listed
     assert sorted(listed - names) == []
+
+
+def logged_fields(path: Path) -> Iterator[tuple[str, set[str]]]:
+    """The constant names of the events that a module logs, each with its fields."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        called, name = ast.unparse(node.func), node.args[0]
+        if re.fullmatch(r"log\.[a-z]+|write|self\._?fail", called) and isinstance(
+            name, ast.Constant
+        ):
+            yield str(name.value), {keyword.arg for keyword in node.keywords if keyword.arg}
+
+
+def test_the_document_lists_every_field_of_every_log_event() -> None:
+    text = (DOCS / "observability.md").read_text(encoding="utf-8").partition("## Log events")[2]
+    rows = re.findall(r"^\| `([a-z_]+)` \|.*\| (.*) \|$", text, re.MULTILINE)
+    listed = {name: set(re.findall(r"`([a-z_]+)`", cell)) for name, cell in rows}
+    everywhere = {"source", "client", "suppressed", "exc_info"}
+    missing = {
+        name: sorted(fields - listed[name] - everywhere)
+        for path in (ROOT / "maze").rglob("*.py")
+        for name, fields in logged_fields(path)
+        if fields - listed[name] - everywhere
+    }
+    assert missing == {}
