@@ -6,14 +6,17 @@ import itertools
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import cast
 
 import gevent
 import pytest
+from gevent.event import Event
 from structlog.testing import LogCapture
 
 from maze.net import time_slice
 from maze.net.connection import Connection
 from maze.pipeline import registry as sessions_module
+from maze.pipeline import slow_clients
 from maze.pipeline.session import CloseReason, Session
 from maze.pipeline.slow_clients import DRAIN_STEPS
 
@@ -160,6 +163,19 @@ def test_slow_client_has_the_whole_drain_if_it_blocks_nobody(
     client.read_until_closed()
 
 
+class NeverIdle:
+    """The event of a router that always has work, on a clock that only waits move."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._now = 0.0
+        monkeypatch.setattr(slow_clients, "monotonic", lambda: self._now)
+
+    def wait(self, timeout: float) -> bool:
+        gevent.sleep(0)
+        self._now += timeout
+        return False
+
+
 @pytest.mark.parametrize(("part", "stays"), [(1.0, True), (0.9, False)])
 def test_drain_disconnects_clients_too_slow_for_a_full_buffer(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch, part: float, stays: bool
@@ -176,12 +192,10 @@ def test_drain_disconnects_clients_too_slow_for_a_full_buffer(
 
     monkeypatch.setattr(Session, "taken_bytes", lambda _: next(taken))
     monkeypatch.setattr(Session, "close", note)
-    router.slow_clients._full = {slow: None}
-    router._idle.clear()  # as if the router waited for that session
-    router.drain(0.2)
+    router.slow_clients._full = {slow: None}  # as if the router waited for that session
+    router.slow_clients.drain(cast(Event, NeverIdle(monkeypatch)), 0.2)
     assert given_up == (set() if stays else {slow})
     router.slow_clients._full = {}
-    router._idle.set()
 
 
 def test_session_may_end_while_the_drain_disconnects_others(
@@ -198,11 +212,9 @@ def test_session_may_end_while_the_drain_disconnects_others(
 
     monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)  # yield after each
     monkeypatch.setattr(Session, "close", close_while_another_leaves)
-    router.slow_clients._full = {first: None, second: None}
-    router._idle.clear()  # as if the router waited for both
-    router.drain(0.2)
+    router.slow_clients._full = {first: None, second: None}  # as if the router waited for both
+    router.slow_clients.drain(cast(Event, NeverIdle(monkeypatch)), 0.2)
     assert dict(maze.server.sessions.closed) == {"stopped": 1, "reset": 1}
-    router._idle.set()
 
 
 def test_taken_bytes_are_those_that_the_client_s_system_has_acknowledged(
