@@ -1,6 +1,8 @@
 """A user client: print a user's events until the server closes the connection.
 
 Usage: python examples/client.py USER [HOST [PORT]]
+
+The server closes the connection of a client whose id it rejects; its log says why.
 """
 
 import socket
@@ -21,5 +23,7 @@ if __name__ == "__main__":
         main(*sys.argv[1:])
     except (TypeError, ValueError):
         sys.exit("usage: python examples/client.py USER [HOST [PORT]]")
+    except KeyboardInterrupt:
+        sys.exit(130)
     except OSError as error:
-        sys.exit(f"client: {error}")
+        sys.exit(f"client: {error.strerror}")

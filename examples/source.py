@@ -21,5 +21,7 @@ if __name__ == "__main__":
         main(*sys.argv[1:])
     except (TypeError, ValueError):
         sys.exit("usage: python examples/source.py [HOST [PORT]] < events.txt")
+    except KeyboardInterrupt:
+        sys.exit(130)
     except OSError as error:
-        sys.exit(f"source: {error}")
+        sys.exit(f"source: {error.strerror}")

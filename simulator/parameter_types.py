@@ -8,7 +8,7 @@ invalid, it raises ``argparse.ArgumentTypeError`` with the reason.
 import argparse
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from simulator.errors import ParameterError
 from simulator.stream.workload import LETTERS, ORIGINAL_MIX
@@ -17,7 +17,10 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports errors as ParameterError."""
+    """A parser that reports errors as ParameterError, and takes no abbreviated flags."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         """Raise ParameterError instead of ending the process."""

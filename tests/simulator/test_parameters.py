@@ -106,6 +106,7 @@ def test_warn_is_warning() -> None:
         ("--mix 0,0,0,0,0", "has no weight above 0"),
         ("--log-level loud", "'loud' is not one of debug, info, warning, error"),
         ("--no-such-flag", "unrecognized arguments: --no-such-flag"),
+        ("--total-event 5", "unrecognized arguments: --total-event 5"),
     ],
 )
 def test_what_makes_no_sense_is_one_clear_line(flags: str, part: str) -> None:
