@@ -125,9 +125,7 @@ def test_a_wrong_variable_is_named() -> None:
         parse(["--random-seed", "few"], {"randomSeed": "many"})
 
 
-@pytest.mark.parametrize(
-    "flag", ["--host", "--event-listener-port", "--client-listener-port", "--event-listener"]
-)
+@pytest.mark.parametrize("flag", ["--host", "--event-listener-port", "--client-listener-port"])
 def test_a_server_of_our_own_is_not_elsewhere(flag: str) -> None:
     with pytest.raises(ParameterError, match=r"--serve cannot be combined with --\w+[\w-]*: "):
         parse([flag, "9090", "--serve"], {})
