@@ -10,7 +10,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "maze": (
-        *("__init__", "errors", "core", "net", "settings", "log", "listener", "pipeline"),
+        *(
+            "__init__",
+            "errors",
+            "core",
+            "net",
+            "settings",
+            "log",
+            "journal",
+            "listener",
+            "pipeline",
+        ),
         *("server", "admin", "process", "serve"),
     ),
     "simulator": (

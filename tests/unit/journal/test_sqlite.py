@@ -1,0 +1,119 @@
+"""A journal's file: who may open it, what damage is found, and what outlives the process."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from maze.core import Position
+from maze.journal.journal import Batch
+from maze.journal.sqlite import APPLICATION_ID, FORMAT, JournalFileError, SQLiteJournal
+
+START = Position(1, 1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "journal")
+
+
+def filled(path: str, count: int = 3) -> None:
+    """Write a file with some batches of one event."""
+    journal = SQLiteJournal(path, START)
+    batches = [Batch(1, number, number + 1, b"%d|B\n" % number) for number in range(1, count + 1)]
+    journal.append(batches, journal.lease())
+    journal.close()
+
+
+def change(path: str, *statements: str) -> None:
+    with sqlite3.connect(path) as database:
+        for statement in statements:
+            database.execute(statement)
+    database.close()
+
+
+def test_what_was_appended_outlives_the_journal(path: str) -> None:
+    filled(path)
+    journal = SQLiteJournal(path, Position(9, 9))
+    assert journal.position() == Position(1, 4)
+    bodies = [batch.body for batch in journal.read(START, 1_000)]
+    assert bodies == [b"1|B\n", b"2|B\n", b"3|B\n"]
+    journal.close()
+
+
+def test_what_was_fenced_stays_fenced(path: str) -> None:
+    journal = SQLiteJournal(path, START)
+    first = journal.lease()
+    journal.close()
+    journal = SQLiteJournal(path, START)
+    assert journal.lease() > first
+    journal.close()
+
+
+def test_an_append_that_fails_changes_nothing(path: str) -> None:
+    filled(path)
+    journal = SQLiteJournal(path, START)
+    good, unfit = Batch(1, 4, 5, b"4|B\n"), Batch(1, 5, 2**63 + 7, b"")
+    with pytest.raises(OverflowError):
+        journal.append([good, unfit], journal.lease())
+    assert journal.position() == Position(1, 4)
+    journal.close()
+
+
+def test_a_file_is_opened_once(path: str) -> None:
+    journal = SQLiteJournal(path, START)
+    with pytest.raises(JournalFileError, match="another process has it open"):
+        SQLiteJournal(path, START)
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("statements", "message"),
+    [
+        (("PRAGMA application_id = 1",), "not a journal"),
+        ((f"PRAGMA user_version = {FORMAT + 1}",), f"has format {FORMAT + 1}"),
+    ],
+)
+def test_a_file_that_is_no_journal_of_this_format_is_left_alone(
+    path: str, statements: tuple[str, ...], message: str
+) -> None:
+    filled(path)
+    change(path, *statements)
+    before = Path(path).read_bytes()
+    with pytest.raises(JournalFileError, match=message):
+        SQLiteJournal(path, START)
+    assert Path(path).read_bytes() == before
+
+
+def test_another_database_is_left_alone(path: str) -> None:
+    change(path, "CREATE TABLE notes (text)")
+    with pytest.raises(JournalFileError, match="not a journal"):
+        SQLiteJournal(path, START)
+    assert APPLICATION_ID != 0
+
+
+def test_a_file_that_is_no_database_is_left_alone(path: str) -> None:
+    Path(path).write_bytes(b"1|B\n" * 1_000)
+    with pytest.raises(JournalFileError, match="not a database"):
+        SQLiteJournal(path, START)
+    assert Path(path).read_bytes() == b"1|B\n" * 1_000
+
+
+@pytest.mark.parametrize("body", ["X'327C58'", "'2|B'", "NULL"])
+def test_a_damaged_batch_is_never_read(path: str, body: str) -> None:
+    filled(path)
+    change(path, f"UPDATE batch SET body = {body} WHERE first = 2")
+    journal = SQLiteJournal(path, START)
+    assert [batch.first for batch in journal.read(Position(1, 3), 1_000)] == [3]
+    with pytest.raises(JournalFileError, match="batch 1-3 is damaged"):
+        journal.read(START, 1_000)
+    journal.close()
+
+
+def test_the_largest_numbers_are_kept(path: str) -> None:
+    largest = 2**63 - 1
+    journal = SQLiteJournal(path, Position(1, largest - 1))
+    batch = Batch(1, largest - 1, largest + 1, b"%d|B\n" % largest)
+    assert journal.append([batch], journal.lease()) == Position(1, 2**63)
+    assert journal.read(Position(1, largest), 1_000) == [batch]
+    journal.close()
