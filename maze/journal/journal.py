@@ -34,6 +34,9 @@ class JournalError(Exception):
 class FencedError(JournalError):
     """Another writer has taken the lease since; this one must stop."""
 
+    def __init__(self) -> None:
+        super().__init__("another writer has taken the lease")
+
 
 class GapError(JournalError):
     """A batch does not follow the last one."""
@@ -45,7 +48,7 @@ class GapError(JournalError):
 
 
 class OtherEpochError(JournalError):
-    """A batch or a position belongs to an epoch that the journal does not have."""
+    """A batch or a position does not fit the epochs of the journal."""
 
 
 class TrimmedError(JournalError):
@@ -80,6 +83,16 @@ class Journal(Protocol):
 
     def trim(self, before: Position, fence: int) -> None:
         """Remove the batches that end at or below a position. Raise FencedError."""
+
+
+def check_kept(after: Position, kept_from: Position, position: Position) -> None:
+    """Raise the error of reading after a position outside ``kept_from`` to ``position``."""
+    if after.epoch > position.epoch:
+        raise OtherEpochError(f"epoch {after.epoch} has not begun")
+    if after > position:
+        raise AheadError(f"{after.epoch}-{after.next} is ahead of the journal")
+    if after < kept_from:
+        raise TrimmedError(f"what follows {after.epoch}-{after.next} is no longer kept")
 
 
 def to_append(batches: Sequence[Batch], position: Position) -> list[Batch]:

@@ -6,11 +6,10 @@ from itertools import islice
 
 from maze.core import Position
 from maze.journal.journal import (
-    AheadError,
     Batch,
     FencedError,
     OtherEpochError,
-    TrimmedError,
+    check_kept,
     to_append,
 )
 
@@ -43,16 +42,13 @@ class MemoryJournal:
 
     def read(self, after: Position, max_bytes: int) -> list[Batch]:
         """Return the batches after a position; see ``Journal.read``."""
-        if after > self.position():
-            raise AheadError if after.epoch == self.position().epoch else OtherEpochError
-        if after < self._kept_from:
-            raise TrimmedError
+        check_kept(after, self._kept_from, self.position())
         index = bisect_right(self._ends, after)
         previous = self._ends[index - 1] if index else self._kept_from
         following = self._batches[index] if index < len(self._batches) else None
         within = following is not None and following[:2] <= after
         if previous != after and not within:
-            raise OtherEpochError
+            raise OtherEpochError(f"epoch {after.epoch} never reached {after.next}")
         found: list[Batch] = []
         size = 0
         for batch in islice(self._batches, index, None):

@@ -12,12 +12,11 @@ from zlib import crc32
 
 from maze.core import Position
 from maze.journal.journal import (
-    AheadError,
     Batch,
     FencedError,
     JournalError,
     OtherEpochError,
-    TrimmedError,
+    check_kept,
     to_append,
 )
 
@@ -121,17 +120,13 @@ class SQLiteJournal:
 
     def read(self, after: Position, max_bytes: int) -> list[Batch]:
         """Return the batches after a position; see ``Journal.read``. Raise JournalFileError."""
-        position = self.position()
-        if after > position:
-            raise AheadError if after.epoch == position.epoch else OtherEpochError
         kept_from = _position(self._row("SELECT from_epoch, from_last FROM kept"))
-        if after < kept_from:
-            raise TrimmedError
+        check_kept(after, kept_from, self.position())
         batches = self._following(after)
         first = next(batches, None)
         is_within = first is not None and first[:2] <= after
         if not (is_within or after == kept_from or self._ends_at(after)):
-            raise OtherEpochError
+            raise OtherEpochError(f"epoch {after.epoch} never reached {after.next}")
         if first is None:
             return []
         found = [first]
