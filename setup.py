@@ -9,7 +9,8 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
 MODULES = [
-    f"maze.core._compiled.{name}" for name in ("events", "graph", "payload", "fanout", "outbox")
+    f"maze.core._compiled.{name}"
+    for name in ("events", "graph", "payload", "fanout", "outbox", "replay")
 ]
 
 

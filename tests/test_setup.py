@@ -88,7 +88,7 @@ def test_both_packages_have_one_version() -> None:
     assert simulator.__version__ == maze.__version__
 
 
-@pytest.mark.parametrize("missing", ["events", "graph", "payload", "fanout", "outbox"])
+@pytest.mark.parametrize("missing", ["events", "graph", "payload", "fanout", "outbox", "replay"])
 def test_a_compiled_core_that_is_not_whole_does_not_serve(missing: str) -> None:
     program = f"""
 import sys

@@ -16,6 +16,9 @@ from operator import itemgetter
 from maze.core.rejects import Reason, Reject
 
 FOLLOW, UNFOLLOW, BROADCAST, PRIVATE, STATUS = b"F", b"U", b"B", b"P", b"S"
+FOLLOW_UNCHANGED, UNFOLLOW_UNCHANGED = b"f", b"u"
+"""Types that the fan-out gives to follows and unfollows that did not change the graph. They never
+come from a source. Whoever goes back over routed events must not undo these."""
 
 Event = tuple[int, bytes, bytes, int, int]
 """(sequence, line, type, from user, to user); a user that the type does not have is 0."""
@@ -36,6 +39,9 @@ _WELL_FORMED = re.compile(
 )
 _sequence_of = itemgetter(0)
 _line_of = itemgetter(1)
+WAITING, READY, RECENT = 0, 1, 2
+"""Holders of runs, each of which counts its memory: the reorder buffer, for runs that wait behind a
+gap and for runs that are ready, and ``recent``."""
 MAX_REJECTS = 1_000
 """Maximum rejects per ``feed``: 256 KiB may hold 262,144 malformed lines (half a second)."""
 EVENT_BYTES, LIST_BYTES = 225, 100
@@ -64,6 +70,8 @@ class Run:
 
     A *void* run stands for one number that is used but has nothing to deliver: its line has a
     valid sequence number, but is malformed otherwise.
+
+    ``events`` changes only when the run is routed: see ``FOLLOW_UNCHANGED``. A run is routed once.
     """
 
     __slots__ = ("_bytes", "end", "events", "first", "void")
@@ -92,20 +100,25 @@ class Run:
             self._bytes = lines + EVENT_BYTES * len(self.events) + LIST_BYTES
         return id(self.events), self._bytes
 
-    def hold(self, ready: bool) -> int:
-        """Count the run as held; return by how many bytes the memory held grows.
+    def hold(self, holder: int) -> int:
+        """Count the run as held; return by how many bytes the holder's memory grows.
 
-        Memory is counted separately for runs that are ready and for runs that are not.
+        ``holder`` is WAITING, READY or RECENT. Memory is counted separately for each.
         """
         return self.memory[1]
 
-    def release(self, ready: bool) -> int:
-        """Count the run as released; return by how many bytes the memory held shrinks."""
+    def release(self, holder: int) -> int:
+        """Count the run as released; return by how many bytes the holder's memory shrinks."""
         return self.memory[1]
 
     def line(self, sequence: int) -> bytes:
         """Return the bytes of one event."""
         return self.events[sequence - self.first][1]
+
+
+def lines_of(runs: list[Run]) -> bytes:
+    """Return the lines of the runs, in order; void runs have none."""
+    return b"".join([event[1] for run in runs if not run.void for event in run.events])
 
 
 class Decoder:

@@ -12,8 +12,17 @@ point. Their payload alternates between the slice of the tape up to that point a
 import sys
 from collections import defaultdict
 
-from maze.core.events import BROADCAST, FIELD_COUNT, FOLLOW, PRIVATE, STATUS, Run
-from maze.core.graph import FollowGraph, Member, Recipient
+from maze.core.events import (
+    BROADCAST,
+    FIELD_COUNT,
+    FOLLOW,
+    FOLLOW_UNCHANGED,
+    PRIVATE,
+    STATUS,
+    UNFOLLOW_UNCHANGED,
+    Run,
+)
+from maze.core.graph import CHANGED, REFUSED, FollowGraph, Member, Recipient
 from maze.core.payload import Payload, Tape
 from maze.core.rejects import Reason, Reject
 
@@ -56,6 +65,8 @@ class Fanout:
         Return a payload for each recipient that gets anything, and the runs that are left.
         Routing stops after the event that brings the lines with recipients to ``payload_bytes``,
         or the bytes stored for all users to ``batch_bytes``.
+        Follows and unfollows that did not change the graph are marked in their runs, by their type
+        (``FOLLOW_UNCHANGED``). Events that were routed must not be routed again.
         A follow that the graph has no room for is valid and still notifies the user; it is added
         to ``refused``.
         """
@@ -86,10 +97,11 @@ class Fanout:
                     elif kind == PRIVATE:
                         members = graph.member(target)
                     elif kind == FOLLOW:
-                        self._follow(sequence, line, sender, target)
+                        self._follow(run, sequence, line, sender, target)
                         members = graph.member(target)
                     else:
-                        graph.unfollow(sender, target)
+                        if not graph.unfollow(sender, target):
+                            _mark(run, sequence, UNFOLLOW_UNCHANGED)
                         continue
                     delivery = (tape_size, line)
                     sessions = 0
@@ -105,8 +117,11 @@ class Fanout:
                     return self._payloads(broadcasts, own), _unrouted_runs(sequence, runs[index:])
         return self._payloads(broadcasts, own), []
 
-    def _follow(self, sequence: int, line: bytes, sender: int, target: int) -> None:
-        if not self.graph.follow(sender, target):
+    def _follow(self, run: Run, sequence: int, line: bytes, sender: int, target: int) -> None:
+        if (result := self.graph.follow(sender, target)) == CHANGED:
+            return
+        _mark(run, sequence, FOLLOW_UNCHANGED)
+        if result == REFUSED:
             self.refused.append(Reject(Reason.GRAPH_FULL, line, sequence))
 
     def _payloads(
@@ -122,6 +137,12 @@ class Fanout:
             served = {recipient for recipient, _ in payloads}
             payloads += [(other, shared) for other in self.graph.recipients if other not in served]
         return payloads
+
+
+def _mark(run: Run, sequence: int, kind: bytes) -> None:
+    """Change the type of an event."""
+    _, line, _, sender, target = run.events[sequence - run.first]
+    run.events[sequence - run.first] = sequence, line, kind, sender, target
 
 
 def _unrouted_runs(sequence: int, runs: list[Run]) -> list[Run]:

@@ -20,13 +20,18 @@ sender's audience who have sessions, and to the followers who have yet to enter 
 """
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import partial
 from typing import TypeVar
+
+from maze.core.chunks import CHUNK_BYTES, chunks_of, records
 
 AT_ONCE = 100
 """Audiences that a user enters or leaves at once when it connects or disconnects (about 0.1 ms; up
 to fifty users may do so in one turn of the event loop). The rest is left to ``settle``."""
+
+REFUSED, CHANGED, UNCHANGED = 0, 1, 2
+"""Results of ``FollowGraph.follow``. All but REFUSED are true: the follow holds from then on."""
 
 Item = TypeVar("Item")
 
@@ -107,21 +112,22 @@ class FollowGraph:
         """Number of users who have not entered all their audiences yet."""
         return len(self._entering)
 
-    def follow(self, follower: int, followed: int) -> bool:
+    def follow(self, follower: int, followed: int) -> int:
         """Make ``follower`` follow ``followed``; idempotent, O(1).
 
-        Return False if the graph has no room for the follow.
+        Return CHANGED, UNCHANGED if the follow held already, or REFUSED if the graph has no room
+        for it.
         """
         member = self._members.get(follower)
         apart = self._following.get(follower, ())
         joined = member.joined if member is not None else ()
         if followed in apart or followed in joined:
-            return True
+            return UNCHANGED
         count = len(apart) + len(joined)
         if self.follows >= self._max_follows or count >= self._max_per_user:
-            return False
+            return REFUSED
         if not count and self.users >= self._max_users:
-            return False
+            return REFUSED
         self.users += not count
         self.follows += 1
         if member is not None and member.sessions:
@@ -129,10 +135,10 @@ class FollowGraph:
             self._join_audience(member, followed)
         else:
             self._following.setdefault(follower, set()).add(followed)
-        return True
+        return CHANGED
 
-    def unfollow(self, follower: int, followed: int) -> None:
-        """Remove a follow, however often it was made; do nothing if there is none."""
+    def unfollow(self, follower: int, followed: int) -> bool:
+        """Remove a follow, however often it was made; return whether there was one."""
         member = self._members.get(follower)
         apart = self._following.get(follower, set())
         joined = member.joined if member is not None else set()
@@ -144,10 +150,11 @@ class FollowGraph:
             member.joined = _compact(joined)
             self._leave_audience(member, followed)
         else:
-            return
+            return False
         self.follows -= 1
         self.users -= not (apart or joined)
         self.listeners -= member is not None and bool(member.sessions)
+        return True
 
     def connect(self, recipient: Recipient) -> None:
         """Add a recipient. If it is the user's first, the user enters audiences."""
@@ -240,6 +247,34 @@ class FollowGraph:
             self._members.setdefault(user, Member(user)).sessions[recipient] = None
         return detached
 
+    def set_bounds(self, max_users: int, max_follows: int, max_follows_per_user: int) -> None:
+        """Apply these bounds to the follows from now on. Existing follows stay."""
+        self._max_users = max_users
+        self._max_follows = max_follows
+        self._max_per_user = max_follows_per_user
+
+    def chunks(self, max_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+        """Return all follows as chunks of at most ``max_bytes``; the graph must not change.
+
+        ``chunks`` describes the format.
+        """
+        users = self._following.keys() | self._members.keys()
+        return chunks_of(((user, self.following(user)) for user in users), max_bytes)
+
+    def load(self, chunk: bytes) -> None:
+        """Add the follows of a chunk, whatever the bounds are.
+
+        Raise ValueError, and add nothing, if the chunk is malformed or a user is connected.
+        """
+        if self._members:
+            raise ValueError("follows are loaded before users connect")
+        for follower, followed in records(chunk):
+            apart = self._following.setdefault(follower, set())
+            self.users += not apart
+            self.follows -= len(apart)
+            apart.update(followed)
+            self.follows += len(apart)
+
     def _enter(self, member: Member, limit: int) -> tuple[int, bool]:
         """Enter up to ``limit`` audiences; return the unused limit and whether any are left."""
         apart = self._following.get(member.user, set())
@@ -311,8 +346,8 @@ class FollowGraph:
         assert sessions == self.recipients.keys()
         assert all(self._following.values())
         following = list(map(self.following, self._following.keys() | self._members.keys()))
-        assert self.users == sum(map(bool, following)) <= self._max_users
-        assert self.follows == sum(map(len, following)) <= self._max_follows
+        assert self.users == sum(map(bool, following))
+        assert self.follows == sum(map(len, following))
         online = {recipient.user for recipient in self.recipients}
         assert self.listeners == sum(len(self.following(user)) for user in online)
 

@@ -19,6 +19,9 @@ class Position(NamedTuple):
     epoch: int
     next: int
 
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.next}"
+
 
 def position_line(mark: bytes, position: Position) -> bytes:
     """Return the line that tells a client a position; ``mark`` is REACHED or MISSED."""

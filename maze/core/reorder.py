@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 
 from sortedcontainers import SortedDict
 
-from maze.core.events import Run
+from maze.core.events import READY, WAITING, Run
 from maze.core.rejects import Reason, Reject
 
 RUN_BYTES = 200
@@ -88,13 +88,12 @@ class ReorderBuffer:
         self._runs: SortedDict[int, Run] = SortedDict()
         self.reset()
 
-    def reset(self) -> None:
-        """Remove all runs and start again from the first number."""
+    def reset(self, first: int | None = None) -> None:
+        """Remove all runs and start again from ``first``, or from the first number of a stream."""
         for run in self._runs.values():
-            run.release(run.first < self._front)
+            run.release(READY if run.first < self._front else WAITING)
         self._runs.clear()
-        self._front = self._first_sequence
-        self.next_sequence = self._first_sequence
+        self._front = self.next_sequence = self._first_sequence if first is None else first
         """Lowest number that has not been taken."""
         self.ready = 0
         """Number of events that can be taken."""
@@ -177,7 +176,7 @@ class ReorderBuffer:
                 break
             taken.append(run)
             count += len(run)
-            self.ready_bytes -= run.release(True) + RUN_BYTES
+            self.ready_bytes -= run.release(READY) + RUN_BYTES
             self._long_runs -= len(run) > SHORT_RUN_EVENTS
         self.ready -= count
         if taken:
@@ -202,7 +201,7 @@ class ReorderBuffer:
         for run in runs:
             self._runs[run.first] = run
             self.ready += len(run)
-            self.ready_bytes += run.hold(True) + RUN_BYTES
+            self.ready_bytes += run.hold(READY) + RUN_BYTES
             self._long_runs += len(run) > SHORT_RUN_EVENTS
         if runs:
             self.next_sequence = runs[0].first
@@ -215,10 +214,10 @@ class ReorderBuffer:
         if run.first == self._front:
             self._front = run.end
             self.ready += size
-            self.ready_bytes += run.hold(True) + RUN_BYTES
+            self.ready_bytes += run.hold(READY) + RUN_BYTES
         else:
             self.waiting += size
-            self.waiting_bytes += run.hold(False) + RUN_BYTES
+            self.waiting_bytes += run.hold(WAITING) + RUN_BYTES
 
     def _over_limit(self) -> bool:
         return self.waiting > self._limit or self.waiting_bytes > self._byte_limit
@@ -251,9 +250,9 @@ class ReorderBuffer:
         """Replace a held run by one with the same numbers."""
         self._runs[held.first] = run
         if held.first < self._front:
-            self.ready_bytes += run.hold(True) - held.release(True)
+            self.ready_bytes += run.hold(READY) - held.release(READY)
         else:
-            self.waiting_bytes += run.hold(False) - held.release(False)
+            self.waiting_bytes += run.hold(WAITING) - held.release(WAITING)
 
     def _overlapping(self, first: int, end: int) -> list[Run]:
         runs = self._runs
@@ -274,8 +273,8 @@ class ReorderBuffer:
         count = 0
         while count < limit and (run := get(front)) is not None:
             front = run.end
-            waiting_bytes -= run.release(False) + RUN_BYTES
-            ready_bytes += run.hold(True) + RUN_BYTES
+            waiting_bytes -= run.release(WAITING) + RUN_BYTES
+            ready_bytes += run.hold(READY) + RUN_BYTES
             count += 1
         self._front = front
         self.ready += front - start

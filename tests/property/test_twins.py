@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule
 
-from maze.core import Payload, Reject, ReorderBuffer, Run, events, fanout, graph
+from maze.core import (
+    BehindError,
+    Payload,
+    Reject,
+    ReorderBuffer,
+    Run,
+    events,
+    fanout,
+    graph,
+    recent,
+    replay,
+)
 
 from .streams import LINE_LIMIT, lines_of_any_kind
 
@@ -18,6 +29,7 @@ _events: Any = pytest.importorskip(
 )
 _graph: Any = pytest.importorskip("maze.core._compiled.graph")
 _fanout: Any = pytest.importorskip("maze.core._compiled.fanout")
+_replay: Any = pytest.importorskip("maze.core._compiled.replay")
 
 USERS = [0, 1, 2, 3, 10**17, 10**18, 2**63 - 1]
 users = st.sampled_from(USERS)
@@ -48,9 +60,15 @@ class Twin:
         events: ModuleType,
         graph: ModuleType,
         fanout: ModuleType,
+        recent: ModuleType,
+        replay: ModuleType,
         bounds: tuple[int, int],
         at_once: int,
+        kept: int,
     ) -> None:
+        self.recent = recent.Recent(kept, 10**9)
+        self.replays: list[Any] = []
+        self.new_replay, self.new_walk = replay.Replay, replay.UserWalk
         self.decoder = events.Decoder()
         self.reorder = ReorderBuffer(limit=20)
         self.graph = graph.FollowGraph(*bounds, at_once=at_once)
@@ -74,6 +92,7 @@ class Twin:
         runs = self.reorder.take_ready(limit)
         payloads, rest = self.fanout.route(runs, payload_bytes, batch_bytes)
         self.reorder.put_back(rest)
+        self.recent.add(runs, self.reorder.next_sequence)
         names = {recipient: name for name, recipient in self.recipients.items()}
         by_name = sorted((names[recipient], payload) for recipient, payload in payloads)
         seen = []
@@ -81,7 +100,51 @@ class Twin:
             parts = [bytes(part) for part in payload.parts]
             seen.append((name, parts, payload.size, payload.own_size, payload.hold()))
             self.held.append(payload)
-        return seen, [shown(run) for run in rest], self.fanout.refused, self.fanout.tallies()
+        routed = [shown(run) for run in runs]
+        left = list(map(shown, rest))
+        return seen, routed, left, self.fanout.refused, self.fanout.tallies(), self.kept()
+
+    def kept(self) -> tuple[object, ...]:
+        """What is kept of the events that were routed last."""
+        kept = self.recent
+        runs = list(map(shown, kept.runs_from(kept.kept_from)))
+        assert list(map(shown, kept.runs_before(kept.end))) == runs[::-1]
+        return kept.kept_from, kept.end, kept.events, kept.times_begun, runs
+
+    def resume(self, user: int, back: int) -> str:
+        """Begin a replay; return the error if there is one."""
+        number = max(self.recent.end - back, 0)
+        try:
+            new = self.new_replay(self.recent, user, self.graph.following(user), number)
+        except (BehindError, ValueError) as error:
+            return str(error)
+        self.replays.append(new)
+        return ""
+
+    def step(self, index: int, max_events: int, max_bytes: int) -> tuple[object, ...]:
+        chosen = self.replays[index]
+        try:
+            lines: object = chosen.step(max_events, max_bytes)
+        except BehindError as error:
+            lines = str(error)
+        return lines, chosen.next, chosen.is_complete
+
+    def walk(self, user: int, first: int, end: int, max_bytes: int) -> list[object]:
+        """Walk over all that is kept, in each of the ways there are."""
+        runs = list(self.recent.runs_from(0))
+        walk = self.new_walk(user, self.graph.following(user))
+        seen: list[object] = [walk.user, walk.following]
+        for run in runs:
+            walk.note(run, first, end)
+        walk.undo_noted()
+        seen.append(walk.following)
+        seen += [walk.collect(run, first, end, max_bytes) for run in runs]
+        seen.append(walk.following)
+        for run in reversed(runs):
+            walk.undo(run, first, end)
+        seen.append(walk.following)
+        assert seen[2] == seen[-1]
+        return seen
 
     def release(self, index: int) -> int:
         return self.held.pop(index).release()
@@ -104,6 +167,7 @@ class Twin:
 
     def clear(self) -> None:
         self.graph.clear()
+        self.recent.begin(self.reorder.next_sequence)
 
     def end_stream(self) -> list[Reject]:
         rejects: list[Reject] = self.decoder.finish()
@@ -141,12 +205,13 @@ class Twins(RuleBasedStateMachine):
     @initialize(
         bounds=st.sampled_from([(100, 100), (2, 100), (100, 3), (2, 4)]),
         at_once=st.sampled_from([0, 1, 2, 1_000]),
+        kept=st.sampled_from([0, 20, 1_000, 1_000]),
     )
-    def begin(self, bounds: tuple[int, int], at_once: int) -> None:
+    def begin(self, bounds: tuple[int, int], at_once: int, kept: int) -> None:
         """The bounds on the graph: one that is never reached, and ones that are."""
         self.twins = [
-            Twin(events, graph, fanout, bounds, at_once),
-            Twin(_events, _graph, _fanout, bounds, at_once),
+            Twin(events, graph, fanout, recent, replay, bounds, at_once, kept),
+            Twin(_events, _graph, _fanout, _replay, _replay, bounds, at_once, kept),
         ]
 
     def both(self, act: Callable[[Twin], object]) -> None:
@@ -192,6 +257,25 @@ class Twins(RuleBasedStateMachine):
     )
     def route(self, limit: int, payload_bytes: int, batch_bytes: int) -> None:
         self.both(lambda twin: twin.route(limit, payload_bytes, batch_bytes))
+
+    @rule(user=users, back=st.integers(-1, 40))
+    def resume(self, user: int, back: int) -> None:
+        self.both(lambda twin: twin.resume(user, back))
+
+    @rule(
+        max_events=st.sampled_from([1, 2, 5, 1_000]),
+        max_bytes=st.sampled_from([0, 1, 50, 10**9]),
+        data=st.data(),
+    )
+    def step(self, max_events: int, max_bytes: int, data: st.DataObject) -> None:
+        if self.twins[0].replays:
+            index = data.draw(st.integers(0, len(self.twins[0].replays) - 1))
+            self.both(lambda twin: twin.step(index, max_events, max_bytes))
+
+    @rule(user=users, offsets=st.tuples(*[st.integers(-50, 5)] * 2), max_bytes=st.integers(0, 200))
+    def walk(self, user: int, offsets: tuple[int, int], max_bytes: int) -> None:
+        first, end = (max(self.twins[0].recent.end + offset, 0) for offset in offsets)
+        self.both(lambda twin: twin.walk(user, first, end, max_bytes))
 
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:

@@ -6,11 +6,11 @@ which implements the whole grammar.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, qsort, realloc
-from libc.string cimport memchr
+from libc.string cimport memchr, memcpy
 
 from maze.core import events as pure
 from maze.core.rejects import Reason, Reject
@@ -21,7 +21,16 @@ cdef enum:
     PINNED = 4  # a run smaller than a quarter of its chunk is copied
     CHUNK_BYTES = 128  # memory of a chunk without its bytes and its events
 
-LETTERS = [b"", b"F", b"U", b"B", b"P", b"S"]  # indexed by Kind
+LETTERS = [  # indexed by Kind
+    b"",
+    b"F",
+    b"U",
+    b"B",
+    b"P",
+    b"S",
+    pure.FOLLOW_UNCHANGED,
+    pure.UNFOLLOW_UNCHANGED,
+]
 KINDS = {letter: kind for kind, letter in enumerate(LETTERS)}
 
 cdef struct Numbered:
@@ -91,15 +100,19 @@ cdef class Run:
         """Key and bytes of the memory that the run keeps alive: its chunk, which runs share."""
         return <size_t><PyObject*>self.chunk, memory_of(self.chunk)
 
-    def hold(self, bint ready):
+    cpdef size_t hold(self, unsigned int holder) except? 0:
         """Count the run as held; see ``events.Run.hold``. Runs of a chunk share its memory."""
-        self.chunk.holders[ready] += 1
-        return memory_of(self.chunk) if self.chunk.holders[ready] == 1 else 0
+        if holder > RECENT:
+            raise ValueError("there is no such holder")
+        self.chunk.holders[holder] += 1
+        return memory_of(self.chunk) if self.chunk.holders[holder] == 1 else 0
 
-    def release(self, bint ready):
+    cpdef size_t release(self, unsigned int holder) except? 0:
         """Count the run as released; see ``events.Run.release``."""
-        self.chunk.holders[ready] -= 1
-        return memory_of(self.chunk) if self.chunk.holders[ready] == 0 else 0
+        if holder > RECENT:
+            raise ValueError("there is no such holder")
+        self.chunk.holders[holder] -= 1
+        return memory_of(self.chunk) if self.chunk.holders[holder] == 0 else 0
 
     @property
     def events(self):
@@ -124,11 +137,47 @@ cdef class Run:
         return self.chunk.data[event.start : event.start + size_of(event)]
 
 
+def lines_of(list runs not None):
+    """Return the lines of the runs, in order; see ``events.lines_of``."""
+    cdef Run run
+    cdef size_t size = 0
+    cdef bytes lines
+    cdef char* to
+    for run in runs:
+        if not run.void:
+            size += lines_size(run)
+    lines = PyBytes_FromStringAndSize(NULL, size)
+    to = PyBytes_AS_STRING(lines)
+    for run in runs:
+        if not run.void:
+            to = copy_lines(run, to)
+    return lines
+
+
+cdef size_t lines_size(Run run) noexcept:
+    cdef size_t index, size = 0
+    for index in range(run.end - run.first):
+        size += size_of(run.slots + index)
+    return size
+
+
+cdef char* copy_lines(Run run, char* to) noexcept:
+    """Copy the lines of a run; return where they end."""
+    cdef const char* data = PyBytes_AS_STRING(run.chunk.data)
+    cdef const Event* event
+    cdef size_t index
+    for index in range(run.end - run.first):
+        event = run.slots + index
+        memcpy(to, data + event.start, size_of(event))
+        to += size_of(event)
+    return to
+
+
 cdef inline size_t memory_of(Chunk chunk) noexcept:
     return PyBytes_GET_SIZE(chunk.data) + chunk.room * sizeof(Event) + CHUNK_BYTES
 
 
-cdef Run new_run(Chunk chunk, const Event* events, uint64_t first, uint64_t end, bint void):
+cdef Run new_run(Chunk chunk, Event* events, uint64_t first, uint64_t end, bint void):
     cdef Run run = Run.__new__(Run)
     run.chunk = chunk
     run.slots = events
@@ -374,7 +423,7 @@ cdef int by_number_and_place(const void* one, const void* other) noexcept nogil:
     return -1 if a.event.start < b.event.start else 1
 
 
-cdef Run compact(Chunk chunk, const Event* events, uint64_t first, uint64_t end):
+cdef Run compact(Chunk chunk, Event* events, uint64_t first, uint64_t end):
     """Return a run. A small one is copied, so that it does not keep the whole chunk alive."""
     cdef size_t index, size = 0, count = end - first
     cdef const char* source = PyBytes_AS_STRING(chunk.data)

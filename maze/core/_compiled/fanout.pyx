@@ -9,40 +9,31 @@ only copies about twenty bytes.
 import sys
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from maze.core._compiled.audience cimport Audience, Member, PayloadBuilder, User
+from maze.core._compiled.buffer cimport (
+    FIRST_ROOM, WIDE, Buffer, _PyBytes_Resize, append, finished, new_bytes, start_of
+)
 from maze.core._compiled.events import LETTERS
 from maze.core._compiled.events cimport (
-    BROADCAST, FOLLOW, PRIVATE, STATUS, UNFOLLOW, Event, Run, kind_of, size_of
+    BROADCAST, FOLLOW, FOLLOW_UNCHANGED, STATUS, UNFOLLOW, UNFOLLOW_UNCHANGED, Event, Run, kind_of,
+    set_kind, size_of
 )
-from maze.core._compiled.graph cimport FollowGraph, Recipient, sessions_of
+from maze.core._compiled.graph cimport CHANGED, REFUSED, FollowGraph, Recipient, sessions_of
 from maze.core._compiled.idtable cimport NOT_FOUND, IdTable, slot_of
 from maze.core._compiled.payload cimport Tape, new_payload, new_tape
 from maze.core._compiled.usertable cimport find_user
 from maze.core.rejects import Reason, Reject
 
-cdef extern from "Python.h":
-    int _PyBytes_Resize(PyObject** data, Py_ssize_t size) except -1
-    PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size) except NULL
-    char* start_of "PyBytes_AS_STRING"(PyObject* data) nogil
-
 cdef enum:
     SLICE_BYTES = 4096  # as in fanout
     ASKED_BYTES = 64  # as in fanout
-    WIDE = 32  # bytes copied by two instructions; a shorter line is copied with what follows it
-    FIRST_ROOM = 256  # bytes; initial size of a buffer
     MAX_ROOM = 16 * 1024 * 1024  # bytes; maximum allocated in advance for all builders of a batch
-
-cdef struct Buffer:
-    # A bytes object that grows; WIDE bytes after ``used`` can always be written.
-    PyObject* data
-    size_t used
-    size_t room
 
 cdef struct Tally:
     uint64_t events
@@ -129,9 +120,10 @@ cdef class Batch:
         cdef const char* data = PyBytes_AS_STRING(run.chunk.data)
         cdef size_t data_size = PyBytes_GET_SIZE(run.chunk.data)
         cdef size_t index, count = run.end - run.first
-        cdef const Event* event
+        cdef Event* event
         cdef const char* line
         cdef uint32_t size, kind
+        cdef int result
         cdef bint wide
         cdef User* user
         cdef int64_t sessions
@@ -142,6 +134,8 @@ cdef class Batch:
             size = size_of(event)
             line = data + event.start
             wide = size <= WIDE and event.start + WIDE <= data_size
+            if kind > STATUS:
+                raise KeyError(LETTERS[kind])  # routed before; it would be tallied out of bounds
             tally = self.tallies + kind
             tally.events += 1
             if kind == BROADCAST:
@@ -150,10 +144,15 @@ cdef class Batch:
                 sessions = self.everybody
             else:
                 if kind == UNFOLLOW:
-                    self.graph.unlink(event.sender, event.target)
+                    if not self.graph.unlink(event.sender, event.target):
+                        set_kind(event, UNFOLLOW_UNCHANGED)
                     continue
-                if kind == FOLLOW and not self.graph.link(event.sender, event.target):
-                    self.refuse(run, run.first + index)
+                if kind == FOLLOW:
+                    result = self.graph.link(event.sender, event.target)
+                    if result != CHANGED:
+                        set_kind(event, FOLLOW_UNCHANGED)
+                        if result == REFUSED:
+                            self.refuse(run, run.first + index)
                 user = find_user(
                     &self.graph.user_table, event.sender if kind == STATUS else event.target
                 )
@@ -275,31 +274,6 @@ cdef class Batch:
             served = {recipient for recipient, _ in payloads}
             payloads += [(other, shared) for other in self.graph.recipients if other not in served]
         return payloads
-
-
-cdef int append(Buffer* buffer, const char* line, size_t size, bint wide) except -1:
-    cdef size_t room
-    if buffer.used + size + WIDE > buffer.room:
-        room = 2 * buffer.room + size + FIRST_ROOM
-        if buffer.data == NULL:
-            buffer.data = new_bytes(NULL, room)
-        else:
-            _PyBytes_Resize(&buffer.data, room)
-        buffer.room = room
-    memcpy(start_of(buffer.data) + buffer.used, line, WIDE if wide else size)
-    buffer.used += size
-    return 0
-
-
-cdef bytes finished(Buffer* buffer):
-    """Return the contents of a buffer and leave it empty."""
-    if buffer.data == NULL:
-        return b""
-    _PyBytes_Resize(&buffer.data, buffer.used)
-    data = <bytes>buffer.data
-    Py_XDECREF(buffer.data)  # data holds it now
-    buffer[0] = Buffer(NULL, 0, 0)
-    return data
 
 
 cdef int grow(PayloadBuilder* builder, size_t size) except -1:

@@ -7,6 +7,7 @@ empty audience and is not connected.
 import secrets
 import sys
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
@@ -16,10 +17,12 @@ from maze.core._compiled.audience cimport (
     Audience, Member, User, check_places, follows_of, free_audience, free_member, join, leave,
     new_member
 )
+from maze.core._compiled.chunks cimport Cursor, add_chunk, fill_chunk, is_well_formed
 from maze.core._compiled.idtable cimport FREE, NOT_FOUND, IdTable
 from maze.core._compiled.usertable cimport (
     SHARDS, UserTable, drop_if_empty, find_user, free_users, obtain_user
 )
+from maze.core.chunks import CHUNK_BYTES, MALFORMED, room_of
 from maze.core.graph import AT_ONCE
 
 
@@ -99,9 +102,7 @@ cdef class FollowGraph:
         *,
         at_once=AT_ONCE,
     ):
-        self.max_users = max_users
-        self.max_follows = max_follows
-        self.max_per_user = max_follows_per_user
+        self.set_bounds(max_users, max_follows, max_follows_per_user)
         self.at_once = at_once
 
     def __dealloc__(self):
@@ -119,8 +120,8 @@ cdef class FollowGraph:
         return self.link(follower, followed)
 
     def unfollow(self, follower, followed):
-        """Remove a follow, however often it was made; do nothing if there is none."""
-        self.unlink(follower, followed)
+        """Remove a follow, however often it was made; return whether there was one."""
+        return self.unlink(follower, followed)
 
     def connect(self, Recipient recipient not None):
         """Add a recipient. If it is the user's first, the user enters audiences."""
@@ -212,44 +213,79 @@ cdef class FollowGraph:
             add_session(user.member, recipient)
         return detached
 
-    cdef bint link(self, int64_t follower, int64_t followed) except -1:
-        """Add a follow; return False if the graph has no room for it."""
+    def set_bounds(self, uint64_t max_users, uint64_t max_follows, uint64_t max_follows_per_user):
+        """Apply these bounds from now on; see ``graph.FollowGraph.set_bounds``."""
+        self.max_users = max_users
+        self.max_follows = max_follows
+        self.max_per_user = max_follows_per_user
+
+    def chunks(self, size_t max_bytes=CHUNK_BYTES):
+        """Return all follows as chunks of bytes; see ``graph.FollowGraph.chunks``."""
+        cdef Cursor cursor = Cursor(0, 0, 0)
+        cdef size_t used, room = room_of(max_bytes)
+        cdef bytes chunk
+        while True:
+            chunk = PyBytes_FromStringAndSize(NULL, room * sizeof(int64_t))
+            used = fill_chunk(&self.user_table, &cursor, <int64_t*>PyBytes_AS_STRING(chunk), room)
+            if not used:
+                return
+            yield chunk[:used * sizeof(int64_t)]
+
+    def load(self, bytes chunk not None):
+        """Add the follows of a chunk, whatever the bounds; see ``graph.FollowGraph.load``."""
+        cdef const int64_t* integers = <const int64_t*>PyBytes_AS_STRING(chunk)
+        cdef size_t size = len(chunk) // sizeof(int64_t)
+        if self.recipients or self.moving_out.count:
+            raise ValueError("follows are loaded before users connect")
+        if len(chunk) % sizeof(int64_t) or not is_well_formed(integers, size):
+            raise ValueError(MALFORMED)
+        add_chunk(&self.user_table, integers, size, &self.users, &self.follows)
+
+    cdef int link(self, int64_t follower, int64_t followed) except -1:
+        """Add a follow; return a Result."""
         cdef User* user
         if (self.follows >= self.max_follows or self.users >= self.max_users) and not self.can_hold(
             follower, followed
         ):
-            return False
+            return REFUSED
         user = obtain_user(&self.user_table, follower)
         if user.member != NULL:
             return self.link_member(user, followed)
         if user.following.count >= self.max_per_user:
-            return ids.slot_of(&user.following, followed, self.multiplier) != NOT_FOUND
-        if ids.put(&user.following, followed, NULL, False, self.multiplier) != NOT_FOUND:
-            self.follows += 1
-            self.users += user.following.count == 1
-        return True
+            return self.link_no_more(&user.following, followed)
+        if ids.put(&user.following, followed, NULL, False, self.multiplier) == NOT_FOUND:
+            return UNCHANGED
+        self.follows += 1
+        self.users += user.following.count == 1
+        return CHANGED
 
-    cdef bint link_member(self, User* user, int64_t followed) except -1:
-        """Add a follow of a user with a member; return False if ``max_per_user`` is reached."""
+    cdef int link_no_more(self, const IdTable* table, int64_t followed) noexcept:
+        """Return the Result of a follow by a user who is at ``max_per_user``."""
+        if ids.slot_of(table, followed, self.multiplier) == NOT_FOUND:
+            return REFUSED
+        return UNCHANGED
+
+    cdef int link_member(self, User* user, int64_t followed) except -1:
+        """Add a follow of a user with a member; return a Result."""
         cdef bint is_connected = user.member.sessions > 0
         cdef IdTable* table = &user.member.joined if is_connected else &user.following
         cdef IdTable* other_table = &user.following if is_connected else &user.member.joined
         cdef User* other = NULL
         if ids.slot_of(other_table, followed, self.multiplier) != NOT_FOUND:
-            return True
+            return UNCHANGED
         if follows_of(user) >= self.max_per_user:
-            return ids.slot_of(table, followed, self.multiplier) != NOT_FOUND
+            return self.link_no_more(table, followed)
         if is_connected:
             # First: if it raises MemoryError, nothing has changed yet.
             other = obtain_user(&self.user_table, followed)
         if ids.put(table, followed, NULL, False, self.multiplier) == NOT_FOUND:
-            return True
+            return UNCHANGED
         self.follows += 1
         self.users += follows_of(user) == 1
         if is_connected:
             join(&other.audience, user.member, self.multiplier)
             self.listeners += 1
-        return True
+        return CHANGED
 
     cdef bint can_hold(self, int64_t follower, int64_t followed) noexcept:
         """Return whether a graph that is at a bound can hold the follow."""
@@ -267,31 +303,32 @@ cdef class FollowGraph:
             return False
         return ids.slot_of(&user.member.joined, followed, self.multiplier) != NOT_FOUND
 
-    cdef int unlink(self, int64_t follower, int64_t followed) except -1:
+    cdef bint unlink(self, int64_t follower, int64_t followed) except -1:
+        """Remove a follow; return whether there was one."""
         cdef User* user = find_user(&self.user_table, follower)
         cdef User* other
         cdef int64_t slot
         if user == NULL:
-            return 0
+            return False
         slot = ids.slot_of(&user.following, followed, self.multiplier)
         if slot != NOT_FOUND:
             ids.take(&user.following, slot, self.multiplier)
         elif user.member != NULL:
             slot = ids.slot_of(&user.member.joined, followed, self.multiplier)
             if slot == NOT_FOUND:
-                return 0
+                return False
             ids.take(&user.member.joined, slot, self.multiplier)
             other = find_user(&self.user_table, followed)
             leave(&other.audience, user.member, self.multiplier)
             if other != user:
                 drop_if_empty(&self.user_table, other)
         else:
-            return 0
+            return False
         self.follows -= 1
         self.users -= follows_of(user) == 0
         self.listeners -= user.member != NULL and user.member.sessions > 0
         drop_if_empty(&self.user_table, user)
-        return 0
+        return True
 
     cdef int move(self, Member* member) except -1:
         """Enter or leave up to ``at_once`` audiences, and the rest in ``settle``."""
@@ -372,8 +409,6 @@ cdef class FollowGraph:
         assert self.follows == sum(len(self.following(user)) for user in users)
         assert self.listeners == sum(map(len, audience.values())) <= self.follows
         assert self.users == sum(bool(self.following(user)) for user in users)
-        assert self.follows <= self.max_follows
-        assert self.users <= self.max_users
         check_places(&self.moving_in, self.multiplier)
         check_places(&self.moving_out, self.multiplier)
 

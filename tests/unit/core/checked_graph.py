@@ -7,14 +7,15 @@ from maze.core.graph import DetachedGraph
 class Graph(FollowGraph):
     """A follow graph that checks its invariants after every step."""
 
-    def follow(self, follower: int, followed: int) -> bool:
+    def follow(self, follower: int, followed: int) -> int:
         holds = super().follow(follower, followed)
         self._check()
         return holds
 
-    def unfollow(self, follower: int, followed: int) -> None:
-        super().unfollow(follower, followed)
+    def unfollow(self, follower: int, followed: int) -> bool:
+        did_follow = super().unfollow(follower, followed)
         self._check()
+        return did_follow
 
     def connect(self, recipient: Recipient) -> None:
         super().connect(recipient)

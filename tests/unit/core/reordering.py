@@ -40,8 +40,8 @@ class Buffer(ReorderBuffer):
         super().put_back(runs)
         self._check()
 
-    def reset(self) -> None:
-        super().reset()
+    def reset(self, first: int | None = None) -> None:
+        super().reset(first)
         self._check()
 
     def take_lines(self) -> list[bytes]:
