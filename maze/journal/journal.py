@@ -4,10 +4,18 @@ A journal holds contiguous batches. Positions are ordered by epoch, then by numb
 idempotent: batches that are already there are skipped, so repeating one is always safe.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from maze.core import Position
+
+
+class Bounds(NamedTuple):
+    """The bounds of the follow graph."""
+
+    max_users: int
+    max_follows: int
+    max_follows_per_user: int
 
 
 class Batch(NamedTuple):
@@ -20,11 +28,24 @@ class Batch(NamedTuple):
     first: int
     end: int
     body: bytes
+    bounds: Bounds | None = None
+    """Bounds of the graph from ``first`` on; None if they do not change there."""
+    unchanged: bytes = b""
+    """Marks of the follows that changed nothing; a journal stores them as they are."""
 
     @property
     def position(self) -> Position:
         """The position after the batch."""
         return Position(self.epoch, self.end)
+
+
+class Snapshot(NamedTuple):
+    """The follow graph at a position, and the bounds that apply from there."""
+
+    position: Position
+    bounds: Bounds
+    chunks: list[bytes]
+    """The follows; a journal stores them as they are."""
 
 
 class JournalError(Exception):
@@ -59,8 +80,50 @@ class AheadError(JournalError):
     """A position is ahead of the journal."""
 
 
+class NoSnapshotError(JournalError):
+    """No snapshot is usable, and the graph cannot be made from the batches that are kept."""
+
+    def __init__(self) -> None:
+        super().__init__("no snapshot is usable, and the graph is unknown without one")
+
+
+class SnapshotReplacedError(JournalError):
+    """A later snapshot was begun before this one was finished."""
+
+
+class JournalFileError(JournalError):
+    """The file cannot be opened, is no journal of this format, or is damaged.
+
+    It is left as it is.
+    """
+
+
+class UnavailableError(JournalError):
+    """The journal cannot be written at present; the same append may succeed later."""
+
+
+class GoneError(JournalError):
+    """The file at the journal's path is no longer the one that is open."""
+
+
+class SnapshotWriter(Protocol):
+    """A snapshot that is being written, in steps between which batches may be appended."""
+
+    def add(self, chunk: bytes) -> None:
+        """Add a chunk. Raise FencedError or SnapshotReplacedError."""
+
+    def finish(self) -> None:
+        """Keep the snapshot, which is whole, and the one before; remove any others.
+
+        Raise FencedError, SnapshotReplacedError or TrimmedError.
+        """
+
+
 class Journal(Protocol):
-    """An ordered log of batches. One writer at a time holds its lease."""
+    """An ordered log of batches, and snapshots of the follow graph.
+
+    One writer at a time holds its lease.
+    """
 
     def lease(self) -> int:
         """Take the lease, and return its fence; writers with a lower fence can no longer write."""
@@ -71,7 +134,8 @@ class Journal(Protocol):
     def append(self, batches: Sequence[Batch], fence: int) -> Position:
         """Append batches durably, skip those that are there; return the position after the last.
 
-        All are appended, or none. Raise FencedError, GapError or OtherEpochError.
+        All are appended, or none. Raise FencedError, GapError, OtherEpochError, UnavailableError
+        or GoneError.
         """
 
     def read(self, after: Position, max_bytes: int) -> list[Batch]:
@@ -82,7 +146,34 @@ class Journal(Protocol):
         """
 
     def trim(self, before: Position, fence: int) -> None:
-        """Remove the batches that end at or below a position. Raise FencedError."""
+        """Remove the batches that end at or below a position. Raise FencedError.
+
+        A start needs the batches after a snapshot, so the older of two snapshots is the limit.
+        """
+
+    def begin_snapshot(self, position: Position, bounds: Bounds, fence: int) -> SnapshotWriter:
+        """Begin a snapshot at the end of a batch, or where the kept batches begin.
+
+        Any other unfinished snapshot is removed. Raise FencedError, TrimmedError, OtherEpochError
+        or AheadError.
+        """
+
+    def put_snapshot(
+        self, position: Position, bounds: Bounds, chunks: Iterable[bytes], fence: int
+    ) -> None:
+        """Write a snapshot in one go; see ``begin_snapshot``."""
+        writer = self.begin_snapshot(position, bounds, fence)
+        for chunk in chunks:
+            writer.add(chunk)
+        writer.finish()
+
+    def get_snapshot(self, report: Callable[[str], None]) -> Snapshot | None:
+        """Return the newest usable snapshot; None if the kept batches begin with an empty graph.
+
+        A snapshot is not usable if it is damaged, or if batches after it were removed. It is
+        passed over for an older one, and ``report`` is called with the reason. Raise
+        NoSnapshotError if there should be a usable one.
+        """
 
 
 def check_kept(after: Position, kept_from: Position, position: Position) -> None:
@@ -102,13 +193,20 @@ def to_append(batches: Sequence[Batch], position: Position) -> list[Batch]:
     """
     missing = []
     for batch in batches:
-        if batch.position <= position:
+        end = batch.position
+        if end <= position:
             continue
-        if batch.epoch > position.epoch:
-            if batch.first != batch.end:
+        if not follows(batch, position):
+            if batch.epoch > position.epoch:
                 raise OtherEpochError(f"epoch {batch.epoch} has not begun")
-        elif batch.first != position.next:
             raise GapError(position)
         missing.append(batch)
-        position = batch.position
+        position = end
     return missing
+
+
+def follows(batch: Batch, position: Position) -> bool:
+    """Return whether a batch continues a journal at a position."""
+    if batch.epoch > position.epoch:
+        return batch.first == batch.end
+    return batch[:2] == position

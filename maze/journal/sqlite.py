@@ -6,93 +6,82 @@ because SQLite up to 3.51.2 may lose data if several connections write or checkp
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from zlib import crc32
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 
 from maze.core import Position
+from maze.journal.file import WriteLock, check_not_foreign, open_to_write
+from maze.journal.file_errors import OpenFiles, as_damaged, as_unavailable
 from maze.journal.journal import (
     Batch,
+    Bounds,
     FencedError,
-    JournalError,
-    OtherEpochError,
+    Journal,
+    JournalFileError,
+    SnapshotReplacedError,
     check_kept,
     to_append,
 )
-
-APPLICATION_ID = 0x4D415A45
-"""``MAZE``: marks the file as a journal."""
+from maze.journal.reader import SQLiteReader
+from maze.journal.retention import KeptBatch, Retention
+from maze.journal.rows import batch_row, chunk_crc, position_of, snapshot_crc
 
 LARGEST = 2**63 - 1
 """Largest sequence number, and largest integer of SQLite."""
 
-FORMAT = 1
-"""Version of the tables below; a server does not open a file of a newer format."""
-
-# ``last`` is ``end`` - 1: the end of the largest number, 2**63, does not fit into an integer.
-_TABLES = f"""
-BEGIN IMMEDIATE;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {FORMAT};
-CREATE TABLE batch (
-    epoch INTEGER, first INTEGER, last INTEGER, body BLOB, crc INTEGER,
-    PRIMARY KEY (epoch, last)
-) WITHOUT ROWID;
-CREATE TABLE kept (fence INTEGER, from_epoch INTEGER, from_last INTEGER);
-INSERT INTO kept VALUES (0, :epoch, :last);
-COMMIT;
-"""
+MAX_REMOVED_CHUNKS = 8
+"""Chunks of removed snapshots that are removed with one append (about 10 ms)."""
 
 
-class JournalFileError(JournalError):
-    """The file is not a journal, is of a newer format, or is damaged; it is left as it is."""
-
-
-class SQLiteJournal:
+class SQLiteJournal(SQLiteReader, Journal):
     """Keeps batches in a file until they are trimmed.
 
-    ``start`` is the position at which a new file begins. Raise JournalFileError, OSError or
-    sqlite3.Error.
+    ``start`` is the position at which a new file begins. With a ``retention``, appends remove old
+    batches. ``clock`` tells the Unix time. Raise JournalFileError.
     """
 
-    def __init__(self, path: str, start: Position, *, synchronous: str = "FULL") -> None:
-        self._path = path
-        # Transactions are begun and ended below; one native thread at a time uses the connection.
-        self._database = sqlite3.connect(
-            path, timeout=0, isolation_level=None, check_same_thread=False
-        )
+    def __init__(
+        self,
+        path: str,
+        start: Position,
+        *,
+        synchronous: str = "FULL",
+        retention: Retention | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._retention = retention
+        self._clock = clock
+        self._tidied: int | None = None
         try:
-            self._open(start, synchronous)
+            check_not_foreign(path)
+            self._lock = WriteLock(path)
+            try:
+                self._open(path, start, synchronous)
+            except BaseException:
+                self._lock.release()
+                raise
+        except sqlite3.Error as error:
+            is_busy = error.sqlite_errorname == "SQLITE_BUSY"
+            reason = "another process has it open" if is_busy else error
+            raise JournalFileError(f"{path}: {reason}") from None
+        except OSError as error:
+            raise JournalFileError(f"{path}: {error.strerror}") from None
+
+    def _open(self, path: str, start: Position, synchronous: str) -> None:
+        with as_damaged(path):
+            super().__init__(path, open_to_write(path, start, synchronous))
+        try:
+            self.check_newest()
+            self._files = OpenFiles(path)
         except BaseException:
             self._database.close()
             raise
 
-    def _open(self, start: Position, synchronous: str) -> None:
-        try:
-            self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            (tables,) = self._row("SELECT count(*) FROM sqlite_schema")
-            (application,) = self._row("PRAGMA application_id")
-            (version,) = self._row("PRAGMA user_version")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY":
-                raise
-            raise JournalFileError(f"{self._path}: another process has it open") from None
-        except sqlite3.DatabaseError as error:
-            raise JournalFileError(f"{self._path}: {error}") from None
-        if tables and application != APPLICATION_ID:
-            raise JournalFileError(f"{self._path} is a SQLite database, but not a journal")
-        if version > FORMAT:
-            raise JournalFileError(f"{self._path} has format {version}; this server has {FORMAT}")
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute(f"PRAGMA synchronous = {synchronous}")
-        if not tables:
-            last = start.next - 1
-            script = _TABLES.replace(":epoch", str(start.epoch)).replace(":last", str(last))
-            self._database.executescript(script)
-
     def close(self) -> None:
-        """Close the file."""
-        self._database.close()
+        """Close the file, and let another process write it."""
+        super().close()
+        self._lock.release()
 
     def lease(self) -> int:
         """Take the lease, and return its fence."""
@@ -101,91 +90,172 @@ class SQLiteJournal:
             (fence,) = self._row("SELECT fence FROM kept")
         return int(fence)
 
-    def position(self) -> Position:
-        """Return the position after the last batch."""
-        newest = "SELECT epoch, last FROM batch ORDER BY epoch DESC, last DESC LIMIT 1"
-        row = self._database.execute(newest).fetchone()
-        return _position(row or self._row("SELECT from_epoch, from_last FROM kept"))
-
     def append(self, batches: Sequence[Batch], fence: int) -> Position:
         """Append batches in one transaction; see ``Journal.append``."""
+        now = int(self._clock())
         with self._transaction():
             self._check(fence)
-            missing = to_append(batches, self.position())
+            position = self._position()
+            missing = to_append(batches, position)
             self._database.executemany(
-                "INSERT INTO batch VALUES (?, ?, ?, ?, ?)",
-                [(b.epoch, b.first, b.end - 1, b.body, crc32(b.body)) for b in missing],
+                "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [batch_row(batch, now) for batch in missing],
             )
-        return self.position()
-
-    def read(self, after: Position, max_bytes: int) -> list[Batch]:
-        """Return the batches after a position; see ``Journal.read``. Raise JournalFileError."""
-        kept_from = _position(self._row("SELECT from_epoch, from_last FROM kept"))
-        check_kept(after, kept_from, self.position())
-        batches = self._following(after)
-        first = next(batches, None)
-        is_within = first is not None and first[:2] <= after
-        if not (is_within or after == kept_from or self._ends_at(after)):
-            raise OtherEpochError(f"epoch {after.epoch} never reached {after.next}")
-        if first is None:
-            return []
-        found = [first]
-        size = len(first.body)
-        for batch in batches:
-            size += len(batch.body)
-            if size > max_bytes:
-                break
-            found.append(batch)
-        return found
+            self._tidy(now)
+        return missing[-1].position if missing else position
 
     def trim(self, before: Position, fence: int) -> None:
         """Remove the batches that end at or below a position."""
         with self._transaction():
             self._check(fence)
-            edge = self._database.execute(
-                "SELECT epoch, last FROM batch WHERE (epoch, last) <= (?, ?) "
-                "ORDER BY epoch DESC, last DESC LIMIT 1",
-                (before.epoch, min(before.next - 1, LARGEST)),
-            ).fetchone()
-            if edge:
-                self._database.execute("DELETE FROM batch WHERE (epoch, last) <= (?, ?)", edge)
-                self._database.execute("UPDATE kept SET from_epoch = ?, from_last = ?", edge)
+            self._remove(before)
 
-    def _following(self, after: Position) -> Iterator[Batch]:
+    def begin_snapshot(self, position: Position, bounds: Bounds, fence: int) -> "SQLiteSnapshot":
+        """Begin a snapshot; see ``Journal.begin_snapshot``."""
+        with self._transaction():
+            self._check(fence)
+            check_kept(position, self._kept_from(), self._position())
+            self._check_end(position)
+            self._database.execute("DELETE FROM snapshot WHERE chunks IS NULL")
+            number = self._database.execute(
+                "INSERT INTO snapshot (epoch, last) VALUES (?, ?)",
+                (position.epoch, position.next - 1),
+            ).lastrowid
+        return SQLiteSnapshot(self, number or 0, position, bounds, fence)
+
+    def add_chunk(self, number: int, place: int, chunk: bytes, fence: int) -> None:
+        """Add a chunk to an unfinished snapshot; see ``SnapshotWriter.add``."""
+        with self._transaction():
+            self._check_unfinished(number, fence)
+            self._database.execute(
+                "INSERT INTO chunk VALUES (?, ?, ?, ?)",
+                (number, place, chunk_crc(number, place, chunk), chunk),
+            )
+
+    def finish_snapshot(
+        self, number: int, position: Position, bounds: Bounds, chunks: int, fence: int
+    ) -> None:
+        """Keep a snapshot and the one before; see ``SnapshotWriter.finish``.
+
+        The chunks of removed snapshots are removed little by little, with later appends.
+        """
+        now = int(self._clock())
+        crc = snapshot_crc((position.epoch, position.next - 1, now, *bounds, chunks))
+        with self._transaction():
+            self._check_unfinished(number, fence)
+            kept_from = self._kept_from()
+            check_kept(position, kept_from, self._position())
+            self._database.execute(
+                "UPDATE snapshot SET committed = ?, max_users = ?, max_follows = ?, "
+                "max_follows_per_user = ?, chunks = ?, crc = ? WHERE number = ?",
+                (now, *bounds, chunks, crc, number),
+            )
+            for *_, older in self._finished_snapshots()[2:]:
+                self._database.execute("DELETE FROM snapshot WHERE number = ?", (older,))
+            if position == kept_from:
+                self._database.execute("UPDATE kept SET needs_snapshot = 1")
+
+    def compact(self, fence: int) -> None:
+        """Give the pages that are free back to the file system; needs as much space meanwhile."""
+        with self._transaction():
+            self._check(fence)
+            self._database.execute("DELETE FROM snapshot WHERE chunks IS NULL")
+            self._database.execute(
+                "DELETE FROM chunk WHERE snapshot NOT IN (SELECT number FROM snapshot)"
+            )
+        with as_damaged(self.path), as_unavailable(self.path):
+            self._database.execute("VACUUM")
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _tidy(self, now: int) -> None:
+        """Once a second, remove some of what is old; go on with the next append if more is left."""
+        if now == self._tidied:
+            return
+        is_complete = self._trim_old(now)
+        removed = self._database.execute(
+            "DELETE FROM chunk WHERE rowid IN (SELECT rowid FROM chunk "
+            "WHERE snapshot NOT IN (SELECT number FROM snapshot) LIMIT ?)",
+            (MAX_REMOVED_CHUNKS,),
+        ).rowcount
+        if is_complete and removed < MAX_REMOVED_CHUNKS:
+            self._tidied = now
+
+    def _trim_old(self, now: int) -> bool:
+        """Remove some batches that are older than the retention; return whether all are removed.
+
+        Nothing is removed before there are two snapshots: one of them may be damaged.
+        """
+        snapshots = self._finished_snapshots()
+        if self._retention is None or len(snapshots) < 2:
+            return True
         rows = self._database.execute(
-            "SELECT epoch, first, last, body, crc FROM batch WHERE (epoch, last) > (?, ?) "
-            "ORDER BY epoch, last",
-            (after.epoch, after.next - 1),
+            "SELECT epoch, last, committed, length(unchanged) + length(body) FROM batch "
+            "ORDER BY epoch, last"
         )
-        for epoch, first, last, body, crc in rows:
-            if not isinstance(body, bytes) or crc32(body) != crc:
-                raise JournalFileError(f"{self._path}: batch {epoch}-{last + 1} is damaged")
-            yield Batch(epoch, first, last + 1, body)
+        with closing(rows):
+            oldest = (KeptBatch(position_of(row), row[2], row[3]) for row in rows)
+            limit = position_of(snapshots[-1])
+            trimming = self._retention.trimming(oldest, limit, now, self._used_bytes())
+        if trimming.before is not None:
+            self._remove(trimming.before)
+        return trimming.is_complete
 
-    def _ends_at(self, position: Position) -> bool:
-        """Return whether a batch ends at a position."""
-        query = "SELECT count(*) FROM batch WHERE epoch = ? AND last = ?"
-        return bool(self._row(query, (position.epoch, position.next - 1))[0])
+    def _remove(self, before: Position) -> None:
+        edge = self._row(
+            "SELECT epoch, last FROM batch WHERE (epoch, last) <= (?, ?) "
+            "ORDER BY epoch DESC, last DESC LIMIT 1",
+            (before.epoch, min(before.next - 1, LARGEST)),
+        )
+        if edge:
+            self._database.execute("DELETE FROM batch WHERE (epoch, last) <= (?, ?)", edge)
+            self._database.execute(
+                "UPDATE kept SET from_epoch = ?, from_last = ?, needs_snapshot = 1", edge
+            )
 
     def _check(self, fence: int) -> None:
-        if (fence,) != self._row("SELECT fence FROM kept"):
+        if self._row("SELECT fence FROM kept") != (fence,):
             raise FencedError
+
+    def _check_unfinished(self, number: int, fence: int) -> None:
+        self._check(fence)
+        query = "SELECT count(*) FROM snapshot WHERE number = ? AND chunks IS NULL"
+        if not self._row(query, (number,))[0]:
+            raise SnapshotReplacedError("a later snapshot was begun")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
+        with as_damaged(self.path), as_unavailable(self.path):
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._files.check()
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:  # after some errors SQLite has rolled back
+                    self._database.execute("ROLLBACK")
+                raise
 
-    def _row(self, query: str, values: Sequence[object] = ()) -> tuple[int, ...]:
-        row: tuple[int, ...] = self._database.execute(query, values).fetchone()
-        return row
 
+class SQLiteSnapshot:
+    """A snapshot that is being written, a transaction for each chunk."""
 
-def _position(row: Sequence[int]) -> Position:
-    epoch, last = row
-    return Position(epoch, last + 1)
+    def __init__(
+        self, journal: SQLiteJournal, number: int, position: Position, bounds: Bounds, fence: int
+    ) -> None:
+        self._journal = journal
+        self._number = number
+        self._position = position
+        self._bounds = bounds
+        self._fence = fence
+        self._chunks = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Add a chunk; see ``SnapshotWriter.add``."""
+        self._journal.add_chunk(self._number, self._chunks, chunk, self._fence)
+        self._chunks += 1
+
+    def finish(self) -> None:
+        """Keep the snapshot; see ``SnapshotWriter.finish``."""
+        self._journal.finish_snapshot(
+            self._number, self._position, self._bounds, self._chunks, self._fence
+        )

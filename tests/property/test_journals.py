@@ -1,12 +1,19 @@
-"""Every journal against a list: whatever is appended, repeated, skipped, fenced or trimmed."""
+"""Every journal against a list: whatever is appended, repeated, skipped, fenced or trimmed.
+
+Snapshots are written in steps between the others, and some are never finished.
+"""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -14,10 +21,15 @@ from maze.core import Position
 from maze.journal.journal import (
     AheadError,
     Batch,
+    Bounds,
     FencedError,
     GapError,
     Journal,
+    NoSnapshotError,
     OtherEpochError,
+    Snapshot,
+    SnapshotReplacedError,
+    SnapshotWriter,
     TrimmedError,
 )
 from maze.journal.memory import MemoryJournal
@@ -26,6 +38,9 @@ from maze.journal.sqlite import SQLiteJournal
 LARGEST = 2**63 - 1
 BODIES = st.binary(max_size=20)
 SIZES = st.integers(1, 3)
+BOUNDS = st.builds(Bounds, *[st.sampled_from([0, 1, LARGEST])] * 3)
+PARTS = st.tuples(SIZES, BODIES, st.one_of(st.none(), BOUNDS), st.binary(max_size=3))
+"""Size, body, bounds and marks of a batch."""
 
 
 class JournalMachine(RuleBasedStateMachine):
@@ -39,21 +54,27 @@ class JournalMachine(RuleBasedStateMachine):
         self.batches: list[Batch] = []
         self.journal: Journal = self.open(self.position)
         self.old_fence, self.fence = 0, self.journal.lease()
+        self.snapshots: list[Snapshot] = []
+        self.needs_snapshot = False
+        self.writers: list[tuple[SnapshotWriter, Snapshot]] = []
+        self.fenced_writers: list[SnapshotWriter] = []
 
     def open(self, start: Position) -> Journal:
         raise NotImplementedError
 
-    def _next(self, size: int, body: bytes) -> Batch:
+    def _next(
+        self, size: int, body: bytes, bounds: Bounds | None = None, unchanged: bytes = b""
+    ) -> Batch:
         epoch, first = self.position
-        return Batch(epoch, first, min(first + size, LARGEST + 1), body)
+        return Batch(epoch, first, min(first + size, LARGEST + 1), body, bounds, unchanged)
 
     def _keep(self, batch: Batch) -> None:
         if batch.position > self.position:
             self.batches.append(batch)
             self.position = batch.position
 
-    @rule(parts=st.lists(st.tuples(SIZES, BODIES), max_size=3), repeated=st.integers(0, 3))
-    def append(self, parts: list[tuple[int, bytes]], repeated: int) -> None:
+    @rule(parts=st.lists(PARTS, max_size=3), repeated=st.integers(0, 3))
+    def append(self, parts: list[tuple[int, bytes, Bounds | None, bytes]], repeated: int) -> None:
         """Append some batches, after repeating some that are there."""
         batches = self.batches[len(self.batches) - min(repeated, len(self.batches)) :]
         for part in parts:
@@ -76,18 +97,19 @@ class JournalMachine(RuleBasedStateMachine):
             with pytest.raises(GapError):
                 self.journal.append([good, wrong], self.fence)
 
-    @rule(later=st.integers(1, 2), first=st.sampled_from([0, 1, 9]))
-    def begin_an_epoch(self, later: int, first: int) -> None:
+    @rule(later=st.integers(1, 2), first=st.sampled_from([0, 1, 9]), bounds=st.none() | BOUNDS)
+    def begin_an_epoch(self, later: int, first: int, bounds: Bounds | None) -> None:
         epoch = self.position.epoch + later
         with pytest.raises(OtherEpochError):
             self.journal.append([Batch(epoch, first, first + 1, b"too early")], self.fence)
-        reset = Batch(epoch, first, first, b"")
+        reset = Batch(epoch, first, first, b"", bounds)
         self._keep(reset)
         assert self.journal.append([reset], self.fence) == self.position
 
     @rule()
     def take_the_lease(self) -> None:
         self.old_fence, self.fence = self.fence, self.journal.lease()
+        self.fenced_writers = [writer for writer, _ in self.writers]
         assert self.fence > self.old_fence
 
     @rule(size=SIZES)
@@ -97,6 +119,8 @@ class JournalMachine(RuleBasedStateMachine):
                 self.journal.append([self._next(size, b"fenced")], fence)
             with pytest.raises(FencedError):
                 self.journal.trim(self.position, fence)
+            with pytest.raises(FencedError):
+                self.journal.begin_snapshot(self.position, Bounds(1, 1, 1), fence)
 
     @rule(count=st.integers(0, 5), offset=st.sampled_from([0, 1]))
     def trim(self, count: int, offset: int) -> None:
@@ -105,6 +129,78 @@ class JournalMachine(RuleBasedStateMachine):
         self.journal.trim(before, self.fence)
         while self.batches and self.batches[0].position <= before:
             self.kept_from = self.batches.pop(0).position
+            self.needs_snapshot = True
+
+    @rule(data=st.data(), bounds=BOUNDS)
+    def begin_a_snapshot(self, data: st.DataObject, bounds: Bounds) -> None:
+        """Begin one at the end of a batch, or fail to at another position."""
+        ends = [self.kept_from, *(batch.position for batch in self.batches)]
+        epoch, number = data.draw(st.sampled_from(ends))
+        position = Position(epoch, max(0, number + data.draw(st.sampled_from([0, 0, 0, -1, 1]))))
+        if position in ends:
+            writer = self.journal.begin_snapshot(position, bounds, self.fence)
+            self.writers.append((writer, Snapshot(position, bounds, [])))
+            return
+        expected = self._expected(position, 0)
+        error = expected if not isinstance(expected, list) else OtherEpochError
+        with pytest.raises(error):
+            self.journal.begin_snapshot(position, bounds, self.fence)
+
+    @rule(chunk=BODIES, which=st.sampled_from([-1, -1, -1, 0]))
+    def add_a_chunk(self, chunk: bytes, which: int) -> None:
+        if self.writers:
+            writer, snapshot = self.writers[which]
+            if self._may_write(writer.add, chunk, which=which):
+                snapshot.chunks.append(chunk)
+
+    @rule(which=st.sampled_from([-1, -1, -1, 0]))
+    def finish_a_snapshot(self, which: int) -> None:
+        if self.writers:
+            writer, snapshot = self.writers[which]
+            if snapshot.position < self.kept_from and writer is self.writers[-1][0]:
+                with pytest.raises((TrimmedError, FencedError)):
+                    writer.finish()
+            elif self._may_write(writer.finish, which=which):
+                self.snapshots.insert(0, snapshot)
+                self.snapshots.sort(key=lambda each: each.position, reverse=True)
+                del self.snapshots[2:]
+                self.needs_snapshot |= snapshot.position == self.kept_from
+                self.writers = []
+
+    def _may_write(self, write: Callable[..., None], *values: bytes, which: int) -> bool:
+        """Write to a snapshot, unless it was replaced or the lease was lost."""
+        is_newest = self.writers[which] is self.writers[-1]
+        error: type[Exception] | None = None if is_newest else SnapshotReplacedError
+        if self.writers[which][0] in self.fenced_writers:
+            error = FencedError
+        if error is None:
+            write(*values)
+            return True
+        with pytest.raises(error):
+            write(*values)
+        return False
+
+    @rule(chunks=st.lists(BODIES, max_size=3), bounds=BOUNDS)
+    def put_a_snapshot(self, chunks: list[bytes], bounds: Bounds) -> None:
+        snapshot = Snapshot(self.position, bounds, chunks)
+        self.journal.put_snapshot(*snapshot, self.fence)
+        self.snapshots = [snapshot, *self.snapshots[:1]]
+        self.needs_snapshot |= self.position == self.kept_from
+        self.writers = []
+
+    @rule()
+    def get_a_snapshot(self) -> None:
+        reports: list[str] = []
+        usable = [each for each in self.snapshots if each.position >= self.kept_from]
+        if not usable and self.needs_snapshot:
+            with pytest.raises(NoSnapshotError):
+                self.journal.get_snapshot(reports.append)
+        else:
+            expected = usable[0] if usable else None
+            assert self.journal.get_snapshot(reports.append) == expected
+        passed_over = [] if usable else self.snapshots
+        assert len(reports) == len(passed_over)
+        assert all("no longer kept" in report for report in reports)
 
     @rule(max_bytes=st.integers(0, 60), data=st.data())
     def read(self, max_bytes: int, data: st.DataObject) -> None:
@@ -153,21 +249,47 @@ class MemoryMachine(JournalMachine):
 
 class SQLiteMachine(JournalMachine):
     def open(self, start: Position) -> Journal:
-        self.folder = tempfile.TemporaryDirectory()
-        self.path = str(Path(self.folder.name) / "journal")
-        return SQLiteJournal(self.path, start, synchronous="OFF")
+        self.folders = [tempfile.TemporaryDirectory()]
+        self.seconds = count()
+        return self.open_file(start)
 
-    @rule()
-    def open_again(self) -> None:
-        """What was appended outlives the connection, and where a file begins is its own."""
+    def open_file(self, start: Position) -> SQLiteJournal:
+        """Open the journal; its clock goes on by a second whenever it is asked."""
+        path = str(Path(self.folders[-1].name) / "journal")
+        return SQLiteJournal(path, start, synchronous="OFF", clock=lambda: next(self.seconds))
+
+    @rule(crashes=st.booleans())
+    def open_again(self, crashes: bool) -> None:
+        """What was appended outlives the connection, and where a file begins is its own.
+
+        After a crash the files are as they were when it happened.
+        """
+        if crashes:
+            self.folders.append(tempfile.TemporaryDirectory())
+            shutil.copytree(self.folders[-2].name, self.folders[-1].name, dirs_exist_ok=True)
         self.journal.close()
-        self.journal = SQLiteJournal(self.path, Position(99, 99), synchronous="OFF")
+        self.journal = self.open_file(Position(99, 99))
+        self.writers = []
 
     def teardown(self) -> None:
-        if hasattr(self, "folder"):
+        if hasattr(self, "folders"):
+            self.check_chunks()
             self.journal.close()
-            self.folder.cleanup()
+            for folder in self.folders:
+                folder.cleanup()
+
+    def check_chunks(self) -> None:
+        """Only the chunks of two snapshots are kept, after as many appends as it takes."""
+        self.journal.put_snapshot(self.position, Bounds(1, 1, 1), [b"last"], self.fence)
+        chunks = sum(len(snapshot.chunks) for snapshot in self.snapshots[:1]) + 1
+        database = self.journal._database
+        for _ in range(1 + database.execute("SELECT count(*) FROM chunk").fetchone()[0]):
+            self.journal.append([], self.fence)
+        assert database.execute("SELECT count(*) FROM chunk").fetchone() == (chunks,)
 
 
 TestMemory = MemoryMachine.TestCase
 TestSQLite = SQLiteMachine.TestCase
+TestMemory.settings = TestSQLite.settings = settings(
+    stateful_step_count=25, max_examples=settings().max_examples // 3
+)

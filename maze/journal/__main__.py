@@ -1,0 +1,125 @@
+"""The command line for a journal's file; see ``python -m maze.journal --help``."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+try:
+    from maze.journal import inspecting, maintaining
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"maze.journal: {missing.name} is not installed for {sys.executable}: use "
+        ".venv/bin/python, which `make .venv` creates, or run `pip install -r requirements.txt`"
+    )
+from maze.core import parse_number
+from maze.journal.journal import JournalError
+
+EXAMPLES = """\
+examples:
+  python -m maze.journal info /var/lib/maze/journal
+  python -m maze.journal check /var/lib/maze/journal
+  python -m maze.journal dump /var/lib/maze/journal --from 1000 | head
+  python -m maze.journal import-follows /var/lib/maze/journal follows.csv
+
+The file may also come first: python -m maze.journal FILE info
+"""
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit status: 1 if it failed or found faults.
+
+    Wrong usage raises SystemExit with status 2.
+    """
+    parser, commands = _parser()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if len(given) > 1 and given[0] not in commands and given[1] in commands:
+        given[:2] = given[1], given[0]
+    try:
+        status = _run(parser.parse_args(given))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except JournalError as error:
+        print(f"maze.journal: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"maze.journal: {name}{error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+def _run(given: argparse.Namespace) -> int:
+    out = sys.stdout.buffer
+    match given.command:
+        case "info":
+            print(inspecting.info(given.file), end="")
+        case "check":
+            return 1 if inspecting.check(given.file, out) else 0
+        case "dump":
+            inspecting.dump(given.file, given.first, out)
+        case "import-follows":
+            print(maintaining.import_follows(given.file, given.csv, given.first_sequence), end="")
+        case "compact":
+            print(maintaining.compact(given.file), end="")
+        case "reset":
+            print(maintaining.reset(given.file, given.first_sequence), end="")
+    return 0
+
+
+def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
+    """Return the parser and the names of the commands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m maze.journal",
+        description="Inspect or change a journal's file. info, check and dump work beside a "
+        "running server; the others are refused while a server has the file open.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+        )
+        command.add_argument("file", metavar="FILE", help="the journal's file")
+        return command
+
+    add("info", "show format, positions, sizes and snapshots")
+    add("check", "check that no batch is missing and that all checksums are right")
+    dump = add("dump", "write the lines of the present epoch, byte for byte")
+    dump.add_argument(
+        "--from", dest="first", metavar="N", type=_number, help="first sequence number"
+    )
+    follows = add("import-follows", "begin a journal with the follows of a CSV file")
+    follows.add_argument("csv", metavar="CSV", help='a file of lines "follower,followed"')
+    add("compact", "give the disk space of removed batches back")
+    reset = add("reset", "begin a new epoch: forget sequence and graph")
+    for command in (follows, reset):
+        command.add_argument(
+            "--first-sequence",
+            metavar="N",
+            type=_number,
+            default=1,
+            help="sequence number of the first event (default: 1), as the server's option says",
+        )
+    return parser, list(commands.choices)
+
+
+def _number(text: str) -> int:
+    number = parse_number(text.encode())
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a sequence number")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

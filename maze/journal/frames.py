@@ -1,0 +1,71 @@
+"""Frames on the pipe from the child that makes a snapshot."""
+
+import struct
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+from zlib import crc32
+
+from maze.core import Position
+from maze.journal.journal import Bounds
+
+BEGIN, CHUNK, REPORT, END = b"B", b"C", b"R", b"E"
+"""Kinds of frames: position and bounds; a chunk; a line for the log; the number of chunks."""
+
+MAX_FRAME_BYTES = 2**24
+"""Size of the largest frame (16 MiB); a chunk has about 1 MiB."""
+
+_HEAD = struct.Struct("<cII")  # kind, length, CRC of the kind and the content
+_BEGIN = struct.Struct("<QQQQQ")
+_END = struct.Struct("<Q")
+
+
+class FrameError(Exception):
+    """The pipe ended within a frame, or what came is no frame."""
+
+
+class Frame(NamedTuple):
+    """A frame."""
+
+    kind: bytes
+    content: bytes
+
+
+def write_frame(out: IO[bytes], kind: bytes, content: bytes) -> None:
+    """Write a frame."""
+    out.write(_HEAD.pack(kind, len(content), crc32(content, crc32(kind))))
+    out.write(content)
+
+
+def read_frames(source: IO[bytes]) -> Iterator[Frame]:
+    """Read frames until the pipe ends. Raise FrameError."""
+    while head := source.read(_HEAD.size):
+        if len(head) < _HEAD.size:
+            raise FrameError("it ended within a frame")
+        kind, size, crc = _HEAD.unpack(head)
+        if size > MAX_FRAME_BYTES:
+            raise FrameError("it wrote something that is no frame")
+        content = source.read(size)
+        if len(content) < size:
+            raise FrameError("it ended within a frame")
+        if crc32(content, crc32(kind)) != crc:
+            raise FrameError("it wrote a frame with a wrong checksum")
+        yield Frame(kind, content)
+
+
+def begin_content(position: Position, bounds: Bounds) -> bytes:
+    """Return the content of the first frame."""
+    return _BEGIN.pack(*position, *bounds)
+
+
+def parse_begin(content: bytes) -> tuple[Position, Bounds]:
+    """Return position and bounds. Raise FrameError."""
+    try:
+        epoch, number, *bounds = _BEGIN.unpack(content)
+    except struct.error:
+        raise FrameError("it wrote a first frame of another size") from None
+    return Position(epoch, number), Bounds(*bounds)
+
+
+def end_content(chunks: int) -> bytes:
+    """Return the content of the last frame."""
+    return _END.pack(chunks)
