@@ -24,6 +24,7 @@ def declare_run(to: Declarations) -> None:
     """Declare the flags of a run except those of its stream."""
     _declare_server(to)
     _declare_conduct(to)
+    _declare_restarts(to)
     _declare_pace(to)
     declare_log(to)
     _declare_output(to)
@@ -158,6 +159,36 @@ def _declare_conduct(to: Declarations) -> None:
     )
     to.add("--leaving", whole(0), "0", "clients that disconnect before the end of their stream")
     to.add("--returning", whole(0), "0", "clients that disconnect once and reconnect immediately")
+    to.add(
+        "--resuming",
+        whole(0),
+        "0",
+        "clients that disconnect two or three times and come back with their position; they must "
+        "miss nothing",
+    )
+    to.add(
+        "--away-time",
+        whole(0),
+        "200",
+        "maximum time for which a resuming client stays away",
+        unit="MS",
+    )
+
+
+def _declare_restarts(to: Declarations) -> None:
+    to.group("faults of connections and of the server")
+    to.switch(
+        "--resend",
+        "sources connect again if their connection breaks, and send again what the server has not "
+        "acknowledged; needs a server with --source-acks and --on-source-disconnect keep",
+    )
+    to.add(
+        "--restart-server",
+        whole(0),
+        "0",
+        "times to kill the server during the run, with SIGKILL, and start it again; every client "
+        "resumes. Needs --serve, --resend and a server with --journal FILE",
+    )
 
 
 def _declare_pace(to: Declarations) -> None:

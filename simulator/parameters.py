@@ -39,6 +39,10 @@ class Parameters:
     stall_timeout: float = 5.0
     leaving: int = 0
     returning: int = 0
+    resuming: int = 0
+    away_time: float = 0.2
+    resend: bool = False
+    restart_server: int = 0
     server_options: tuple[str, ...] = ()
     tls_ca: str | None = None
     tls_cert: str | None = None
@@ -147,6 +151,7 @@ def with_workload(given: argparse.Namespace, workload: Workload) -> Parameters:
         )
     _check_faults(given, workload)
     _check_server(given)
+    _check_restarts(given)
     read.ending("--report", given.report, ".html", ".htm")
     return Parameters(
         workload=workload,
@@ -165,6 +170,10 @@ def with_workload(given: argparse.Namespace, workload: Workload) -> Parameters:
         stall_timeout=given.stall_timeout / 1000,
         leaving=given.leaving,
         returning=given.returning,
+        resuming=given.resuming,
+        away_time=given.away_time / 1000,
+        resend=given.resend,
+        restart_server=given.restart_server,
         server_options=_server_options(given, workload.sources),
         tls_ca=given.tls_ca,
         tls_cert=given.tls_cert,
@@ -179,16 +188,21 @@ def with_workload(given: argparse.Namespace, workload: Workload) -> Parameters:
 
 def _check_faults(given: argparse.Namespace, workload: Workload) -> None:
     clients = workload.clients
-    unsteady = given.stalling + given.leaving + given.returning
+    unsteady = given.stalling + given.leaving + given.returning + given.resuming
     if unsteady > clients:
         raise ParameterError(
-            f"--stalling, --leaving and --returning add up to {unsteady} clients, more than "
-            f"--concurrency-level {clients}"
+            f"--stalling, --leaving, --returning and --resuming add up to {unsteady} clients, more "
+            f"than --concurrency-level {clients}"
         )
     if given.latency and (workload.faults.gaps or workload.sources > 1):
         raise ParameterError(
             "--latency cannot be combined with --gaps or --sources: with them, the time from which "
             "an event could be delivered is unknown"
+        )
+    if given.latency and given.resend:
+        raise ParameterError(
+            "--latency cannot be combined with --resend: an event that is sent twice has no one "
+            "time from which it could be delivered"
         )
 
 
@@ -207,6 +221,33 @@ def _check_server(given: argparse.Namespace) -> None:
         raise ParameterError(
             f"--serve cannot be combined with {elsewhere[0]}: it starts a server on free ports"
         )
+
+
+def _check_restarts(given: argparse.Namespace) -> None:
+    if not given.restart_server:
+        return
+    for flag, value in (("--serve", given.serve), ("--resend", given.resend)):
+        if not value:
+            raise ParameterError(f"--restart-server needs {flag}")
+    if not _has_journal(given.server_options or ()):
+        raise ParameterError(
+            "--restart-server needs a server with a journal: "
+            "--server-options='--journal FILE --source-acks on'"
+        )
+    if given.stalling or given.leaving or given.returning:
+        raise ParameterError(
+            "--restart-server cannot be combined with --stalling, --leaving or --returning: every "
+            "client resumes"
+        )
+
+
+def _has_journal(options: Sequence[str]) -> bool:
+    values = [
+        option.partition("=")[2] if "=" in option else following
+        for option, following in zip(options, [*options[1:], ""], strict=False)
+        if option.partition("=")[0] == "--journal"
+    ]
+    return bool(values) and values[-1] not in ("", "none")
 
 
 def _server_options(given: argparse.Namespace, sources: int) -> tuple[str, ...]:

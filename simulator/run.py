@@ -7,13 +7,17 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 
 from simulator.errors import ConnectError, RefusedError
 from simulator.parameters import Parameters
+from simulator.play.conduct import Conduct, Timing
 from simulator.play.connecting import Address, check_files, connect_clients, connect_sources
-from simulator.play.player import Conduct, Play, Progress, Timing
-from simulator.play.preflight import unserved_hint
-from simulator.play.server_process import COMMAND, ServerProcess, Usage
+from simulator.play.player import Play, Progress
+from simulator.play.preflight import first_acknowledgements, unserved_hint
+from simulator.play.restarting import ServerLives, restarts
+from simulator.play.resuming import leavings
+from simulator.play.server_process import COMMAND
 from simulator.play.source import WRITE_BYTES
 from simulator.play.timeline import Timeline
 from simulator.play.tls import context
@@ -48,29 +52,33 @@ def run(
     workload = parameters.workload
     check_files(workload.clients)
     tls = tls_of(parameters)
-    server: ServerProcess | None = None
+    server: ServerLives | None = None
     with ExitStack() as stack:
         if parameters.serve:
             command = [*server_command, *parameters.server_options]
-            server = stack.enter_context(ServerProcess(command))
+            server = ServerLives(command, stack)
             parameters = _served_by(server, parameters)
         address = Address(parameters.host, parameters.source_port, parameters.client_port, tls)
         conduct = _conduct(parameters)
         stalling = {user for user, habit in conduct.habits.items() if habit.kind == STALL}
         timeline = Timeline(server.pid if server else None)
-        play = Play(address, workload.connected, _timing(parameters), conduct)
+        restart = partial(_restart, server, timeline)
+        play = Play(address, workload.connected, _timing(parameters), conduct, restart)
         prepared_in = 0.0
         try:
             # Connect sources before preparing, so that a missing server is reported at once.
             sources = stack.enter_context(connect_sources(address, workload.sources))
+            acknowledged = first_acknowledgements(sources, address) if parameters.resend else ()
             began = time.monotonic()
             if prepared is None:
                 prepared = prepare_reported(workload, report)
             prepared_in = time.monotonic() - began
             progress = _playing(report, timeline, prepared)
             # Connect clients after preparing, so that events follow the last id without a pause.
-            clients = stack.enter_context(connect_clients(address, workload.connected, stalling))
-            play.run(sources, clients, prepared, progress)
+            clients = stack.enter_context(
+                connect_clients(address, workload.connected, stalling, conduct.resuming)
+            )
+            play.run(sources, clients, prepared, progress, acknowledged)
         except (ConnectError, RefusedError):
             # A server that has ended refused nobody: the verdict reports how it ended.
             if server is None or not server.has_ended():
@@ -83,7 +91,7 @@ def run(
     return Result(
         parameters,
         _judge(parameters, play, server),
-        _figures(play, prepared_in, server.usage if server else None, timeline.cpu_seconds),
+        _figures(play, prepared_in, server, timeline.cpu_seconds),
         _latency(workload, prepared.feeds[0], play) if parameters.latency and prepared else None,
         _delivered(parameters.workload, play),
         timeline.samples,
@@ -109,7 +117,16 @@ def sample(users: Sequence[int], size: int) -> frozenset[int]:
     return frozenset(users[place * len(users) // size] for place in range(size))
 
 
-def _served_by(server: ServerProcess, parameters: Parameters) -> Parameters:
+def _restart(server: ServerLives | None, timeline: Timeline) -> bool:
+    """Kill the server and start it again; return whether it is ready."""
+    if server is None or not server.restart():
+        return False
+    timeline.follow(server.pid)
+    log.info("the server was killed and started again")
+    return True
+
+
+def _served_by(server: ServerLives, parameters: Parameters) -> Parameters:
     """Return the parameters with the address of the server of this run."""
     return dataclasses.replace(
         parameters,
@@ -126,6 +143,7 @@ def _timing(parameters: Parameters) -> Timing:
         parameters.linger,
         parameters.rate,
         parameters.stall_time,
+        parameters.away_time,
     )
 
 
@@ -139,18 +157,25 @@ def _conduct(parameters: Parameters) -> Conduct:
         parameters.returning,
     )
     steady = [user for user in workload.connected if user not in unsteady]
+    resuming = leavings(steady, workload.seed, parameters.resuming, parameters.away_time)
+    if parameters.restart_server:
+        resuming = {user: resuming.get(user, ()) for user in steady}
+    steady = [user for user in steady if user not in resuming]
     return Conduct(
         timed=sample(steady, parameters.latency_clients) if parameters.latency else frozenset(),
         habits=unsteady,
+        resuming=resuming,
         cut=parameters.cuts or WRITE_BYTES,
         # Events behind a gap are delivered when the reorder buffer is full or the source leaves.
         leave=workload.faults.gaps > 0,
         ahead=workload.batch + len(workload.missing),
+        last=None if workload.faults.gaps else workload.events,
+        restarts=restarts(workload.seed, parameters.restart_server),
         log_lines=log.isEnabledFor(logging.DEBUG) and workload.events <= _MAX_LOGGED_EVENTS,
     )
 
 
-def _judge(parameters: Parameters, play: Play, server: ServerProcess | None) -> Verdict:
+def _judge(parameters: Parameters, play: Play, server: ServerLives | None) -> Verdict:
     if play.sessions:
         log.info("comparing what unsteady clients received")
     workload = parameters.workload
@@ -182,7 +207,7 @@ def _delivered(workload: Workload, play: Play) -> list[tuple[int, int]]:
 
 
 def _figures(
-    play: Play, prepared_in: float, usage: Usage | None, cpu_seconds: float | None
+    play: Play, prepared_in: float, server: ServerLives | None, cpu_seconds: float | None
 ) -> Figures:
     return Figures(
         events=play.sent_events,
@@ -190,8 +215,12 @@ def _figures(
         bytes=play.received,
         seconds=play.seconds,
         prepared_in=prepared_in,
-        usage=usage,
+        usage=server.usage if server else None,
         cpu_seconds=cpu_seconds,
+        resumes=sum(client.resumed for client in play.clients),
+        restarts=server.restarts if server else 0,
+        reconnects=play.reconnects,
+        resent_events=play.resent_events,
     )
 
 

@@ -16,7 +16,7 @@ from simulator.stream.oracle import Expectation, digest
 log = logging.getLogger("simulator")
 
 _SCRATCH = bytearray(64 * 1024)
-"""Buffer for bytes that are not compared."""
+"""Buffer for bytes that are not compared with a block."""
 
 
 class EndedError(Exception):
@@ -37,6 +37,14 @@ def receive(connection: socket.socket, target: bytearray | memoryview) -> int:
     return size
 
 
+class WrongAnswer(NamedTuple):
+    """What the server told a client about its position, and what is wrong with it."""
+
+    expected: bytes | None  # None: not one line only would have been right
+    received: bytes | None  # None: nothing was received
+    why: str
+
+
 class Evidence(NamedTuple):
     """What a client received that is not what was expected."""
 
@@ -45,6 +53,7 @@ class Evidence(NamedTuple):
     kept: bytes
     whole: bool  # whether ``kept`` has all bytes received after ``start``
     fate: str  # what became of the connection
+    wrong: WrongAnswer | None = None  # after the bytes in ``kept``
 
 
 class Client:
@@ -66,6 +75,7 @@ class Client:
         self.timestamps = timestamps  # of the reads, if the client is timed
         self.closed_by: str | None = None  # how the connection ended
         self.gave_up = False
+        self.resumed = 0  # times that the server accepted the client's position
         self._log_lines = lines
         # One block, allocated on the first read so that it does not delay the source.
         self._buffer = memoryview(b"")
@@ -94,7 +104,7 @@ class Client:
 
     @property
     def acts_now(self) -> bool:
-        """False: a client stays connected and never stalls, unlike an UnsteadySession."""
+        """False: a client stays connected and never stalls, unlike those of other classes."""
         return False
 
     @property
@@ -105,30 +115,14 @@ class Client:
 
     def read(self) -> int:
         """Receive what is available, up to the end of the block; return the number of bytes."""
-        kept = self._kept
-        if kept is None and not self._buffer:
-            self._buffer = memoryview(bytearray(self.expected.size_of(0)))
-        target = self._buffer[self._filled : self._due] if kept is None else _SCRATCH
-        try:
-            size = receive(self.connection, target)
-        except EndedError as ended:
-            self._closed(str(ended))
-            return 0
+        target = self._room()
+        size = self._receive(target)
         if not size:
             return 0
-        if self._log_lines:
-            for line in bytes(target[:size]).splitlines(keepends=True):
-                log.debug("client %d received %r", self.user, line)
-        self.received += size
+        self._log_received(target[:size])
+        self._took(size)
         if self.timestamps is not None:
             self.timestamps.add(time.monotonic(), self.received)
-        if kept is not None:
-            if len(kept) < 2 * self.expected.block:
-                kept += _SCRATCH[:size]
-            return size
-        self._filled += size
-        if self._filled == self._due:
-            self._verify()
         return size
 
     def give_up(self, seconds: float) -> None:
@@ -145,6 +139,37 @@ class Client:
             return Evidence(self.user, start, bytes(self._buffer[: self._filled]), True, fate)
         whole = self._kept_from + len(self._kept) == self.received
         return Evidence(self.user, self._kept_from, bytes(self._kept), whole, fate)
+
+    def _receive(self, target: bytearray | memoryview) -> int:
+        try:
+            return receive(self.connection, target)
+        except EndedError as ended:
+            self._closed(str(ended))
+            return 0
+
+    def _log_received(self, data: bytes | bytearray | memoryview) -> None:
+        if self._log_lines:
+            for line in bytes(data).splitlines(keepends=True):
+                log.debug("client %d received %r", self.user, line)
+
+    def _room(self) -> bytearray | memoryview:
+        """Return where the next bytes of the stream belong."""
+        if self._kept is not None:
+            return _SCRATCH
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(self.expected.size_of(0)))
+        return self._buffer[self._filled : self._due]
+
+    def _took(self, size: int) -> None:
+        """Count bytes that were put there, and verify the block when it is full."""
+        self.received += size
+        if self._kept is not None:
+            if len(self._kept) < 2 * self.expected.block:
+                self._kept += _SCRATCH[:size]
+            return
+        self._filled += size
+        if self._filled == self._due:
+            self._verify()
 
     def _verify(self) -> None:
         block = self._buffer[: self._due]

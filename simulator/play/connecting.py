@@ -49,18 +49,26 @@ def connect_sources(address: Address, count: int) -> Iterator[list[socket.socket
 
 @contextmanager
 def connect_clients(
-    address: Address, users: Sequence[int], stalling: Container[int] = ()
+    address: Address,
+    users: Sequence[int],
+    stalling: Container[int] = (),
+    resuming: Container[int] = (),
 ) -> Iterator[list[socket.socket]]:
     """Connect a client for each user and send its id; close all of them at the end.
 
-    Users in ``stalling`` get a small receive buffer.
+    Users in ``stalling`` get a small receive buffer; those in ``resuming`` ask for their position.
     """
     _allow_files(len(users))
     connections: list[socket.socket] = []
     try:
         # extend() appends one by one, so that all are closed if the next one fails.
         connections.extend(
-            connect_client(address, user, _STALLING_BYTES if user in stalling else None)
+            connect_client(
+                address,
+                user,
+                _STALLING_BYTES if user in stalling else None,
+                b"|" if user in resuming else b"",
+            )
             for user in users
         )
         yield connections
@@ -69,12 +77,17 @@ def connect_clients(
             hang_up(connection)
 
 
-def connect_client(address: Address, user: int, receive_bytes: int | None = None) -> socket.socket:
-    """Connect, send the user id, and return the non-blocking connection."""
+def connect_client(
+    address: Address, user: int, receive_bytes: int | None = None, asking: bytes = b""
+) -> socket.socket:
+    """Connect, send the user id, and return the non-blocking connection.
+
+    ``asking`` follows the id: a bar, with or without a position, asks for positions.
+    """
     connection = _connect(address, address.client_port, "user clients", receive_bytes)
-    _send_id(connection, user)
+    _send_id(connection, b"%d%b\r\n" % (user, asking))
     connection.setblocking(False)
-    log.debug("client %d connected", user)
+    log.debug("client %d connected%s", user, f" with {asking.decode()}" if asking else "")
     return connection
 
 
@@ -126,12 +139,12 @@ def _connect_any(host: str, port: int, receive_bytes: int | None) -> socket.sock
     raise failure
 
 
-def _send_id(connection: socket.socket, user: int) -> None:
+def _send_id(connection: socket.socket, line: bytes) -> None:
     try:
-        connection.sendall(b"%d\r\n" % user)
+        connection.sendall(line)
     except OSError as error:
         # The server has closed the connection: the first read reports it.
-        log.debug("client %d: cannot send its id (%s)", user, reason(error))
+        log.debug("cannot send %r (%s)", line, reason(error))
 
 
 def check_files(clients: int, instead: str = "lower --concurrency-level") -> None:

@@ -4,9 +4,11 @@ If it did not, the address or the server's settings are wrong, and the run canno
 failures are part of the verdict, because a late refusal looks like a crash at the first events.
 """
 
+import socket
 from collections.abc import Sequence
 
 from simulator.errors import RefusedError
+from simulator.play.acknowledgements import Acknowledgement, read_first
 from simulator.play.client import Client
 from simulator.play.connecting import Address
 from simulator.play.source import Source
@@ -34,6 +36,24 @@ def check_admitted(
             f"perhaps {address.host}:{address.client_port} is not its client port, "
             f"it admits no more clients, {_or_tls(address.tls)}"
         )
+
+
+def first_acknowledgements(
+    sources: Sequence[socket.socket], address: Address
+) -> list[Acknowledgement]:
+    """Return the first acknowledgement of each source.
+
+    Raise RefusedError if one receives none, or if the server has events already.
+    """
+    acknowledged = [read_first(source) for source in sources]
+    for first in acknowledged:
+        if first.next > 1:
+            raise RefusedError(
+                f"the server at {address.host}:{address.source_port} already has everything below "
+                f"number {first.next}, and the stream begins with number 1: start it with a new "
+                "journal"
+            )
+    return acknowledged
 
 
 def unserved_hint(address: Address) -> str:

@@ -133,6 +133,22 @@ class ServerProcess:
             self._fault = self._fault_of_status() or "the server ended before it was stopped"
         else:
             self._terminate()
+        self._end_reading()
+
+    def kill(self) -> None:
+        """Send SIGKILL; set ``usage``. Only an end before that is a fault."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._peak = self._high_water_mark()
+        if self.usage is not None or self._reap(0.0):
+            self._fault = self._fault_of_status() or "the server ended before it was killed"
+        else:
+            self._signal(signal.SIGKILL)
+            self._reap(self._stop_timeout)
+        self._end_reading()
+
+    def _end_reading(self) -> None:
         self._drain.join(self._stop_timeout)
         if self._process.stderr is not None:
             self._process.stderr.close()

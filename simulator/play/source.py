@@ -47,6 +47,8 @@ class Source:
         self.sent_bytes = 0
         self.total_bytes = sum(len(chunk.data) for chunk in chunks)
         self.lost: str | None = None
+        self.reconnects = 0
+        self.resent_events = 0
         self.behind = 0.0  # maximum delay of a write after it was due; seconds
         self._cut = cut
         self._timestamps = timestamps
@@ -67,6 +69,11 @@ class Source:
     def done(self) -> bool:
         """Whether everything was sent, or the source was lost."""
         return self.lost is not None or self.sent_bytes == self.total_bytes
+
+    @property
+    def writable(self) -> bool:
+        """Whether there is something to send."""
+        return not self.done
 
     @property
     def cut_off(self) -> str | None:
@@ -114,8 +121,21 @@ class Source:
 
     def write(self) -> int:
         """Send as much as the socket accepts; return the number of bytes."""
-        data = memoryview(self._piece.data)[self._at : self._at + self._cut]
         now = time.monotonic()
+        size = self._send(memoryview(self._piece.data)[self._at : self._at + self._cut])
+        if not size:
+            return 0
+        self.sent_bytes += size
+        if self._timestamps is not None:
+            self._timestamps.add(now, self.sent_bytes)
+        self._at += size
+        if self._at == len(self._piece.data):
+            self._events += self._piece.events
+            self._piece = next(self._pieces, Chunk(b"", 0))
+            self._at = 0
+        return size
+
+    def _send(self, data: memoryview) -> int:
         try:
             size = self.connection.send(data)
         except NOT_NOW:
@@ -127,14 +147,6 @@ class Source:
         if self._log_lines:
             for line in bytes(data[:size]).splitlines(keepends=True):
                 log.debug("source sent %r", line)
-        self.sent_bytes += size
-        if self._timestamps is not None:
-            self._timestamps.add(now, self.sent_bytes)
-        self._at += size
-        if self._at == len(self._piece.data):
-            self._events += self._piece.events
-            self._piece = next(self._pieces, Chunk(b"", 0))
-            self._at = 0
         return size
 
     def give_up(self, seconds: float) -> None:
@@ -159,8 +171,7 @@ class Source:
         """Read what the server writes; return whether more may come. Raise RefusedError."""
         try:
             while data := self.connection.recv(_READ_BYTES):
-                self._received += len(data)
-                self._first_received = self._first_received or data[:_MAX_SHOWN_BYTES]
+                self._take(data)
                 if not buffered(self.connection):
                     return True
             self._lose(None)
@@ -170,6 +181,10 @@ class Source:
             raise_if_refused(error)
             self._lose(error)
         return False
+
+    def _take(self, data: bytes) -> None:
+        self._received += len(data)
+        self._first_received = self._first_received or data[:_MAX_SHOWN_BYTES]
 
     def _lose(self, error: OSError | None) -> None:
         self._closed = True

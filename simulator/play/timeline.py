@@ -32,10 +32,18 @@ class Timeline:
 
     def __init__(self, pid: int | None = None, process_table: Path = Path("/proc")) -> None:
         self.samples: list[Sample] = []
+        self._process_table = process_table
         self._process = None if pid is None else process_table / str(pid)
+        self._cpu_before = 0.0  # of processes that have ended
         self._interval = FIRST_INTERVAL
         self._began: float | None = None
         self._next = 0.0
+
+    def follow(self, pid: int) -> None:
+        """Sample this process from now on, in place of one that has ended."""
+        seen = [sample.cpu_seconds for sample in self.samples if sample.cpu_seconds is not None]
+        self._cpu_before = seen[-1] if seen else 0.0
+        self._process = self._process_table / str(pid)
 
     def observe(self, now: float, events: int, received: int) -> None:
         """Take a sample if one is due. Call this often."""
@@ -73,4 +81,5 @@ class Timeline:
             pages = int((self._process / "statm").read_text().split()[1])
         except (OSError, IndexError):
             return None, None
-        return (int(fields[11]) + int(fields[12])) / _TICKS, pages * _PAGE
+        seconds = (int(fields[11]) + int(fields[12])) / _TICKS
+        return self._cpu_before + seconds, pages * _PAGE

@@ -6,6 +6,7 @@ A connection is a socket or an ``ssl.SSLSocket``. Sources and clients need not k
 import errno
 import socket
 import ssl
+import struct
 from contextlib import suppress
 from typing import NoReturn
 
@@ -13,6 +14,9 @@ from simulator.errors import ConnectError, ParameterError, RefusedError
 
 NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 """Errors of a non-blocking connection that has nothing to read or no room to write."""
+
+_ABORT = struct.pack("ii", 1, 0)
+"""Value of SO_LINGER that makes close() reset the connection."""
 
 _OUR_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 """Parts of OpenSSL's names of the alerts that refuse a peer's certificate."""
@@ -139,4 +143,10 @@ def hang_up(connection: socket.socket) -> None:
     if isinstance(connection, ssl.SSLSocket):
         with suppress(OSError, ValueError):
             connection.unwrap()
+    connection.close()
+
+
+def abort(connection: socket.socket) -> None:
+    """Reset the connection."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
     connection.close()

@@ -6,14 +6,13 @@ a file. ``verdict.unsteady_verification`` compares it after the play.
 
 import logging
 import socket
-import struct
 from collections.abc import Sequence
 from random import Random
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple
 
 from simulator.play.client import EndedError, receive
-from simulator.play.tls import hang_up
+from simulator.play.tls import abort, hang_up
 from simulator.stream.oracle import Expectation
 
 log = logging.getLogger("simulator")
@@ -21,9 +20,6 @@ log = logging.getLogger("simulator")
 STALL, LEAVE, RETURN = "stall", "leave", "return"
 _SCRATCH = bytearray(64 * 1024)
 """Buffer of a read."""
-
-_ABORT = struct.pack("ii", 1, 0)
-"""Value of SO_LINGER that makes close() reset the connection."""
 
 _TAIL_BYTES = 64
 """Bytes kept from the end of a stream, to find its last line; no line is longer."""
@@ -130,11 +126,7 @@ class UnsteadySession:
         log.debug("client %d: %s after %d bytes", self.user, kind, self.received)
         if kind != STALL:
             self.left = True
-            if self.habit.abortive:
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-                self.connection.close()
-            else:
-                hang_up(self.connection)
+            (abort if self.habit.abortive else hang_up)(self.connection)
         return kind
 
     def give_up(self, seconds: float) -> None:

@@ -37,6 +37,13 @@ def figure_rows(figures: Figures) -> list[tuple[str, str]]:
         ("deliveries/s", f"{figures.deliveries_per_second:,.0f}"),
         ("MB/s", f"{figures.bytes_per_second / 1e6:,.1f}"),
     ]
+    if figures.restarts:
+        rows.append(("server restarts", f"{figures.restarts:,}"))
+    if figures.resumes:
+        rows.append(("clients resumed", f"{figures.resumes:,}"))
+    if figures.reconnects:
+        rows.append(("sources reconnected", f"{figures.reconnects:,}"))
+        rows.append(("events sent again", f"{figures.resent_events:,}"))
     if figures.usage:
         if figures.cpu_seconds is not None:
             rows.append(("server CPU", f"{figures.cpu_seconds:,.2f} s"))
@@ -102,8 +109,16 @@ def parameter_rows(parameters: Parameters) -> list[tuple[str, str]]:
     rows += [
         ("leaving clients", f"{parameters.leaving:,}"),
         ("returning clients", f"{parameters.returning:,}"),
+        ("resuming clients", f"{parameters.resuming:,}"),
+    ]
+    if parameters.resuming or parameters.restart_server:
+        rows.append(("maximum time away", _milliseconds(parameters.away_time)))
+    rows += [
+        ("sources send again", "yes" if parameters.resend else "no"),
         ("server", "started for the run" if parameters.serve else "already running"),
     ]
+    if parameters.restart_server:
+        rows.append(("server restarts", f"{parameters.restart_server:,}"))
     if parameters.server_options:
         rows.append(("server options", shlex.join(parameters.server_options)))
     return [

@@ -54,7 +54,9 @@ _MALFORMED_WITHOUT_NUMBER = (
 )
 """Malformed lines that use no sequence number; ``%d`` is the number of an event."""
 
-_EVENT = re.compile(rb"(\d{1,18})\|(?:[FUP]\|\d{1,18}\|\d{1,18}|B|S\|\d{1,18})(\r?\n)")
+EVENT = re.compile(rb"(\d{1,18})\|(?:[FUP]\|\d{1,18}\|\d{1,18}|B|S\|\d{1,18})(\r?\n)")
+"""A valid event with its terminator."""
+
 _MAX_GAP = 3
 """Maximum sequence numbers in a gap."""
 
@@ -120,7 +122,7 @@ class Extras:
         for place, index in enumerate(order):
             line = batch[index]
             placed.append((place, line))
-            event = _EVENT.fullmatch(line)
+            event = EVENT.fullmatch(line)
             if event is None:
                 continue
             for extra in self._extras(event):

@@ -18,6 +18,7 @@ UNEXPECTED = "unexpected"
 ALTERED = "altered"
 OUT_OF_ORDER = "out of order"
 DISCONNECTED = "disconnected"
+POSITION = "wrong position"
 
 _MAX_SHOWN = 120
 """Maximum length of a line that is shown whole; characters, escapes included."""
@@ -28,7 +29,7 @@ class Fault:
     """The first event at which a client's stream differs from the expected one."""
 
     user: int
-    kind: str  # one of the five constants
+    kind: str  # one of the six constants
     position: int  # counted from 1 among the client's own events
     expected: bytes | None  # None: nothing more was expected
     received: bytes | None  # None: nothing more was received
@@ -109,8 +110,19 @@ def _first_fault(workload: Workload, evidence: Evidence, expected: _Expected) ->
         place += 1
     wanted = expected.lines[place] if place < len(expected.lines) else None
     got = received[place] if place < len(received) else None
-    kind, why = _classify(workload, expected, wanted, received[place:])
     position = expected.before + place + 1
+    if evidence.wrong and place == len(received):
+        wrong = evidence.wrong
+        return Fault(
+            evidence.user,
+            POSITION,
+            position,
+            wrong.expected,
+            wrong.received,
+            wrong.why,
+            evidence.fate,
+        )
+    kind, why = _classify(workload, expected, wanted, received[place:])
     return Fault(evidence.user, kind, position, wanted, got, why, evidence.fate)
 
 

@@ -43,6 +43,10 @@ class Figures:
     prepared_in: float
     usage: Usage | None  # of the server, from start to stop
     cpu_seconds: float | None = None  # of the server, during the play
+    resumes: int = 0  # times that a client came back with its position
+    restarts: int = 0  # of the server, after it was killed
+    reconnects: int = 0  # times that a source came back
+    resent_events: int = 0
 
     @property
     def events_per_second(self) -> float:

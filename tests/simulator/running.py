@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from io import StringIO
 
+from position_server import PositionServer
 from rich.console import Console
 from servers import Server
 
@@ -38,7 +39,7 @@ def parameters(*argv: object) -> Parameters:
     return parse([str(arg) for arg in argv], {})
 
 
-def flags(server: Server, *more: object) -> list[str]:
+def flags(server: Server | PositionServer, *more: object) -> list[str]:
     """Where the server is, and waits that suit a test; later flags win."""
     return [
         *("--event-listener-port", str(server.source_port)),
@@ -48,7 +49,7 @@ def flags(server: Server, *more: object) -> list[str]:
     ]
 
 
-def judged(server: Server, arguments: Sequence[object]) -> tuple[Verdict, str]:
+def judged(server: Server | PositionServer, arguments: Sequence[object]) -> tuple[Verdict, str]:
     """The verdict on the server, and what the user reads."""
     output = StringIO()
     with server, ConsoleReport("info", 1.0, Console(file=output, width=100)) as report:

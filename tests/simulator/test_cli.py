@@ -17,7 +17,7 @@ from test_server_process import command
 
 from simulator import __version__, run
 from simulator.cli import main
-from simulator.play import connecting
+from simulator.play import connecting, restarting
 from simulator.play.server_process import ServerProcess
 from simulator.play.source import Source
 from simulator.stream.workload import Workload
@@ -178,7 +178,7 @@ def test_an_interrupt_stops_the_server_too(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "ServerProcess", Watched)
+    monkeypatch.setattr(restarting, "ServerProcess", Watched)
     monkeypatch.setattr(run, "prepare", interrupt)
     assert main([*map(str, SMALL), "--serve"], command("behaves", 3)) == 130
     assert capsys.readouterr().err == "simulator: interrupted\n"

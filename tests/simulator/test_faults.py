@@ -175,6 +175,8 @@ def test_missing_numbers_are_numbers_of_the_stream() -> None:
         ("--latency --rate 5 --gaps 1", "--latency cannot be combined with --gaps or --sources"),
         ("--latency --rate 5 --sources 2", "--latency cannot be combined with"),
         ("--concurrency-level 5 --leaving 3 --returning 3", "add up to 6 clients, more than"),
+        ("--concurrency-level 5 --stalling 3 --resuming 3", "add up to 6 clients, more than"),
+        ("--away-time -1", "--away-time: -1 is not at least 0"),
         ("--server-options x", "--server-options needs --serve"),
         ("--serve --server-options '", "No closing quotation"),
     ],

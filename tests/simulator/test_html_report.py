@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from position_server import PositionServer
 from running import flags
 from servers import Server
 from test_server_process import command
@@ -122,7 +123,7 @@ def test_parameters_have_units_and_what_had_no_part_is_left_out(tmp_path: Path) 
     assert rows["log interval"] == "1,000 ms"
     assert rows["duplicates"] == "5 %"
     assert rows["rate"] == "unlimited"
-    assert not {"server options", "stall time", "stall timeout"} & set(rows)
+    assert not {"server options", "stall time", "stall timeout", "maximum time away"} & set(rows)
     assert all(rows.values())
 
 
@@ -134,6 +135,16 @@ def test_parameters_of_faults_have_units(tmp_path: Path) -> None:
     assert rows["rate"] == "6,000 events/s"
     assert rows["maximum bytes per write"] == "5,000"
     assert rows["clients sampled"] == "10"
+
+
+def test_resuming_clients_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "out.html"
+    more = ("--resuming", 2, "--away-time", 10, "--report", path)
+    with PositionServer(Workload(600, 3, 5).connected) as server:
+        assert main(flags(server, *SMALL, *more)) == 0
+    rows = Page(path.read_text(encoding="utf-8")).rows
+    assert (rows["resuming clients"], rows["maximum time away"]) == ("2", "10 ms")
+    assert int(rows["clients resumed"]) >= 4
 
 
 def test_it_says_when_and_with_which_command(tmp_path: Path) -> None:

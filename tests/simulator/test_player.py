@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from simulator.play import player
+from simulator.play.conduct import Conduct, Timing
 from simulator.play.connecting import Address
-from simulator.play.player import Conduct, Play, Timing
+from simulator.play.player import Play
 from simulator.stream.oracle import prepare
 from simulator.stream.workload import Workload
 

@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 from end_to_end.certificates import Authority, Certificate
+from position_server import PositionServer
 from rich.console import Console
 from running import flags, judged, parameters
 from servers import PATIENCE, Server
 
 from simulator.cli import main, simulate
 from simulator.play.client import Client
+from simulator.play.conduct import Conduct, Timing
 from simulator.play.connecting import Address
-from simulator.play.player import Conduct, Play, Timing
+from simulator.play.player import Play
 from simulator.play.source import Source
 from simulator.play.tls import buffered
 from simulator.play.unsteady import STALL, Habit, UnsteadySession
@@ -100,6 +102,12 @@ def refused(server: Server, capsys: pytest.CaptureFixture[str], *more: object) -
 def test_a_correct_server_passes(pki: Pki, more: tuple[object, ...]) -> None:
     server = Server(4, tls=pki.context())
     assert judged(server, (*SMALL, *more, *pki.flags))[0] == Verdict()
+
+
+def test_a_server_that_resumes_passes(pki: Pki) -> None:
+    server = PositionServer(USERS, tls=pki.context())
+    assert judged(server, (*SMALL, "--resuming", 3, *pki.flags))[0] == Verdict()
+    assert server.connections > len(USERS)
 
 
 def test_a_wrong_server_does_not(pki: Pki) -> None:
