@@ -3,6 +3,8 @@ BIN = .venv/bin
 PYTEST = $(BIN)/pytest --numprocesses=auto --dist=worksteal
 FUZZ = 60s
 SOAK = 10m
+KILLS = 100
+POWER_CUTS = 20
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,8 +70,11 @@ fuzz: .venv ## fuzz decoder and handshake, each for FUZZ (60s)
 soak: .venv ## inject faults for SOAK (10m); check every byte, and that nothing grows
 	@PYTHONPATH=tests $(BIN)/python -m soak --time $(SOAK)
 
+crashes: .venv ## kill servers with a journal in mid-run: KILLS (100) times, and POWER_CUTS (20)
+	@$(BIN)/python -m tests.faults.crashes --kills $(KILLS) --power-cuts $(POWER_CUTS)
+
 clean: ## remove what the other targets made
-	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .fuzz .soak build
+	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .fuzz .soak .crashes build
 	rm -f maze/core/_compiled/*.so maze/core/_compiled/*.c
 
 .venv: .venv/built
@@ -85,5 +90,5 @@ clean: ## remove what the other targets made
 	@$(BIN)/python -c 'from maze.core import IMPLEMENTATION; print("the", IMPLEMENTATION, "core serves")'
 	@touch $@
 
-.PHONY: help run simulator simulator-test demo test check fuzz soak clean .venv
+.PHONY: help run simulator simulator-test demo test check fuzz soak crashes clean .venv
 .PHONY: quick thorough lint types tests coverage browser faults sanitized watched

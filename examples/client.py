@@ -2,6 +2,10 @@
 
 Usage: python examples/client.py USER [HOST [PORT]]
 
+If USER ends with a bar (``'50|'``), the server also sends positions: ``=|epoch-next``. To come back
+and miss nothing, append the last position (``'50|epoch-next'``); if events followed it, ``next`` is
+one more than the number of the last one. The first line begins with ``!`` if events are lost.
+
 The server closes the connection of a client whose id it rejects; its log says why.
 """
 

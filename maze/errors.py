@@ -20,3 +20,7 @@ class ListenError(MazeError):
 
 class RejectFileError(MazeError):
     """The reject file cannot be opened."""
+
+
+class JournalUnusableError(MazeError):
+    """The journal cannot be opened or read."""

@@ -34,9 +34,9 @@ log = structlog.get_logger()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then drain; a second signal exits at once.
 
-    Return the exit status: 0 after an orderly stop; 1 if a port or the reject file cannot be
-    opened, or the server failed; 2 if TLS options or files cannot be used. Other wrong settings
-    raise SystemExit with status 2.
+    Return the exit status: 0 after an orderly stop; 1 if a port, the reject file or the journal
+    cannot be opened, or the server failed; 2 if TLS options or files cannot be used. Other wrong
+    settings raise SystemExit with status 2.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that SIGINT before the start has no traceback
     settings = read_settings(arguments)
@@ -61,21 +61,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(server: MazeServer, admin: Admin | None, writer: LineWriter) -> None:
     raise_descriptor_limit()
     tune_memory()
+    supervisor = Supervisor()
     try:
         if admin:
             admin.start()
-        server.start()
+        server.start(supervisor.report)
         if admin:
             admin.announce()
-        _run(server, writer)
+        _run(server, supervisor, writer)
     finally:
         if admin:
             admin.stop()
 
 
-def _run(server: MazeServer, writer: LineWriter) -> None:
+def _run(server: MazeServer, supervisor: Supervisor, writer: LineWriter) -> None:
     """Handle signals and notify the supervisor until the server has stopped."""
-    supervisor = Supervisor()
     _stop_on_signal(server, supervisor)
     gevent.signal_handler(signal.SIGUSR2, Diagnostics(server, writer).write)
     supervisor.ready(_status(server))

@@ -1,14 +1,16 @@
 """``MazeServer``: the parts of the server, its start and its stop."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import gevent
 import structlog
 from gevent.event import Event
 from gevent.socket import socket
 
-from maze.core import IMPLEMENTATION
-from maze.errors import ListenError
+from maze.core import IMPLEMENTATION, Position
+from maze.errors import MazeError, SettingsError
 from maze.listener.access import Access
 from maze.listener.listener import Listener
 from maze.listener.registration_wait import Registration
@@ -22,7 +24,7 @@ from maze.pipeline.client_port import ClientPort
 from maze.pipeline.router import Router
 from maze.pipeline.source import SourcePort
 from maze.settings.option_types import ANY_NAME
-from maze.settings.options import Settings
+from maze.settings.options import Settings, journal_fault
 
 log = structlog.get_logger()
 
@@ -36,7 +38,13 @@ class MazeServer:
     """A Follower Maze server. Several can run in one process, on one event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        """Create the parts; raise SettingsError if TLS options or files cannot be used."""
+        """Create the parts.
+
+        Raise SettingsError if TLS options or files cannot be used or options contradict each other,
+        and JournalUnusableError if the journal cannot be opened.
+        """
+        if fault := journal_fault(settings):
+            raise SettingsError(fault)
         source_context, client_context = load_contexts(settings)
         self.settings = settings
         self.rejects = RejectLog()
@@ -78,7 +86,7 @@ class MazeServer:
         self._stopped = Event()
         self._drain_deadline = 0.0
         self.state = "starting"
-        """``starting``, ``ready``, ``draining`` or ``stopped``."""
+        """``starting``, ``replaying``, ``ready``, ``draining`` or ``stopped``."""
         self.failed = False
         """Whether the router, the decoder or the graph raised an exception, or a port broke. If so,
         the process should exit with an error, so that its supervisor restarts it."""
@@ -98,10 +106,11 @@ class MazeServer:
         """How often accepting has paused, by port."""
         return {"source": self._source_listener.pauses, "client": self._client_listener.pauses}
 
-    def start(self) -> None:
-        """Listen on the client port, then on the source port.
+    def start(self, report: Callable[[str], None] = lambda progress: None) -> None:
+        """Read the journal, if there is one; listen on the client port, then on the source port.
 
-        Raise ListenError or RejectFileError if the server cannot start.
+        ``report`` is told what the server does meanwhile. Raise JournalUnusableError, ListenError
+        or RejectFileError if the server cannot start.
         """
         settings = self.settings
         if settings.source_names == ANY_NAME:
@@ -116,12 +125,16 @@ class MazeServer:
             self.rejects.file = RejectFileWriter(
                 settings.rejects, settings.rejects_size, settings.rejects_files
             )
-        self._router_greenlet.start()
         try:
+            if self.router.journaling:
+                self.state = "replaying"
+                self.router.recover(partial(_report_progress, report))
+            self._router_greenlet.start()
             self._client_listener.open()
             self._source_listener.open()
-        except ListenError:
+        except MazeError:
             self._close()
+            self._close_journal()
             raise
         self.state = "ready"
         log.info(
@@ -175,17 +188,16 @@ class MazeServer:
         self.state = "stopped"
         try:
             self._close()
+            self._close_journal()
         finally:
             self._log_lost_events()
             log.info("stopped", routed_events=self.router.stats.routed_events)
             self._stopped.set()
 
     def _log_lost_events(self) -> None:
-        reorder = self.router.reorder
-        if reorder.ready or reorder.waiting:
-            log.warning(
-                "events_not_routed", ready_events=reorder.ready, waiting_events=reorder.waiting
-            )
+        ready, waiting = self.router.unrouted_events, self.router.reorder.waiting
+        if ready or waiting:
+            log.warning("events_not_routed", ready_events=ready, waiting_events=waiting)
 
     def fail(self, event: str, **details: object) -> None:
         """Log the exception that is being handled, and stop: later deliveries could be wrong.
@@ -195,7 +207,7 @@ class MazeServer:
         if self.failed:
             return
         self.failed = True
-        log.critical(event, exc_info=True, **details)
+        log.critical(event, exc_info="error" not in details, **details)
         gevent.spawn(self.stop)
 
     def _close(self) -> None:
@@ -203,6 +215,12 @@ class MazeServer:
         self.clients.close()
         self.sessions.close(0)
         self._router_greenlet.kill(block=False)
+
+    def _close_journal(self) -> None:
+        """Commit what was put, within the rest of the drain timeout, but at least two seconds."""
+        if self.router.journaling:
+            remaining = self._drain_deadline - time.monotonic()
+            self.router.journaling.close(max(FLUSH_SECONDS, remaining))
 
     def _close_ports(self) -> None:
         self._client_listener.close()
@@ -220,3 +238,9 @@ class MazeServer:
             self.source.handle(sock, address)
         except Exception:
             self.fail("source_failed")
+
+
+def _report_progress(report: Callable[[str], None], position: Position) -> None:
+    """Report how far the journal is read."""
+    log.info("journal_replaying", position=str(position))
+    report(f"reading the journal, at {position}")

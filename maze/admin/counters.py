@@ -12,12 +12,14 @@ from typing import Any
 from maze.core import Reason
 from maze.listener.connection_limits import RefusalReason
 from maze.listener.handshake_rejects import HandshakeReason
+from maze.pipeline.resumes import ResumeOutcome
 from maze.pipeline.session import CloseReason
 from maze.pipeline.source import SourceCloseReason
 from maze.server import MazeServer
 
 Section = dict[str, Any]
-Counters = dict[str, Section]
+Counters = dict[str, Any]
+"""Sections by name; a section without a subject is None."""
 
 TYPE_NAMES = {
     b"F": "follow",
@@ -34,8 +36,8 @@ def counters(server: MazeServer) -> Counters:
     return {
         "events": events(server),
         "order": {
-            "next_sequence": router.reorder.next_sequence,
-            "ready_events": router.reorder.ready,
+            "next_sequence": router.position.next,
+            "ready_events": router.unrouted_events,
             "waiting_events": router.reorder.waiting,
             "missing_sequence": router.reorder.missing_sequence,
             "missing_seconds": router.stats.missing_seconds(router.reorder),
@@ -50,6 +52,8 @@ def counters(server: MazeServer) -> Counters:
             "waited_seconds": router.stats.waited_seconds,
             "registration_overruns": server.registration.overruns,
         },
+        "journal": _journal(server),
+        "resumes": _resumes(server),
     }
 
 
@@ -104,6 +108,40 @@ def queues(server: MazeServer) -> dict[str, int]:
         "total": sum(sizes),
         "largest": max(sizes, default=0),
         "memory": server.router.queued_memory.bytes,
+    }
+
+
+def _journal(server: MazeServer) -> Section | None:
+    """Return the counts and positions of the journal; None without one.
+
+    Until the journal is replayed, its position is None; until the file was inspected for the first
+    time, which takes a moment longer, so is what is known about the file.
+    """
+    journaling = server.router.journaling
+    if journaling is None:
+        return None
+    is_replayed = server.state not in ("starting", "replaying")
+    file = journaling.statistics
+    return {
+        "position": str(journaling.position) if is_replayed else None,
+        "trouble": journaling.trouble,
+        "commits": journaling.commits,
+        "committed_bytes": journaling.committed_bytes,
+        "events_kept": file and file.events,
+        "oldest_position": file and str(file.kept_from),
+        "used_bytes": file and file.used_bytes,
+        "snapshot_position": file and file.snapshot and str(file.snapshot),
+    }
+
+
+def _resumes(server: MazeServer) -> Section:
+    resumes, recent = server.router.resumes, server.router.recent
+    return {
+        "resuming": len(resumes),
+        "outcomes": _by_reason(ResumeOutcome, resumes.outcomes),
+        "recent_events": recent.events,
+        "recent_bytes": recent.bytes,
+        "oldest_recent_sequence": recent.kept_from,
     }
 
 

@@ -37,8 +37,8 @@ LEVELS = ("warning", "error", "critical")
 HELP = {
     "maze_build": "Version, core and Python version of the running server.",
     "maze_ready": "1 if /readyz answers 200, else 0.",
-    "maze_router_stuck_seconds": "Seconds without a batch while events are ready and no client "
-    "holds up the router, else 0.",
+    "maze_router_stuck_seconds": "Seconds without a batch while events are ready and neither a "
+    "client nor the journal holds up the router, else 0.",
     "maze_router_waited_seconds": "Seconds that the router waited for client queues to drain.",
     "maze_graph_users": "Users who follow at least one user.",
     "maze_graph_follows": "Pairs of a follower and a followed user.",
@@ -64,6 +64,20 @@ HELP = {
     "maze_delivery_latency_seconds": "Seconds from when an event can be routed until the kernel "
     "accepts it; sampled.",
     "maze_hub_lag_seconds": "Seconds by which a one-second timer of the event loop fires late.",
+    "maze_journal_commits": "Commits to the journal.",
+    "maze_journal_commit_seconds": "Seconds that a commit took.",
+    "maze_journal_bytes": "Bytes of event lines committed.",
+    "maze_journal_next_sequence": "Sequence number after the last event committed.",
+    "maze_journal_trouble": "1 while the journal cannot be written, else 0.",
+    "maze_journal_events_kept": "Sequence numbers kept in the journal.",
+    "maze_journal_oldest_sequence": "Lowest sequence number kept in the journal.",
+    "maze_journal_used_bytes": "Bytes of the journal's file that are in use.",
+    "maze_journal_snapshot_sequence": "Sequence number from which a start reads the journal: after "
+    "the newest snapshot or, without one, the lowest kept.",
+    "maze_resumes": "Resumes of clients that ended.",
+    "maze_resuming_clients": "Clients that have not yet been sent everything that they missed.",
+    "maze_recent_events": "Events kept in memory for clients that resume.",
+    "maze_recent_bytes": "Bytes of memory of these events.",
     "maze_log_warnings": "Log lines at level warning and above.",
     "maze_log_lines_suppressed": "Log lines suppressed by the rate limit.",
     "maze_log_lines_dropped": "Log lines dropped because they could not be written to stderr.",
@@ -116,6 +130,8 @@ class Metrics(Collector):
         yield from _port_metrics(snapshot)
         yield from self._session_metrics(snapshot["sessions"], snapshot["queues"])
         yield from self._order_metrics(snapshot["order"])
+        yield from self._journal_metrics(snapshot["journal"])
+        yield from _resume_metrics(snapshot["resumes"])
         yield from self._duration_metrics()
         yield from self._log_metrics()
 
@@ -152,6 +168,23 @@ class Metrics(Collector):
         yield _gauge("maze_reorder_limit_events", self._server.settings.reorder_limit)
         yield _gauge("maze_reorder_missing_seconds", order["missing_seconds"])
 
+    def _journal_metrics(self, journal: Section | None) -> Iterator[Metric]:
+        """Yield the metrics of the journal: none without one, nor what is not known yet."""
+        journaling = self._server.router.journaling
+        if journal is None or journaling is None:
+            return
+        yield _counter("maze_journal_commits", journal["commits"])
+        yield _histogram("maze_journal_commit_seconds", journaling.seconds)
+        yield _counter("maze_journal_bytes", journal["committed_bytes"])
+        yield _gauge("maze_journal_trouble", journal["trouble"] is not None)
+        if journal["position"] is not None:
+            yield _gauge("maze_journal_next_sequence", journaling.position.next)
+        if file := journaling.statistics:
+            yield _gauge("maze_journal_events_kept", file.events)
+            yield _gauge("maze_journal_oldest_sequence", file.kept_from.next)
+            yield _gauge("maze_journal_used_bytes", file.used_bytes)
+            yield _gauge("maze_journal_snapshot_sequence", (file.snapshot or file.kept_from).next)
+
     def _duration_metrics(self) -> Iterator[Metric]:
         stats = self._server.router.stats
         yield _histogram("maze_batch_events", stats.batch_sizes)
@@ -177,6 +210,13 @@ def _event_metrics(events: Section, sources: Section) -> Iterator[Metric]:
     file = events["reject_file"] or {"written": 0, "dropped": 0}
     yield _counter("maze_rejects_written", file["written"])
     yield _counter("maze_rejects_dropped", file["dropped"])
+
+
+def _resume_metrics(resumes: Section) -> Iterator[Metric]:
+    yield _counters("maze_resumes", "outcome", resumes["outcomes"])
+    yield _gauge("maze_resuming_clients", resumes["resuming"])
+    yield _gauge("maze_recent_events", resumes["recent_events"])
+    yield _gauge("maze_recent_bytes", resumes["recent_bytes"])
 
 
 def _port_metrics(snapshot: Counters) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""Sample the server once a second: rates, latency percentiles, hub lag, a stuck router.
+"""Sample the server once a second: rates, percentiles, hub lag, a stuck router.
 
 The monitor keeps the last three minutes, so that a newly opened page shows recent
 history. It only reads counters and never changes the server.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gevent
 
 from maze.admin.counters import events, queues
+from maze.pipeline.journaling import COMMIT_SECONDS
 from maze.pipeline.stats import LATENCY_SECONDS, Histogram
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ KEPT_TICKS = 180
 """Points kept for the charts of the live page: three minutes."""
 WINDOWS = (1, 10, 60)
 """Windows of the rates, in ticks."""
-LATENCY_WINDOW = 10
-"""Window of the latency percentiles, in ticks."""
+PERCENTILE_WINDOW = 10
+"""Window of the percentiles, in ticks."""
 LAG_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Bucket bounds of the hub lag histogram, in seconds."""
 SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -41,7 +42,9 @@ class Sample(NamedTuple):
     routed: int
     deliveries: int
     delivered_bytes: int
+    commits: int
     latency: tuple[int, ...]
+    commit_seconds: tuple[int, ...]
 
 
 class Monitor:
@@ -85,14 +88,16 @@ class Monitor:
         return 0.0 if self._is_progressing() else time.monotonic() - self._progressed_at
 
     def rates(self) -> dict[str, dict[str, float]]:
-        """Return receive, routing and delivery rates per second for each window."""
+        """Return receive, routing, delivery and commit rates per second for each window."""
         return {f"{seconds}s": self._rates(seconds) for seconds in WINDOWS}
 
     def latency(self) -> dict[str, float | None]:
         """Return the latency percentiles, in seconds; None if nothing was delivered."""
-        before, now = self._window(LATENCY_WINDOW)
-        counts = [new - old for new, old in zip(now.latency, before.latency, strict=True)]
-        return {name: percentile(counts, share) for name, share in SHARES.items()}
+        return self._percentiles("latency", LATENCY_SECONDS)
+
+    def commit_seconds(self) -> dict[str, float | None]:
+        """Return the percentiles of the time that a commit took; None if nothing was committed."""
+        return self._percentiles("commit_seconds", COMMIT_SECONDS)
 
     def tick(self) -> None:
         """Take a sample and add a point to the charts."""
@@ -117,13 +122,15 @@ class Monitor:
     def _is_progressing(self) -> bool:
         """Return whether the router has routed since the last tick, or has a reason not to.
 
-        A reason is that no event is ready, or that the router waits for clients.
+        A reason is that no event is ready, that the router waits for clients, or that the journal
+        cannot be written.
         """
         router = self._server.router
         return (
             router.stats.batches != self._batches
-            or not router.reorder.ready
+            or not router.unrouted_events
             or router.slow_clients.router_waits
+            or (router.journaling is not None and router.journaling.trouble is not None)
         )
 
     def _run(self) -> None:
@@ -138,13 +145,17 @@ class Monitor:
     def _sample(self) -> Sample:
         counts = events(self._server)
         by_type = counts["by_type"].values()
+        router = self._server.router
+        journaling = router.journaling
         return Sample(
             time.monotonic(),
             counts["received"],
             counts["routed"],
             sum(tally["deliveries"] for tally in by_type),
             sum(tally["delivered_bytes"] for tally in by_type),
-            tuple(self._server.router.stats.latency.histogram.counts),
+            journaling.commits if journaling else 0,
+            tuple(router.stats.latency.histogram.counts),
+            tuple(journaling.seconds.counts) if journaling else (),
         )
 
     def _window(self, ticks: int) -> tuple[Sample, Sample]:
@@ -156,12 +167,21 @@ class Monitor:
         passed = now.at - before.at
         return {
             name: round((getattr(now, name) - getattr(before, name)) / passed, 1) if passed else 0.0
-            for name in ("received", "routed", "deliveries", "delivered_bytes")
+            for name in ("received", "routed", "deliveries", "delivered_bytes", "commits")
         }
 
+    def _percentiles(self, name: str, bounds: tuple[float, ...]) -> dict[str, float | None]:
+        """Return the percentiles of what was counted in a histogram within the window."""
+        before, now = self._window(PERCENTILE_WINDOW)
+        pairs = zip(getattr(now, name), getattr(before, name), strict=True)
+        counts = [new - old for new, old in pairs]
+        return {word: percentile(counts, share, bounds) for word, share in SHARES.items()}
 
-def percentile(counts: list[int], share: float) -> float | None:
-    """Return the value below which ``share`` of a latency histogram's values lie.
+
+def percentile(
+    counts: list[int], share: float, bounds: tuple[float, ...] = LATENCY_SECONDS
+) -> float | None:
+    """Return the value below which ``share`` of a histogram's values lie.
 
     Values within a bucket count as evenly spread. A value beyond the last bound
     counts as that bound.
@@ -171,8 +191,8 @@ def percentile(counts: list[int], share: float) -> float | None:
         return None
     rank = share * sums[-1]
     index = bisect_left(sums, rank)
-    if index == len(LATENCY_SECONDS):
-        return LATENCY_SECONDS[-1]
-    low = LATENCY_SECONDS[index - 1] if index else 0.0
+    if index == len(bounds):
+        return bounds[-1]
+    low = bounds[index - 1] if index else 0.0
     below = sums[index] - counts[index]
-    return low + (LATENCY_SECONDS[index] - low) * (rank - below) / counts[index]
+    return low + (bounds[index] - low) * (rank - below) / counts[index]

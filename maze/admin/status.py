@@ -24,7 +24,15 @@ LIMITS = (
     *("max_follows", "max_follows_per_user", "max_sources", "line_limit"),
     *("max_clients", "max_clients_per_address", "max_clients_per_user"),
     *("max_handshakes", "handshake_timeout", "handshake_limit", "peer_timeout", "client_buffer"),
-    *("total_buffer", "slow_client", "stall_timeout", "hold_timeout", "drain_timeout"),
+    *(
+        "resume_events",
+        "resume_bytes",
+        "total_buffer",
+        "slow_client",
+        "stall_timeout",
+        "hold_timeout",
+        "drain_timeout",
+    ),
 )
 """Options listed under ``limits``: those that set a bound or decide what happens at it."""
 STUCK_SECONDS = 10.0
@@ -42,6 +50,8 @@ def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
         order["missing_sequence"] = None
     router["waited_seconds"] = round(router["waited_seconds"], 3)
     router["stuck_seconds"] = round(monitor.stuck_seconds(), 3)
+    if snapshot["journal"]:
+        snapshot["journal"]["commit_seconds"] = monitor.commit_seconds()
     return {
         "version": __version__,
         "core": IMPLEMENTATION,
@@ -76,6 +86,9 @@ def unready_reason(server: MazeServer, monitor: Monitor) -> str | None:
         return "the server failed"
     if server.state != "ready":
         return server.state
+    journaling = server.router.journaling
+    if journaling and journaling.trouble:
+        return f"the journal cannot be written: {journaling.trouble}"
     stuck = monitor.stuck_seconds()
     if stuck > STUCK_SECONDS:
         return (

@@ -48,8 +48,8 @@ class Connection:
         """Return the next bytes; none at the end of the stream. Raise OSError if it was cut off."""
         return bytes(self.sock.recv(size))
 
-    def wait_writable(self, seconds: float) -> None:
-        """Wait until the kernel accepts more; raise TimeoutError after ``seconds``."""
+    def wait_writable(self, seconds: float | None) -> None:
+        """Wait until the kernel accepts more; raise TimeoutError after ``seconds``, if given."""
         wait_write(self.descriptor, seconds)
 
     def send(self, parts: Sequence[bytes | memoryview]) -> int:

@@ -1,11 +1,12 @@
 """Cuts batches from the runs that are ready, routes each, and queues its payloads."""
 
+from collections.abc import Callable
 from time import monotonic
-from typing import cast
+from typing import Protocol, cast
 
 import structlog
 
-from maze.core import Fanout, Payload, Recipient, ReorderBuffer
+from maze.core import Fanout, Payload, Recipient, Run
 from maze.log.reject_log import RejectLog
 from maze.pipeline.implementation import push_all
 from maze.pipeline.ordering import count_events
@@ -30,19 +31,40 @@ FROM_GRAPH = "-"
 """Source logged for a follow that exceeds a bound of the graph: runs do not record their source."""
 
 
+class ReadyRuns(Protocol):
+    """The runs that are ready to be routed, in order."""
+
+    ready: int
+    """Number of events that can be taken."""
+    next_sequence: int
+    """Lowest number that has not been taken."""
+
+    def take_ready(self, limit: int) -> list[Run]:
+        """Remove and return whole runs, until they have at least ``limit`` events."""
+
+    def put_back(self, runs: list[Run]) -> None:
+        """Make the last runs that were taken ready again."""
+
+
 class Batches:
-    """Routes one batch after the other."""
+    """Routes one batch after the other.
+
+    ``on_routed`` is called with the runs of each batch and the number after its last event.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        reorder: ReorderBuffer,
+        ready: ReadyRuns,
         fanout: Fanout,
+        on_routed: Callable[[list[Run], int], None],
+        *,
         rejects: RejectLog,
         stats: Stats,
     ) -> None:
-        self._reorder = reorder
+        self._ready = ready
         self._fanout = fanout
+        self._on_routed = on_routed
         self._rejects = rejects
         self._stats = stats
         self._payload_bytes = settings.client_buffer // 2
@@ -58,9 +80,10 @@ class Batches:
         session that has taken the previous batch is therefore never over its bound.
         """
         began = monotonic()
-        runs = self._reorder.take_ready(self._batch_events)
+        runs = self._ready.take_ready(self._batch_events)
         payloads, rest = self._fanout.route(runs, self._payload_bytes, self._batch_bytes)
-        self._reorder.put_back(rest)
+        self._ready.put_back(rest)
+        self._on_routed(runs, self._ready.next_sequence)
         self._rejects.record(self._fanout.refused, FROM_GRAPH)
         sessions = cast("list[Session]", push_all(payloads))
         events = count_events(runs) - count_events(rest)
@@ -79,7 +102,7 @@ class Batches:
             "batch_routed",
             batch=batch,
             first=first,
-            last=self._reorder.next_sequence - 1,
+            last=self._ready.next_sequence - 1,
             routed_events=events,
             sessions=len(payloads),
         )

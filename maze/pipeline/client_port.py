@@ -5,7 +5,6 @@ from typing import Any
 from gevent import Greenlet
 from gevent.socket import socket
 
-from maze.core import MISSED, REACHED, IdLine
 from maze.listener.access import Access
 from maze.listener.connection_limits import ConnectionLimits
 from maze.listener.handshake_rejects import HandshakeError
@@ -63,17 +62,10 @@ class ClientPort:
         if not self.limits.has_room_for(user, self._sessions.count_of(user), peer):
             return
         self.limits.end_handshake(address)
-        Session(user, connection, peer, self._sessions, _mark_for(id_line)).serve()
+        Session(id_line, connection, peer, self._sessions).serve()
 
     def close(self) -> None:
         """End all handshakes; no session begins from now on."""
         self._finishing = True
         for greenlet in list(self._handshakes):
             greenlet.kill(block=False)
-
-
-def _mark_for(id_line: IdLine) -> bytes:
-    """Return the mark that begins the client's first position line; empty if it asked for none."""
-    if id_line.position is not None:
-        return MISSED  # no events are kept for clients that reconnect
-    return REACHED if id_line.asks else b""

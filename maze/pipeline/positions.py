@@ -3,8 +3,7 @@
 A client asks for positions with a bar after its user id. Its session gets a position line first,
 and another after each ``position-interval`` in which nothing else was queued for it, so that the
 position of an idle client stays recent. At a reset it gets one before the first event of the new
-epoch. The server does not yet keep events for clients that reconnect: if a client sends a position,
-the answer is ``!``.
+epoch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -39,9 +38,9 @@ class Positions:
         """For each session that asked, all bytes ever queued for it and when that last changed."""
         self._checking = False
 
-    def add(self, session: Outbox, mark: bytes) -> None:
-        """Queue a session's first position line, and send it further ones from now on."""
-        self._queue([session], mark)
+    def add(self, session: Outbox) -> None:
+        """Send a session position lines whenever it is idle, from now on."""
+        self._last_pushed[session] = session.pushed_bytes, monotonic()
         if not self._checking:
             self._checking = True
             gevent.spawn(self._check)
@@ -50,18 +49,29 @@ class Positions:
         """Stop sending position lines to a session; do nothing if it never asked."""
         self._last_pushed.pop(session, None)
 
-    def begin_epoch(self) -> None:
-        """Send the first position of a new epoch to every session that asked."""
-        sessions = list(self._last_pushed)
-        self._queue(sessions, REACHED)
+    def sessions(self) -> list[Outbox]:
+        """Return the sessions that asked."""
+        return list(self._last_pushed)
+
+    def begin_epoch(self, sessions: list[Outbox]) -> None:
+        """Send the first position of a new epoch to sessions that asked."""
+        self.queue(sessions, REACHED)
         self._flush(sessions)
+
+    def queue(self, sessions: Iterable[Outbox], mark: bytes) -> None:
+        """Queue a position line with the current position for each session."""
+        payload = payload_of(position_line(mark, self._present()))
+        now = monotonic()
+        for session in sessions:
+            session.push(payload)
+            self._last_pushed[session] = session.pushed_bytes, now
 
     def _check(self) -> None:
         """Send positions to idle sessions until no session that asked is left."""
         while self._last_pushed:
             gevent.sleep(self._interval / CHECKS)
             idle = self._idle_sessions(monotonic())
-            self._queue(idle, REACHED)
+            self.queue(idle, REACHED)
             self._flush(idle)
         self._checking = False
 
@@ -78,11 +88,7 @@ class Positions:
                 idle.append(session)
         return idle
 
-    def _queue(self, sessions: Iterable[Outbox], mark: bytes) -> None:
-        """Queue a position line with the current position for each session."""
-        line = position_line(mark, self._present())
-        payload = Payload([line], len(line), len(line), Tape(b""))
-        now = monotonic()
-        for session in sessions:
-            session.push(payload)
-            self._last_pushed[session] = session.pushed_bytes, now
+
+def payload_of(data: bytes) -> Payload:
+    """Return a payload of bytes that are not routed events of a batch."""
+    return Payload([data], len(data), len(data), Tape(b""))

@@ -6,6 +6,7 @@ sessions is the follow graph's own, so that it is kept only once.
 
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 from typing import cast
 
 import gevent
@@ -27,8 +28,9 @@ CLOSED_AT_ONCE = 20
 class Sessions(Collection[Session]):
     """The connected sessions, in the order in which they connected.
 
-    ``on_enter``, ``on_progress`` and ``on_leave`` are called when a session has begun, sent
-    something or ended; ``fail`` is called when the graph raises an exception.
+    A session that has entered gets payloads once it is connected to the graph. ``on_enter``, which
+    has to connect it, now or later, ``on_progress`` and ``on_leave`` are called when a session has
+    begun, sent something or ended; ``fail`` is called when the graph raises an exception.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class Sessions(Collection[Session]):
     ) -> None:
         self._graph = graph
         self._connected = cast("Collection[Session]", graph.recipients)
+        self._unconnected: dict[Session, None] = {}
+        self._unconnected_users: Counter[int] = Counter()
         self.stall_timeout = stall_timeout
         self._on_enter = on_enter
         self.on_progress = on_progress
@@ -60,17 +64,17 @@ class Sessions(Collection[Session]):
         self._empty.set()
 
     def __len__(self) -> int:
-        return len(self._connected)
+        return len(self._connected) + len(self._unconnected)
 
     def __iter__(self) -> Iterator[Session]:
-        return iter(self._connected)
+        return chain(self._connected, self._unconnected)
 
     def __contains__(self, session: object) -> bool:
-        return session in self._connected
+        return session in self._connected or session in self._unconnected
 
     def count_of(self, user: int) -> int:
         """Return the number of sessions that the user has."""
-        return self._graph.session_count(user)
+        return self._graph.session_count(user) + self._unconnected_users[user]
 
     def close(self, timeout: float) -> None:
         """Let all sessions send what is queued, for at most ``timeout`` seconds, and end them."""
@@ -82,21 +86,30 @@ class Sessions(Collection[Session]):
             if not count % CLOSED_AT_ONCE:
                 gevent.sleep(0)
 
+    def connect(self, session: Session) -> None:
+        """Connect a session to the graph: it gets payloads from the next batch on."""
+        self._remove_unconnected(session)
+        self._change_graph(self._graph.connect, session)
+
     # Called by the sessions.
 
     def enter(self, session: Session) -> None:
-        """Add a session that begins: it gets payloads from the next batch on."""
+        """Add a session that begins."""
         self._empty.clear()
-        self._change_graph(self._graph.connect, session)
+        self._unconnected[session] = None
+        self._unconnected_users[session.user] += 1
         self._on_enter(session)
 
     def leave(self, session: Session, reason: CloseReason) -> None:
         """Remove a session that has ended."""
-        self._change_graph(self._graph.disconnect, session)
+        if session in self._unconnected:
+            self._remove_unconnected(session)
+        else:
+            self._change_graph(self._graph.disconnect, session)
         self._on_leave(session)
         self.closed[reason] += 1
         self.sent_bytes_of_closed += session.sent_bytes
-        if not self._connected:
+        if not len(self):
             self._empty.set()
 
     def read_soon(self, session: Session) -> None:
@@ -107,6 +120,12 @@ class Sessions(Collection[Session]):
     def _read_next(self) -> bool:
         self._readable.popleft().read()
         return bool(self._readable)
+
+    def _remove_unconnected(self, session: Session) -> None:
+        del self._unconnected[session]
+        self._unconnected_users[session.user] -= 1
+        if not self._unconnected_users[session.user]:
+            del self._unconnected_users[session.user]
 
     def _change_graph(self, change: Callable[[Session], None], session: Session) -> None:
         """Connect or disconnect a session; an error in the shared graph stops the server."""

@@ -22,6 +22,7 @@ from gevent import GreenletExit
 from gevent.event import Event
 from gevent.queue import SimpleQueue
 
+from maze.core import IdLine
 from maze.net.connection import Connection
 from maze.net.peer import Peer
 from maze.net.sockets import current_greenlet, has_vanished
@@ -49,6 +50,8 @@ class CloseReason(StrEnum):
     """The client took nothing for the stall timeout."""
     HOLDING = "holding"
     """The client held up the others for longer than the hold timeout."""
+    BEHIND = "behind"
+    """While the client was sent what it had missed, the rest of that was dropped."""
     SLOW = "slow"
     """The session exceeded a bound, and the policy for slow clients is to disconnect them."""
     FINISHED = "finished"
@@ -64,6 +67,7 @@ class CloseReason(StrEnum):
 WARNING_REASONS = {
     CloseReason.STALLED,
     CloseReason.HOLDING,
+    CloseReason.BEHIND,
     CloseReason.SLOW,
     CloseReason.STOPPED,
     CloseReason.OPERATOR,
@@ -83,7 +87,7 @@ class Registry(Protocol):
     discarded_bytes: int
 
     def enter(self, session: Session, /) -> None:
-        """Add a session that begins: from now on it gets payloads."""
+        """Add a session that begins."""
 
     def leave(self, session: Session, reason: CloseReason, /) -> None:
         """Remove a session that has ended."""
@@ -106,18 +110,21 @@ class Session(Outbox):
         "_registry",
         "_watcher",
         "_woken",
-        "mark",
+        "asks",
         "opened_at",
         "peer",
+        "position",
     )
 
     def __init__(
-        self, user: int, connection: Connection, peer: Peer, registry: Registry, mark: bytes = b""
+        self, id_line: IdLine, connection: Connection, peer: Peer, registry: Registry
     ) -> None:
-        super().__init__(user, connection, SimpleQueue(), registry.queued_memory)
+        super().__init__(id_line.user, connection, SimpleQueue(), registry.queued_memory)
         self.peer = peer
-        self.mark = mark
-        """The mark that begins the client's first position line; empty if it asked for none."""
+        self.asks = id_line.asks
+        """Whether the client asked for positions."""
+        self.position = id_line.position
+        """The position from which the client wants to continue, if it sent one."""
         self.opened_at = monotonic()
         self._registry = registry
         self._greenlet = current_greenlet()

@@ -12,7 +12,7 @@ from gevent import Greenlet, GreenletExit
 from gevent.event import Event
 from gevent.socket import socket, wait_read
 
-from maze.core import Decoder, ReorderBufferFullError, Run, is_http_request
+from maze.core import Decoder, Reason, ReorderBufferFullError, Run, is_http_request
 from maze.listener.access import Access
 from maze.listener.connection_limits import MAX_SOURCE_HANDSHAKES
 from maze.listener.handshake_rejects import HandshakeError, HandshakeReason
@@ -36,6 +36,12 @@ SMALL_READ_BYTES = 4 * 1024
 """Size below which a read is small, in bytes. After a small read, the next one waits until the
 socket is readable: a read that finds nothing costs more than such a wait. TLS connections do not
 wait, because they may hold bytes that the socket no longer has."""
+
+LAST_ACK_SECONDS = 5.0
+"""Longest wait for the last commit of a source that has ended its stream, and for telling it."""
+
+FIRST_EVENTS = 1_000
+"""Events of a source that are looked at to tell whether it repeats what was received before."""
 
 SHOWN_RUNS = 20
 """Maximum runs of a chunk named in one log line."""
@@ -170,13 +176,21 @@ class SourcePort:
         log.info("source_connected", source=peer)
         before = self._totals()
         reason = SourceCloseReason.STOPPED
+        acknowledging = None
+        if self._settings.source_acks:
+            acknowledging = self._router.acknowledgements.begin(connection)
         try:
             reason = self._read(connection, peer)
             if self._stream_has_begun and len(self._sources) == 1:
                 self._stream_is_ending = True
                 self._stream_has_begun = False
                 self._router.end_stream(peer)
+            if acknowledging and reason is SourceCloseReason.LEFT:
+                self._router.await_durable(LAST_ACK_SECONDS)
+                acknowledging.finish(LAST_ACK_SECONDS)
         finally:
+            if acknowledging:
+                self._router.acknowledgements.end(acknowledging)
             self._stream_is_ending = False
             del self._sources[sock]
             self._slots_changed.set()
@@ -233,6 +247,7 @@ class SourcePort:
     def _read(self, connection: Connection, peer: Peer) -> SourceCloseReason:
         """Read until the source ends, is cut off, or must be closed; return the reason."""
         decoder = Decoder(self._settings.line_limit)
+        first_events = _FirstEvents(self._router, self._rejects)
         data, reason = self._receive_start(connection, peer)
         if protocol := self._foreign_protocol(data):
             return _close(protocol, peer, received=escaped(data))
@@ -242,6 +257,7 @@ class SourcePort:
                     self._submit(decoder, data, peer)
                 except ReorderBufferFullError as error:
                     return _close(SourceCloseReason.GAP, peer, error=str(error))
+                first_events.check(self._settings.journal, peer)
             if decoder.overflowed:
                 limit = self._settings.line_limit
                 return _close(SourceCloseReason.LINE_TOO_LONG, peer, limit_bytes=limit)
@@ -301,6 +317,35 @@ class SourcePort:
             if not decoder.unread:
                 return
             data = b""
+
+
+class _FirstEvents:
+    """Warns if the first events of a source are all stale: it probably began anew by mistake."""
+
+    def __init__(self, router: Router, rejects: RejectLog) -> None:
+        self._router = router
+        self._rejects = rejects
+        self._received = router.stats.received_events
+        self._stale = rejects.counts[Reason.STALE]
+        self._checked = False
+
+    def check(self, journal: str | None, peer: Peer) -> None:
+        """Warn once, after ``FIRST_EVENTS``, if all were stale."""
+        received = self._router.stats.received_events - self._received
+        if self._checked or received < FIRST_EVENTS:
+            return
+        self._checked = True
+        if self._rejects.counts[Reason.STALE] - self._stale >= received:
+            begin_anew = "stop the server and " + (
+                f"run python -m maze.journal reset {journal}" if journal else "start it again"
+            )
+            log.warning(
+                "source_repeats",
+                source=peer,
+                stale_events=received,
+                continues_at=self._router.reorder.next_sequence,
+                to_begin_anew=begin_anew,
+            )
 
 
 def _trace(size: int, runs: list[Run], peer: Peer) -> None:

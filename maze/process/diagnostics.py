@@ -37,6 +37,9 @@ YIELD_SECONDS = 0.001
 ORDER = ("next_sequence", "missing_sequence", "ready_events", "waiting_events")
 """Counters that a dump takes from the snapshot's ``order`` section."""
 
+RESUMES = ("resuming", "recent_events", "recent_bytes", "oldest_recent_sequence")
+"""Counters that a dump takes from the snapshot's ``resumes`` section."""
+
 Call = tuple[str, int, str] | str
 """A frame as (file, line, function), or one of the markers below."""
 Stack = tuple[Call, ...]
@@ -70,12 +73,13 @@ class Diagnostics:
             log.info("dump_stack", count=count, stack=_format(stack))
 
 
-def _flatten(snapshot: Counters) -> dict[str, int]:
+def _flatten(snapshot: Counters) -> dict[str, int | str]:
     """Return the snapshot's counters under names that are unique without their section."""
     events, sources, sessions, order = (
         snapshot[part] for part in ("events", "sources", "sessions", "order")
     )
-    flat = {
+    journal, resumes = snapshot["journal"] or {}, snapshot["resumes"]
+    flat: dict[str, int | str] = {
         "sessions": sessions["connected"],
         "sources": len(sources["connected"]),
         "routed_events": events["routed"],
@@ -85,6 +89,8 @@ def _flatten(snapshot: Counters) -> dict[str, int]:
         **snapshot["graph"],
         "discarded_bytes": sessions["discarded_bytes"],
         "sources_refused": sources["refused"],
+        **{name: resumes[name] for name in RESUMES},
+        **{f"journal_{name}": value for name, value in journal.items() if value is not None},
     }
     for prefix, counts in (
         ("rejects", events["reject_file"] or {}),
@@ -94,6 +100,7 @@ def _flatten(snapshot: Counters) -> dict[str, int]:
         ("clients_handshakes", _without_zeros(sessions["handshakes_rejected"])),
         ("sources_handshakes", _without_zeros(sources["handshakes_rejected"])),
         ("sessions", _without_zeros(sessions["closed"])),
+        ("resumes", _without_zeros(resumes["outcomes"])),
     ):
         flat |= {f"{prefix}_{name}": count for name, count in counts.items()}
     return flat

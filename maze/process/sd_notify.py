@@ -17,6 +17,9 @@ log = structlog.get_logger()
 PINGS_PER_INTERVAL = 2
 """Watchdog notifications per watchdog interval, as sd_watchdog_enabled(3) recommends."""
 
+EXTENSION_USEC = 10_000_000
+"""Time by which each report of progress extends the time allowed for the start, in microseconds."""
+
 
 class Supervisor:
     """The process supervisor that started the server, if it asked for notifications."""
@@ -33,6 +36,13 @@ class Supervisor:
             else:
                 # A slow supervisor must not block the server.
                 self._notifier.socket.setblocking(False)
+
+    def report(self, status: str) -> None:
+        """Report what the server does before it is ready; allow ten seconds until the next report.
+
+        Without this, a long start would exceed the supervisor's timeout.
+        """
+        self._notify(f"EXTEND_TIMEOUT_USEC={EXTENSION_USEC}\nSTATUS={status}")
 
     def ready(self, status: str) -> None:
         """Report that both ports listen, and start the watchdog notifications."""

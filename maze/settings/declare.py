@@ -30,6 +30,13 @@ class Group:
         parse = option_types.choice(*words)
         return self.option(default, parse, text, bounds=bounds, value="|".join(words))
 
+    def switch(self, default: str, text: str) -> Any:
+        """Declare an option that is ``on`` or ``off``; its value is whether it is on."""
+        word = option_types.choice("off", "on")
+        return self.option(
+            default, lambda given: word(given) == "on", text, bounds="off, on", value="off|on"
+        )
+
     def whole(self, default: int, low: int, high: int, text: str) -> Any:
         """Declare an option whose value is a whole number."""
         parse, bounds = option_types.whole(low, high), f"{low} to {high}"

@@ -16,6 +16,8 @@ PORTS = Group("Ports")
 ORDER = Group("Event order and follow graph")
 SOURCES = Group("Event sources")
 CLIENTS = Group("User clients")
+JOURNAL = Group("Journal")
+RESUME = Group("Resume")
 ACCESS = Group("TLS and access control")
 SHUTDOWN = Group("Shutdown")
 ADMIN = Group("Admin port")
@@ -55,10 +57,10 @@ class Settings:
         "numbers, fail closes the source",
     )
     on_source_disconnect: str = ORDER.choice(
-        "reset",
-        "reset, keep",
+        "auto",
+        "auto, reset, keep",
         "what to do when the last source disconnects: reset forgets the sequence and the follow "
-        "graph, keep keeps both",
+        "graph, keep keeps both; auto is keep with a journal, else reset",
     )
     max_users: int = ORDER.whole(1_000_000, 1, 10**9, "maximum users who follow at least one user")
     max_follows: int = ORDER.whole(10_000_000, 1, 10**11, "maximum follows of all users together")
@@ -102,6 +104,35 @@ class Settings:
     )
     hold_timeout: float = CLIENTS.duration(
         "5s", "100ms to 24h", "time in any minute that a client may hold up others; 1m: no limit"
+    )
+
+    journal: str | None = JOURNAL.file(
+        "file to which all events are written before they are delivered; none keeps no journal"
+    )
+    journal_sync: str = JOURNAL.choice(
+        "full",
+        "full, normal",
+        "full survives a loss of power; normal only the end of the process, with fewer fsyncs",
+    )
+    journal_retain: float = JOURNAL.duration(
+        "1h", "0s to 8760h", "age up to which events stay in the journal for clients that come back"
+    )
+    journal_retain_bytes: int = JOURNAL.size(
+        "1GiB", "1MiB to 1024GiB", "size of the journal beyond which the oldest events are removed"
+    )
+    snapshot_events: int = JOURNAL.whole(
+        10_000_000, 1, 10**12, "events after which the follow graph is saved in the journal"
+    )
+    snapshot_interval: float = JOURNAL.duration(
+        "1h", "1s to 8760h", "time after which the follow graph is saved in the journal"
+    )
+    source_acks: bool = JOURNAL.switch("off", "tell sources up to where their events are durable")
+
+    resume_events: int = RESUME.whole(
+        100_000, 0, 10**9, "events kept in memory for clients that come back; 0 keeps none"
+    )
+    resume_bytes: int = RESUME.size(
+        "16MiB", "1KiB to 1024GiB", "maximum memory of the events kept for clients that come back"
     )
 
     source_tls_cert: str | None = ACCESS.file(
@@ -171,6 +202,13 @@ class Settings:
     rejects_files: int = LOG.whole(5, 2, 1000, "maximum reject files kept, the newest included")
 
     @property
+    def keeps_stream(self) -> bool:
+        """Whether sequence and follow graph are kept when the last source disconnects."""
+        if self.on_source_disconnect == "auto":
+            return self.journal is not None
+        return self.on_source_disconnect == "keep"
+
+    @property
     def source(self) -> PortSettings:
         """The settings of the source port."""
         return PortSettings(
@@ -221,6 +259,13 @@ def admin_fault(settings: Settings) -> str | None:
         "MAZE_ADMIN_TOKEN to a secret of 16 characters or more, or disable the admin port with "
         "--admin-port 0"
     )
+
+
+def journal_fault(settings: Settings) -> str | None:
+    """Describe what is wrong with the combination of the journal's options, if anything."""
+    if settings.source_acks and settings.journal is None:
+        return "--source-acks on needs --journal: without one, nothing is durable"
+    return None
 
 
 def port_fault(settings: Settings) -> str | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from end_to_end.conftest import bounded, log
+from end_to_end.peers import until
 from structlog.testing import LogCapture
 
 from .watching import Watched
@@ -28,6 +30,16 @@ def start(bounded: None, log: LogCapture) -> Iterator[Start]:
     yield start_one
     for watched in running:
         watched.close()
+
+
+@pytest.fixture
+def journaled(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """A watched server with a journal, whose file was inspected and soon is again."""
+    monkeypatch.setattr("maze.pipeline.journaling.UPKEEP_SECONDS", 0.01)
+    watched = start(journal=str(tmp_path / "journal"))
+    journaling = watched.server.router.journaling
+    until(lambda: journaling and journaling.statistics, "the journal's file to be inspected")
+    return watched
 
 
 @pytest.fixture

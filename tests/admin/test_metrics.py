@@ -48,8 +48,8 @@ def sample_names(watched: Watched) -> set[str]:
     return {sample.name for family in families(watched).values() for sample in family.samples}
 
 
-def test_every_family_has_help_a_type_and_a_conventional_name(watched: Watched) -> None:
-    for name, family in families(watched).items():
+def test_every_family_has_help_a_type_and_a_conventional_name(journaled: Watched) -> None:
+    for name, family in families(journaled).items():
         assert family.documentation, name
         assert family.type in {"counter", "gauge", "histogram"}, name
         assert name.startswith(("maze_", PROCESS_PREFIX)), name
@@ -59,9 +59,9 @@ def test_every_family_has_help_a_type_and_a_conventional_name(watched: Watched) 
             assert not set(sample.labels) & {"user", "client", "connection", "session", "peer"}
 
 
-def test_the_document_has_the_type_labels_and_help_of_every_metric(watched: Watched) -> None:
+def test_the_document_has_the_type_labels_and_help_of_every_metric(journaled: Watched) -> None:
     rows = set()
-    for name, family in families(watched).items():
+    for name, family in families(journaled).items():
         if name.startswith("maze_"):
             total = "_total" if family.type == "counter" else ""
             labels = {label for sample in family.samples for label in sample.labels} - {"le"}

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-WALKS = ("chunk", "client", "request", "shutdown")
+WALKS = ("chunk", "journal", "client", "returning", "request", "shutdown")
 
 
 def told(walk: str) -> list[tuple[str, str]]:
@@ -25,9 +26,17 @@ def told(walk: str) -> list[tuple[str, str]]:
 @cache
 def taken() -> dict[str, set[tuple[str, str]]]:
     """Return the functions that the server calls in each walk."""
+    walks = traced()
+    with TemporaryDirectory() as folder:
+        walks["journal"] = traced(f"{folder}/journal")["chunk"]
+    return walks
+
+
+def traced(*arguments: str) -> dict[str, set[tuple[str, str]]]:
+    """Return what ``docs.walks`` prints."""
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
     output = subprocess.run(
-        [sys.executable, "-m", "docs.walks"],
+        [sys.executable, "-m", "docs.walks", *arguments],
         env=os.environ | {"PYTHONPATH": path, "MAZE_PURE": "1"},
         check=True,
         capture_output=True,

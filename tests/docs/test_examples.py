@@ -34,6 +34,25 @@ def test_the_client_prints_what_the_source_sends() -> None:
         each.close()
 
 
+def test_the_client_comes_back_with_a_position() -> None:
+    options = ("--on-source-disconnect", "keep", "--position-interval", "1h")
+    with Child(*options).ready() as child:
+        (host, client_port), (_, source_port) = child.client_address, child.source_address
+        first = Command(example("client.py", "50|", host, str(client_port)))
+        position = first.read_line()[2:-1]
+        source = Command(example("source.py", host, str(source_port)))
+        source.say(b"2|P|60|50\n1|F|60|50\n")
+        source.end_input()
+        assert source.status() == 0
+        first.expect(b"1|F|60|50\n2|P|60|50\n")
+        again = Command(example("client.py", f"50|{position.decode()}", host, str(client_port)))
+        again.expect(b"=|" + position + b"\n1|F|60|50\n2|P|60|50\n")
+        child.signal(signal.SIGTERM)
+        assert first.status() == again.status() == 0
+    for each in (first, source, again):
+        each.close()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

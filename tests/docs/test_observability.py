@@ -14,23 +14,39 @@ from admin.conftest import Start
 from admin.test_metrics import families, sample_names, values
 from admin.watching import Watched
 
+from maze.core import Reason
+from maze.listener.connection_limits import RefusalReason
+from maze.listener.handshake_rejects import HandshakeReason
 from maze.log.processors import ONCE_A_SECOND
 from maze.log.reject_log import NAMES
+from maze.pipeline.resumes import ResumeOutcome
+from maze.pipeline.session import CloseReason
+from maze.pipeline.source import SourceCloseReason
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 DEPLOY = ROOT / "deploy"
 
 
-def test_the_document_lists_every_metric_and_no_other(watched: Watched) -> None:
+def test_the_document_lists_every_metric_and_no_other(journaled: Watched) -> None:
     text = (DOCS / "observability.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `(maze_[a-z_]+)`", text, re.MULTILINE))
     exported = {
         f"{name}_total" if family.type == "counter" else name
-        for name, family in families(watched).items()
+        for name, family in families(journaled).items()
         if name.startswith("maze_")
     }
     assert listed == exported
+
+
+def test_the_document_lists_every_reason_and_no_other() -> None:
+    text = (DOCS / "observability.md").read_text(encoding="utf-8").partition("## Reasons")[2]
+    rows = re.findall(r"^\| (?:A|The) .*\. \| (`.+`) \|$", text.partition("## ")[0], re.MULTILINE)
+    listed = [set(re.findall(r"`([a-z_]+)`", row)) for row in rows]
+    rejects = {reason.value for reason in Reason if reason != Reason.GRAPH_FULL}
+    others = [RefusalReason, HandshakeReason, CloseReason, ResumeOutcome, SourceCloseReason]
+    reasons = [{reason.value for reason in enum} for enum in others]
+    assert listed == [rejects, {"graph_full"}, *reasons]
 
 
 def metric_names(text: str) -> set[str]:
@@ -43,28 +59,28 @@ def expressions_of(dashboard: Any) -> Iterator[str]:
             yield target["expr"]
 
 
-def test_the_dashboard_asks_for_what_is_exported(watched: Watched) -> None:
+def test_the_dashboard_asks_for_what_is_exported(journaled: Watched) -> None:
     dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
     asked = [metric_names(expression) for expression in expressions_of(dashboard)]
     assert all(asked)
-    assert set().union(*asked) <= sample_names(watched)
+    assert set().union(*asked) <= sample_names(journaled)
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"]) >= 8
 
 
-def test_the_alerts_ask_for_what_is_exported(watched: Watched) -> None:
+def test_the_alerts_ask_for_what_is_exported(journaled: Watched) -> None:
     text = (DEPLOY / "alerts.yml").read_text(encoding="utf-8")
     expressions = re.findall(r"^ +expr: (.+)$", text, re.MULTILINE)
     names = [metric_names(expression) for expression in expressions]
     assert len(names) == text.count("- alert:") >= 5
-    assert set().union(*names) - {"up"} <= sample_names(watched)
+    assert set().union(*names) - {"up"} <= sample_names(journaled)
     assert all(found or "up{" in text for found in names)
 
 
-def test_labels_in_the_documents_are_real(watched: Watched) -> None:
-    reasons = {word for _, labels in values(watched) for word in labels.split()}
+def test_labels_in_the_documents_are_real(journaled: Watched) -> None:
+    reasons = {word for _, labels in values(journaled) for word in labels.split()}
     for name in ("grafana-dashboard.json", "alerts.yml"):
         text = (DEPLOY / name).read_text(encoding="utf-8").replace('\\"', '"')
-        asked = re.findall(r'(?:reason|type|level)(?:=|=~)"([a-z_|]+)"', text)
+        asked = re.findall(r'(?:reason|outcome|type|level)(?:=|=~)"([a-z_|]+)"', text)
         assert {word for group in asked for word in group.split("|")} <= reasons
 
 

@@ -51,7 +51,7 @@ def test_every_limit_has_a_section_for_operators_with_its_default() -> None:
 
 def test_operators_are_told_every_reason_for_which_a_client_is_refused_or_lost() -> None:
     text = OPERATIONS.read_text(encoding="utf-8")
-    lost = ("stalled", "holding", "slow", "stopped", "vanished")
+    lost = ("stalled", "holding", "slow", "stopped", "vanished", "behind")
     for reason in (*RefusalReason, *map(CloseReason, lost)):
         assert f"`reason={reason.value}`" in text
 

@@ -1,6 +1,7 @@
-"""Traces walks through the server with the pure core: ``python -m docs.walks``.
+"""Traces walks through the server with the pure core: ``python -m docs.walks [JOURNAL]``.
 
-Prints, as JSON, which functions of ``maze`` each walk calls: a list of [file, qualified name].
+Prints, as JSON, which functions of ``maze`` each walk calls: a list of [file, qualified name]. With
+the file of a new journal, the server keeps one.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
@@ -24,15 +26,20 @@ from maze.server import MazeServer
 
 ROOT = Path(maze.__file__).parent
 PATIENCE = 60.0
+WALKS = ("client", "source", "chunk", "returning", "request", "shutdown")
 
 
 class Trace:
-    """Notes every function of the package that is called, in every greenlet, while it is on."""
+    """Notes every function of the package that is called, in every greenlet and thread.
+
+    The event loop's own thread pool is left out: its threads cannot be traced.
+    """
 
     def __init__(self) -> None:
         self.called: dict[CodeType, None] = {}
         greenlet.settrace(lambda *_: sys.setprofile(self._on_call))
         sys.setprofile(self._on_call)
+        threading.setprofile(self._on_call)
 
     def _on_call(self, frame: FrameType, event: str, _: object) -> None:
         if event == "call":
@@ -80,6 +87,15 @@ class Walks:
         while received != b"2|P|5|1\n3|S|2\n4|B\n":
             received += self._client.recv(100)
 
+    def returning(self) -> None:
+        """Connect a client that comes back with the position that it had before the chunk."""
+        epoch = self._server.router.position.epoch
+        with create_connection(self._server.client_address) as sock:
+            sock.sendall(b"1|%d-1\n" % epoch)
+            received = b""
+            while received != b"=|%d-1\n2|P|5|1\n3|S|2\n4|B\n" % epoch:
+                received += sock.recv(100)
+
     def request(self) -> None:
         """Ask the admin port for the status."""
         with create_connection(self._admin_address) as sock:
@@ -95,6 +111,7 @@ class Walks:
 
 def main() -> None:
     """Serve in this process, and take the walks in a greenlet."""
+    options = [word for file in sys.argv[1:] for word in ("--journal", file)]
     walked: dict[str, Any] = {}
     walking: list[gevent.Greenlet[..., None]] = []
     trace = Trace()
@@ -102,7 +119,7 @@ def main() -> None:
     def walk(server: MazeServer, admin_address: tuple[str, int]) -> None:
         walks = Walks(server, admin_address)
         walked["start"] = trace.functions()
-        for name in ("client", "source", "chunk", "request", "shutdown"):
+        for name in WALKS:
             walked[name] = trace.of(getattr(walks, name))
 
     # The admin port announces itself once everything is listening.
@@ -117,7 +134,7 @@ def main() -> None:
     vars(serve)["Admin"] = Announcing
     with gevent.Timeout(PATIENCE):
         ports = ("--source-port", "0", "--client-port", "0", "--admin-port", "free")
-        status = serve.main([*ports, "--log-level", "error"])
+        status = serve.main([*ports, *options, "--log-level", "error"])
         gevent.joinall(walking)
     print(json.dumps(walked))
     sys.exit(status)

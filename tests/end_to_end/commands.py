@@ -59,6 +59,15 @@ class Command:
                 assert data, f"it ended after {received!r}"
                 received = (received + data)[-2 * len(end) :]
 
+    def read_line(self) -> bytes:
+        line = b""
+        with patience("a line of the command"):
+            while not line.endswith(b"\n"):
+                data = self._read(1)
+                assert data, f"it ended after {line!r}"
+                line += data
+        return line
+
     def read_all(self) -> bytes:
         received = b""
         with patience("the command to end"):

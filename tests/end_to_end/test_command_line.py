@@ -24,7 +24,11 @@ pytestmark = pytest.mark.realtime
 
 @pytest.mark.parametrize(
     ("module", "name", "missing"),
-    [("maze.serve", "maze", "gevent"), ("simulator", "simulator", "rich")],
+    [
+        ("maze.serve", "maze", "gevent"),
+        ("maze.journal", "maze.journal", "sortedcontainers"),
+        ("simulator", "simulator", "rich"),
+    ],
 )
 def test_outside_the_environment_one_line_says_what_is_missing(
     module: str, name: str, missing: str

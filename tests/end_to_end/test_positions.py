@@ -45,15 +45,6 @@ def test_plain_client_never_gets_a_position(start: Callable[..., Maze]) -> None:
     plain.expect(b"1|B\n")
 
 
-@pytest.mark.parametrize("ahead", [-1, 0, 1])
-def test_events_after_a_client_s_position_are_missed(maze: Maze, ahead: int) -> None:
-    maze.source().send(b"1|B\n2|B\n")
-    maze.await_routed(2)
-    epoch, number = maze.server.router.position
-    client = maze.client(b"7|%d-%d\n" % (epoch, number + ahead))
-    assert read_position(client) == ("!", Position(epoch, number))
-
-
 def test_idle_client_gets_its_position_again(start: Callable[..., Maze]) -> None:
     maze = start(position_interval=0.02)
     source = maze.source()

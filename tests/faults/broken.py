@@ -9,7 +9,8 @@ import os
 import resource
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 from unittest.mock import patch
@@ -18,15 +19,20 @@ import gevent
 from gevent.server import StreamServer
 
 from maze import serve
-from maze.core import Decoder, Fanout, FollowGraph, IdLine, parse_id_line
+from maze.core import Decoder, Fanout, FollowGraph, IdLine, Position, parse_id_line
+from maze.journal.journal import Batch
+from maze.journal.sqlite import SQLiteJournal
 from maze.listener import id_line
 from maze.log.configure import configure
 from maze.net.connection import Connection
-from maze.pipeline import router, source
+from maze.pipeline import journaling, router, source
 from maze.pipeline.session import Session
 
 UNLUCKY = 666
 """User id or sequence number that triggers the fault."""
+
+SLOW_SECONDS = 0.03
+"""Delay of each append to a slow journal."""
 
 
 class Provoked(Exception):  # noqa: N818
@@ -142,7 +148,19 @@ def limit_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 
 
+def slow_journal() -> None:
+    """Let each append begin late, so that a kill finds events that are not yet in the journal."""
+
+    class Slow(SQLiteJournal):
+        def append(self, batches: Sequence[Batch], fence: int) -> Position:
+            time.sleep(SLOW_SECONDS)
+            return super().append(batches, fence)
+
+    vars(journaling)["SQLiteJournal"] = Slow
+
+
 FAULTS: dict[str, Callable[[], None]] = {
+    "none": lambda: None,
     "decoder": break_decoder,
     "router": break_router,
     "graph_connect": lambda: break_graph("connect"),
@@ -154,6 +172,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "elsewhere": break_elsewhere,
     "short_log_queue": shorten_log_queue,
     "small_files": limit_files,
+    "slow_journal": slow_journal,
 }
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import gevent
@@ -28,8 +29,8 @@ class SampledServer(MazeServer):
 
     file = Path()
 
-    def start(self) -> None:
-        super().start()
+    def start(self, report: Callable[[str], None] = lambda progress: None) -> None:
+        super().start(report)
         gevent.spawn(self._sample)
         self._record_sessions()
 

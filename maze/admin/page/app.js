@@ -51,6 +51,8 @@ function showStatus(status) {
   showTiles(status);
   showOrder(status.order);
   showClients(status.clients, status.sessions.connected);
+  showJournal(status);
+  showResumes(status.resumes);
   showRejects(status);
   showWarnings(status.warnings);
   if (status.point) addPoint(status.point);
@@ -59,11 +61,13 @@ function showStatus(status) {
 
 const isGap = ({ order }) => order.missing_sequence !== null && order.missing_seconds > GAP_SECONDS;
 
+const trouble = ({ journal }) => journal && journal.trouble;
+
 function showState(status) {
   const isStuck = status.state === "ready" && !status.is_ready;
   const hasGap = status.state === "ready" && isGap(status);
   byId("state").dataset.state = status.is_ready && !hasGap ? "ready" : "warn";
-  say("state", isStuck ? "stuck" : hasGap ? "gap" : status.state);
+  say("state", trouble(status) ? "journal unavailable" : isStuck ? "stuck" : hasGap ? "gap" : status.state);
   say("about", `version ${status.version}, ${status.core} core, up ${duration(status.uptime_seconds)}`);
   byId("main").classList.remove("stale");
   stand(noticesOf(status));
@@ -74,6 +78,8 @@ function noticesOf(status) {
   const { order, router, limits } = status;
   if (restartedAt && status.uptime_seconds < 60) notices.restart = `The server restarted at ${moment(restartedAt * 1000)} UTC; its counters began again at zero.`;
   if (status.state === "draining") notices.draining = "The server is stopping: clients still receive what is queued for them.";
+  if (status.state === "replaying") notices.replaying = "The server is reading its journal; it accepts no connections yet.";
+  if (trouble(status)) notices["journal " + trouble(status)] = `The journal cannot be written: ${trouble(status)}. Meanwhile no event is routed.`;
   if (router.stuck_seconds > 2) notices.stuck = `The router has routed nothing for ${seconds(Math.floor(router.stuck_seconds))}, although events are ready and no client holds it up.`;
   if (isGap(status)) {
     notices["gap " + order.missing_sequence] = `Event ${order.missing_sequence} has been missing for ${seconds(Math.floor(order.missing_seconds))} and blocks routing:`
@@ -82,7 +88,7 @@ function noticesOf(status) {
   if (status.state !== "ready") return notices;
   const { received, routed } = status.rates["10s"];
   if (!status.sources.connected.length) notices.sources = "No event source is connected.";
-  else if (!received && !routed && !isGap(status)) notices.events = "No events are arriving.";
+  else if (!received && !routed && !isGap(status) && !trouble(status)) notices.events = "No events are arriving.";
   return notices;
 }
 
@@ -112,6 +118,44 @@ function showOrder(order) {
   say("next", `The next event is number ${order.next_sequence}.${ready}`);
   say("missing", order.missing_sequence === null ? "No event is missing."
     : `Event ${order.missing_sequence} has been missing for ${seconds(order.missing_seconds)}; ${several(order.waiting_events, "event waits", "events wait")} behind it.`);
+}
+
+// The journal, and clients that come back.
+
+function fillTable(id, pairs) {
+  byId(id).querySelector("tbody").replaceChildren(...pairs.map((texts) => {
+    const row = document.createElement("tr");
+    for (const text of texts) row.insertCell().textContent = text;
+    return row;
+  }));
+}
+
+function showJournal({ journal, rates }) {
+  show("journal", journal !== null);
+  if (journal === null) return;
+  const { commit_seconds: took } = journal;
+  const known = (value, write) => value === null ? "–" : write(value);
+  fillTable("journal", [
+    ["committed up to", known(journal.position, String)],
+    ["commits", `${count(rates["1s"].commits)} per second`],
+    ["median time of a commit", seconds(took.p50)],
+    ["99 % of commits within", seconds(took.p99)],
+    ["events kept", known(journal.events_kept, whole)],
+    ["file in use", known(journal.used_bytes, bytes)],
+    ["newest snapshot", journal.snapshot_position || "none"],
+  ]);
+  say("trouble", journal.trouble ? `Cannot be written: ${journal.trouble}` : "");
+  show("trouble", Boolean(journal.trouble));
+}
+
+function showResumes(resumes) {
+  const outcomes = Object.entries(resumes.outcomes).filter(([, number]) => number);
+  show("resumes", resumes.resuming > 0 || outcomes.length > 0);
+  fillTable("resumes", [
+    ["resuming now", whole(resumes.resuming)],
+    ...outcomes.map(([outcome, number]) => [outcome, whole(number)]),
+    ["events in memory", `${whole(resumes.recent_events)} (${bytes(resumes.recent_bytes)})`],
+  ]);
 }
 
 // Rejects and warnings.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +15,12 @@ from maze.admin.counters import counters
 from maze.admin.metrics import Metrics
 from maze.admin.monitor import Monitor
 from maze.admin.status import status
-from maze.core import Reason
+from maze.core import Decoder, Position, Reason
+from maze.journal.reader import Statistics
 from maze.listener.connection_limits import RefusalReason
 from maze.listener.handshake_rejects import HandshakeReason
 from maze.log.line_writer import LineWriter
+from maze.pipeline.resumes import ResumeOutcome
 from maze.pipeline.session import CloseReason
 from maze.pipeline.source import SourceCloseReason
 from maze.process.diagnostics import Diagnostics
@@ -25,9 +29,9 @@ from maze.settings.options import Settings
 
 
 @pytest.fixture
-def server() -> MazeServer:
+def server(tmp_path: Path) -> Iterator[MazeServer]:
     """A server whose counts all differ."""
-    server = MazeServer(Settings())
+    server = MazeServer(Settings(journal=str(tmp_path / "journal")))
     clients, source = server.clients, server.source
     counts: list[tuple[Any, Any]] = [
         (server.rejects.counts, Reason),
@@ -36,6 +40,7 @@ def server() -> MazeServer:
         (source.closed, SourceCloseReason),
         (clients.access.rejects.counts, HandshakeReason),
         (source.access.rejects.counts, HandshakeReason),
+        (server.router.resumes.outcomes, ResumeOutcome),
     ]
     for number, (counter, reasons) in enumerate(counts, start=1):
         for index, reason in enumerate(reasons):
@@ -44,7 +49,15 @@ def server() -> MazeServer:
     server.registration.overruns = 2
     server.sessions.discarded_bytes = 3
     source.refused = 4
-    return server
+    runs, _ = Decoder(100).feed(b"1|B\n2|B\n")
+    server.router.recent.add(runs, 3)
+    journaling = server.router.journaling
+    assert journaling is not None
+    journaling.position = Position(7, 8)
+    journaling.statistics = Statistics(Position(7, 2), Position(7, 8), 6, 9_000, Position(7, 4))
+    server.state = "ready"
+    yield server
+    journaling.close(0)
 
 
 def dumped(server: MazeServer) -> dict[str, Any]:
@@ -81,6 +94,7 @@ REASONS = [
         *("sources", "handshakes_rejected", "sources_handshakes"),
         ("maze_handshakes_rejected_total", "source"),
     ),
+    ("resumes", "outcomes", "resumes", ("maze_resumes_total",)),
 ]
 
 
@@ -108,14 +122,42 @@ def test_dump_status_and_metrics_show_the_same_counts(server: MazeServer) -> Non
         ("order", "next_sequence", "next_sequence", "maze_next_sequence"),
         ("order", "waiting_events", "waiting_events", "maze_reorder_waiting_events"),
         ("graph", "follows", "follows", "maze_graph_follows"),
+        ("resumes", "resuming", "resuming", "maze_resuming_clients"),
+        ("resumes", "recent_events", "recent_events", "maze_recent_events"),
+        ("resumes", "recent_bytes", "recent_bytes", "maze_recent_bytes"),
+        ("journal", "commits", "journal_commits", "maze_journal_commits_total"),
+        ("journal", "committed_bytes", "journal_committed_bytes", "maze_journal_bytes_total"),
+        ("journal", "events_kept", "journal_events_kept", "maze_journal_events_kept"),
+        ("journal", "used_bytes", "journal_used_bytes", "maze_journal_used_bytes"),
     ]:
         assert shown[section][key] == dump[name] == found[(metric,)]
     assert shown["events"]["routed"] == dump["routed_events"] == 1
 
 
+def test_dump_status_and_metrics_show_the_same_positions(server: MazeServer) -> None:
+    shown, dump, found = status(server, Monitor(server)), dumped(server), exported(server)
+    for key, metric, position in [
+        ("position", "maze_journal_next_sequence", Position(7, 8)),
+        ("oldest_position", "maze_journal_oldest_sequence", Position(7, 2)),
+        ("snapshot_position", "maze_journal_snapshot_sequence", Position(7, 4)),
+    ]:
+        assert shown["journal"][key] == dump[f"journal_{key}"] == str(position)
+        assert found[(metric,)] == position.next
+
+
+def test_a_dump_omits_what_is_not_known_of_the_journal(server: MazeServer) -> None:
+    assert server.router.journaling is not None
+    server.router.journaling.statistics = None
+    server.state = "replaying"
+    names = {name for name in dumped(server) if name.startswith("journal_")}
+    assert names == {"journal_commits", "journal_committed_bytes"}
+
+
 def test_a_dump_omits_reasons_that_never_happened() -> None:
     dump = dumped(MazeServer(Settings()))
     assert "rejects_stale" not in dump
+    assert "resumes_missed" not in dump
+    assert not [name for name in dump if name.startswith("journal")]
     assert "rejects_written" not in dump  # there is no reject file
     assert dump["sources_refused"] == 0
 

@@ -14,7 +14,7 @@ from gevent import Greenlet
 from gevent.event import Event
 from structlog.testing import capture_logs
 
-from maze.core import Payload, Tape
+from maze.core import IdLine, Payload, Tape
 from maze.net.connection import Connection
 from maze.net.peer import Peer
 from maze.pipeline.implementation import QueuedMemory
@@ -43,7 +43,7 @@ class FakeConnection(Connection):
         self.waits = 0
         self.shut_down = False
 
-    def wait_writable(self, seconds: float) -> None:
+    def wait_writable(self, seconds: float | None) -> None:
         self.waits += 1
         if self.writable is None or not self.writable.wait(60):
             raise TimeoutError
@@ -122,7 +122,7 @@ class Served:
         until(lambda: self.registry.readable, "the session to schedule a read")
 
     def _serve(self) -> None:
-        Session(7, self.connection, Peer(("192.0.2.1", 4711)), self.registry).serve()
+        Session(IdLine(7), self.connection, Peer(("192.0.2.1", 4711)), self.registry).serve()
 
     def send(self, data: bytes) -> None:
         self.session.push(Payload([data], len(data), len(data), Tape(b"")))

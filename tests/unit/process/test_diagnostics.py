@@ -12,6 +12,7 @@ import pytest
 from gevent.event import Event
 from structlog.testing import capture_logs
 
+from maze.journal.reader import Statistics
 from maze.log.line_writer import LineWriter
 from maze.log.reject_file import RejectFileWriter
 from maze.process import diagnostics
@@ -66,14 +67,22 @@ def test_the_counters_come_first(writer: LineWriter) -> None:
 
 
 def test_every_counter_is_in_the_manual(writer: LineWriter, tmp_path: Path) -> None:
-    server = MazeServer(Settings(rejects=str(tmp_path / "rejects.jsonl")))
-    server.rejects.file = RejectFileWriter(str(tmp_path / "rejects.jsonl"), 1 << 20, 2)
+    rejects, journal = str(tmp_path / "rejects.jsonl"), str(tmp_path / "journal")
+    server = MazeServer(Settings(rejects=rejects, journal=journal))
+    journaling = server.router.journaling
+    assert journaling is not None
+    at = journaling.position
+    journaling.statistics = Statistics(at, at, 0, 0, at)
+    server.state = "ready"
+    server.rejects.file = RejectFileWriter(rejects, 1 << 20, 2)
     server.rejects.file.close(10)
     with capture_logs() as entries:
         Diagnostics(server, writer).write()
+    journaling.close(0)
     names = entries[0].keys() - {"event", "log_level"}
     manual = MANUAL.read_text(encoding="utf-8")
     assert len(names) > 10
+    assert {name for name in names if "journal" in name} > {"journal_snapshot_position"}
     assert [name for name in names if f"`{name}`" not in manual] == []
 
 

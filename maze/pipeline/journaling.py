@@ -1,0 +1,257 @@
+"""Journaling: writes the events that are in order, and hands the router those that are committed.
+
+So every event is durable before it is delivered: no crash can contradict a client. While a commit
+is under way, further events wait and become one batch; the next commit takes all batches.
+
+A disk that is full, slow or faulty holds up the router, and through it the sources; nothing is
+lost, and everything goes on when the disk does. If the file was removed or replaced, nothing is
+written any more, and the server is not ready until it is restarted.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from time import monotonic, time
+
+import gevent
+import structlog
+from gevent.event import Event
+
+from maze.core import FollowGraph, Position, Recent, ReorderBuffer, next_epoch
+from maze.errors import JournalUnusableError
+from maze.journal.group_commit import GroupCommit
+from maze.journal.journal import Batch, Bounds, GoneError, JournalError
+from maze.journal.reader import SQLiteReader, Statistics
+from maze.journal.retention import Retention
+from maze.journal.snapshot_schedule import RETRY_SECONDS, SnapshotSchedule
+from maze.journal.snapshots import SnapshotTaker
+from maze.journal.sqlite import SQLiteJournal
+from maze.net.native_thread import run_in_thread
+from maze.pipeline.committed import Committed
+from maze.pipeline.marks import UnwrittenMarks
+from maze.pipeline.recovery import Recovery
+from maze.pipeline.stats import Histogram
+from maze.settings.options import Settings
+
+log = structlog.get_logger()
+
+UPKEEP_SECONDS = 1.0
+"""Time between two looks at the file."""
+
+COMMIT_SECONDS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+class Journaling:
+    """The journal of a server.
+
+    ``on_commit`` is called when more events are committed. ``fail`` stops the server.
+    """
+
+    def __init__(
+        self, settings: Settings, *, on_commit: Callable[[], None], fail: Callable[..., None]
+    ) -> None:
+        """Open the journal's file. Raise JournalUnusableError."""
+        assert settings.journal is not None
+        start = Position(next_epoch(0, int(1000 * time())), settings.first_sequence)
+        try:
+            self.journal = SQLiteJournal(
+                settings.journal,
+                start,
+                synchronous=settings.journal_sync.upper(),
+                retention=Retention(settings.journal_retain, settings.journal_retain_bytes),
+            )
+            self.reader = SQLiteReader(settings.journal)
+            """A second connection, for what clients have missed; it only reads."""
+        except JournalError as error:
+            raise JournalUnusableError(str(error)) from None
+        self._on_commit = on_commit
+        self._fail = fail
+        self._bounds = Bounds(
+            settings.max_users, settings.max_follows, settings.max_follows_per_user
+        )
+        self._bounds_are_written = False
+        self.committed = Committed(self._put, start, max_bytes=settings.reorder_bytes // 2)
+        self.marks = UnwrittenMarks()
+        self._fence = 0
+        self.position = start
+        """The position up to which everything is durable."""
+        self.seconds = Histogram(COMMIT_SECONDS)
+        self.statistics: Statistics | None = None
+        """Figures about the file, at most some seconds old; None before the start."""
+        self._commit: GroupCommit | None = None
+        self._schedule = SnapshotSchedule(
+            settings.snapshot_events, settings.snapshot_interval, monotonic()
+        )
+        self._taker: SnapshotTaker | None = None
+        """Takes a snapshot at present."""
+        self._upkeep = gevent.Greenlet(self._keep_up)
+        self._epoch_has_begun = Event()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the journal cannot be written at present; None if it can."""
+        if self._commit is None:
+            return None
+        return str(self._commit.lost) if self._commit.lost else self._commit.trouble
+
+    @property
+    def commits(self) -> int:
+        """Number of commits since the start."""
+        return self._commit.commits if self._commit else 0
+
+    @property
+    def committed_bytes(self) -> int:
+        """Bytes of event lines committed since the start."""
+        return self._commit.committed_bytes if self._commit else 0
+
+    def recover(
+        self, graph: FollowGraph, recent: Recent, report: Callable[[Position], None]
+    ) -> Position:
+        """Rebuild graph and recent events; return the position at which the stream continues.
+
+        Raise JournalUnusableError if the file is damaged.
+        """
+        recovery = Recovery(self.journal, graph, recent, report)
+        began = monotonic()
+        try:
+            recovery.run()
+            self._fence = run_in_thread(self.journal.lease)
+        except JournalError as error:
+            raise JournalUnusableError(str(error)) from None
+        self._bounds_are_written = recovery.state.bounds == self._bounds
+        graph.set_bounds(*self._bounds)
+        self.position = recovery.state.position
+        self.committed.begin(self.position)
+        self.marks.begin(recovery.unwritten[0].first if recovery.unwritten else self.position.next)
+        for marks in recovery.unwritten:
+            self.marks.extend(marks)
+        self._commit = GroupCommit(
+            self.journal,
+            self._fence,
+            on_committed=self._on_committed,
+            on_trouble=self._on_trouble,
+            on_lost=self._on_lost,
+            observe=self.seconds.observe,
+        )
+        self._schedule.add(recovery.events)
+        self._upkeep.start()
+        log.info(
+            "journal_replayed",
+            position=str(self.position),
+            events=recovery.events,
+            users=graph.users,
+            follows=graph.follows,
+            seconds=round(monotonic() - began, 3),
+        )
+        return self.position
+
+    def take(self, reorder: ReorderBuffer) -> None:
+        """Write runs that are in order, as many as may wait for their commit."""
+        while self.committed.take_from(reorder):
+            pass
+
+    def begin_epoch(self, first: int) -> Position:
+        """Begin a new epoch, at the number ``first``; return its position once it is durable.
+
+        Everything put before has to be committed.
+        """
+        epoch = next_epoch(self.position.epoch, int(1000 * time()))
+        self._epoch_has_begun.clear()
+        self.committed.begin_epoch(Position(epoch, first))
+        self._epoch_has_begun.wait()
+        self.committed.enter_epoch()
+        self.marks.begin(first)
+        return self.position
+
+    def close(self, timeout: float) -> None:
+        """Commit what was put and close the file, for at most ``timeout`` seconds."""
+        deadline = monotonic() + timeout
+        self._upkeep.kill(block=False)
+        if self._taker:
+            self._taker.stop()
+        if self._commit is not None:
+            self._commit.close(timeout)
+            if not self._commit.has_ended:
+                log.error("journal_not_closed", error="a write has not ended")
+                return
+            if isinstance(self._commit.lost, GoneError):
+                return  # SQLite would remove the log at the path, which may belong to another file
+        try:
+            with gevent.Timeout(max(0.0, deadline - monotonic())):
+                run_in_thread(self._close_file)
+        except gevent.Timeout:
+            log.error("journal_not_closed", error="closing the file has not ended")
+
+    def _close_file(self) -> None:
+        """Close the reader first: the last one to close moves the log into the file."""
+        self.reader.close()
+        self.journal.close()
+
+    def _keep_up(self) -> None:
+        """Once a second, read the figures about the file, and take a snapshot if one is due."""
+        assert self._commit is not None
+        while not self._commit.lost:
+            read = Event()
+            self._commit.submit(self._read_statistics, partial(_on_read, read))
+            read.wait()
+            if self._schedule.is_due(monotonic()):
+                gevent.spawn(self._take_snapshot)
+            gevent.sleep(UPKEEP_SECONDS)
+
+    def _take_snapshot(self) -> None:
+        """Save the follow graph in the journal, made by a child process."""
+        assert self._commit is not None
+        began = monotonic()
+        self._schedule.begin(began)
+        self._taker = SnapshotTaker(
+            self.journal.path,
+            self.journal,
+            self._fence,
+            submit=self._commit.submit,
+            report=lambda message: log.warning("snapshot_not_used", error=message),
+        )
+        reason = run_in_thread(self._taker.run)
+        position, self._taker = self._taker.position, None
+        if reason is None:
+            self._schedule.finish()
+            seconds = round(monotonic() - began, 3)
+            log.info("snapshot_taken", position=str(position), seconds=seconds)
+        else:
+            self._schedule.fail(monotonic())
+            log.error("snapshot_failed", error=reason, retries_after_seconds=RETRY_SECONDS)
+
+    def _read_statistics(self) -> None:
+        """Called in the thread that commits."""
+        self.statistics = self.journal.statistics()
+
+    def _put(self, batch: Batch) -> None:
+        assert self._commit is not None
+        if not self._bounds_are_written:
+            batch = batch._replace(bounds=self._bounds)
+            self._bounds_are_written = True
+        self._commit.put(batch._replace(unchanged=self.marks.carry(batch.end)))
+
+    def _on_committed(self, position: Position) -> None:
+        if position.epoch == self.position.epoch:
+            self._schedule.add(position.next - self.position.next)
+        self.position = position
+        self.committed.on_committed(position)
+        self.marks.on_committed(position.next)
+        if self.committed.epoch_is_due:
+            self._epoch_has_begun.set()
+        self._on_commit()
+
+    def _on_trouble(self, message: str | None) -> None:
+        if message is None:
+            log.warning("journal_available", position=str(self.position))
+        else:
+            log.critical("journal_unavailable", error=message, delivers="nothing until it ends")
+
+    def _on_lost(self, error: Exception) -> None:
+        if isinstance(error, GoneError):
+            log.critical("journal_gone", error=str(error), delivers="nothing until a restart")
+        else:
+            self._fail("journal_failed", error=str(error))
+
+
+def _on_read(read: Event, error: Exception | None) -> None:
+    read.set()
