@@ -4,7 +4,8 @@ Usage: python examples/client.py USER [HOST [PORT]]
 
 If USER ends with a bar (``'50|'``), the server also sends positions: ``=|epoch-next``. To come back
 and miss nothing, append the last position (``'50|epoch-next'``); if events followed it, ``next`` is
-one more than the number of the last one. The first line begins with ``!`` if events are lost.
+one more than the number of the last one. If events may have been missed, the first line begins with
+``!``.
 
 The server closes the connection of a client whose id it rejects; its log says why.
 """

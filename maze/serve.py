@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then drain; a second signal exits at once.
 
     Return the exit status: 0 after an orderly stop; 1 if a port, the reject file or the journal
-    cannot be opened, or the server failed; 2 if TLS options or files cannot be used. Other wrong
-    settings raise SystemExit with status 2.
+    cannot be opened, or the server failed; 2 if options contradict each other, or TLS options or
+    files cannot be used. Other wrong settings raise SystemExit with status 2.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that SIGINT before the start has no traceback
     settings = read_settings(arguments)

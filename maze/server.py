@@ -200,7 +200,7 @@ class MazeServer:
             log.warning("events_not_routed", ready_events=ready, waiting_events=waiting)
 
     def fail(self, event: str, **details: object) -> None:
-        """Log the exception that is being handled, and stop: later deliveries could be wrong.
+        """Log ``error`` or the exception being handled, and stop: later deliveries could be wrong.
 
         Return at once, so that the event loop's callbacks may call this, too.
         """
@@ -217,7 +217,10 @@ class MazeServer:
         self._router_greenlet.kill(block=False)
 
     def _close_journal(self) -> None:
-        """Commit what was put, within the rest of the drain timeout, but at least two seconds."""
+        """Commit what was put and close the journal.
+
+        Allow the rest of the drain timeout, but at least FLUSH_SECONDS.
+        """
         if self.router.journaling:
             remaining = self._drain_deadline - time.monotonic()
             self.router.journaling.close(max(FLUSH_SECONDS, remaining))
@@ -241,6 +244,6 @@ class MazeServer:
 
 
 def _report_progress(report: Callable[[str], None], position: Position) -> None:
-    """Report how far the journal is read."""
+    """Report up to which position the journal has been read."""
     log.info("journal_replaying", position=str(position))
     report(f"reading the journal, at {position}")

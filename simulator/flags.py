@@ -180,7 +180,8 @@ def _declare_restarts(to: Declarations) -> None:
     to.switch(
         "--resend",
         "sources connect again if their connection breaks, and send again what the server has not "
-        "acknowledged; needs a server with --source-acks and --on-source-disconnect keep",
+        "acknowledged; needs a server with --source-acks on that does not reset when sources "
+        "disconnect",
     )
     to.add(
         "--restart-server",

@@ -19,7 +19,7 @@ from maze.server import MazeServer
 
 Section = dict[str, Any]
 Counters = dict[str, Any]
-"""Sections by name; a section without a subject is None."""
+"""Sections by name; that of the journal is None without a journal."""
 
 TYPE_NAMES = {
     b"F": "follow",
@@ -114,8 +114,8 @@ def queues(server: MazeServer) -> dict[str, int]:
 def _journal(server: MazeServer) -> Section | None:
     """Return the counts and positions of the journal; None without one.
 
-    Until the journal is replayed, its position is None; until the file was inspected for the first
-    time, which takes a moment longer, so is what is known about the file.
+    Its position is None until the journal is replayed. Figures about the file are None until the
+    file is first inspected, a moment later.
     """
     journaling = server.router.journaling
     if journaling is None:

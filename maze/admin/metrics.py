@@ -72,12 +72,12 @@ HELP = {
     "maze_journal_events_kept": "Sequence numbers kept in the journal.",
     "maze_journal_oldest_sequence": "Lowest sequence number kept in the journal.",
     "maze_journal_used_bytes": "Bytes of the journal's file that are in use.",
-    "maze_journal_snapshot_sequence": "Sequence number from which a start reads the journal: after "
-    "the newest snapshot or, without one, the lowest kept.",
-    "maze_resumes": "Resumes of clients that ended.",
+    "maze_journal_snapshot_sequence": "Sequence number from which a start reads the journal: that "
+    "of the newest snapshot or, without one, the lowest kept.",
+    "maze_resumes": "Resumes that ended.",
     "maze_resuming_clients": "Clients that have not yet been sent everything that they missed.",
     "maze_recent_events": "Events kept in memory for clients that resume.",
-    "maze_recent_bytes": "Bytes of memory of these events.",
+    "maze_recent_bytes": "Bytes of memory of the events kept for clients that resume.",
     "maze_log_warnings": "Log lines at level warning and above.",
     "maze_log_lines_suppressed": "Log lines suppressed by the rate limit.",
     "maze_log_lines_dropped": "Log lines dropped because they could not be written to stderr.",

@@ -93,7 +93,7 @@ def unready_reason(server: MazeServer, monitor: Monitor) -> str | None:
     if stuck > STUCK_SECONDS:
         return (
             f"the router has routed nothing for {stuck:.0f} s although events are ready "
-            "and no client holds it up"
+            "and neither a client nor the journal holds it up"
         )
     return None
 

@@ -1,4 +1,4 @@
-"""Writes down which routed events changed nothing, for runs that are decoded again later.
+"""Lists which routed events changed nothing, for runs that are decoded again later.
 
 The fan-out marks follows and unfollows that did not change the graph. Lines do not have the marks,
 so whoever stores lines stores the marked numbers as well, as 64-bit integers of this machine.

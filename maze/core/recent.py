@@ -15,7 +15,7 @@ RUN_BYTES = 120
 class Recent:
     """The last runs that were routed, at most ``max_events`` events in ``max_bytes`` of memory.
 
-    ``begin`` says which number is routed first.
+    ``begin`` sets which number is routed first.
     """
 
     def __init__(self, max_events: int, max_bytes: int) -> None:

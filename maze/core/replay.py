@@ -1,9 +1,9 @@
 """Collects the lines that a user missed, from runs that were routed.
 
-Nothing is kept for a user who is away. Whom the user followed at an earlier point follows from
-whom it follows now: go back over the runs and undo its follows and unfollows. Only those that
+Nothing is kept for a user who is away. Whom the user followed at an earlier point can be derived
+from whom it follows now: go back over the runs and undo its follows and unfollows. Only those that
 changed the graph may be undone, so the fan-out marks the others (``events.FOLLOW_UNCHANGED``). Then
-go forward again and collect what was the user's.
+go forward again and collect the user's lines.
 """
 
 from collections.abc import Collection
@@ -31,8 +31,8 @@ class BehindError(Exception):
 class UserWalk:
     """One user's walk over routed runs, and whom the user follows at the point it has reached.
 
-    ``first`` and ``end`` choose the events of a run, by number. Runs must have been routed: events
-    that changed nothing are told by their marks.
+    ``first`` and ``end`` choose the events of a run, by number. Runs must have their marks, which
+    tell the events that changed nothing.
     """
 
     def __init__(self, user: int, following: Collection[int]) -> None:
@@ -98,8 +98,8 @@ class Replay:
     """What one user missed since ``next_number``, collected from the recent runs in steps.
 
     ``following`` is whom the user follows after everything that ``recent`` was given so far. The
-    replay first goes back to ``next_number``, then forward. It takes in what is routed meanwhile.
-    If it is not to go back, ``following`` is whom the user followed before ``next_number``.
+    replay first goes back to ``next_number``, then forward. It includes what is routed meanwhile.
+    Without ``goes_back``, ``following`` is whom the user followed before ``next_number``.
     """
 
     def __init__(

@@ -97,19 +97,19 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     add("check", "check that no batch is missing and that all checksums are right")
     dump = add("dump", "write the lines of the present epoch, byte for byte")
     dump.add_argument(
-        "--from", dest="first", metavar="N", type=_number, help="first sequence number"
+        "--from", dest="first", metavar="N", type=_number, help="first sequence number to write"
     )
     follows = add("import-follows", "begin a journal with the follows of a CSV file")
     follows.add_argument("csv", metavar="CSV", help='a file of lines "follower,followed"')
-    add("compact", "give the disk space of removed batches back")
-    reset = add("reset", "begin a new epoch: forget sequence and graph")
+    add("compact", "give the disk space of removed batches back to the file system")
+    reset = add("reset", "begin a new epoch: forget the sequence and the follow graph")
     for command in (follows, reset):
         command.add_argument(
             "--first-sequence",
             metavar="N",
             type=_number,
             default=1,
-            help="sequence number of the first event (default: 1), as the server's option says",
+            help="first sequence number of the epoch (default: 1); use the server's first-sequence",
         )
     return parser, list(commands.choices)
 

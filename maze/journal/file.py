@@ -1,4 +1,4 @@
-"""A journal's file: created, locked and opened.
+"""Creates, locks and opens a journal's file.
 
 ``FILE.lock`` beside the file is locked with ``flock`` by the one process that may write. It is a
 file of its own, because SQLite's locks on the database are lost when the process closes any other
@@ -30,7 +30,7 @@ _VERSION = struct.Struct(">i4xi")
 
 CHECKPOINT_PAGES = 1_000
 """Size of the write-ahead log at which an append copies its pages to the database (4 MiB, some
-20 ms). Four times as many took 60 ms, and the whole was no faster."""
+20 ms). Four times as many pages took 60 ms, and appends were no faster overall."""
 
 MAX_IDLE_LOG_BYTES = 64 * 2**20
 """Size to which the write-ahead log is cut when it begins anew; a long read lets it grow."""
@@ -66,7 +66,7 @@ COMMIT;
 
 
 class WriteLock:
-    """The right to write a journal's file; at most one in all processes. It is never waited for."""
+    """The right to write a journal's file. At most one process has it; nothing waits for it."""
 
     def __init__(self, path: str) -> None:
         self._descriptor: int | None = _create_private(f"{path}.lock")
@@ -88,7 +88,7 @@ class WriteLock:
 
 
 def open_to_write(path: str, start: Position, synchronous: str) -> sqlite3.Connection:
-    """Open the file, for the holder of the lock; create it, to begin at ``start``, if need be.
+    """Open the file for the holder of the lock; if there is none, create it, to begin at ``start``.
 
     The file is created readable by its owner alone, and SQLite gives its other files the same mode.
     """

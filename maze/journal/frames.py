@@ -20,7 +20,7 @@ _END = struct.Struct("<Q")
 
 
 class FrameError(Exception):
-    """The pipe ended within a frame, or what came is no frame."""
+    """The pipe ended within a frame, or has something else than a frame."""
 
 
 class Frame(NamedTuple):

@@ -1,6 +1,6 @@
 """Group commit: a native thread that appends batches to a journal.
 
-While one append runs, the batches put meanwhile wait; the next append takes all of them, up to
+While an append runs, further batches wait; the next append takes all of them, up to
 ``GROUP_BYTES``. So a slow disk gets larger transactions, and no timer is needed to form groups.
 """
 
@@ -22,7 +22,7 @@ GROUP_BYTES = 8 * 1024 * 1024
 
 MIN_RETRY_SECONDS = 0.1
 MAX_RETRY_SECONDS = 1.0
-"""Delays before an append is repeated: the first, and the longest."""
+"""Delays before an append is repeated: the first, and the longest; each is twice the one before."""
 
 SLOW_SECONDS = 1.0
 """Time after which an append that has not returned counts as trouble."""
@@ -41,8 +41,9 @@ class GroupCommit:
     All callbacks run in the event loop of the thread that created this object, and must not wait.
 
     - ``on_committed(position)``: everything below the position is durable.
-    - ``on_trouble(message)``: the journal has not been able to write since; the append is repeated
-      until it succeeds. Called again if the message changes, and with None when it is over.
+    - ``on_trouble(message)``: the journal cannot be written at present, or has not answered for
+      ``SLOW_SECONDS``. A failed append is repeated until it succeeds. Called again if the message
+      changes, and with None when the trouble is over.
     - ``on_lost(error)``: the journal can no longer be written, for example because another writer
       has taken the lease. Nothing is written or reported as committed any more.
     - ``observe(seconds)``: how long a successful append took.
@@ -66,7 +67,7 @@ class GroupCommit:
         self._observe = observe
 
         self.trouble: str | None = None
-        """Why the journal cannot write at present; None if it can."""
+        """Why the journal cannot be written at present; None if it can."""
         self.lost: Exception | None = None
         """Why the journal can no longer be written; None if it can."""
         self.pending_batches = 0
@@ -99,7 +100,7 @@ class GroupCommit:
 
     @property
     def busy_seconds(self) -> float:
-        """Seconds for which the thread has been busy with its present append or other work."""
+        """Seconds that the present append or other work has taken; 0 if the thread is idle."""
         since = self._busy_since
         return monotonic() - since if since else 0.0
 
@@ -162,7 +163,7 @@ class GroupCommit:
             self._on_trouble(message)
 
     def _check_slow(self) -> None:
-        """Tell that the thread is stuck. Called by the timer while batches are pending."""
+        """Report trouble if an append takes long. Called by the timer while batches are pending."""
         if not self.pending_batches or self.lost:
             self._slow_timer.stop()
         elif not self.trouble and self.busy_seconds >= SLOW_SECONDS:
@@ -229,7 +230,7 @@ class GroupCommit:
         return group
 
     def _append(self, batches: list[Batch]) -> bool:
-        """Append batches, as often as it takes; return False if the thread is to end without."""
+        """Append batches, trying until it succeeds; return False if the thread is to end before."""
         delay = MIN_RETRY_SECONDS
         while True:
             is_last_try = self._closing.is_set()

@@ -54,7 +54,7 @@ def check(path: str, out: BinaryIO) -> int:
 
 
 def dump(path: str, first: int | None, out: BinaryIO) -> None:
-    """Write the lines of the present epoch from number ``first`` on, or from the first kept."""
+    """Write the lines of the present epoch from number ``first`` on, or from the first one kept."""
     with closing(SQLiteReader(path)) as reader:
         for batch in _batches(reader, first):
             if first is None or batch.first >= first:

@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     bounds: Bounds | None = None
     """Bounds of the graph from ``first`` on; None if they do not change there."""
     unchanged: bytes = b""
-    """Marks of the follows that changed nothing; a journal stores them as they are."""
+    """Marks of events routed before (``journal.marks``); a journal stores them as they are."""
 
     @property
     def position(self) -> Position:
@@ -81,7 +81,7 @@ class AheadError(JournalError):
 
 
 class NoSnapshotError(JournalError):
-    """No snapshot is usable, and the graph cannot be made from the batches that are kept."""
+    """No snapshot is usable, and the graph cannot be rebuilt from the batches that are kept."""
 
     def __init__(self) -> None:
         super().__init__("no snapshot is usable, and the graph is unknown without one")
@@ -99,7 +99,7 @@ class JournalFileError(JournalError):
 
 
 class UnavailableError(JournalError):
-    """The journal cannot be written at present; the same append may succeed later."""
+    """The journal cannot be written or read at present; the same call may succeed later."""
 
 
 class GoneError(JournalError):

@@ -30,7 +30,7 @@ from maze.journal.rows import (
 )
 
 BATCH_BYTES = 200
-"""Size that a batch counts besides its lines, in bytes: reading small ones costs as much."""
+"""Bytes counted for a batch besides its lines: reading a small batch costs as much."""
 
 
 class Statistics(NamedTuple):
@@ -58,10 +58,10 @@ class Overview(NamedTuple):
 
 
 class SQLiteReader:
-    """Reads a journal's file, whose database is ``database`` or is opened read-only.
+    """Reads a journal's file, by the connection ``database`` or by one that is opened read-only.
 
     All methods block, and one thread at a time may call them. Raise JournalFileError if the file is
-    damaged, UnavailableError if it cannot be read at present.
+    damaged, and UnavailableError if it cannot be read at present.
     """
 
     def __init__(self, path: str, database: sqlite3.Connection | None = None) -> None:
@@ -254,5 +254,5 @@ class SQLiteReader:
 
 
 def _size(batch: Batch) -> int:
-    """Return what counts of a batch when batches are read up to a size."""
+    """Return the bytes that a batch counts when batches are read up to a limit."""
     return len(batch.body) + len(batch.unchanged) + BATCH_BYTES

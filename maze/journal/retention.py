@@ -13,10 +13,10 @@ MAX_REMOVED_BATCHES = 1_000
 """Batches removed with one append (a few milliseconds)."""
 
 MAX_REMOVED_BYTES = 16 * 2**20
-"""Bytes of the batches removed with one append, or a little more (some 10 ms)."""
+"""Bytes at which an append removes no further batch (some 10 ms)."""
 
 ROW_BYTES = 64
-"""Bytes of a batch's row apart from its lines, about."""
+"""Approximate bytes of a batch's row apart from its lines."""
 
 
 class KeptBatch(NamedTuple):

@@ -1,8 +1,9 @@
 """Makes a snapshot of a journal: ``python -m maze.journal.snapshot FILE``, started by the server.
 
-The child reads the file, which the server goes on to write, and never changes it: newest snapshot,
-then the batches after it. It writes the new snapshot to stdout as frames; the server stores it. So
-a large graph is written without stopping the server, and without a copy of its memory.
+This child process reads the newest snapshot and the batches after it, while the server goes on
+writing the file. The child never changes the file. It writes the new snapshot to stdout as frames,
+and the server stores it. So a large graph is written without stopping the server, and without a
+copy of its memory.
 """
 
 import os
@@ -28,7 +29,7 @@ from maze.journal.reader import SQLiteReader
 from maze.journal.state import GraphState, graph_chunks, merged
 
 NICENESS = 10
-"""Lower priority of the child, so that the server has the processor when it needs it."""
+"""Niceness added for the child, so that the server gets the processor when it needs it."""
 
 READ_BYTES = 4 * 2**20
 """Bytes of batches read at a time, about."""
@@ -37,8 +38,8 @@ READ_BYTES = 4 * 2**20
 def write_snapshot(path: str, out: IO[bytes]) -> None:
     """Write the frames of a snapshot at a recent position.
 
-    It is the last one before which all marks are in the journal: a start that begins with the
-    snapshot could not make earlier ones again.
+    It is the last position below which all marks are in the journal: a start from this snapshot
+    could not determine the marks of earlier events again.
     """
     graph = FollowGraph()
     with closing(SQLiteReader(path)) as reader:
@@ -67,7 +68,7 @@ def _marked_batches(reader: SQLiteReader, position: Position) -> Iterator[Batch]
         for batch in reader.read(position, READ_BYTES):
             position = batch.position
             waiting.append(batch)
-            if batch.first == batch.end:  # it begins an epoch, and has nothing to mark
+            if batch.first == batch.end:  # it begins an epoch, and has no events to mark
                 covered = position
             elif marks := Marks.decode(batch.unchanged):
                 covered = Position(batch.epoch, marks.end)

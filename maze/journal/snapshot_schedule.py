@@ -1,4 +1,4 @@
-"""When the next snapshot of a journal is taken."""
+"""Decides when the next snapshot of a journal is taken."""
 
 RETRY_SECONDS = 60.0
 """Minimum time between a snapshot that failed and the next one."""
@@ -7,8 +7,8 @@ RETRY_SECONDS = 60.0
 class SnapshotSchedule:
     """Decides when a snapshot is due: after ``events`` events or ``interval`` seconds.
 
-    Both count from the beginning of the newest snapshot, and whichever comes first decides. Without
-    events there is nothing to do. All times are those of one steady clock.
+    Both count from when the newest snapshot was begun, and whichever comes first decides. Without
+    events, none is due. All times are of one monotonic clock.
     """
 
     def __init__(self, events: int, interval: float, now: float) -> None:

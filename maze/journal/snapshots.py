@@ -28,7 +28,7 @@ COMMAND = (sys.executable, "-m", "maze.journal.snapshot")
 """Command of the child; the journal's file is its last argument."""
 
 STOPPED = "it was stopped"
-"""Why a snapshot failed that ``stop`` ended."""
+"""Reason of the failure if ``stop`` ended a snapshot."""
 
 Work = Callable[[], Any]
 Submit = Callable[[Work, Callable[[Exception | None], None]], None]

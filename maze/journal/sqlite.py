@@ -38,7 +38,7 @@ class SQLiteJournal(SQLiteReader, Journal):
     """Keeps batches in a file until they are trimmed.
 
     ``start`` is the position at which a new file begins. With a ``retention``, appends remove old
-    batches. ``clock`` tells the Unix time. Raise JournalFileError.
+    batches. ``clock`` returns the Unix time. Raise JournalFileError.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class SQLiteJournal(SQLiteReader, Journal):
                 self._database.execute("UPDATE kept SET needs_snapshot = 1")
 
     def compact(self, fence: int) -> None:
-        """Give the pages that are free back to the file system; needs as much space meanwhile."""
+        """Give free pages back to the file system; this needs as much space again meanwhile."""
         with self._transaction():
             self._check(fence)
             self._database.execute("DELETE FROM snapshot WHERE chunks IS NULL")

@@ -23,7 +23,7 @@ class JournalContentError(JournalError):
 class GraphState:
     """The follow graph at a position, which moves on as batches are applied.
 
-    ``graph`` has no sessions. Until a snapshot is loaded, ``position`` is where its follows stand.
+    ``graph`` has no sessions, and ``position`` is that of its follows.
     The result is exactly the graph of a server that routed the same batches.
     """
 
@@ -66,7 +66,7 @@ class GraphState:
 
 
 def merged(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Join contiguous batches to fewer: applying a small one costs as much as a thousand events."""
+    """Join contiguous batches into fewer: each costs as much to apply as a thousand events."""
     joined: list[Batch] = []
     size = 0
     for batch in batches:

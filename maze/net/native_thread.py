@@ -19,7 +19,7 @@ def run_in_thread(call: Callable[..., Result], *arguments: Any) -> Result:
 
 
 def _outcome(call: Callable[..., Any], arguments: Any) -> tuple[Any, BaseException | None]:
-    """Return an exception instead of raising it: raised in the pool, it would be printed."""
+    """Return an exception instead of raising it: the pool would print one that is raised."""
     try:
         return call(*arguments), None
     except BaseException as error:

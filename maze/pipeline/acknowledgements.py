@@ -1,8 +1,8 @@
-"""Acknowledgements: tells sources up to where the journal has their events.
+"""Acknowledgements: tells sources up to which number the journal has the events.
 
 An acknowledgement is ``A|epoch|next``: every event below ``next`` is durable. A source that comes
-back sends again from there. All sources get the same, once when they connect and after commits.
-Acknowledgements never hold anything up: while a source takes none, only the newest is kept for it.
+back sends again from there. All sources get the same acknowledgements, on connecting and after
+commits. They never hold anything up: while a source takes none, only the newest is kept for it.
 """
 
 from __future__ import annotations

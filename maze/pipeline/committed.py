@@ -2,7 +2,7 @@
 
 An event passes through it in two steps: it is in flight until its batch is committed, then it is
 ready to be routed. No event is routed before it is committed. The router uses this buffer in place
-of the reorder buffer; the names that both have mean the same.
+of the reorder buffer; names that both have mean the same in both.
 
 This module does bookkeeping only: ``put`` hands a batch to whatever commits it.
 """
@@ -16,8 +16,8 @@ from maze.journal.journal import Batch
 from maze.pipeline.batch import BATCH_EVENTS
 
 MAX_EVENTS = 4 * BATCH_EVENTS
-"""Events held at which nothing more is taken from the reorder buffer. One batch is being committed,
-one waits for that, and one is being routed."""
+"""Events held at which nothing more is taken from the reorder buffer: enough for a batch that is
+being committed, one that waits for that, and one that is being routed."""
 
 MAX_RUNS = 4_000
 """Runs taken per call of ``take_ready`` (about 2 ms)."""

@@ -1,7 +1,7 @@
 """Replays from the journal what one user missed, up to what is kept in memory.
 
 The journal has lines and marks (``marks``), in batches that are read in a native thread. The first
-pass finds out whom the user followed where the client left: it notes the user's follows and
+pass finds out whom the user followed at the client's position: it notes the user's follows and
 unfollows since, and undoes them. The second pass collects the user's lines.
 """
 
@@ -40,7 +40,7 @@ class Reader(Protocol):
 
 
 class JournalReplay:
-    """One user's events from a position on, which has to be of the present epoch.
+    """One user's events from a position of the present epoch on.
 
     ``unwritten`` returns the marks that the journal does not have yet. ``following`` is whom the
     user followed at the position, if that is known.
@@ -66,7 +66,7 @@ class JournalReplay:
         self._runs: deque[Run] = deque()
         self._read_until = position.next
         self._marked_until = position.next
-        """Below this number, what is read comes with its marks."""
+        """Below this number, runs that are read have their marks."""
         self._times_begun = recent.times_begun
 
     @property
@@ -136,7 +136,7 @@ class JournalReplay:
         self._read_until = self.next
 
     def _undo_recent(self, walk: UserWalk) -> int:
-        """Undo what is kept in memory; return the number before which the walk is then."""
+        """Undo what is kept in memory; return the number to which the walk has gone back."""
         until = max(self._recent.kept_from, self.next)
         back_to = self._recent.end
         time_slice = TimeSlice()
@@ -173,8 +173,8 @@ class JournalReplay:
     def _marked_batches(self, number: int, until: int) -> Iterator[tuple[int, list[Run]]]:
         """Yield the runs of each batch with numbers from ``number`` to ``until``, with their marks.
 
-        Each comes with the end of its batch. All numbers have to be routed, because the marks are
-        found in later batches, and at last in those that the journal does not have yet.
+        Each comes with the end of its batch. All numbers must have been routed: their marks are in
+        later batches, and the last ones are not in the journal yet.
         """
         unwritten = self._unwritten()
         waiting: deque[Batch] = deque()

@@ -1,11 +1,11 @@
-"""Journaling: writes the events that are in order, and hands the router those that are committed.
+"""Journaling: writes the events that are in order, and passes the committed ones to the router.
 
 So every event is durable before it is delivered: no crash can contradict a client. While a commit
 is under way, further events wait and become one batch; the next commit takes all batches.
 
-A disk that is full, slow or faulty holds up the router, and through it the sources; nothing is
-lost, and everything goes on when the disk does. If the file was removed or replaced, nothing is
-written any more, and the server is not ready until it is restarted.
+A disk that is full, slow or faulty holds up the router, and through it the sources. Nothing is
+lost, and everything goes on once the disk works again. If the file was removed or replaced, nothing
+is written any more, and the server is not ready until it is restarted.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ from maze.settings.options import Settings
 log = structlog.get_logger()
 
 UPKEEP_SECONDS = 1.0
-"""Time between two looks at the file."""
+"""Time between two inspections of the file."""
 
 COMMIT_SECONDS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -60,7 +60,7 @@ class Journaling:
                 retention=Retention(settings.journal_retain, settings.journal_retain_bytes),
             )
             self.reader = SQLiteReader(settings.journal)
-            """A second connection, for what clients have missed; it only reads."""
+            """A second connection, for resumes; it only reads."""
         except JournalError as error:
             raise JournalUnusableError(str(error)) from None
         self._on_commit = on_commit
@@ -82,7 +82,7 @@ class Journaling:
             settings.snapshot_events, settings.snapshot_interval, monotonic()
         )
         self._taker: SnapshotTaker | None = None
-        """Takes a snapshot at present."""
+        """The taker of the present snapshot, if one is being taken."""
         self._upkeep = gevent.Greenlet(self._keep_up)
         self._epoch_has_begun = Event()
 
@@ -145,14 +145,14 @@ class Journaling:
         return self.position
 
     def take(self, reorder: ReorderBuffer) -> None:
-        """Write runs that are in order, as many as may wait for their commit."""
+        """Put batches of runs that are in order, as many as may wait for their commit."""
         while self.committed.take_from(reorder):
             pass
 
     def begin_epoch(self, first: int) -> Position:
         """Begin a new epoch, at the number ``first``; return its position once it is durable.
 
-        Everything put before has to be committed.
+        Everything put before must have been committed.
         """
         epoch = next_epoch(self.position.epoch, int(1000 * time()))
         self._epoch_has_begun.clear()
@@ -244,7 +244,9 @@ class Journaling:
         if message is None:
             log.warning("journal_available", position=str(self.position))
         else:
-            log.critical("journal_unavailable", error=message, delivers="nothing until it ends")
+            log.critical(
+                "journal_unavailable", error=message, delivers="nothing until it can be written"
+            )
 
     def _on_lost(self, error: Exception) -> None:
         if isinstance(error, GoneError):

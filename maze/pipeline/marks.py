@@ -16,7 +16,7 @@ class UnwrittenMarks:
         """Marks in batches that are not committed yet, each with the end of its batch."""
 
     def begin(self, number: int) -> None:
-        """Begin with the marks of this number."""
+        """Forget all marks; the next ones added begin at this number."""
         self._first = self._end = number
         self._numbers.clear()
         self._carried.clear()
@@ -31,7 +31,7 @@ class UnwrittenMarks:
         self._end = marks.end
 
     def carry(self, batch_end: int) -> bytes:
-        """Return the marks for the next batch, which ends at a number."""
+        """Return the marks that the next batch carries, which ends at ``batch_end``."""
         marks = Marks(self._first, self._end, bytes(self._numbers))
         self._first = self._end
         self._numbers.clear()

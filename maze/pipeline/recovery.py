@@ -1,4 +1,4 @@
-"""Recovery: rebuilds the follow graph, and what clients may have missed, from the journal.
+"""Recovery: rebuilds the follow graph and the recent events from the journal.
 
 The newest snapshot is loaded, and the batches after it are routed once more. No client is connected
 then, so nothing is delivered.
@@ -28,7 +28,7 @@ PROGRESS_SECONDS = 1.0
 
 
 class Recovery:
-    """What is rebuilt.
+    """Rebuilds a graph and recent events.
 
     ``report`` is called once a second with the position reached so far.
     """
@@ -47,11 +47,11 @@ class Recovery:
         self.state = GraphState(graph, Position(0, 0))
         """The graph, its bounds, and the position."""
         self.events = 0
-        """Number of sequence numbers read after the snapshot."""
+        """Sequence numbers read after the snapshot."""
         self.snapshot: Position | None = None
         """Position of the snapshot, if there was one."""
         self.unwritten: deque[Marks] = deque()
-        """The marks that no batch carries."""
+        """The marks that no batch carries yet."""
 
     def run(self) -> None:
         """Read the newest snapshot and all batches after it. Raise JournalError."""
@@ -73,7 +73,7 @@ class Recovery:
                 reported_at = monotonic()
 
     def _apply(self, batch: Batch) -> None:
-        """Route a batch that no client gets, and keep it for clients that come back."""
+        """Route a batch that no client gets, and keep it for clients that resume."""
         if batch.epoch != self.state.position.epoch:
             self._recent.begin(batch.first)
             self.unwritten.clear()

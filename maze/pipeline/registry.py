@@ -1,7 +1,7 @@
-"""The registry of sessions: the connected ones, and the totals of those that have ended.
+"""The registry of sessions: those that are open, and the totals of those that have ended.
 
 The router owns it. A session reports here when it begins, makes progress or ends. The set of
-sessions is the follow graph's own, so that it is kept only once.
+sessions connected to the graph is the graph's own, so that it is kept only once.
 """
 
 from collections import Counter, deque
@@ -26,11 +26,12 @@ CLOSED_AT_ONCE = 20
 
 
 class Sessions(Collection[Session]):
-    """The connected sessions, in the order in which they connected.
+    """The open sessions: first those connected to the graph, in that order, then the others.
 
-    A session that has entered gets payloads once it is connected to the graph. ``on_enter``, which
-    has to connect it, now or later, ``on_progress`` and ``on_leave`` are called when a session has
-    begun, sent something or ended; ``fail`` is called when the graph raises an exception.
+    A session that has entered gets payloads once it is connected to the graph. ``on_enter`` is
+    called when a session has begun, and must connect it, now or later. ``on_progress`` and
+    ``on_leave`` are called when a session has sent something or has ended, and ``fail`` when the
+    graph raises an exception.
     """
 
     def __init__(

@@ -1,14 +1,14 @@
 """Resumes: sends clients that come back what they have missed, then connects their sessions.
 
-A client that comes back with a position is first replayed the events since, from the runs that the
-router routed last (``core.replay``). Replays take turns with the rest of the server, in the order
-in which the clients came. Meanwhile the router goes on, and a replay follows it. In the very turn
-of the event loop in which a replay reaches the router's position, the session is connected to the
+A client that comes back with a position is first sent what its user has missed, replayed from the
+runs routed last (``core.replay``). Replays take turns with the rest of the server, in the order in
+which the clients came. Meanwhile the router goes on, and a replay follows it. In the very turn of
+the event loop in which a replay reaches the router's position, the session is connected to the
 follow graph: it misses nothing, and it gets nothing twice.
 
 What is no longer kept in memory is replayed from the journal first, if there is one
-(``journal_replay``). A replay that falls behind what is kept ends its session (``behind``): the
-client comes back, and learns that it has missed something.
+(``journal_replay``). If a replay falls behind what is kept, its session is ended (``behind``): the
+client can come back, and then learns that it has missed something.
 """
 
 from collections import Counter
@@ -61,7 +61,7 @@ class Resumes:
     """The clients that came back and have not got everything yet.
 
     ``present`` returns the position after everything routed so far. ``connect`` connects a session
-    to the follow graph, and first answers ``!`` if its second argument is true. ``flush`` sends
+    to the follow graph, and answers ``!`` if its second argument is true. ``flush`` sends
     what is queued for sessions.
     """
 
@@ -113,7 +113,7 @@ class Resumes:
         """Remove a session that has ended; do nothing if it does not resume."""
         if session in self._replays:
             self._end(session, ResumeOutcome.LEFT)
-        self.on_progress(session)  # it held memory that others wait for
+        self.on_progress(session)  # it held memory for which others wait
 
     def begin_epoch(self) -> None:
         """Connect all sessions: what they have missed is of an epoch that has ended."""

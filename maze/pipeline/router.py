@@ -120,7 +120,7 @@ class Router:
 
     @property
     def unrouted_events(self) -> int:
-        """Number of events that are in order; some may wait for their commit."""
+        """Number of events in order but not routed yet; some may wait for their commit."""
         committed = self.journaling and self.journaling.committed
         return self.reorder.ready + (committed.ready + committed.in_flight if committed else 0)
 
@@ -154,7 +154,7 @@ class Router:
     def end_stream(self, peer: str) -> None:
         """Route everything that was received, then clear the follow graph and begin a new epoch.
 
-        Called when the last source has left. If the stream is to be kept it does nothing.
+        Called when the last source has left. Does nothing if the stream is to be kept.
         """
         if self._settings.keeps_stream:
             return
@@ -171,13 +171,13 @@ class Router:
         self._epoch = epoch
         asking = self._positions.sessions()
         self.resumes.begin_epoch()  # first, and without a wait: its replays are of the old epoch
-        self._positions.begin_epoch(asking)  # without those that the line before has told
+        self._positions.begin_epoch(asking)  # but not to those told by the line above
         gevent.get_hub().threadpool.apply(detached.free)  # this waits, so it comes last
 
     # Called by the sessions, through the registry.
 
     def _on_enter(self, session: Session) -> None:
-        """Connect a new session, at once or after its client was sent what it has missed."""
+        """Connect a new session at once, or once its client was sent what it has missed."""
         if session.position is not None:
             self.resumes.begin(session)
             return
@@ -187,7 +187,7 @@ class Router:
             self._positions.queue([session], REACHED)
 
     def _connect(self, session: Session, has_missed: bool) -> None:
-        """Connect the session of a client that came back."""
+        """Connect the session of a client that has resumed; answer ``!`` if it ``has_missed``."""
         self.sessions.connect(session)
         self._positions.add(session)
         if has_missed:
@@ -245,7 +245,7 @@ class Router:
         return self.ready.ready > 0
 
     def _on_routed(self, runs: list[Run], end: int) -> None:
-        """Keep the runs of a batch for clients that come back."""
+        """Keep the runs of a batch for clients that resume."""
         self.recent.add(runs, end)
         if self.journaling:
             self.journaling.marks.add(runs, end)

@@ -38,10 +38,10 @@ socket is readable: a read that finds nothing costs more than such a wait. TLS c
 wait, because they may hold bytes that the socket no longer has."""
 
 LAST_ACK_SECONDS = 5.0
-"""Longest wait for the last commit of a source that has ended its stream, and for telling it."""
+"""Maximum wait for the last commit once a source has left, and then for telling the source."""
 
 FIRST_EVENTS = 1_000
-"""Events of a source that are looked at to tell whether it repeats what was received before."""
+"""Events of a source that are examined to see whether it repeats what was received before."""
 
 SHOWN_RUNS = 20
 """Maximum runs of a chunk named in one log line."""

@@ -1,7 +1,7 @@
 """Turns: serves sessions one step at a time, first come, first served, while there is room.
 
 A session whose queue is half full waits until its client has taken something. While all queues
-together are half full, everybody waits.
+together are half full, all sessions wait.
 """
 
 from collections import deque
@@ -16,8 +16,8 @@ from maze.settings.options import Settings
 class Turns:
     """The sessions that are served.
 
-    ``serve`` serves a session once, with at most so many bytes, and returns whether it is to be
-    served again.
+    ``serve`` serves a session once, with at most as many bytes as its second argument, and returns
+    whether to serve it again.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Turns:
         self._work = BackgroundWork(self._step)
 
     def add(self, session: Session) -> None:
-        """Serve a session, too."""
+        """Add a session to those that are served."""
         self._waiting.append(session)
         self._work.begin()
 

@@ -35,10 +35,10 @@ YIELD_SECONDS = 0.001
 """Sleep between slices. With 0 each other greenlet would run one step; an event needs several."""
 
 ORDER = ("next_sequence", "missing_sequence", "ready_events", "waiting_events")
-"""Counters that a dump takes from the snapshot's ``order`` section."""
+"""Counters that a dump takes from the ``order`` section."""
 
 RESUMES = ("resuming", "recent_events", "recent_bytes", "oldest_recent_sequence")
-"""Counters that a dump takes from the snapshot's ``resumes`` section."""
+"""Counters that a dump takes from the ``resumes`` section."""
 
 Call = tuple[str, int, str] | str
 """A frame as (file, line, function), or one of the markers below."""
@@ -74,7 +74,7 @@ class Diagnostics:
 
 
 def _flatten(snapshot: Counters) -> dict[str, int | str]:
-    """Return the snapshot's counters under names that are unique without their section."""
+    """Return the counters under names that are unique without their section."""
     events, sources, sessions, order = (
         snapshot[part] for part in ("events", "sources", "sessions", "order")
     )

@@ -112,10 +112,11 @@ class Settings:
     journal_sync: str = JOURNAL.choice(
         "full",
         "full, normal",
-        "full survives a loss of power; normal only the end of the process, with fewer fsyncs",
+        "full survives a loss of power; normal makes fewer fsyncs and survives only the end of the "
+        "process",
     )
     journal_retain: float = JOURNAL.duration(
-        "1h", "0s to 8760h", "age up to which events stay in the journal for clients that come back"
+        "1h", "0s to 8760h", "age up to which events stay in the journal for clients that resume"
     )
     journal_retain_bytes: int = JOURNAL.size(
         "1GiB", "1MiB to 1024GiB", "size of the journal beyond which the oldest events are removed"
@@ -126,13 +127,15 @@ class Settings:
     snapshot_interval: float = JOURNAL.duration(
         "1h", "1s to 8760h", "time after which the follow graph is saved in the journal"
     )
-    source_acks: bool = JOURNAL.switch("off", "tell sources up to where their events are durable")
+    source_acks: bool = JOURNAL.switch(
+        "off", "tell sources up to which sequence number events are durable"
+    )
 
     resume_events: int = RESUME.whole(
-        100_000, 0, 10**9, "events kept in memory for clients that come back; 0 keeps none"
+        100_000, 0, 10**9, "maximum events kept in memory for clients that resume; 0 keeps none"
     )
     resume_bytes: int = RESUME.size(
-        "16MiB", "1KiB to 1024GiB", "maximum memory of the events kept for clients that come back"
+        "16MiB", "1KiB to 1024GiB", "maximum memory of the events kept for clients that resume"
     )
 
     source_tls_cert: str | None = ACCESS.file(
@@ -262,7 +265,7 @@ def admin_fault(settings: Settings) -> str | None:
 
 
 def journal_fault(settings: Settings) -> str | None:
-    """Describe what is wrong with the combination of the journal's options, if anything."""
+    """Describe a contradiction between the options of the journal, if there is one."""
     if settings.source_acks and settings.journal is None:
         return "--source-acks on needs --journal: without one, nothing is durable"
     return None

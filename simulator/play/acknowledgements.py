@@ -61,6 +61,6 @@ def read_first(connection: socket.socket, seconds: float | None = None) -> Ackno
     if first is None:
         raise RefusedError(
             f"the server wrote {repr(line)[1:]} to the source, which is no acknowledgement: "
-            "--resend needs a server with --source-acks"
+            "--resend needs a server with --source-acks on"
         )
     return first

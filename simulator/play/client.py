@@ -40,7 +40,7 @@ def receive(connection: socket.socket, target: bytearray | memoryview) -> int:
 class WrongAnswer(NamedTuple):
     """What the server told a client about its position, and what is wrong with it."""
 
-    expected: bytes | None  # None: not one line only would have been right
+    expected: bytes | None  # None: more than one line would have been right
     received: bytes | None  # None: nothing was received
     why: str
 

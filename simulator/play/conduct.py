@@ -33,7 +33,7 @@ class Conduct:
     ahead: int = 0  # how far a sequence number sent may exceed the number of lines sent
     restarts: tuple[Restart, ...] = ()
     log_lines: bool = False
-    last: int | None = None  # number whose acknowledgement sources that send again wait for
+    last: int | None = None  # number; resending sources wait until it is acknowledged
 
 
 PLAIN = Conduct()

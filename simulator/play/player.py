@@ -323,7 +323,7 @@ class Play:
         return size
 
     def _act(self, client: Client | UnsteadySession) -> None:
-        """Make a client stall, leave, or leave and return, as it is its habit."""
+        """Make a client stall, leave, or leave and return, as its habit says."""
         self._selector_of(client).unregister(client.connection)
         if isinstance(client, ResumingClient):
             self._pause(client, client.leave())

@@ -24,8 +24,8 @@ Connect = Callable[[], tuple[socket.socket, Acknowledgement]]
 class ResendingSource(Source):
     """A source that comes back when its connection breaks.
 
-    It has sent everything when number ``last`` is acknowledged; if that is None, when everything
-    is written. It stops if nothing more is acknowledged within ``timeout`` of a break.
+    It is done when number ``last`` is acknowledged or, if that is None, when everything is written.
+    It stops if nothing more is acknowledged within ``timeout`` after a break.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ResendingSource(Source):
         self._timeout = timeout
         self._connected = True
         self._retry_at = 0.0
-        self._stop_at: float | None = None  # set by a break, cleared by a new or the last ack
+        self._stop_at: float | None = None  # set by a break, cleared by progress or the last ack
         self._again = memoryview(b"")  # what is left to send again
         self._half = b""  # of an acknowledgement
         self._fault: str | None = None
@@ -74,7 +74,7 @@ class ResendingSource(Source):
 
     @property
     def answered(self) -> str | None:
-        """What is wrong with what the server wrote to the source."""
+        """What is wrong with what the server wrote to the source; None if nothing is."""
         return self._fault
 
     def wait(self, now: float) -> float:
@@ -102,7 +102,7 @@ class ResendingSource(Source):
             )
 
     def break_off(self) -> None:
-        """Take the connection for broken, so that ``reconnect`` begins another."""
+        """Treat the connection as broken, so that ``reconnect`` begins another."""
         if self.lost is None:
             self._connected = self._left = self._closed = False
             self._stop_at = self._stop_at or time.monotonic() + self._timeout

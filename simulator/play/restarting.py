@@ -15,7 +15,7 @@ _MAX_DELAY = 0.05
 class Restart(NamedTuple):
     """When the server is killed: some time after clients have received a share of all bytes.
 
-    The bytes sent would not do: the kernel takes megabytes before the server has read any.
+    Bytes sent would be no measure: the kernel takes megabytes before the server has read any.
     """
 
     share: float

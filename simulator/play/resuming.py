@@ -79,7 +79,7 @@ class ResumingClient(Client):
         self._half = b""  # the line that is not complete yet
         self._asked: Position | None = None  # the position that came with the id
         self._answered = False
-        self._told = False  # whether a position was the last thing received
+        self._told = False  # whether a position was the last line received
         self._wrong: WrongAnswer | None = None
 
     @property
@@ -117,7 +117,7 @@ class ResumingClient(Client):
         self._leavings.clear()
 
     def break_off(self, *, read_rest: bool) -> int:
-        """Disconnect from a server that is dead; return the bytes of the stream received at last.
+        """Disconnect from a dead server; return the bytes of the stream received in the end.
 
         ``read_rest`` means that the client first reads what the server had sent.
         """

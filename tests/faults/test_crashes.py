@@ -1,6 +1,6 @@
-"""A server that is killed, or loses its power, in mid-run: each client gets its exact bytes.
+"""A server that is killed, or loses power, in mid-run: each client gets its exact bytes.
 
-``python -m tests.faults.crashes`` does the same for long (``make crashes``).
+``python -m tests.faults.crashes`` does the same for longer (``make crashes``).
 """
 
 from __future__ import annotations

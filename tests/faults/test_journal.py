@@ -1,5 +1,5 @@
-"""A journal whose disk is full, slow or stuck, and whose file is gone: nothing is told too early,
-nothing is lost, and it goes on by itself when it can."""
+"""A journal whose disk is full, slow or stuck, or whose file is gone: nothing is reported too
+early, nothing is lost, and commits go on by themselves once they can."""
 
 from __future__ import annotations
 

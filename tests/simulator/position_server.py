@@ -1,4 +1,4 @@
-"""A server that keeps every line, so that it can resume every client; and a place for faults.
+"""A server that keeps every line, so that every client can resume; it can be given faults.
 
 It runs in a thread, and reads from the source once all its users have been there, so that nothing
 here depends on timing.

@@ -80,7 +80,7 @@ function noticesOf(status) {
   if (status.state === "draining") notices.draining = "The server is stopping: clients still receive what is queued for them.";
   if (status.state === "replaying") notices.replaying = "The server is reading its journal; it accepts no connections yet.";
   if (trouble(status)) notices["journal " + trouble(status)] = `The journal cannot be written: ${trouble(status)}. Meanwhile no event is routed.`;
-  if (router.stuck_seconds > 2) notices.stuck = `The router has routed nothing for ${seconds(Math.floor(router.stuck_seconds))}, although events are ready and no client holds it up.`;
+  if (router.stuck_seconds > 2) notices.stuck = `The router has routed nothing for ${seconds(Math.floor(router.stuck_seconds))}, although events are ready and neither a client nor the journal holds it up.`;
   if (isGap(status)) {
     notices["gap " + order.missing_sequence] = `Event ${order.missing_sequence} has been missing for ${seconds(Math.floor(order.missing_seconds))} and blocks routing:`
       + ` ${several(order.waiting_events, "event waits", "events wait")} behind it (limit ${whole(limits["reorder-limit"])}).`;

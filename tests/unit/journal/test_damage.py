@@ -1,4 +1,4 @@
-"""A damaged file: what is found, how it is told, and that a snapshot is passed over."""
+"""A damaged file: what is found, how it is reported, and that a snapshot is passed over."""
 
 from contextlib import closing
 from pathlib import Path
