@@ -9,7 +9,7 @@ import pytest
 from maze.core import Position
 from maze.pipeline.session import CloseReason, Session
 
-from .peers import Client, until
+from .peers import Client, Source, until
 from .running import Maze, shrink_buffers
 from .test_positions import read_position
 
@@ -30,9 +30,19 @@ def outcomes(maze: Maze) -> dict[str, int]:
     return {outcome.value: count for outcome, count in maze.server.router.resumes.outcomes.items()}
 
 
-def await_full(maze: Maze, session: Session) -> None:
-    """Wait until a replay waits for its client to take something."""
+MISSED = [b"%d|P|%d|7\n" % (number, 10**17) for number in range(1, 40_001)]
+"""More than the kernel's small buffers and half of a small client buffer take."""
+
+
+def stop_reading(maze: Maze, source: Source) -> tuple[Client, Session]:
+    """Let user 7 come back to many events, and wait until the replay waits for it to read."""
+    source.send(b"".join(MISSED))
+    maze.await_routed(len(MISSED))
+    epoch = maze.server.router.position.epoch
+    client = maze.client(b"7|%d-1\n" % epoch, small_buffers=True)
+    session = maze.session(7)
     until(lambda: session in maze.server.router.resumes.turns.full, "the replay to wait")
+    return client, session
 
 
 def test_a_client_gets_exactly_what_was_its_own_while_it_was_away(maze: Maze) -> None:
@@ -105,20 +115,12 @@ def test_a_replay_fills_at_most_half_of_the_client_s_buffer(
     shrink_buffers(monkeypatch)
     maze = start(client_buffer=64 * 1024, resume_bytes=1 << 30)
     source = maze.source()
-    lines = [b"%d|P|%d|7\n" % (number, 10**17) for number in range(1, 40_001)]
-    source.send(b"".join(lines))
-    maze.await_routed(40_000)
+    client, session = stop_reading(maze, source)
     epoch = maze.server.router.position.epoch
-    client = maze.client(b"7|%d-1\n" % epoch, small_buffers=True)
-    session = maze.session(7)
-    until(
-        lambda: session in maze.server.router.resumes.turns.full,
-        "the replay to wait for the client",
-    )
     assert session.held_bytes <= 32 * 1024 + 300
     source.send(b"40001|B\n")
     assert read_position(client) == ("=", Position(epoch, 1))
-    client.expect(b"".join(lines) + b"40001|B\n")
+    client.expect(b"".join(MISSED) + b"40001|B\n")
     assert outcomes(maze) == {"resumed": 1}
 
 
@@ -128,15 +130,7 @@ def test_a_client_that_falls_behind_is_disconnected_and_the_others_go_on(
     shrink_buffers(monkeypatch)
     maze = start(client_buffer=64 * 1024, resume_events=40_000, resume_bytes=1 << 30)
     source, other = maze.source(), maze.client(8)
-    lines = [b"%d|P|%d|7\n" % (number, 10**17) for number in range(1, 40_001)]
-    source.send(b"".join(lines))
-    maze.await_routed(40_000)
-    client = maze.client(b"7|%d-1\n" % maze.server.router.position.epoch, small_buffers=True)
-    session = maze.session(7)
-    until(
-        lambda: session in maze.server.router.resumes.turns.full,
-        "the replay to wait for the client",
-    )
+    client, _ = stop_reading(maze, source)
     later = [b"%d|P|%d|9\n" % (number, 10**17) for number in range(40_001, 80_001)]
     source.send(b"".join(later))
     source.send(b"80001|B\n")
@@ -173,16 +167,8 @@ def test_a_reset_ends_a_replay_with_the_new_position(
     shrink_buffers(monkeypatch)
     maze = start(client_buffer=64 * 1024, resume_bytes=1 << 30)
     source = maze.source()
-    lines = [b"%d|P|%d|7\n" % (number, 10**17) for number in range(1, 40_001)]
-    source.send(b"".join(lines))
-    maze.await_routed(40_000)
+    client, _ = stop_reading(maze, source)
     epoch = maze.server.router.position.epoch
-    client = maze.client(b"7|%d-1\n" % epoch, small_buffers=True)
-    session = maze.session(7)
-    until(
-        lambda: session in maze.server.router.resumes.turns.full,
-        "the replay to wait for the client",
-    )
     source.half_close()
     source.expect_closed()
     assert outcomes(maze) == {"missed": 1}
@@ -191,7 +177,7 @@ def test_a_reset_ends_a_replay_with_the_new_position(
     got = b""
     while not got.endswith(told):
         got += client.sock.recv(1 << 16)
-    assert b"".join(lines).startswith(got.removesuffix(told))
+    assert b"".join(MISSED).startswith(got.removesuffix(told))
     maze.source().send(b"1|B\n")
     client.expect(b"1|B\n")
 
@@ -202,14 +188,7 @@ def test_a_client_that_leaves_while_it_resumes_is_forgotten(
     shrink_buffers(monkeypatch)
     maze = start(client_buffer=64 * 1024, resume_bytes=1 << 30)
     source = maze.source()
-    source.send(b"".join(b"%d|P|%d|7\n" % (number, 10**17) for number in range(1, 40_001)))
-    maze.await_routed(40_000)
-    client = maze.client(b"7|%d-1\n" % maze.server.router.position.epoch, small_buffers=True)
-    session = maze.session(7)
-    until(
-        lambda: session in maze.server.router.resumes.turns.full,
-        "the replay to wait for the client",
-    )
+    client, _ = stop_reading(maze, source)
     client.reset()
     maze.await_sessions(0)
     assert outcomes(maze) == {"left": 1}

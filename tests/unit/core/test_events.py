@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from maze.core import Decoder, Reason, Reject, Run, lines_of, parse_number
+from maze.core import Decoder, Reason, Reject, Run, parse_number
 from maze.core.events import Event
 
 LIMIT = 64
@@ -442,15 +442,3 @@ def test_whatever_follows_a_line_that_is_too_long_is_ignored(tail: bytes) -> Non
 def test_the_limit_is_4_kib_unless_told() -> None:
     assert decode(padded(1, 4096) + b"\n").events
     assert decode(padded(1, 4097) + b"\n").reasons == [Reason.LINE_TOO_LONG]
-
-
-# Lines of runs.
-
-
-def test_the_lines_of_runs_come_in_order_as_they_were_read() -> None:
-    runs, _ = Decoder().feed(b"3|B\r\n1|S|007\n002|F|1|2\r\n9|P|1|2\n7|X\n")
-    assert [run.void for run in runs] == [False, False, True]
-    assert lines_of(runs) == b"1|S|007\n002|F|1|2\r\n3|B\r\n9|P|1|2\n"
-    assert lines_of(runs[1:]) == b"9|P|1|2\n"
-    assert lines_of([runs[0].clip(2, 4)]) == b"002|F|1|2\r\n3|B\r\n"
-    assert lines_of(runs[2:]) == lines_of([]) == b""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from maze.core import Decoder, Fanout, FollowGraph, Payload, Reason, Recipient, Reject, Run
+from maze.core import Decoder, Fanout, FollowGraph, Payload, Reason, Recipient, Reject
 from maze.core.fanout import ASKED_BYTES
 
 
@@ -399,60 +399,6 @@ def test_the_refused_are_those_of_the_last_batch_up_to_where_it_ended() -> None:
     assert [reject.sequence for reject in world.fanout.refused] == [3]
     world.route("B")
     assert world.fanout.refused == []
-
-
-# Marks on what did not change the graph.
-
-
-def kinds_of(runs: list[Run]) -> str:
-    return b"".join(kind for run in runs for _, _, kind, _, _ in run.events).decode()
-
-
-def test_a_follow_or_unfollow_that_changes_nothing_is_marked() -> None:
-    runs, _ = Decoder().feed(b"1|F|1|2\n2|F|1|2\n3|U|1|2\n4|U|1|2\n5|U|7|8\n6|F|1|2\n7|B\n")
-    lines = [line for run in runs for _, line, *_ in run.events]
-    World(1).fanout.route(runs)
-    assert kinds_of(runs) == "FfUuuFB"
-    assert [line for run in runs for _, line, *_ in run.events] == lines
-
-
-@pytest.mark.parametrize("bound", ["max_users", "max_follows", "max_follows_per_user"])
-def test_a_refused_follow_is_marked(bound: str) -> None:
-    user = 1 if bound == "max_follows_per_user" else 2
-    stream = b"1|F|1|9\n2|F|%d|8\n3|F|1|9\n4|U|%d|8\n5|U|1|9\n6|F|%d|8\n" % (user, user, user)
-    for connected in ([], [1, 2]):
-        runs, _ = Decoder().feed(stream)
-        World(*connected, **{bound: 1}).fanout.route(runs)
-        assert kinds_of(runs) == "FffuUF"
-
-
-def test_marks_are_tallied_by_the_type_on_the_wire() -> None:
-    world = World(2)
-    world.route("F|1|2", "F|1|2", "U|1|2", "U|1|2")
-    events = {kind: tally[0] for kind, tally in world.fanout.tallies().items()}
-    assert events == {b"F": 2, b"U": 2, b"B": 0, b"P": 0, b"S": 0}
-
-
-@pytest.mark.parametrize("cut", range(1, 6))
-def test_what_is_left_of_a_run_is_marked_when_it_is_routed(cut: int) -> None:
-    """A batch that is cut leaves part of the run to the next; the first part keeps its marks."""
-    world = World(2)
-    runs, _ = Decoder().feed(b"1|F|1|2\n2|F|1|2\n3|F|1|2\n4|F|1|2\n5|F|3|2\n6|F|3|2\n")
-    _, rest = world.fanout.route(runs, cut * len(b"1|F|1|2\n"))
-    (run,) = runs
-    assert kinds_of([run.clip(1, 1 + cut)]) == "FfffFf"[:cut]
-    assert kinds_of(rest) == "F" * (6 - cut)
-    assert world.fanout.route(rest)[1] == []
-    assert kinds_of(rest) == "FfffFf"[cut:]
-    assert kinds_of([run.clip(1, 1 + cut)]) == "FfffFf"[:cut]
-
-
-def test_a_run_is_not_routed_again_with_its_marks() -> None:
-    runs, _ = Decoder().feed(b"1|F|1|2\n2|F|1|2\n")
-    world = World(2)
-    world.fanout.route(runs)
-    with pytest.raises(KeyError):
-        world.fanout.route(runs)
 
 
 # How much memory is held.
