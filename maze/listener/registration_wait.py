@@ -30,8 +30,8 @@ log = structlog.get_logger()
 
 BURST_SECONDS = 1.0
 """Processor time for which batches may wait. Wall-clock time would be used up by a busy machine.
-While a batch waits, neither router nor sources work, so the time measured is mostly spent on
-registering clients."""
+While a batch waits, router, sources and replays do not work, so the time measured is mostly spent
+on registering clients."""
 
 REGAINED_SHARE = 0.2
 """Share of the time without a waiting batch that is added to the budget."""
@@ -85,7 +85,11 @@ class Registration:
             self._undecrypted -= 1
 
     def wait_for_batch(self) -> None:
-        """Wait while a batch waits for clients; a source calls this before it handles a chunk."""
+        """Wait while a batch waits for clients.
+
+        Sources call this before each chunk, and replays before each step: the batch does not wait
+        for them, too, and the budget is spent on registering clients alone.
+        """
         self._no_batch_waits.wait()
 
     def wait(self) -> None:

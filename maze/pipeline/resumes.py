@@ -62,7 +62,7 @@ class Resumes:
 
     ``present`` returns the position after everything routed so far. ``connect`` connects a session
     to the follow graph, and answers ``!`` if its second argument is true. ``flush`` sends
-    what is queued for sessions.
+    what is queued for sessions. ``pause`` is called before each step, and may wait.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Resumes:
         present: Callable[[], Position],
         connect: Callable[[Session, bool], None],
         flush: Callable[[Sequence[Outbox]], None],
+        pause: Callable[[], object],
         journaling: Journaling | None,
     ) -> None:
         self._recent = recent
@@ -85,9 +86,9 @@ class Resumes:
         self._journaling = journaling
         self._replays: dict[Session, Replay | JournalReplay | None] = {}
         """The replay of every client that resumes; None before its first turn."""
-        self.turns = Turns(settings, queued_memory, self._serve)
+        self.turns = Turns(settings, queued_memory, self._serve, pause)
         # Reading the journal waits, so those who need it have turns of their own.
-        self.journal_turns = Turns(settings, queued_memory, self._serve_from_journal)
+        self.journal_turns = Turns(settings, queued_memory, self._serve_from_journal, pause)
         self._last_read: JournalReplay | None = None
         self.outcomes: Counter[ResumeOutcome] = Counter()
 

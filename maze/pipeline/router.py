@@ -96,6 +96,7 @@ class Router:
             present=lambda: self.position,
             connect=self._connect,
             flush=self._flush,
+            pause=registration.wait_for_batch,
             journaling=self.journaling,
         )
         self.slow_clients = SlowClients(

@@ -17,7 +17,7 @@ class Turns:
     """The sessions that are served.
 
     ``serve`` serves a session once, with at most as many bytes as its second argument, and returns
-    whether to serve it again.
+    whether to serve it again. ``pause`` is called before that, and may wait.
     """
 
     def __init__(
@@ -25,11 +25,13 @@ class Turns:
         settings: Settings,
         queued_memory: QueuedMemory,
         serve: Callable[[Session, int], bool],
+        pause: Callable[[], object],
     ) -> None:
         self._client_bytes = settings.client_buffer // 2
         self._total_bytes = settings.total_buffer // 2
         self._queued_memory = queued_memory
         self._serve = serve
+        self._pause = pause
         self._waiting: deque[Session] = deque()
         self.full: set[Session] = set()
         """The sessions that wait until their clients have taken something."""
@@ -54,6 +56,7 @@ class Turns:
 
     def _step(self) -> bool:
         """Serve the first session once; return whether any can be served."""
+        self._pause()
         if not self._waiting:
             return False
         room = self._total_bytes - self._queued_memory.bytes

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from end_to_end.peers import until
+from gevent.event import Event
 
 from maze.listener.registration_wait import Registration
 from maze.log.reject_log import RejectLog
+from maze.net.time_slice import yield_to_event_loop
 from maze.pipeline import router
 from maze.pipeline.router import FLUSH_SESSIONS, Router
+from maze.pipeline.turns import Turns
 from maze.settings.options import Settings
 
 
@@ -18,6 +22,7 @@ class Session:
 
     pushed_bytes = sent_bytes = 10
     queued_bytes = 0
+    held_bytes = 0
 
 
 @pytest.mark.parametrize("is_sampled", [False, True])
@@ -40,3 +45,20 @@ def test_measuring_the_latency_does_not_change_how_sessions_are_flushed(
     routing._deliver()
     assert groups == [FLUSH_SESSIONS, FLUSH_SESSIONS, 1]
     assert sum(latency.histogram.counts) == (len(sessions) if is_sampled else 0)
+
+
+@pytest.mark.parametrize("kind", ["turns", "journal_turns"])
+def test_replays_pause_while_a_batch_waits_for_clients_to_register(kind: str) -> None:
+    class Waiting(Registration):
+        def wait_for_batch(self) -> None:
+            no_batch_waits.wait()
+
+    no_batch_waits = Event()
+    routing = Router(Settings(), RejectLog(), Waiting(), fail=pytest.fail)
+    turns: Turns = getattr(routing.resumes, kind)
+    session = cast("Any", Session())
+    turns.add(session)
+    yield_to_event_loop()
+    assert list(turns._waiting) == [session]
+    no_batch_waits.set()
+    until(lambda: not turns._waiting, "the replay's turn")

@@ -6,7 +6,9 @@ from typing import Any, cast
 
 import pytest
 from end_to_end.peers import until
+from gevent.event import Event
 
+from maze.net.time_slice import yield_to_event_loop
 from maze.pipeline.implementation import QueuedMemory
 from maze.pipeline.session import Session
 from maze.pipeline.turns import Turns
@@ -31,7 +33,9 @@ class Served:
 
     def __init__(self, goal: int = 3) -> None:
         self.memory = QueuedMemory()
-        self.turns = Turns(SETTINGS, self.memory, self.serve)
+        self.may_serve = Event()
+        self.may_serve.set()
+        self.turns = Turns(SETTINGS, self.memory, self.serve, self.may_serve.wait)
         self.goal = goal
         self.servings: list[tuple[Any, int]] = []
         self.bytes = 0
@@ -62,6 +66,16 @@ def test_sessions_are_served_to_the_end_in_the_order_in_which_they_came() -> Non
     assert [session for session, _ in served.servings] == [
         session for session in sessions for _ in range(3)
     ]
+
+
+def test_nothing_is_served_during_a_pause() -> None:
+    served = Served()
+    served.may_serve.clear()
+    served.add()
+    yield_to_event_loop()
+    assert not served.servings
+    served.may_serve.set()
+    served.await_servings(3)
 
 
 def test_a_session_whose_queue_is_half_full_lets_others_go_first() -> None:
