@@ -1,6 +1,7 @@
 """Reads a journal's file. A read-only connection may do so beside the server."""
 
 import sqlite3
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from maze.journal.journal import (
     NoSnapshotError,
     OtherEpochError,
     Snapshot,
+    UnavailableError,
     check_kept,
     follows,
 )
@@ -60,20 +62,25 @@ class Overview(NamedTuple):
 class SQLiteReader:
     """Reads a journal's file, by the connection ``database`` or by one that is opened read-only.
 
-    All methods block, and one thread at a time may call them. Raise JournalFileError if the file is
-    damaged, and UnavailableError if it cannot be read at present.
+    All methods block, and one thread at a time may call them, apart from ``close``. Raise
+    JournalFileError if the file is damaged, and UnavailableError if it cannot be read at present or
+    was closed.
     """
 
     def __init__(self, path: str, database: sqlite3.Connection | None = None) -> None:
         self.path = path
+        self._is_used = threading.Lock()
+        self._is_closed = False
         try:
             self._database = database or open_to_read(path)
         except sqlite3.Error as error:
             raise JournalFileError(f"{path}: {error}") from None
 
     def close(self) -> None:
-        """Close the file."""
-        self._database.close()
+        """Close the file, once a call that is under way in another thread has ended."""
+        with self._is_used:
+            self._is_closed = True
+            self._database.close()
 
     def position(self) -> Position:
         """Return the position after the last batch."""
@@ -240,7 +247,9 @@ class SQLiteReader:
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """See one state of the file, whatever is written meanwhile."""
-        with as_damaged(self.path), as_unavailable(self.path, "read"):
+        with self._is_used, as_damaged(self.path), as_unavailable(self.path, "read"):
+            if self._is_closed:
+                raise UnavailableError(f"cannot read {self.path}: it was closed")
             self._database.execute("BEGIN")
             try:
                 yield

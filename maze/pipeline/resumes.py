@@ -28,6 +28,7 @@ from maze.core import (
 )
 from maze.journal.journal import AheadError, JournalError, OtherEpochError, TrimmedError
 from maze.pipeline.implementation import Outbox, QueuedMemory
+from maze.pipeline.journal_blocks import JournalBlocks
 from maze.pipeline.journal_replay import JournalReplay
 from maze.pipeline.journaling import Journaling
 from maze.pipeline.positions import payload_of
@@ -83,13 +84,16 @@ class Resumes:
         self._present = present
         self._connect = connect
         self._flush = flush
-        self._journaling = journaling
         self._replays: dict[Session, Replay | JournalReplay | None] = {}
         """The replay of every client that resumes; None before its first turn."""
         self.turns = Turns(settings, queued_memory, self._serve, pause)
         # Reading the journal waits, so those who need it have turns of their own.
         self.journal_turns = Turns(settings, queued_memory, self._serve_from_journal, pause)
-        self._last_read: JournalReplay | None = None
+        self._blocks: JournalBlocks | None = None
+        if journaling:
+            self._blocks = JournalBlocks(
+                journaling.reader, journaling.marks.all, recent, settings.resume_bytes
+            )
         self.outcomes: Counter[ResumeOutcome] = Counter()
 
     def __len__(self) -> int:
@@ -152,7 +156,7 @@ class Resumes:
             following = self._graph.following(session.user)
             self._replays[session] = Replay(self._recent, session.user, following, position.next)
             return True
-        elif self._journaling is None:
+        elif self._blocks is None:
             self._miss(session)
         else:
             self._read_journal(session, position, None)
@@ -162,25 +166,24 @@ class Resumes:
         self, session: Session, position: Position, following: Collection[int] | None
     ) -> None:
         """Replay from the journal; ``following`` is whom the user followed at the position."""
-        assert self._journaling is not None
+        assert self._blocks is not None
         self._replays[session] = JournalReplay(
-            self._journaling.reader,
-            self._journaling.marks.all,
-            self._recent,
-            session.user,
-            position,
-            following=following,
+            self._blocks, self._recent, session.user, position, following=following
         )
         self.journal_turns.add(session)
 
     def _serve_from_journal(self, session: Session, room: int) -> bool:
         """Replay the next part from the journal; return whether there is more in it."""
         replay = self._replays.get(session)
-        if not isinstance(replay, JournalReplay):
-            return False
-        if self._last_read is not None and self._last_read is not replay:
-            self._last_read.forget_runs()  # only one keeps what it has read
-        self._last_read = replay
+        if isinstance(replay, JournalReplay):
+            self._step_from_journal(session, replay, room)
+        if self._replays.get(session) is replay and replay is not None:
+            return True
+        if self._blocks and self.journal_turns.is_empty:
+            self._blocks.clear()
+        return False
+
+    def _step_from_journal(self, session: Session, replay: JournalReplay, room: int) -> None:
         try:
             if replay.goes_back:
                 self._go_back(session, replay)
@@ -192,10 +195,9 @@ class Resumes:
             if session in self._replays:
                 log.error("resume_failed", user=session.user, client=session.peer, error=str(error))
             self._give_up(session)
-        return self._replays.get(session) is replay
 
     def _go_back(self, session: Session, replay: JournalReplay) -> None:
-        """Find out whom the user followed at its position, and answer the position."""
+        """Find out more about whom the user followed at its position; then answer the position."""
         assert session.position is not None
         try:
             replay.go_back(self._graph)
@@ -207,7 +209,8 @@ class Resumes:
             else:
                 self._miss(session)
             return
-        if self._replays.get(session) is replay and not session.pushed_bytes:
+        is_ready = self._replays.get(session) is replay and not replay.goes_back
+        if is_ready and not session.pushed_bytes:
             self._queue(session, position_line(REACHED, session.position))
 
     def _read(self, session: Session, replay: JournalReplay, room: int) -> None:
@@ -238,7 +241,7 @@ class Resumes:
     def _fall_behind(self, session: Session, replay: Replay) -> None:
         """Read in the journal what is no longer kept in memory; without one, end the session."""
         epoch = self._present().epoch
-        if self._journaling is None:
+        if self._blocks is None:
             self._give_up(session)
         else:
             following = None if replay.goes_back else replay.following
@@ -251,7 +254,6 @@ class Resumes:
             session.close(CloseReason.BEHIND)
 
     def _end(self, session: Session, outcome: ResumeOutcome) -> None:
-        if self._replays.pop(session) is self._last_read:
-            self._last_read = None
+        del self._replays[session]
         self.outcomes[outcome] += 1
         log.debug("resume_ended", user=session.user, client=session.peer, outcome=outcome.value)

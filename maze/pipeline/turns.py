@@ -37,6 +37,11 @@ class Turns:
         """The sessions that wait until their clients have taken something."""
         self._work = BackgroundWork(self._step)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no session is to be served, apart from one that is being served now."""
+        return not (self._waiting or self.full)
+
     def add(self, session: Session) -> None:
         """Add a session to those that are served."""
         self._waiting.append(session)

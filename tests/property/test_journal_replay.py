@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from maze.core import Position, Replay
 from maze.journal.journal import Batch
 from maze.journal.memory import MemoryJournal
-from maze.pipeline import journal_replay
+from maze.pipeline import journal_blocks
 from maze.pipeline.committed import Committed
+from maze.pipeline.journal_blocks import JournalBlocks
 from maze.pipeline.journal_replay import JournalReplay
 from maze.pipeline.marks import UnwrittenMarks
 
@@ -25,13 +26,16 @@ EPOCH = 7
 class JournalWorld(World):
     """A stream that is written before it is routed; every part goes on by itself."""
 
-    def __init__(self, first: int, bounds: tuple[int, int, int], max_events: int) -> None:
+    def __init__(
+        self, first: int, bounds: tuple[int, int, int], max_events: int, block_bytes: int
+    ) -> None:
         super().__init__(first, bounds, max_events, MANY)
         start = Position(EPOCH, first)
         self.journal = MemoryJournal(start)
         self.fence = self.journal.lease()
         self.marks = UnwrittenMarks()
         self.marks.begin(first)
+        self.blocks = JournalBlocks(self.journal, self.marks.all, self.recent, block_bytes)
         self.flying: deque[Batch] = deque()
         self.committed = Committed(self.put, start)
 
@@ -60,16 +64,12 @@ class JournalWorld(World):
         if first >= self.recent.kept_from:
             replay = Replay(self.recent, user, self.fanout.graph.following(user), first)
             return self.finish(replay, max_bytes)
-        deep = JournalReplay(
-            self.journal, self.marks.all, self.recent, user, Position(EPOCH, first)
-        )
-        deep.go_back(self.fanout.graph)
+        deep = JournalReplay(self.blocks, self.recent, user, Position(EPOCH, first))
+        while deep.goes_back:
+            deep.go_back(self.fanout.graph)
+            between()
         got = b""
-        for steps in range(MANY):
-            if deep.is_complete:
-                break
-            if steps % 3 == 2:
-                deep.forget_runs()
+        while not deep.is_complete:
             got += deep.step(max_bytes)
             between()
         replay = Replay(self.recent, user, deep.following, deep.next, goes_back=False)
@@ -90,6 +90,7 @@ def test_who_comes_back_gets_from_the_journal_what_it_would_have_got(data: st.Da
         draw(st.sampled_from([1, 0, 2**63 - 1_000])),
         draw(st.sampled_from([(MANY, MANY, MANY), (2, MANY, MANY), (MANY, 3, MANY), (3, 5, 2)])),
         draw(st.sampled_from([0, 5, 20])),
+        draw(st.sampled_from([0, 2_000, 10_000, MANY])),
     )
     start = world.first
 
@@ -108,8 +109,8 @@ def test_who_comes_back_gets_from_the_journal_what_it_would_have_got(data: st.Da
     for _ in range(draw(st.integers(2, 6))):
         go_on()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal_replay, "run_in_thread", run_in_thread)
-        patch.setattr(journal_replay, "READ_BYTES", draw(st.sampled_from([1, 60, MANY])))
+        patch.setattr(journal_blocks, "run_in_thread", run_in_thread)
+        patch.setattr(journal_blocks, "READ_BYTES", draw(st.sampled_from([1, 60, MANY])))
         for _ in range(3):
             user, first = draw(users), draw(st.integers(start, world.recent.end))
             got = world.replay(user, first, draw(st.sampled_from([1, 20, MANY])), go_on)
