@@ -135,7 +135,10 @@ class Settings:
         100_000, 0, 10**9, "maximum events kept in memory for clients that resume; 0 keeps none"
     )
     resume_bytes: int = RESUME.size(
-        "16MiB", "1KiB to 1024GiB", "maximum memory of the events kept for clients that resume"
+        "16MiB",
+        "1KiB to 1024GiB",
+        "maximum memory of the events kept for clients that resume; with a journal, up to as much "
+        "again for those read from it",
     )
 
     source_tls_cert: str | None = ACCESS.file(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from simulator.bench.table import markdown
@@ -28,6 +29,9 @@ from simulator.verdict.results import FAILED, PASSED, Result
 
 FORMAT = 1
 """Version of the format of --json."""
+
+NEW_DIRECTORY = "{new}"
+"""In an option of the server, this stands for an empty directory of that run."""
 
 FIGURES = (
     "events_per_second",
@@ -101,12 +105,13 @@ def _measured(
     report: ConsoleReport,
     server_command: Sequence[str],
 ) -> dict[str, Any]:
-    command = [*server_command, *plan.server_options]
     prepared = prepare_reported(parameters.workload, report)
     runs = []
     passed = True
     for number in range(1, plan.runs + 1):
-        result = run(parameters, report, command, prepared)
+        with TemporaryDirectory(prefix="maze-bench-") as directory:
+            options = (option.replace(NEW_DIRECTORY, directory) for option in plan.server_options)
+            result = run(parameters, report, [*server_command, *options], prepared)
         runs.append(figures_of(result))
         report.print_line(
             f"{name} run {number} of {plan.runs}: {result.figures.events_per_second:,.0f} events/s"
@@ -177,7 +182,8 @@ def _plan(argv: Sequence[str]) -> Plan:
         default=(),
         metavar="OPTIONS",
         help="options for the server, quoted as one argument: "
-        "--server-options='--stall-timeout 1s'",
+        "--server-options='--stall-timeout 1s'; {new} stands for an empty directory of each run: "
+        "--server-options='--journal {new}/journal'",
     )
     for flag, text in TLS_FLAGS.items():
         add(flag, metavar="FILE", help=text)

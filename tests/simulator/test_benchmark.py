@@ -123,6 +123,13 @@ def test_a_short_benchmark(
     assert "x) |" in capsys.readouterr().out
 
 
+def test_every_run_has_a_new_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "WORKLOADS", SMALL)
+    arguments = ["bench", "--workloads", "W1", "--runs", "2"]
+    # A second run with the same journal would fail: its events have all been routed.
+    assert main([*arguments, "--server-options=--journal {new}/journal"]) == 0
+
+
 def test_a_run_that_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,18 +1,24 @@
 """A journal's file: who may open it, what damage is found, and what outlives the process."""
 
 import struct
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from maze.core import Position
 from maze.journal.file import FORMAT
-from maze.journal.journal import Batch, JournalFileError
+from maze.journal.journal import Batch, JournalFileError, UnavailableError
+from maze.journal.reader import SQLiteReader
+from maze.journal.rows import Row
 from maze.journal.sqlite import SQLiteJournal
 
 from .files import change, filled
 
 START = Position(1, 1)
+LONG = 20.0
 
 
 @pytest.fixture
@@ -45,6 +51,35 @@ def test_a_process_killed_while_it_moves_the_log_into_the_file_loses_nothing(pat
     journal = SQLiteJournal(path, START)
     assert journal.position() == Position(1, 21)
     journal.close()
+
+
+def test_a_reader_is_closed_after_a_read_that_is_under_way(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a stop, a client may be resuming: a thread reads, and another closes."""
+    filled(path)
+    reader = SQLiteReader(path)
+    reads, may_end = threading.Event(), threading.Event()
+
+    find_row = reader._row
+
+    def pausing(query: str, values: Sequence[object] = ()) -> Row:
+        reads.set()
+        may_end.wait(LONG)
+        return find_row(query, values)
+
+    monkeypatch.setattr(reader, "_row", pausing)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(reader.read, START, 1_000)
+        reads.wait(LONG)
+        closed = pool.submit(reader.close)
+        with pytest.raises(TimeoutError):
+            closed.result(0.05)
+        may_end.set()
+        closed.result(LONG)
+        assert len(read.result(LONG)) == 3
+    with pytest.raises(UnavailableError, match="it was closed"):
+        reader.read(START, 1_000)
 
 
 def test_what_was_fenced_stays_fenced(path: str) -> None:

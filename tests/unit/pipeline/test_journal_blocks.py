@@ -1,0 +1,112 @@
+"""Blocks of the journal: what is read once, what is kept, and what is forgotten."""
+
+from __future__ import annotations
+
+import pytest
+
+from maze.core import Position, Recent
+from maze.journal.journal import Batch
+from maze.journal.marks import Marks
+from maze.journal.memory import MemoryJournal
+from maze.pipeline import journal_blocks
+from maze.pipeline.journal_blocks import BLOCK_BYTES, JournalBlocks
+
+EPOCH = 7
+LINES = 10
+"""Numbers of a batch; each has a line."""
+
+
+def lines(first: int, end: int) -> bytes:
+    return b"".join(b"%d|B\n" % number for number in range(first, end))
+
+
+class Blocks:
+    """Blocks of a journal of four batches, of which ``routed`` numbers were routed."""
+
+    def __init__(self, max_bytes: int, routed: int = 4 * LINES) -> None:
+        self.journal = MemoryJournal(Position(EPOCH, 0))
+        fence = self.journal.lease()
+        for first in range(0, 4 * LINES, LINES):
+            end = first + LINES
+            self.journal.append([Batch(EPOCH, first, end, lines(first, end))], fence)
+        self.recent = Recent(0, 0)
+        self.recent.begin(0)
+        self.recent.add([], routed)
+        self.reads = 0
+        self.blocks = JournalBlocks(self, self.marks, self.recent, max_bytes)
+
+    def read(self, after: Position, max_bytes: int) -> list[Batch]:
+        self.reads += 1
+        return self.journal.read(after, max_bytes)
+
+    def marks(self) -> list[Marks]:
+        return [Marks(0, self.recent.end, b"")]
+
+    def get(self, number: int) -> tuple[int, int]:
+        block = self.blocks.get(Position(EPOCH, number))
+        return block.first, block.end
+
+
+@pytest.fixture(autouse=True)
+def one_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_blocks, "READ_BYTES", 1)
+
+
+def test_what_was_read_for_one_is_not_read_again() -> None:
+    world = Blocks(2**20)
+    assert world.get(13) == (10, 40)  # nothing but the end of the journal tells that marks end
+    reads = world.reads
+    assert world.get(39) == (10, 40)
+    assert world.reads == reads
+    assert world.get(9) == (0, 40)
+    assert world.reads > reads
+    assert world.blocks.bytes > 2 * BLOCK_BYTES
+
+
+def test_a_run_that_was_read_has_its_lines() -> None:
+    block = Blocks(2**20).blocks.get(Position(EPOCH, 12))
+    assert [(run.first, run.end) for run in block.runs] == [(10, 40)]
+    assert block.runs_from(39) == block.runs
+    assert block.runs_from(40) == []
+
+
+def test_the_blocks_used_last_are_kept_in_the_memory_that_is_allowed() -> None:
+    world = Blocks(0)
+    world.get(10)
+    world.get(0)
+    held = world.blocks.bytes
+    world.get(39)  # in the block that was kept
+    assert world.blocks.bytes == held
+    reads = world.reads
+    world.blocks.get(Position(EPOCH, 0))
+    assert world.reads == reads
+    world.blocks.clear()
+    assert world.blocks.bytes == 0
+    world.get(0)
+    assert world.reads > reads
+
+
+def test_a_batch_that_was_routed_in_part_is_read_again() -> None:
+    world = Blocks(2**20, routed=15)
+    assert world.get(12) == (10, 15)
+    assert world.blocks.bytes == 0
+    world.recent.add([], 40)
+    assert world.get(12) == (10, 40)
+
+
+def test_blocks_of_an_earlier_epoch_are_forgotten() -> None:
+    world = Blocks(2**20)
+    world.get(0)
+    fence = world.journal.lease()
+    following = Batch(EPOCH + 1, 0, 0, b""), Batch(EPOCH + 1, 0, 40, lines(0, 40))
+    world.journal.append(following, fence)
+    block = world.blocks.get(Position(EPOCH + 1, 5))
+    assert (block.first, block.end) == (0, 40)
+    assert world.blocks.bytes == block.memory
+
+
+def test_reading_ends_where_the_epoch_does() -> None:
+    world = Blocks(2**20)
+    fence = world.journal.lease()
+    world.journal.append([Batch(EPOCH + 1, 3, 3, b""), Batch(EPOCH + 1, 3, 50, b"3|B\n")], fence)
+    assert world.get(30) == (30, 40)
