@@ -88,7 +88,7 @@ def unready_reason(server: MazeServer, monitor: Monitor) -> str | None:
         return server.state
     journaling = server.router.journaling
     if journaling and journaling.trouble:
-        return f"the journal cannot be written: {journaling.trouble}"
+        return f"journal: {journaling.trouble}"
     stuck = monitor.stuck_seconds()
     if stuck > STUCK_SECONDS:
         return (

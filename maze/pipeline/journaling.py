@@ -27,9 +27,9 @@ from maze.journal.snapshots import SnapshotTaker
 from maze.journal.sqlite import SQLiteJournal
 from maze.net.native_thread import run_in_thread
 from maze.pipeline.committed import Committed
-from maze.pipeline.marks import UnwrittenMarks
 from maze.pipeline.recovery import Recovery
 from maze.pipeline.stats import Histogram
+from maze.pipeline.unwritten_marks import UnwrittenMarks
 from maze.settings.options import Settings
 
 log = structlog.get_logger()

@@ -139,7 +139,7 @@ def test_a_server_that_cannot_write_its_journal_is_not_ready(
     assert shown["order"]["ready_events"] == 1
     answer = journaled.ask("/readyz")
     assert answer.status == 503
-    assert answer.json()["because"] == f"the journal cannot be written: {NO_SPACE}"
+    assert answer.json()["because"] == f"journal: {NO_SPACE}"
     found = values(journaled)
     assert (found["maze_journal_trouble", ""], found["maze_ready", ""]) == (1, 0)
     disk.is_full = False

@@ -113,7 +113,7 @@ def test_a_full_disk_delivers_nothing_until_there_is_room_and_then_everything(pa
         assert len(delivered) < len(joined(MORE))
         answer = ready_answer(child)
         assert answer.startswith("HTTP/1.1 503 ")
-        assert f"the journal cannot be written: cannot write {path}: " in answer
+        assert f"journal: cannot write {path}: " in answer
         limit_files(child, resource.RLIM_INFINITY)
         child.await_logged("journal_available")
         until(lambda: inbox.size == len(joined(MORE)), "all to be delivered")

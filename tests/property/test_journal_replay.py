@@ -16,7 +16,7 @@ from maze.pipeline import journal_blocks
 from maze.pipeline.committed import Committed
 from maze.pipeline.journal_blocks import JournalBlocks
 from maze.pipeline.journal_replay import JournalReplay
-from maze.pipeline.marks import UnwrittenMarks
+from maze.pipeline.unwritten_marks import UnwrittenMarks
 
 from .test_replay import MANY, World, batch_bounds, few, texts, users
 
