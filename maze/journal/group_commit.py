@@ -167,7 +167,7 @@ class GroupCommit:
         if not self.pending_batches or self.lost:
             self._slow_timer.stop()
         elif not self.trouble and self.busy_seconds >= SLOW_SECONDS:
-            self._set_trouble(f"the journal has not answered for {SLOW_SECONDS:g} s")
+            self._set_trouble(f"a write has not ended for {SLOW_SECONDS:g} s")
 
     def _lose(self, error: Exception) -> None:
         self.lost = error

@@ -62,14 +62,14 @@ class Overview(NamedTuple):
 class SQLiteReader:
     """Reads a journal's file, by the connection ``database`` or by one that is opened read-only.
 
-    All methods block, and one thread at a time may call them, apart from ``close``. Raise
-    JournalFileError if the file is damaged, and UnavailableError if it cannot be read at present or
-    was closed.
+    All methods block. Only one thread at a time may call them, but any thread may call ``close``.
+    They raise JournalFileError if the file is damaged, and UnavailableError if it cannot be read at
+    present or the reader is closed.
     """
 
     def __init__(self, path: str, database: sqlite3.Connection | None = None) -> None:
         self.path = path
-        self._is_used = threading.Lock()
+        self._in_use = threading.Lock()
         self._is_closed = False
         try:
             self._database = database or open_to_read(path)
@@ -77,8 +77,8 @@ class SQLiteReader:
             raise JournalFileError(f"{path}: {error}") from None
 
     def close(self) -> None:
-        """Close the file, once a call that is under way in another thread has ended."""
-        with self._is_used:
+        """Wait for a call in another thread to end, then close the file."""
+        with self._in_use:
             self._is_closed = True
             self._database.close()
 
@@ -247,9 +247,9 @@ class SQLiteReader:
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """See one state of the file, whatever is written meanwhile."""
-        with self._is_used, as_damaged(self.path), as_unavailable(self.path, "read"):
+        with self._in_use, as_damaged(self.path), as_unavailable(self.path, "read"):
             if self._is_closed:
-                raise UnavailableError(f"cannot read {self.path}: it was closed")
+                raise UnavailableError(f"cannot read {self.path}: its reader is closed")
             self._database.execute("BEGIN")
             try:
                 yield

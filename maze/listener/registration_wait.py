@@ -30,8 +30,8 @@ log = structlog.get_logger()
 
 BURST_SECONDS = 1.0
 """Processor time for which batches may wait. Wall-clock time would be used up by a busy machine.
-While a batch waits, router, sources and replays do not work, so the time measured is mostly spent
-on registering clients."""
+While a batch waits, the router, the sources and the replays are paused, so most of the time that is
+measured is spent on registering clients."""
 
 REGAINED_SHARE = 0.2
 """Share of the time without a waiting batch that is added to the budget."""
@@ -85,10 +85,10 @@ class Registration:
             self._undecrypted -= 1
 
     def wait_for_batch(self) -> None:
-        """Wait while a batch waits for clients.
+        """Wait until no batch waits for clients to register.
 
-        Sources call this before each chunk, and replays before each step: the batch does not wait
-        for them, too, and the budget is spent on registering clients alone.
+        Sources call this before each chunk, and replays before each turn. Otherwise they would
+        delay the batch and use up the budget meant for registering clients.
         """
         self._no_batch_waits.wait()
 

@@ -1,7 +1,8 @@
-"""Blocks of the journal: decoded and marked once, for all clients that replay them.
+"""Journal blocks: decoded runs with their marks, shared by all replays that read the journal.
 
-A client that was away replays thousands of batches, and after an outage a thousand clients replay
-the same ones. So what was read for one is kept for the others, up to a bound, until nobody replays.
+One replay may need thousands of batches, and after an outage a thousand replays need the same ones.
+So the blocks read for one replay are kept for the others, in bounded memory, until no replay reads
+the journal.
 """
 
 from bisect import bisect_right
@@ -19,10 +20,10 @@ from maze.journal.state import LINE_LIMIT
 from maze.net.native_thread import run_in_thread
 
 READ_BYTES = 256 * 1024
-"""Bytes of batches read at a time (decoded in 1 ms with the compiled core)."""
+"""Maximum bytes of batches per read, unless one batch is larger (decoded in 1 ms, compiled)."""
 
 BLOCK_BYTES = 500
-"""Memory of a block, and of each of its runs, besides the events."""
+"""Overhead of a block, and of each of its runs, in bytes, on top of the events."""
 
 _end_of = attrgetter("end")
 
@@ -37,7 +38,7 @@ class Reader(Protocol):
 class Block(NamedTuple):
     """The runs with the sequence numbers ``first`` to ``end`` - 1, and with their marks.
 
-    The last run may go on above ``end``; there, marks may be missing.
+    The last run may extend past ``end``; the events beyond may lack their marks.
     """
 
     first: int
@@ -45,7 +46,7 @@ class Block(NamedTuple):
     runs: list[Run]
 
     def runs_from(self, number: int) -> list[Run]:
-        """Return the runs that end above a number."""
+        """Return the runs with events at or above a number."""
         return self.runs[bisect_right(self.runs, number, key=_end_of) :]
 
     @property
@@ -55,9 +56,11 @@ class Block(NamedTuple):
 
 
 class JournalBlocks:
-    """Reads blocks, and keeps those used last in at most ``max_bytes`` of memory, or one.
+    """Reads blocks, and caches the most recently used.
 
-    ``unwritten`` returns the marks that the journal does not have yet.
+    The cached blocks take at most ``max_bytes`` of memory; the last one stays even if it takes
+    more. ``recent`` tells up to which number events have been routed. ``unwritten`` returns the
+    marks that the journal does not have yet.
     """
 
     def __init__(
@@ -73,15 +76,18 @@ class JournalBlocks:
         self._max_bytes = max_bytes
         self._epoch = 0
         self._kept: SortedDict[int, Block] = SortedDict()  # by first number
-        self._last_used: OrderedDict[int, None] = OrderedDict()  # first numbers, the oldest first
+        self._last_used: OrderedDict[int, None] = (
+            OrderedDict()
+        )  # first numbers, least recently used first
         self.bytes = 0
         """Memory of the blocks that are kept."""
 
     def get(self, position: Position) -> Block:
-        """Return the block with the event at a position of the present epoch; this may wait.
+        """Return the block that contains the event at a position; this may wait.
 
-        The position must be below everything routed so far. One caller at a time. Raise
-        JournalError if what follows the position is no longer kept.
+        That event must have been routed in the present epoch. Only one greenlet at a time may call
+        this. Raise TrimmedError if the event is no longer kept, and another JournalError if the
+        journal cannot be read.
         """
         epoch, number = position
         if epoch != self._epoch:
@@ -120,11 +126,11 @@ class JournalBlocks:
 def _read(
     reader: Reader, position: Position, routed: int, unwritten: list[Marks], read_bytes: int
 ) -> tuple[Block, bool]:
-    """Read the block at a position, and return whether it ends where a batch does.
+    """Return the block at a position, and whether it ends where a batch does.
 
-    The marks of a batch are in later ones, so read on until they are found; what was read beyond
-    the block is read again. All numbers below ``routed`` have their marks in the journal or in
-    ``unwritten``.
+    The marks of a batch are in later batches, so read on until they are found. Batches read beyond
+    the block are read again for the next one. The marks of all events below ``routed`` are in the
+    journal or in ``unwritten``.
     """
     found: list[Batch] = []
     marks: list[Marks] = []
@@ -148,7 +154,11 @@ def _read(
 
 
 def _block(found: list[Batch], marks: list[Marks], covered: int) -> tuple[Block, bool]:
-    """Decode the batches whose marks are all known or, if there is none, a part of the first."""
+    """Return the block of the batches whose marks are all known, and True.
+
+    If the first batch is not among them, return a block of it that ends where the known marks do,
+    and False.
+    """
     count = max(1, bisect_right(found, covered, key=_end_of))
     first, end = found[0].first, found[count - 1].end
     runs, _ = Decoder(LINE_LIMIT).feed(b"".join(batch.body for batch in found[:count]))

@@ -1,8 +1,8 @@
 """Replays from the journal what one user missed, up to what is kept in memory.
 
-The journal is read in blocks of lines with their marks (``journal_blocks``). The first pass finds
+The journal is read in blocks of runs with their marks (``journal_blocks``). The first pass finds
 out whom the user followed at the client's position: it notes the user's follows and unfollows
-since, and undoes them. The second pass collects the user's lines.
+since then, and undoes them. The second pass collects the user's lines.
 """
 
 from collections.abc import Collection
@@ -34,9 +34,9 @@ class JournalReplay:
         self._epoch, self.next = position
         self._walk = None if following is None else UserWalk(user, following)
         self.goes_back = following is None
-        """Whether ``go_back`` is still to be called."""
-        self._noted_until = position.next
-        self._note_until = position.next
+        """Whether ``go_back`` has to be called (again)."""
+        self._next_to_note = position.next
+        self._note_end = position.next
         self._times_begun = recent.times_begun
 
     @property
@@ -51,28 +51,29 @@ class JournalReplay:
         return self._recent.kept_from <= self.next <= self._recent.end
 
     def go_back(self, graph: FollowGraph) -> None:
-        """Find out more about whom the user followed at the position; this may wait.
+        """Take a step towards finding out whom the user followed at the position; this may wait.
 
-        Raise BehindError if another epoch has begun, and JournalError if what follows the position
-        is no longer kept.
+        Call this while ``goes_back`` is true. Raise BehindError if another epoch has begun, and
+        JournalError if the journal cannot be read or no longer has what follows the position.
         """
         if self._walk is None:
             self._walk = UserWalk(self._user, graph.following(self._user))
-            self._note_until = self._undo_recent(self._walk)
+            self._note_end = self._undo_recent(self._walk)
             self._check_epoch()
-        if self._noted_until < self._note_until:
-            block = self._block(self._noted_until)
-            for run in block.runs_from(self._noted_until):
-                self._walk.note(run, self.next, min(block.end, self._note_until))
-            self._noted_until = block.end
-        if self._noted_until >= self._note_until:
+        if self._next_to_note < self._note_end:
+            block = self._block(self._next_to_note)
+            for run in block.runs_from(self._next_to_note):
+                self._walk.note(run, self.next, min(block.end, self._note_end))
+            self._next_to_note = block.end
+        if self._next_to_note >= self._note_end:
             self._walk.undo_noted()
             self.goes_back = False
 
     def step(self, max_bytes: int) -> bytes:
         """Return more of the user's lines, often none; this may wait.
 
-        Raise BehindError if what is needed is no longer kept.
+        Raise BehindError if what is needed is no longer kept or another epoch has begun, and
+        JournalError if the journal cannot be read.
         """
         assert self._walk is not None
         try:
@@ -104,7 +105,7 @@ class JournalReplay:
         return until
 
     def _block(self, number: int) -> Block:
-        """Return the block with a number. Raise BehindError if another epoch has begun."""
+        """Return the block that contains a number. Raise BehindError if another epoch has begun."""
         block = self._blocks.get(Position(self._epoch, number))
         self._check_epoch()
         return block

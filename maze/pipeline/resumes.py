@@ -63,7 +63,7 @@ class Resumes:
 
     ``present`` returns the position after everything routed so far. ``connect`` connects a session
     to the follow graph, and answers ``!`` if its second argument is true. ``flush`` sends
-    what is queued for sessions. ``pause`` is called before each step, and may wait.
+    what is queued for sessions. ``pause`` is called before each turn of a replay, and may wait.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class Resumes:
             self._give_up(session)
 
     def _go_back(self, session: Session, replay: JournalReplay) -> None:
-        """Find out more about whom the user followed at its position; then answer the position."""
+        """Go back one step; answer the position once it is known whom the user followed there."""
         assert session.position is not None
         try:
             replay.go_back(self._graph)

@@ -17,7 +17,7 @@ class Turns:
     """The sessions that are served.
 
     ``serve`` serves a session once, with at most as many bytes as its second argument, and returns
-    whether to serve it again. ``pause`` is called before that, and may wait.
+    whether to serve it again. ``pause`` is called before each turn, and may wait.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Turns:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no session is to be served, apart from one that is being served now."""
+        """Whether no session waits to be served; the one being served does not count."""
         return not (self._waiting or self.full)
 
     def add(self, session: Session) -> None:

@@ -137,8 +137,8 @@ class Settings:
     resume_bytes: int = RESUME.size(
         "16MiB",
         "1KiB to 1024GiB",
-        "maximum memory of the events kept for clients that resume; with a journal, up to as much "
-        "again for those read from it",
+        "maximum memory of recent events kept for clients that resume; events read from the "
+        "journal for them may take as much again",
     )
 
     source_tls_cert: str | None = ACCESS.file(

@@ -31,7 +31,7 @@ FORMAT = 1
 """Version of the format of --json."""
 
 NEW_DIRECTORY = "{new}"
-"""In an option of the server, this stands for an empty directory of that run."""
+"""Placeholder in the server's options for an empty directory, a new one for each run."""
 
 FIGURES = (
     "events_per_second",
@@ -182,8 +182,8 @@ def _plan(argv: Sequence[str]) -> Plan:
         default=(),
         metavar="OPTIONS",
         help="options for the server, quoted as one argument: "
-        "--server-options='--stall-timeout 1s'; {new} stands for an empty directory of each run: "
-        "--server-options='--journal {new}/journal'",
+        "--server-options='--stall-timeout 1s'; {new} is replaced with a new, empty directory for "
+        "each run: --server-options='--journal {new}/journal'",
     )
     for flag, text in TLS_FLAGS.items():
         add(flag, metavar="FILE", help=text)

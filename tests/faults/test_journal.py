@@ -165,7 +165,7 @@ def test_a_stuck_disk_holds_up_the_source_and_then_goes_on(
     disk.pass_time = lambda: may_pass.wait(PATIENCE)
     pipeline = Pipeline(disk, max_events=20)
     pipeline.send(1, 101)
-    assert pipeline.next_told() == "the journal has not answered for 0.01 s"
+    assert pipeline.next_told() == "a write has not ended for 0.01 s"
     assert pipeline.route() == []
     assert (pipeline.committed.in_flight, pipeline.reorder.ready) == (20, 80)
     monkeypatch.setattr(group_commit, "SLOW_SECONDS", PATIENCE)

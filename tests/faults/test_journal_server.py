@@ -232,7 +232,7 @@ def test_a_slow_fsync_makes_events_wait_and_nobody_else(
         disk.may_pass.clear()
         source.send(b"1|B\n2|P|9|1\n")
         until(lambda: journaling.trouble, "the disk to be reported as slow")
-        assert journaling.trouble == "the journal has not answered for 0.2 s"
+        assert journaling.trouble == "a write has not ended for 0.2 s"
         late = maze.client(b"1|\n")
         assert late.read_line() == b"=|%d-1\n" % epoch  # it is registered, and told where it is
         source.send(b"3|P|9|1\n")

@@ -27,7 +27,7 @@ class JournalWorld(World):
     """A stream that is written before it is routed; every part goes on by itself."""
 
     def __init__(
-        self, first: int, bounds: tuple[int, int, int], max_events: int, block_bytes: int
+        self, first: int, bounds: tuple[int, int, int], max_events: int, max_block_bytes: int
     ) -> None:
         super().__init__(first, bounds, max_events, MANY)
         start = Position(EPOCH, first)
@@ -35,7 +35,7 @@ class JournalWorld(World):
         self.fence = self.journal.lease()
         self.marks = UnwrittenMarks()
         self.marks.begin(first)
-        self.blocks = JournalBlocks(self.journal, self.marks.all, self.recent, block_bytes)
+        self.blocks = JournalBlocks(self.journal, self.marks.all, self.recent, max_block_bytes)
         self.flying: deque[Batch] = deque()
         self.committed = Committed(self.put, start)
 

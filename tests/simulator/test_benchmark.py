@@ -126,7 +126,7 @@ def test_a_short_benchmark(
 def test_every_run_has_a_new_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "WORKLOADS", SMALL)
     arguments = ["bench", "--workloads", "W1", "--runs", "2"]
-    # A second run with the same journal would fail: its events have all been routed.
+    # With the journal of the first run, all events of the second would be stale.
     assert main([*arguments, "--server-options=--journal {new}/journal"]) == 0
 
 

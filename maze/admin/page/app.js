@@ -79,7 +79,7 @@ function noticesOf(status) {
   if (restartedAt && status.uptime_seconds < 60) notices.restart = `The server restarted at ${moment(restartedAt * 1000)} UTC; its counters began again at zero.`;
   if (status.state === "draining") notices.draining = "The server is stopping: clients still receive what is queued for them.";
   if (status.state === "replaying") notices.replaying = "The server is reading its journal; it accepts no connections yet.";
-  if (trouble(status)) notices["journal " + trouble(status)] = `Journal: ${trouble(status)}. Meanwhile no event is routed.`;
+  if (trouble(status)) notices["journal " + trouble(status)] = `Journal: ${trouble(status)}. No event is routed until the journal can be written again.`;
   if (router.stuck_seconds > 2) notices.stuck = `The router has routed nothing for ${seconds(Math.floor(router.stuck_seconds))}, although events are ready and neither a client nor the journal holds it up.`;
   if (isGap(status)) {
     notices["gap " + order.missing_sequence] = `Event ${order.missing_sequence} has been missing for ${seconds(Math.floor(order.missing_seconds))} and blocks routing:`

@@ -28,7 +28,7 @@ from maze.journal.memory import MemoryJournal
 PATIENCE = 30.0
 """Seconds that nothing here takes."""
 FULL = "cannot write journal: database or disk is full"
-SLOW = f"the journal has not answered for {group_commit.SLOW_SECONDS:g} s"
+SLOW = f"a write has not ended for {group_commit.SLOW_SECONDS:g} s"
 
 
 def batch(number: int, body: bytes = b"") -> Batch:
@@ -136,7 +136,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
 @pytest.fixture
 def quick_to_complain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "SLOW_SECONDS", 0.01)
-    monkeypatch.setitem(globals(), "SLOW", "the journal has not answered for 0.01 s")
+    monkeypatch.setitem(globals(), "SLOW", "a write has not ended for 0.01 s")
 
 
 # Groups.

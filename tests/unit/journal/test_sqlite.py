@@ -19,6 +19,7 @@ from .files import change, filled
 
 START = Position(1, 1)
 LONG = 20.0
+"""Maximum seconds to wait for another thread."""
 
 
 @pytest.fixture
@@ -53,10 +54,10 @@ def test_a_process_killed_while_it_moves_the_log_into_the_file_loses_nothing(pat
     journal.close()
 
 
-def test_a_reader_is_closed_after_a_read_that_is_under_way(
+def test_close_waits_for_a_read_in_another_thread(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At a stop, a client may be resuming: a thread reads, and another closes."""
+    """A client may be resuming when the server stops: one thread reads while another closes."""
     filled(path)
     reader = SQLiteReader(path)
     reads, may_end = threading.Event(), threading.Event()
@@ -78,7 +79,7 @@ def test_a_reader_is_closed_after_a_read_that_is_under_way(
         may_end.set()
         closed.result(LONG)
         assert len(read.result(LONG)) == 3
-    with pytest.raises(UnavailableError, match="it was closed"):
+    with pytest.raises(UnavailableError, match="its reader is closed"):
         reader.read(START, 1_000)
 
 

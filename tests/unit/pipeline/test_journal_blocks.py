@@ -13,7 +13,7 @@ from maze.pipeline.journal_blocks import BLOCK_BYTES, JournalBlocks
 
 EPOCH = 7
 LINES = 10
-"""Numbers of a batch; each has a line."""
+"""Sequence numbers per batch; each has one line."""
 
 
 def lines(first: int, end: int) -> bytes:
@@ -21,7 +21,7 @@ def lines(first: int, end: int) -> bytes:
 
 
 class Blocks:
-    """Blocks of a journal of four batches, of which ``routed`` numbers were routed."""
+    """Blocks of a journal of four batches; the numbers below ``routed`` were routed."""
 
     def __init__(self, max_bytes: int, routed: int = 4 * LINES) -> None:
         self.journal = MemoryJournal(Position(EPOCH, 0))
@@ -54,7 +54,10 @@ def one_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_was_read_for_one_is_not_read_again() -> None:
     world = Blocks(2**20)
-    assert world.get(13) == (10, 40)  # nothing but the end of the journal tells that marks end
+    assert world.get(13) == (
+        10,
+        40,
+    )  # no batch carries marks, so the block extends to the end of the journal
     reads = world.reads
     assert world.get(39) == (10, 40)
     assert world.reads == reads
@@ -63,14 +66,14 @@ def test_what_was_read_for_one_is_not_read_again() -> None:
     assert world.blocks.bytes > 2 * BLOCK_BYTES
 
 
-def test_a_run_that_was_read_has_its_lines() -> None:
+def test_a_block_returns_its_runs_from_a_number_on() -> None:
     block = Blocks(2**20).blocks.get(Position(EPOCH, 12))
     assert [(run.first, run.end) for run in block.runs] == [(10, 40)]
     assert block.runs_from(39) == block.runs
     assert block.runs_from(40) == []
 
 
-def test_the_blocks_used_last_are_kept_in_the_memory_that_is_allowed() -> None:
+def test_one_block_is_kept_even_if_it_exceeds_the_memory_allowed() -> None:
     world = Blocks(0)
     world.get(10)
     world.get(0)

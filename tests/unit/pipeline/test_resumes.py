@@ -1,0 +1,95 @@
+"""Resumes: a session is connected exactly where its replay ends, while events are routed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from end_to_end.peers import until
+
+from maze.core import Decoder, FollowGraph, Payload, Position, Recent
+from maze.journal.journal import Batch
+from maze.journal.marks import Marks
+from maze.journal.memory import MemoryJournal
+from maze.pipeline.implementation import QueuedMemory
+from maze.pipeline.resumes import ResumeOutcome, Resumes
+from maze.settings.options import Settings
+
+EPOCH = 7
+MISSED = 20
+
+
+class Client:
+    """A session that comes back; it takes everything at once."""
+
+    user = 1
+    peer = "127.0.0.1:1"
+    held_bytes = pushed_bytes = 0
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+        self.got = b""
+
+    def push(self, payload: Payload) -> None:
+        self.got += b"".join(payload.parts)
+        self.pushed_bytes += payload.size
+
+    def on_error(self, error: Exception) -> None:
+        raise error
+
+
+class World:
+    """Broadcasts are routed whenever the resumes let go of control, ``MISSED`` before they begin.
+
+    With ``kept`` events in memory; the journal has all.
+    """
+
+    def __init__(self, kept: int) -> None:
+        self.journal = MemoryJournal(Position(EPOCH, 1))
+        self.fence = self.journal.lease()
+        self.recent = Recent(kept, 2**20)
+        self.recent.begin(1)
+        self.connected: list[Client] = []
+        for _ in range(MISSED):
+            self.route()
+        self.resumes = Resumes(
+            Settings(),
+            self.recent,
+            FollowGraph(10, 10, 10),
+            QueuedMemory(),
+            present=lambda: Position(EPOCH, self.recent.end),
+            connect=self.connect,
+            flush=lambda _: self.route(),
+            pause=self.route,
+            journaling=cast("Any", SimpleNamespace(reader=self.journal, marks=self)),
+        )
+
+    def all(self) -> list[Marks]:
+        return [Marks(1, self.recent.end, b"")]
+
+    def route(self) -> None:
+        number = self.recent.end
+        line = b"%d|B\n" % number
+        self.journal.append([Batch(EPOCH, number, number + 1, line)], self.fence)
+        runs, _ = Decoder(1_024).feed(line)
+        self.recent.add(runs, number + 1)
+        for client in self.connected:
+            client.got += line
+
+    def connect(self, session: Any, has_missed: bool) -> None:
+        assert not has_missed
+        self.connected.append(session)
+
+
+@pytest.mark.parametrize("kept", [1_000, 5, 0])
+def test_nothing_is_left_out_and_nothing_comes_twice_while_events_are_routed(kept: int) -> None:
+    world = World(kept)
+    client = Client(Position(EPOCH, 3))
+    world.resumes.begin(cast("Any", client))
+    until(lambda: world.connected, "the session to be connected")
+    world.route()
+    reached, *lines = client.got.splitlines(keepends=True)
+    assert b"%d-3" % EPOCH in reached
+    assert lines == [b"%d|B\n" % number for number in range(3, world.recent.end)]
+    assert world.resumes.outcomes == {ResumeOutcome.RESUMED: 1}
