@@ -5,7 +5,7 @@ So the blocks read for one replay are kept for the others, in bounded memory, un
 the journal.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
 from operator import attrgetter
@@ -26,6 +26,7 @@ BLOCK_BYTES = 500
 """Overhead of a block, and of each of its runs, in bytes, on top of the events."""
 
 _end_of = attrgetter("end")
+_first_of = attrgetter("first")
 
 
 class Reader(Protocol):
@@ -76,9 +77,8 @@ class JournalBlocks:
         self._max_bytes = max_bytes
         self._epoch = 0
         self._kept: SortedDict[int, Block] = SortedDict()  # by first number
-        self._last_used: OrderedDict[int, None] = (
-            OrderedDict()
-        )  # first numbers, least recently used first
+        self._last_used: OrderedDict[int, None] = OrderedDict()
+        """First numbers, least recently used first."""
         self.bytes = 0
         """Memory of the blocks that are kept."""
 
@@ -98,9 +98,8 @@ class JournalBlocks:
             self._last_used.move_to_end(block.first)
             return block
         routed = self._recent.end
-        block, is_whole = run_in_thread(
-            _read, self._reader, position, routed, self._unwritten(), READ_BYTES
-        )
+        read = run_in_thread(_read, self._reader, position, routed, self._unwritten(), READ_BYTES)
+        block, is_whole = _block(*read)
         if is_whole:
             self._keep(block)
         return block
@@ -125,8 +124,8 @@ class JournalBlocks:
 
 def _read(
     reader: Reader, position: Position, routed: int, unwritten: list[Marks], read_bytes: int
-) -> tuple[Block, bool]:
-    """Return the block at a position, and whether it ends where a batch does.
+) -> tuple[list[Batch], list[Marks], int]:
+    """Return the batches from a position on, marks, and the number below which these are all known.
 
     The marks of a batch are in later batches, so read on until they are found. Batches read beyond
     the block are read again for the next one. The marks of all events below ``routed`` are in the
@@ -150,18 +149,21 @@ def _read(
             covered = min(marks[-1].end, routed)
         if not batches or covered >= min(found[0].end, routed):
             break
-    return _block(found, marks, covered)
+    return found, marks, covered
 
 
 def _block(found: list[Batch], marks: list[Marks], covered: int) -> tuple[Block, bool]:
     """Return the block of the batches whose marks are all known, and True.
 
     If the first batch is not among them, return a block of it that ends where the known marks do,
-    and False.
+    and False. Only the event loop's thread may decode: all decoders share a buffer.
     """
     count = max(1, bisect_right(found, covered, key=_end_of))
     first, end = found[0].first, found[count - 1].end
     runs, _ = Decoder(LINE_LIMIT).feed(b"".join(batch.body for batch in found[:count]))
     for each in marks:
-        mark_unchanged(runs, each.numbers)
+        if each.numbers:  # a batch of one event may have a run of its own: look at few of them
+            low = bisect_right(runs, each.first, key=_end_of)
+            high = bisect_left(runs, each.end, key=_first_of)
+            mark_unchanged(runs[low:high], each.numbers)
     return Block(first, min(end, covered), runs), end <= covered

@@ -174,14 +174,17 @@ class Resumes:
 
     def _serve_from_journal(self, session: Session, room: int) -> bool:
         """Replay the next part from the journal; return whether there is more in it."""
-        replay = self._replays.get(session)
-        if isinstance(replay, JournalReplay):
-            self._step_from_journal(session, replay, room)
-        if self._replays.get(session) is replay and replay is not None:
-            return True
-        if self._blocks and self.journal_turns.is_empty:
-            self._blocks.clear()
-        return False
+        assert self._blocks is not None
+        has_more = False
+        try:
+            replay = self._replays.get(session)
+            if isinstance(replay, JournalReplay):
+                self._step_from_journal(session, replay, room)
+                has_more = self._replays.get(session) is replay
+        finally:
+            if not has_more and self.journal_turns.is_empty:
+                self._blocks.clear()
+        return has_more
 
     def _step_from_journal(self, session: Session, replay: JournalReplay, room: int) -> None:
         try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+import threading
+
 import pytest
 
-from maze.core import Position, Recent
+from maze.core import Decoder, Position, Recent
 from maze.journal.journal import Batch
 from maze.journal.marks import Marks
 from maze.journal.memory import MemoryJournal
@@ -12,6 +15,7 @@ from maze.pipeline import journal_blocks
 from maze.pipeline.journal_blocks import BLOCK_BYTES, JournalBlocks
 
 EPOCH = 7
+MARK = struct.pack("<Q", 1)
 LINES = 10
 """Sequence numbers per batch; each has one line."""
 
@@ -54,10 +58,8 @@ def one_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_was_read_for_one_is_not_read_again() -> None:
     world = Blocks(2**20)
-    assert world.get(13) == (
-        10,
-        40,
-    )  # no batch carries marks, so the block extends to the end of the journal
+    # No batch carries marks, so the block extends to the end of the journal.
+    assert world.get(13) == (10, 40)
     reads = world.reads
     assert world.get(39) == (10, 40)
     assert world.reads == reads
@@ -113,3 +115,45 @@ def test_reading_ends_where_the_epoch_does() -> None:
     fence = world.journal.lease()
     world.journal.append([Batch(EPOCH + 1, 3, 3, b""), Batch(EPOCH + 1, 3, 50, b"3|B\n")], fence)
     assert world.get(30) == (30, 40)
+
+
+def test_blocks_are_decoded_in_the_thread_of_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All decoders share a buffer, so a native thread would corrupt what a source sends."""
+    threads: list[int] = []
+
+    def decoder(limit: int) -> Decoder:
+        threads.append(threading.get_ident())
+        return Decoder(limit)
+
+    monkeypatch.setattr(journal_blocks, "Decoder", decoder)
+    Blocks(2**20).get(0)
+    assert threads == [threading.get_ident()]
+
+
+def test_marking_takes_time_in_proportion_to_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch has a run of its own, because a number was given up; and each carries marks."""
+    world = Blocks(2**20, routed=3 * LINES)
+    batches = [
+        Batch(
+            EPOCH,
+            first,
+            first + 2,
+            b"%d|F|1|2\n" % first,
+            None,
+            Marks(first - 2, first, MARK).encode(),
+        )
+        for first in range(40, 1_040, 2)
+    ]
+    world.journal.append(batches, world.journal.lease())
+    world.recent.add([], 1_040)
+    looked_at: list[int] = []
+    monkeypatch.setattr(
+        journal_blocks, "mark_unchanged", lambda runs, numbers: looked_at.append(len(runs))
+    )
+    monkeypatch.setattr(journal_blocks, "READ_BYTES", 2**20)
+    block = world.blocks.get(Position(EPOCH, 40))
+    assert len(looked_at) > 400
+    assert len(block.runs) >= 499
+    assert sum(looked_at) <= 2 * len(looked_at)
