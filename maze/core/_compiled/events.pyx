@@ -58,7 +58,7 @@ cdef class Scratch:
         self.count += 1
         return &self.events[self.count - 1]
 
-cdef Scratch scratch = Scratch()
+cdef Scratch scratch = Scratch()  # shared by all decoders: only one thread may decode
 
 
 @cython.final
