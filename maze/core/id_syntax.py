@@ -6,7 +6,7 @@ client wants to continue (``7|1764100000000-312``).
 
 from typing import NamedTuple
 
-from maze.core.events import parse_number
+from maze.core.events import NUMBER_LIMIT, parse_number
 from maze.core.positions import Position
 
 
@@ -28,7 +28,13 @@ def parse_id_line(line: bytes) -> IdLine | None:
     if not rest:
         return IdLine(user, bool(bar))
     first, dash, second = rest.partition(b"-")
-    epoch, number = parse_number(first), parse_number(second)
+    epoch, number = parse_number(first), _parse_next(second)
     if not dash or epoch is None or number is None:
         return None
     return IdLine(user, True, Position(epoch, number))
+
+
+def _parse_next(field: bytes) -> int | None:
+    """Return the value of ``next``, which may be one more than the largest sequence number."""
+    is_limit = field.isdigit() and field.lstrip(b"0") == b"%d" % NUMBER_LIMIT
+    return NUMBER_LIMIT if is_limit else parse_number(field)

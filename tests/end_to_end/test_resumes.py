@@ -72,6 +72,15 @@ def test_a_follow_that_changed_nothing_is_not_undone(maze: Maze) -> None:
     client.expect(b"3|S|2\n6|B\n")
 
 
+def test_a_client_that_has_the_event_with_the_largest_number_comes_back(
+    start: Callable[..., Maze],
+) -> None:
+    maze = start(first_sequence=2**63 - 1)
+    maze.source().send(b"%d|B\n" % (2**63 - 1))
+    maze.await_routed(1)
+    resume(maze, 7, Position(maze.server.router.position.epoch, 2**63))
+
+
 def test_who_has_missed_nothing_goes_on(maze: Maze) -> None:
     source = maze.source()
     source.send(b"1|B\n2|B\n")

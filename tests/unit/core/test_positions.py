@@ -23,6 +23,9 @@ LARGEST = b"9223372036854775807"
             b"|".join([LARGEST, LARGEST + b"-" + LARGEST]),
             IdLine(2**63 - 1, True, Position(2**63 - 1, 2**63 - 1)),
         ),
+        # What follows the event with the largest number.
+        (b"7|1-%d" % 2**63, IdLine(7, True, Position(1, 2**63))),
+        (b"7|1-00%d" % 2**63, IdLine(7, True, Position(1, 2**63))),
     ],
 )
 def test_id_lines(line: bytes, expected: IdLine) -> None:
@@ -43,7 +46,7 @@ def test_id_lines(line: bytes, expected: IdLine) -> None:
             b"7|\xb2-1",
             b"7|1-2\x00",
         ),
-        *(b"9223372036854775808|", b"7|9223372036854775808-1", b"7|1-9223372036854775808"),
+        *(b"9223372036854775808|", b"7|9223372036854775808-1", b"7|1-9223372036854775809"),
     ],
 )
 def test_malformed_id_lines(line: bytes) -> None:
