@@ -63,7 +63,7 @@ class JournalReplay:
         if self._next_to_note < self._note_end:
             block = self._block(self._next_to_note)
             for run in block.runs_from(self._next_to_note):
-                self._walk.note(run, self._next_to_note, min(block.end, self._note_end))
+                self._walk.note(run, self._next_to_note, block.end)  # undoing twice is harmless
             self._next_to_note = block.end
         if self._next_to_note >= self._note_end:
             self._walk.undo_noted()

@@ -103,10 +103,10 @@ def test_blocks_of_an_earlier_epoch_are_forgotten() -> None:
     world = Blocks(2**20)
     world.get(0)
     fence = world.journal.lease()
-    following = Batch(EPOCH + 1, 0, 0, b""), Batch(EPOCH + 1, 0, 40, lines(0, 40))
+    following = Batch(EPOCH + 1, 0, 0, b""), Batch(EPOCH + 1, 0, 30, lines(0, 30))
     world.journal.append(following, fence)
     block = world.blocks.get(Position(EPOCH + 1, 5))
-    assert (block.first, block.end) == (0, 40)
+    assert (block.first, block.end) == (0, 30)
     assert world.blocks.bytes == block.memory
 
 
