@@ -9,6 +9,7 @@ and a read-only connection never checkpoints the write-ahead log.
 import fcntl
 import os
 import sqlite3
+import stat
 import struct
 from pathlib import Path
 from urllib.parse import quote
@@ -117,6 +118,12 @@ def open_to_write(path: str, start: Position, synchronous: str) -> sqlite3.Conne
 
 def open_to_read(path: str) -> sqlite3.Connection:
     """Open the file read-only. Raise JournalFileError if there is no journal in it."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise JournalFileError(f"{path}: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise JournalFileError(f"{path} is not a file")
     database = _connect(path, "mode=ro")
     try:
         if _is_empty(path, database):
@@ -137,6 +144,8 @@ def check_not_foreign(path: str) -> None:
         return
     if not os.path.isfile(path):
         raise JournalFileError(f"{path} is not a file")
+    if (names := os.stat(path).st_nlink) > 1:
+        raise JournalFileError(f"{path} has {names} names, and a log belongs to one: remove others")
     with open(path, "rb") as file:
         header = file.read(HEADER_BYTES)
     if not header:

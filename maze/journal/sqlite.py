@@ -5,6 +5,7 @@ it returns. All calls block, so they belong in a native thread. The file has one
 because SQLite up to 3.51.2 may lose data if several connections write or checkpoint.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +54,8 @@ class SQLiteJournal(SQLiteReader, Journal):
         self._retention = retention
         self._clock = clock
         self._tidied: int | None = None
+        if os.path.islink(path):
+            path = os.path.realpath(path)  # SQLite keeps its log beside the file itself
         try:
             check_not_foreign(path)
             self._lock = WriteLock(path)

@@ -151,7 +151,7 @@ def test_a_start_that_failed_before_the_tables_were_made_is_made_good(path: str)
 
 
 def test_a_file_that_is_not_there_is_not_created_by_reading(path: str) -> None:
-    with pytest.raises(JournalFileError, match=f"^{path}: unable to open"):
+    with pytest.raises(JournalFileError, match=f"^{path}: No such file"):
         SQLiteReader(path)
     assert not os.path.exists(path)
 

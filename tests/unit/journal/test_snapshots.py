@@ -130,7 +130,7 @@ def test_a_file_that_the_child_cannot_read_is_the_reason(
 ) -> None:
     other = str(tmp_path / "none")
     reason = taker(other, journal).run()
-    assert reason == f"it ended with status 1: {other}: unable to open database file"
+    assert reason == f"it ended with status 1: {other}: No such file or directory"
 
 
 WRITE = """

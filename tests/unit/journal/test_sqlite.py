@@ -15,7 +15,7 @@ from maze.journal.reader import SQLiteReader
 from maze.journal.rows import Row
 from maze.journal.sqlite import SQLiteJournal
 
-from .files import change, filled
+from .files import change, events, filled
 
 START = Position(1, 1)
 LONG = 20.0
@@ -158,3 +158,36 @@ def test_the_largest_numbers_are_kept(path: str) -> None:
     assert journal.append([batch], journal.lease()) == Position(1, 2**63)
     assert journal.read(Position(1, largest), 1_000) == [batch]
     journal.close()
+
+
+def test_a_symbolic_link_stands_for_the_file_that_it_names(path: str, tmp_path: Path) -> None:
+    filled(path)
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    journal = SQLiteJournal(str(link), START)
+    assert journal.position() == Position(1, 4)
+    with pytest.raises(JournalFileError, match="another process has it open"):
+        SQLiteJournal(path, START)
+    journal.append(events(4, 5), journal.lease())
+    journal.close()
+    assert not (tmp_path / "link.lock").exists()
+
+
+def test_a_file_with_two_names_is_refused(path: str, tmp_path: Path) -> None:
+    """Each name would have a lock and a log of its own."""
+    filled(path)
+    other = tmp_path / "other"
+    other.hardlink_to(path)
+    for name in (path, str(other)):
+        with pytest.raises(JournalFileError, match="has 2 names"):
+            SQLiteJournal(name, START)
+    other.unlink()
+    SQLiteJournal(path, START).close()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("missing", "No such file or directory"), ("", "is not a file")]
+)
+def test_a_reader_says_what_is_not_there(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(JournalFileError, match=reason):
+        SQLiteReader(str(tmp_path / name))
