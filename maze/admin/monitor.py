@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gevent
 
 from maze.admin.counters import events, queues
-from maze.pipeline.journaling import COMMIT_SECONDS
-from maze.pipeline.stats import LATENCY_SECONDS, Histogram
+from maze.pipeline.stats import COMMIT_SECONDS, LATENCY_SECONDS, Histogram
 
 if TYPE_CHECKING:
     from maze.log.line_writer import LineWriter

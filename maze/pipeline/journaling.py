@@ -28,7 +28,7 @@ from maze.journal.sqlite import SQLiteJournal
 from maze.net.native_thread import run_in_thread
 from maze.pipeline.committed import Committed
 from maze.pipeline.recovery import Recovery
-from maze.pipeline.stats import Histogram
+from maze.pipeline.stats import COMMIT_SECONDS, Histogram
 from maze.pipeline.unwritten_marks import UnwrittenMarks
 from maze.settings.options import Settings
 
@@ -36,8 +36,6 @@ log = structlog.get_logger()
 
 UPKEEP_SECONDS = 1.0
 """Time between two inspections of the file."""
-
-COMMIT_SECONDS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 class Journaling:

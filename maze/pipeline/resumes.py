@@ -11,9 +11,12 @@ What is no longer kept in memory is replayed from the journal first, if there is
 client can come back, and then learns that it has missed something.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -30,11 +33,13 @@ from maze.journal.journal import AheadError, JournalError, OtherEpochError, Trim
 from maze.pipeline.implementation import Outbox, QueuedMemory
 from maze.pipeline.journal_blocks import JournalBlocks
 from maze.pipeline.journal_replay import JournalReplay
-from maze.pipeline.journaling import Journaling
 from maze.pipeline.positions import payload_of
 from maze.pipeline.session import CloseReason, Session
 from maze.pipeline.turns import Turns
 from maze.settings.options import Settings
+
+if TYPE_CHECKING:
+    from maze.pipeline.journaling import Journaling
 
 log = structlog.get_logger()
 

@@ -9,9 +9,11 @@ paused because of a gap: the missing event comes later in the same stream.
 every client whose id line arrived before it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from time import monotonic, time
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import gevent
 from gevent.event import Event
@@ -32,7 +34,6 @@ from maze.net.time_slice import TimeSlice
 from maze.pipeline.acknowledgements import Acknowledgements
 from maze.pipeline.batch import BATCH_EVENTS, Batches, ReadyRuns
 from maze.pipeline.implementation import Outbox, flush_all
-from maze.pipeline.journaling import Journaling
 from maze.pipeline.ordering import Ordering
 from maze.pipeline.positions import Positions
 from maze.pipeline.registry import Sessions
@@ -41,6 +42,9 @@ from maze.pipeline.session import Session
 from maze.pipeline.slow_clients import SlowClients
 from maze.pipeline.stats import Stats
 from maze.settings.options import Settings
+
+if TYPE_CHECKING:
+    from maze.pipeline.journaling import Journaling
 
 FLUSH_SESSIONS = 50
 """Sessions flushed before each check whether to yield. A send of 50 KB takes 0.1 ms."""
@@ -69,11 +73,10 @@ class Router:
         self.recent.begin(settings.first_sequence)
         self._ordering = Ordering(settings, rejects, self.stats, self._yield_if_due)
         self.reorder = self._ordering.reorder
-        self.journaling: Journaling | None = None
+        self.journaling = _open_journal(settings, self._on_commit, fail)
         self.ready: ReadyRuns = self.reorder
         """The runs to be routed: those in order or, with a journal, those committed."""
-        if settings.journal is not None:
-            self.journaling = Journaling(settings, on_commit=self._on_commit, fail=fail)
+        if self.journaling:
             self.ready = self.journaling.committed
         self.acknowledgements = Acknowledgements(lambda: self._durable)
         self.batches = Batches(
@@ -313,3 +316,14 @@ class Router:
             if ready_since:
                 self.stats.latency.flushed(group, ready_since)
         self.resumes.on_flush()
+
+
+def _open_journal(
+    settings: Settings, on_commit: Callable[[], None], fail: Callable[..., None]
+) -> Journaling | None:
+    """Open the journal, if the settings name one. Raise JournalUnusableError."""
+    if settings.journal is None:
+        return None
+    from maze.pipeline.journaling import Journaling  # noqa: PLC0415, SQLite takes 1.4 MB
+
+    return Journaling(settings, on_commit=on_commit, fail=fail)
