@@ -21,6 +21,7 @@ from maze.log.reject_file import RejectFileWriter
 from maze.log.reject_log import RejectLog
 from maze.net.peer import Address
 from maze.pipeline.client_port import ClientPort
+from maze.pipeline.intake import Intake
 from maze.pipeline.router import Router
 from maze.pipeline.source import SourcePort
 from maze.settings.option_types import ANY_NAME
@@ -50,6 +51,7 @@ class MazeServer:
         self.rejects = RejectLog()
         self.registration = Registration()
         self.router = Router(settings, self.rejects, self.registration, self.fail)
+        self.intake = Intake(settings, self.rejects, self.router, self.fail)
         self.sessions = self.router.sessions
         self.clients = ClientPort(
             settings,
@@ -59,7 +61,7 @@ class MazeServer:
         )
         self.source = SourcePort(
             settings,
-            self.router,
+            self.intake,
             self.rejects,
             self.registration,
             Access(settings.source, settings, source_context),
@@ -126,9 +128,9 @@ class MazeServer:
                 settings.rejects, settings.rejects_size, settings.rejects_files
             )
         try:
-            if self.router.journaling:
+            if self.intake.journaling:
                 self.state = "replaying"
-                self.router.recover(partial(_report_progress, report))
+                self.intake.recover(partial(_report_progress, report))
             self._router_greenlet.start()
             self._client_listener.open()
             self._source_listener.open()
@@ -195,7 +197,7 @@ class MazeServer:
             self._stopped.set()
 
     def _log_lost_events(self) -> None:
-        ready, waiting = self.router.unrouted_events, self.router.reorder.waiting
+        ready, waiting = self.intake.unrouted_events, self.intake.reorder.waiting
         if ready or waiting:
             log.warning("events_not_routed", ready_events=ready, waiting_events=waiting)
 
@@ -221,9 +223,9 @@ class MazeServer:
 
         Allow the rest of the drain timeout, but at least FLUSH_SECONDS.
         """
-        if self.router.journaling:
+        if self.intake.journaling:
             remaining = self._drain_deadline - time.monotonic()
-            self.router.journaling.close(max(FLUSH_SECONDS, remaining))
+            self.intake.journaling.close(max(FLUSH_SECONDS, remaining))
 
     def _close_ports(self) -> None:
         self._client_listener.close()

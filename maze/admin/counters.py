@@ -37,10 +37,10 @@ def counters(server: MazeServer) -> Counters:
         "events": events(server),
         "order": {
             "next_sequence": router.position.next,
-            "ready_events": router.unrouted_events,
-            "waiting_events": router.reorder.waiting,
-            "missing_sequence": router.reorder.missing_sequence,
-            "missing_seconds": router.stats.missing_seconds(router.reorder),
+            "ready_events": server.intake.unrouted_events,
+            "waiting_events": server.intake.reorder.waiting,
+            "missing_sequence": server.intake.reorder.missing_sequence,
+            "missing_seconds": router.stats.missing_seconds(server.intake.reorder),
         },
         "sources": _sources(server),
         "sessions": _sessions(server),
@@ -117,7 +117,7 @@ def _journal(server: MazeServer) -> Section | None:
     Its position is None until the journal is replayed. Figures about the file are None until the
     file is first inspected, a moment later.
     """
-    journaling = server.router.journaling
+    journaling = server.intake.journaling
     if journaling is None:
         return None
     is_replayed = server.state not in ("starting", "replaying")

@@ -170,7 +170,7 @@ class Metrics(Collector):
 
     def _journal_metrics(self, journal: Section | None) -> Iterator[Metric]:
         """Yield the metrics of the journal: none without one, nor what is not known yet."""
-        journaling = self._server.router.journaling
+        journaling = self._server.intake.journaling
         if journal is None or journaling is None:
             return
         yield _counter("maze_journal_commits", journal["commits"])

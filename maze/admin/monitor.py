@@ -113,7 +113,7 @@ class Monitor:
                 **self._rates(1),
                 "queue_bytes": queues(self._server)["total"],
                 "sessions": len(self._server.sessions),
-                "waiting_events": self._server.router.reorder.waiting,
+                "waiting_events": self._server.intake.reorder.waiting,
                 **self.latency(),
             }
         )
@@ -124,12 +124,12 @@ class Monitor:
         A reason is that no event is ready, that the router waits for clients, or that the journal
         cannot be written.
         """
-        router = self._server.router
+        router, intake = self._server.router, self._server.intake
         return (
             router.stats.batches != self._batches
-            or not router.unrouted_events
+            or not intake.unrouted_events
             or router.slow_clients.router_waits
-            or (router.journaling is not None and router.journaling.trouble is not None)
+            or (intake.journaling is not None and intake.journaling.trouble is not None)
         )
 
     def _run(self) -> None:
@@ -145,7 +145,7 @@ class Monitor:
         counts = events(self._server)
         by_type = counts["by_type"].values()
         router = self._server.router
-        journaling = router.journaling
+        journaling = self._server.intake.journaling
         return Sample(
             time.monotonic(),
             counts["received"],

@@ -86,7 +86,7 @@ def unready_reason(server: MazeServer, monitor: Monitor) -> str | None:
         return "the server failed"
     if server.state != "ready":
         return server.state
-    journaling = server.router.journaling
+    journaling = server.intake.journaling
     if journaling and journaling.trouble:
         return f"journal: {journaling.trouble}"
     stuck = monitor.stuck_seconds()

@@ -1,5 +1,5 @@
 """The path of an event around the core.
 
-An event passes through ``source`` -> ``ordering`` -> ``batch`` -> ``router`` -> ``outbox``. A
+An event passes through ``source`` -> ``intake`` -> ``router`` -> ``batch`` -> ``outbox``. A
 client enters through ``client_port`` and is served by ``session``.
 """

@@ -55,14 +55,12 @@ class Batches:
     def __init__(
         self,
         settings: Settings,
-        ready: ReadyRuns,
         fanout: Fanout,
         on_routed: Callable[[list[Run], int], None],
         *,
         rejects: RejectLog,
         stats: Stats,
     ) -> None:
-        self._ready = ready
         self._fanout = fanout
         self._on_routed = on_routed
         self._rejects = rejects
@@ -72,7 +70,7 @@ class Batches:
         self._batch_events = BATCH_EVENTS
         self.traces = settings.log_level == "debug"
 
-    def route(self) -> list[Session]:
+    def route(self, ready: ReadyRuns) -> list[Session]:
         """Route one batch and queue its payloads; return the sessions that got one.
 
         Nothing here waits, so a batch reaches all sessions or none. It adds at most half of
@@ -80,10 +78,10 @@ class Batches:
         session that has taken the previous batch is therefore never over its bound.
         """
         began = monotonic()
-        runs = self._ready.take_ready(self._batch_events)
+        runs = ready.take_ready(self._batch_events)
         payloads, rest = self._fanout.route(runs, self._payload_bytes, self._batch_bytes)
-        self._ready.put_back(rest)
-        self._on_routed(runs, self._ready.next_sequence)
+        ready.put_back(rest)
+        self._on_routed(runs, ready.next_sequence)
         self._rejects.record(self._fanout.refused, FROM_GRAPH)
         sessions = cast("list[Session]", push_all(payloads))
         events = count_events(runs) - count_events(rest)
@@ -92,17 +90,19 @@ class Batches:
         self._batch_events = min(wanted_events, BATCH_EVENTS)
         self._stats.routed(events, monotonic() - began)
         if self.traces:
-            self._trace(runs[0].first, events, payloads)
+            self._trace(runs[0].first, ready.next_sequence - 1, events, payloads)
         return sessions
 
-    def _trace(self, first: int, events: int, payloads: list[tuple[Recipient, Payload]]) -> None:
+    def _trace(
+        self, first: int, last: int, events: int, payloads: list[tuple[Recipient, Payload]]
+    ) -> None:
         """Log, at level debug, the batch and each payload queued."""
         batch = self._stats.batches
         log.debug(
             "batch_routed",
             batch=batch,
             first=first,
-            last=self._ready.next_sequence - 1,
+            last=last,
             routed_events=events,
             sessions=len(payloads),
         )

@@ -11,12 +11,9 @@ What is no longer kept in memory is replayed from the journal first, if there is
 client can come back, and then learns that it has missed something.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -37,9 +34,6 @@ from maze.pipeline.positions import payload_of
 from maze.pipeline.session import CloseReason, Session
 from maze.pipeline.turns import Turns
 from maze.settings.options import Settings
-
-if TYPE_CHECKING:
-    from maze.pipeline.journaling import Journaling
 
 log = structlog.get_logger()
 
@@ -82,7 +76,6 @@ class Resumes:
         connect: Callable[[Session, bool], None],
         flush: Callable[[Sequence[Outbox]], None],
         pause: Callable[[], object],
-        journaling: Journaling | None,
     ) -> None:
         self._recent = recent
         self._graph = graph
@@ -94,11 +87,8 @@ class Resumes:
         self.turns = Turns(settings, queued_memory, self._serve, pause)
         # Reading the journal waits, so those who need it have turns of their own.
         self.journal_turns = Turns(settings, queued_memory, self._serve_from_journal, pause)
-        self._blocks: JournalBlocks | None = None
-        if journaling:
-            self._blocks = JournalBlocks(
-                journaling.reader, journaling.marks.all, recent, settings.resume_bytes
-            )
+        self.blocks: JournalBlocks | None = None
+        """The journal's blocks, if there is a journal."""
         self.outcomes: Counter[ResumeOutcome] = Counter()
 
     def __len__(self) -> int:
@@ -161,7 +151,7 @@ class Resumes:
             following = self._graph.following(session.user)
             self._replays[session] = Replay(self._recent, session.user, following, position.next)
             return True
-        elif self._blocks is None:
+        elif self.blocks is None:
             self._miss(session)
         else:
             self._read_journal(session, position, None)
@@ -171,15 +161,15 @@ class Resumes:
         self, session: Session, position: Position, following: Collection[int] | None
     ) -> None:
         """Replay from the journal; ``following`` is whom the user followed at the position."""
-        assert self._blocks is not None
+        assert self.blocks is not None
         self._replays[session] = JournalReplay(
-            self._blocks, self._recent, session.user, position, following=following
+            self.blocks, self._recent, session.user, position, following=following
         )
         self.journal_turns.add(session)
 
     def _serve_from_journal(self, session: Session, room: int) -> bool:
         """Replay the next part from the journal; return whether there is more in it."""
-        assert self._blocks is not None
+        assert self.blocks is not None
         has_more = False
         try:
             replay = self._replays.get(session)
@@ -188,7 +178,7 @@ class Resumes:
                 has_more = self._replays.get(session) is replay
         finally:
             if not has_more and self.journal_turns.is_empty:
-                self._blocks.clear()
+                self.blocks.clear()
         return has_more
 
     def _step_from_journal(self, session: Session, replay: JournalReplay, room: int) -> None:
@@ -249,7 +239,7 @@ class Resumes:
     def _fall_behind(self, session: Session, replay: Replay) -> None:
         """Read in the journal what is no longer kept in memory; without one, end the session."""
         epoch = self._present().epoch
-        if self._blocks is None:
+        if self.blocks is None:
             self._give_up(session)
         else:
             following = None if replay.goes_back else replay.following

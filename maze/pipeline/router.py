@@ -1,19 +1,14 @@
-"""The router: takes batches from the reorder buffer, routes them, and flushes the sessions.
+"""The router: takes batches of runs that are in order, routes them, and flushes the sessions.
 
 It applies back-pressure by one rule: **no batch is routed while a session exceeds its bound, or all
-sessions together exceed theirs.** While ``slow_clients`` waits, events become ready up to the
-reorder limit. At the limit the sources are paused, and TCP slows them down. A source is never
-paused because of a gap: the missing event comes later in the same stream.
+sessions together exceed theirs.** ``slow_clients`` waits then, and the upstream is held up.
 
 ``registration_wait`` also delays batches, but not because of slow clients: an event must reach
 every client whose id line arrived before it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from time import monotonic, time
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 import gevent
 from gevent.event import Event
@@ -26,15 +21,12 @@ from maze.core import (
     Position,
     Recent,
     Run,
-    next_epoch,
 )
 from maze.listener.registration_wait import Registration
 from maze.log.reject_log import RejectLog
 from maze.net.time_slice import TimeSlice
-from maze.pipeline.acknowledgements import Acknowledgements
-from maze.pipeline.batch import BATCH_EVENTS, Batches, ReadyRuns
+from maze.pipeline.batch import Batches, ReadyRuns
 from maze.pipeline.implementation import Outbox, flush_all
-from maze.pipeline.ordering import Ordering
 from maze.pipeline.positions import Positions
 from maze.pipeline.registry import Sessions
 from maze.pipeline.resumes import Resumes
@@ -43,11 +35,36 @@ from maze.pipeline.slow_clients import SlowClients
 from maze.pipeline.stats import Stats
 from maze.settings.options import Settings
 
-if TYPE_CHECKING:
-    from maze.pipeline.journaling import Journaling
-
 FLUSH_SESSIONS = 50
 """Sessions flushed before each check whether to yield. A send of 50 KB takes 0.1 ms."""
+
+
+class Upstream(Protocol):
+    """What the router takes its runs from."""
+
+    epoch: int
+    """Epoch of the runs that are ready."""
+    ready: ReadyRuns
+    """The runs that can be routed."""
+
+    @property
+    def unrouted_events(self) -> int:
+        """Number of events that are to be routed; some may not be ready yet."""
+
+    def gather(self) -> None:
+        """Do what runs that are at hand need to become ready."""
+
+    def advance(self) -> bool:
+        """Make more runs ready; return whether any are."""
+
+    def pace(self, router_waits: bool) -> None:
+        """Let more runs come if few are ready, else hold them up.
+
+        ``router_waits`` tells whether the router waits for slow clients.
+        """
+
+    def on_routed(self, runs: list[Run], end: int) -> None:
+        """Called with the runs of each batch and the number after its last event."""
 
 
 class Router:
@@ -60,27 +77,17 @@ class Router:
         registration: Registration,
         fail: Callable[..., None],
     ) -> None:
-        """Create the parts. Raise JournalUnusableError."""
+        """Create the parts. ``take_from`` comes next."""
         self._settings = settings
         self._registration = registration
         self.fanout = Fanout(
             FollowGraph(settings.max_users, settings.max_follows, settings.max_follows_per_user)
         )
-        self._epoch = next_epoch(0, int(1000 * time()))
         self._positions = Positions(settings.position_interval, lambda: self.position, self._flush)
         self.stats = Stats()
         self.recent = Recent(settings.resume_events, settings.resume_bytes)
-        self.recent.begin(settings.first_sequence)
-        self._ordering = Ordering(settings, rejects, self.stats, self._yield_if_due)
-        self.reorder = self._ordering.reorder
-        self.journaling = _open_journal(settings, self._on_commit, fail)
-        self.ready: ReadyRuns = self.reorder
-        """The runs to be routed: those in order or, with a journal, those committed."""
-        if self.journaling:
-            self.ready = self.journaling.committed
-        self.acknowledgements = Acknowledgements(lambda: self._durable)
         self.batches = Batches(
-            settings, self.ready, self.fanout, self._on_routed, rejects=rejects, stats=self.stats
+            settings, self.fanout, self._on_routed, rejects=rejects, stats=self.stats
         )
         self.sessions = Sessions(
             self.fanout.graph,
@@ -100,79 +107,57 @@ class Router:
             connect=self._connect,
             flush=self._flush,
             pause=registration.wait_for_batch,
-            journaling=self.journaling,
         )
         self.slow_clients = SlowClients(
             settings,
             self.sessions,
             self.stats,
-            on_wait=self._pace_source,
-            yield_if_due=self._yield_if_due,
+            on_wait=self._pace,
+            yield_if_due=self.yield_if_due,
         )
         self._time_slice = TimeSlice()
         self._work = Event()
-        self._has_committed = Event()
-        self._source_may_read = Event()
-        self._source_may_read.set()
         self._idle = Event()
         self._idle.set()
 
     @property
     def position(self) -> Position:
         """The position after everything routed so far."""
-        return Position(self._epoch, self.ready.next_sequence)
+        return Position(self._upstream.epoch, self._upstream.ready.next_sequence)
 
-    @property
-    def unrouted_events(self) -> int:
-        """Number of events in order but not routed yet; some may wait for their commit."""
-        committed = self.journaling and self.journaling.committed
-        return self.reorder.ready + (committed.ready + committed.in_flight if committed else 0)
+    # Called by what the runs come from.
 
-    @property
-    def _durable(self) -> Position:
-        return self.journaling.position if self.journaling else self.position
+    def take_from(self, upstream: Upstream) -> None:
+        """Take runs from there; called once, before anything is routed."""
+        self._upstream = upstream
+        self.recent.begin(upstream.ready.next_sequence)
 
-    # Called by the source port.
+    def wake(self) -> None:
+        """Route what is ready; let the upstream go on, or hold it up."""
+        self._upstream.gather()
+        if self._upstream.unrouted_events:
+            self._idle.clear()
+        if self._upstream.ready.ready:
+            self._work.set()
+        self._pace()
 
-    def submit(self, runs: Sequence[Run], peer: str) -> None:
-        """Add runs to the reorder buffer, then wait until the source may read more.
+    def yield_if_due(self) -> bool:
+        """Yield to the event loop if the time slice is over; return whether it was."""
+        if not self._time_slice.is_over():
+            return False
+        self.wake()
+        self._time_slice.begin_next()
+        return True
 
-        Raise ReorderBufferFullError if a gap did not fill and the policy is to fail.
-        """
-        try:
-            self._ordering.add(runs, peer)
-        finally:
-            self._signal_work()
-        if not self._source_may_read.is_set():
-            self._source_may_read.wait()
-        self._yield_if_due()
-
-    def await_durable(self, timeout: float) -> None:
-        """Wait until everything that is in order is durable, for at most ``timeout`` seconds."""
-        deadline = monotonic() + timeout
-        while self.reorder.ready or (self.journaling and self.journaling.committed.in_flight):
-            self._has_committed.clear()
-            if not self._has_committed.wait(deadline - monotonic()):
-                return
-
-    def end_stream(self, peer: str) -> None:
-        """Route everything that was received, then clear the follow graph and begin a new epoch.
-
-        Called when the last source has left. Does nothing if the stream is to be kept.
-        """
-        if self._settings.keeps_stream:
-            return
-        self._ordering.give_up_gaps(peer)
-        self._signal_work()
+    def wait_until_idle(self) -> None:
+        """Wait until everything that the upstream has is routed."""
         self._idle.wait()
-        epoch = next_epoch(self._epoch, int(1000 * time()))
-        if self.journaling:
-            epoch = self.journaling.begin_epoch(self._settings.first_sequence).epoch
+
+    def begin_epoch(self) -> None:
+        """Clear the follow graph: the upstream has begun a new epoch, and all before was routed."""
         detached = self.fanout.graph.clear()
-        self.reorder.reset()
-        self.recent.begin(self.reorder.next_sequence)
+        self.recent.begin(self._upstream.ready.next_sequence)
         self.stats.on_reset()
-        self._epoch = epoch
         asking = self._positions.sessions()
         self.resumes.begin_epoch()  # first, and without a wait: its replays are of the old epoch
         self._positions.begin_epoch(asking)  # but not to those told by the line above
@@ -213,16 +198,6 @@ class Router:
 
     # Called by the server.
 
-    def recover(self, report: Callable[[Position], None]) -> None:
-        """Continue where the journal ends, if there is one; ``report`` is told the progress.
-
-        Raise JournalUnusableError.
-        """
-        if self.journaling:
-            position = self.journaling.recover(self.fanout.graph, self.recent, report)
-            self._epoch = position.epoch
-            self.reorder.reset(position.next)
-
     def drain(self, timeout: float) -> None:
         """Route everything that is ready, for at most ``timeout`` seconds."""
         self.slow_clients.drain(self._idle, timeout)
@@ -232,33 +207,20 @@ class Router:
         while True:
             self._work.wait()
             self._work.clear()
-            while self._has_ready_runs():
+            while self._upstream.advance():
                 self.slow_clients.make_room()
                 self._registration.wait()
                 self._deliver()
-                self._pace_source()
-                if not self._yield_if_due():
+                self._pace()
+                if not self.yield_if_due():
                     gevent.sleep(0)  # lets the sources read and the writers send
-            if not self.unrouted_events:
+            if not self._upstream.unrouted_events:
                 self._idle.set()
-
-    def _has_ready_runs(self) -> bool:
-        """Return whether runs can be routed; pass those that are in order to the journal."""
-        if (self.reorder.ready or self.reorder.advance()) and self.journaling:
-            self.journaling.take(self.reorder)
-        return self.ready.ready > 0
 
     def _on_routed(self, runs: list[Run], end: int) -> None:
         """Keep the runs of a batch for clients that resume."""
         self.recent.add(runs, end)
-        if self.journaling:
-            self.journaling.marks.add(runs, end)
-
-    def _on_commit(self) -> None:
-        """Route what is committed, and tell the sources."""
-        self._has_committed.set()
-        self.acknowledgements.on_commit()
-        self._signal_work()
+        self._upstream.on_routed(runs, end)
 
     def _deliver(self) -> None:
         """Route one batch and flush the sessions that get something.
@@ -266,41 +228,12 @@ class Router:
         This is a method because ``run`` never returns: a local variable there would keep closed
         sessions alive.
         """
-        sessions = self.batches.route()
-        self._yield_if_due()
-        self._flush(sessions, self.stats.latency.due(self.ready.next_sequence))
+        sessions = self.batches.route(self._upstream.ready)
+        self.yield_if_due()
+        self._flush(sessions, self.stats.latency.due(self._upstream.ready.next_sequence))
 
-    def _yield_if_due(self) -> bool:
-        """Yield to the event loop if the time slice is over; return whether it was."""
-        if not self._time_slice.is_over():
-            return False
-        self._signal_work()
-        self._time_slice.begin_next()
-        return True
-
-    def _signal_work(self) -> None:
-        """Wake the router if runs are ready; pause the sources, or let them read."""
-        if self.journaling and self.reorder.ready:
-            self.journaling.take(self.reorder)
-        if self.unrouted_events:
-            self._idle.clear()
-        if self.ready.ready:
-            self._work.set()
-        self._pace_source()
-
-    def _pace_source(self) -> None:
-        """Pause the sources if enough events are ready, else let them read.
-
-        While the router works, one batch is enough. While it waits for room, events become ready up
-        to the reorder limit.
-        """
-        limit = self._settings.reorder_limit
-        if not self.slow_clients.router_waits:
-            limit = min(limit, BATCH_EVENTS)
-        if self.reorder.ready < limit and self.reorder.ready_bytes < self._settings.reorder_bytes:
-            self._source_may_read.set()
-        else:
-            self._source_may_read.clear()
+    def _pace(self) -> None:
+        self._upstream.pace(self.slow_clients.router_waits)
 
     def _flush(self, sessions: Sequence[Outbox], ready_since: float = 0.0) -> None:
         """Flush the sessions, and yield between groups of them: 10,000 sessions take 0.1 s.
@@ -309,21 +242,10 @@ class Router:
         """
         for first in range(0, len(sessions), FLUSH_SESSIONS):
             if first:
-                self._yield_if_due()
+                self.yield_if_due()
             group = list(sessions[first : first + FLUSH_SESSIONS])
             if full := flush_all(group, self._settings.client_buffer):
                 self.slow_clients.add(cast("list[Session]", full))
             if ready_since:
                 self.stats.latency.flushed(group, ready_since)
         self.resumes.on_flush()
-
-
-def _open_journal(
-    settings: Settings, on_commit: Callable[[], None], fail: Callable[..., None]
-) -> Journaling | None:
-    """Open the journal, if the settings name one. Raise JournalUnusableError."""
-    if settings.journal is None:
-        return None
-    from maze.pipeline.journaling import Journaling  # noqa: PLC0415, SQLite takes 1.4 MB
-
-    return Journaling(settings, on_commit=on_commit, fail=fail)

@@ -1,6 +1,6 @@
 """The source port: accepts event sources and reads what they send.
 
-Each source has a greenlet, which reads chunks, decodes them, and submits the runs to the router.
+Each source has a greenlet, which reads chunks, decodes them, and submits the runs to the intake.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from maze.log.text import escaped
 from maze.net.connection import Connection
 from maze.net.peer import Address, Peer
 from maze.net.sockets import current_greenlet, has_vanished, is_broken, peek, peer_has_closed
-from maze.pipeline.router import Router
+from maze.pipeline.intake import Intake
 from maze.settings.options import Settings
 
 log = structlog.get_logger()
@@ -96,14 +96,14 @@ class SourcePort:
     def __init__(
         self,
         settings: Settings,
-        router: Router,
+        intake: Intake,
         rejects: RejectLog,
         registration: Registration,
         access: Access,
     ) -> None:
         self._settings = settings
         self._registration = registration
-        self._router = router
+        self._intake = intake
         self._rejects = rejects
         self.access = access
         self._handshakes = 0
@@ -178,19 +178,19 @@ class SourcePort:
         reason = SourceCloseReason.STOPPED
         acknowledging = None
         if self._settings.source_acks:
-            acknowledging = self._router.acknowledgements.begin(connection)
+            acknowledging = self._intake.acknowledgements.begin(connection)
         try:
             reason = self._read(connection, peer)
             if self._stream_has_begun and len(self._sources) == 1:
                 self._stream_is_ending = True
                 self._stream_has_begun = False
-                self._router.end_stream(peer)
+                self._intake.end_stream(peer)
             if acknowledging and reason is SourceCloseReason.LEFT:
-                self._router.await_durable(LAST_ACK_SECONDS)
+                self._intake.await_durable(LAST_ACK_SECONDS)
                 acknowledging.finish(LAST_ACK_SECONDS)
         finally:
             if acknowledging:
-                self._router.acknowledgements.end(acknowledging)
+                self._intake.acknowledgements.end(acknowledging)
             self._stream_is_ending = False
             del self._sources[sock]
             self._slots_changed.set()
@@ -206,7 +206,7 @@ class SourcePort:
     def _totals(self) -> Counter[str]:
         """Return the numbers of events routed and rejected since the server started."""
         rejected = {reason.value: count for reason, count in self._rejects.counts.items()}
-        return Counter({"routed_events": self._router.stats.routed_events, **rejected})
+        return Counter({"routed_events": self._intake.stats.routed_events, **rejected})
 
     def _wait_for_slot(self, sock: socket, peer: Peer) -> bool:
         """Wait until the source has a slot; return False at once if it may not wait."""
@@ -247,7 +247,7 @@ class SourcePort:
     def _read(self, connection: Connection, peer: Peer) -> SourceCloseReason:
         """Read until the source ends, is cut off, or must be closed; return the reason."""
         decoder = Decoder(self._settings.line_limit)
-        first_events = _FirstEvents(self._router, self._rejects)
+        first_events = _FirstEvents(self._intake, self._rejects)
         data, reason = self._receive_start(connection, peer)
         if protocol := self._foreign_protocol(data):
             return _close(protocol, peer, received=escaped(data))
@@ -313,7 +313,7 @@ class SourcePort:
             if self.traces:
                 _trace(len(data), runs, peer)
             self._rejects.record(rejects, peer)
-            self._router.submit(runs, peer)
+            self._intake.submit(runs, peer)
             if not decoder.unread:
                 return
             data = b""
@@ -322,16 +322,16 @@ class SourcePort:
 class _FirstEvents:
     """Warns if the first events of a source are all stale: it probably began anew by mistake."""
 
-    def __init__(self, router: Router, rejects: RejectLog) -> None:
-        self._router = router
+    def __init__(self, intake: Intake, rejects: RejectLog) -> None:
+        self._intake = intake
         self._rejects = rejects
-        self._received = router.stats.received_events
+        self._received = intake.stats.received_events
         self._stale = rejects.counts[Reason.STALE]
         self._checked = False
 
     def check(self, journal: str | None, peer: Peer) -> None:
         """Warn once, after ``FIRST_EVENTS``, if all were stale."""
-        received = self._router.stats.received_events - self._received
+        received = self._intake.stats.received_events - self._received
         if self._checked or received < FIRST_EVENTS:
             return
         self._checked = True
@@ -343,7 +343,7 @@ class _FirstEvents:
                 "source_repeats",
                 source=peer,
                 stale_events=received,
-                continues_at=self._router.reorder.next_sequence,
+                continues_at=self._intake.reorder.next_sequence,
                 to_begin_anew=begin_anew,
             )
 

@@ -37,7 +37,7 @@ def journaled(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A watched server with a journal, whose file was inspected and soon is again."""
     monkeypatch.setattr("maze.pipeline.journaling.UPKEEP_SECONDS", 0.01)
     watched = start(journal=str(tmp_path / "journal"))
-    journaling = watched.server.router.journaling
+    journaling = watched.server.intake.journaling
     until(lambda: journaling and journaling.statistics, "the journal's file to be inspected")
     return watched
 

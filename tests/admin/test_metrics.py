@@ -155,9 +155,9 @@ def test_refusals_by_limits_and_access_control_are_counted(start: Start, tmp_pat
     watched.client(1)
     watched.stranger().expect_closed()
     watched.source().expect_closed()
-    router, rejects = watched.server.router, watched.server.rejects
+    intake, rejects = watched.server.intake, watched.server.rejects
     runs, _ = Decoder(100).feed(b"1|F|1|2\n2|F|1|3\n")
-    router.submit(runs, "here")
+    intake.submit(runs, "here")
     assert rejects.file is not None
     until(lambda: rejects.file and rejects.file.written, "the follow to be in the reject file")
     rejects.file._failed = 3

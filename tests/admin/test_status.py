@@ -59,7 +59,7 @@ def test_the_missing_sequence_number_and_its_age(watched: Watched) -> None:
 
 
 def test_a_new_stream_restarts_the_missing_time(watched: Watched) -> None:
-    stats, reorder = watched.server.router.stats, watched.server.router.reorder
+    stats, reorder = watched.server.router.stats, watched.server.intake.reorder
     source = watched.source()
     source.send(b"2|B\n")
     watched.await_status("an event to wait", "order", "waiting_events", value=1)
@@ -175,7 +175,7 @@ def test_a_router_that_waits_for_clients_is_ready(
     until(lambda: router.stats.waited_seconds > 0.5, "the kernels' buffers to fill")
     for _ in range(3):
         tick_30_s_later(watched)
-        assert router.reorder.ready
+        assert watched.server.intake.reorder.ready
         status = watched.status()
         assert status["is_ready"]
         assert status["router"]["stuck_seconds"] == 0
@@ -189,7 +189,7 @@ def test_a_router_that_stops_without_a_cause_is_not_ready(
     router = watched.server.router
     monkeypatch.setattr(router, "_deliver", lambda: gevent.sleep(0.001))
     watched.source().send(b"1|B\n")
-    until(lambda: router.reorder.ready, "the event to wait")
+    until(lambda: watched.server.intake.reorder.ready, "the event to wait")
     tick(watched)
     assert watched.ask("/readyz").status == 200
     tick_30_s_later(watched)

@@ -72,7 +72,7 @@ def test_wait_loses_nothing_and_slows_the_source(
     lines = joined(messages(1, 100_001, 1))
     sending = maze.source(small_buffers=True).send_in_background(lines + b"100001|B\n")
     _await_full(maze, 1)
-    reorder = maze.server.router.reorder
+    reorder = maze.server.intake.reorder
     until(lambda: reorder.ready >= 2_000, "events to pile up behind the slow client")
     assert not sending.dead, "the source was not slowed"
     assert not fast.size
@@ -199,7 +199,7 @@ def test_total_buffer_bounds_what_waits_for_all(
         lambda: (
             feeder.slow_clients.router_waits
             and feeder.queued_memory.bytes > BUFFER
-            and feeder.reorder.ready >= 2_000
+            and maze.server.intake.reorder.ready >= 2_000
         ),
         "events to pile up because the sum exceeds its bound",
     )
@@ -272,7 +272,7 @@ def test_disconnect_spares_clients_that_read_the_burst_after_a_gap(
     lines = messages(1, 60_001, 1)
     source = maze.source()
     source.send(joined(lines[1:]))
-    until(lambda: maze.server.router.reorder.waiting == 59_999, "the events to wait")
+    until(lambda: maze.server.intake.reorder.waiting == 59_999, "the events to wait")
     source.send(lines[0])
     expected = joined(lines)
     until(

@@ -161,7 +161,7 @@ def test_gap_that_fills_is_kept_open_within_the_bytes(start: Start) -> None:
     (client,) = maze.clients(1)
     source = maze.source()
     source.send(_wide(2, 2_000))
-    until(lambda: maze.server.router.reorder.waiting == 1_998, "all events to wait")
+    until(lambda: maze.server.intake.reorder.waiting == 1_998, "all events to wait")
     source.send(_wide(1, 2))
     client.expect(_wide(1, 2_000))
     assert maze.rejects() == {}
@@ -182,7 +182,7 @@ def test_source_is_paused_when_ready_events_take_too_much_memory(start: Start) -
     """The router waits for a slow client, so events pile up in the reorder buffer."""
     maze = start(client_buffer=64 * 1024, reorder_bytes=1_000_000)
     slow = maze.client(1, small_buffers=True)
-    reorder = maze.server.router.reorder
+    reorder = maze.server.intake.reorder
     sending = maze.source(small_buffers=True).send_in_background(_wide(1, 30_001))
     until(lambda: reorder.ready_bytes >= 1_000_000, "the ready events to reach the bound")
     for _ in range(100):

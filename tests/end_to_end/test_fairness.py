@@ -34,7 +34,7 @@ def test_a_source_yields_after_its_time_slice_whatever_it_sends(
     for chunk in (b"1|B\n", b"x\n" * 1_000, b"1|B\n" * 1_000, b"2|B\n" + b"x\n" * 1_000):
         runs, _ = decoder.feed(chunk)
         gevent.spawn(others.append, chunk[:3].decode())
-        maze.server.router.submit(runs, "a test")
+        maze.server.intake.submit(runs, "a test")
         assert others.pop() == chunk[:3].decode()
         assert not others
 
@@ -49,14 +49,14 @@ def test_others_run_between_the_runs_and_the_gaps_of_one_chunk(
     waiting: list[tuple[int, int]] = []
 
     def look() -> None:
-        buffer = maze.server.router.reorder
+        buffer = maze.server.intake.reorder
         while buffer.missing_sequence < 9:
             waiting.append((buffer.missing_sequence, buffer.waiting))
             gevent.sleep(0)
 
     looking = gevent.spawn(look)
     runs, _ = Decoder().feed(b"2|B\n4|B\n6|B\n8|B\n10|B\n12|B\n")
-    maze.server.router.submit(runs, "a test")
+    maze.server.intake.submit(runs, "a test")
     looking.join(PATIENCE)
     seen = list(dict.fromkeys(waiting))
     assert seen == [(1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (3, 5), (5, 4), (7, 3)]
@@ -67,7 +67,7 @@ def test_others_run_while_events_behind_a_filled_gap_become_ready(
 ) -> None:
     monkeypatch.setattr(time_slice, "TIME_SLICE_SECONDS", 0.0)
     maze = start(reorder_limit=100)
-    client, buffer = maze.client(1), maze.server.router.reorder
+    client, buffer = maze.client(1), maze.server.intake.reorder
     monkeypatch.setattr(buffer, "_step", 1)
     monkeypatch.setattr(maze.server.router, "_deliver", lambda: gevent.sleep(0))
     held: list[int] = []
@@ -79,10 +79,10 @@ def test_others_run_while_events_behind_a_filled_gap_become_ready(
 
     numbers = range(2, 42, 2)
     runs, _ = Decoder().feed(joined(b"%d|B\n" % number for number in numbers))
-    maze.server.router.submit(runs, "a test")
+    maze.server.intake.submit(runs, "a test")
     looking = gevent.spawn(look)
     runs, _ = Decoder().feed(joined(b"%d|B\n" % number for number in reversed(range(1, 41, 2))))
-    maze.server.router.submit(runs, "a test")
+    maze.server.intake.submit(runs, "a test")
     looking.join(PATIENCE)
     assert (buffer.ready, buffer.waiting) == (40, 0)
     assert len(set(held)) >= 10
@@ -94,7 +94,7 @@ def test_events_that_become_ready_after_their_source_closed_are_routed(
     start: Callable[..., Maze], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     maze = start()
-    client, buffer = maze.client(1), maze.server.router.reorder
+    client, buffer = maze.client(1), maze.server.intake.reorder
     monkeypatch.setattr(buffer, "_step", 1)
     runs, _ = Decoder().feed(joined(b"%d|B\n" % number for number in [*range(2, 30, 2)]))
     buffer.add(*runs)
@@ -103,7 +103,7 @@ def test_events_that_become_ready_after_their_source_closed_are_routed(
     runs, _ = Decoder().feed(b"1|B\n")
     buffer.add(*runs)
     assert buffer.waiting == 27
-    maze.server.router._signal_work()
+    maze.server.router.wake()
     client.expect(joined(broadcasts(1, 30)))
 
 
@@ -135,7 +135,7 @@ def test_a_user_who_enters_many_audiences_misses_nothing(
 ) -> None:
     source, graph = _follows(maze, 7, 8), maze.server.router.fanout.graph
     monkeypatch.setattr(maze.server.sessions._settling, "begin", lambda: None)
-    first = maze.server.router.reorder.next_sequence
+    first = maze.server.intake.reorder.next_sequence
     one, seven, tablet, eight = maze.clients(1, 7, 7, 8)
     assert graph.entering == 2
     lines = [b"%d|S|%d\n" % (first + k, 1_000 + k) for k in range(FOLLOWS)]
@@ -252,7 +252,7 @@ def test_sockets_are_polled_while_a_source_always_has_data(
     gevent.sleep(0)  # it waits for the socket
     ours.send(b"x")
     for _ in range(3):
-        maze.server.router.submit([], "a test")
+        maze.server.intake.submit([], "a test")
     assert reading.ready()
     ours.close()
     theirs.close()
@@ -327,7 +327,7 @@ def test_a_drain_logs_how_many_events_it_could_not_route(
     (client,) = maze.clients(1)
     maze.source().send(b"1|B\n3|B\n4|B\n")
     client.expect(b"1|B\n")
-    until(lambda: maze.server.router.reorder.waiting == 2, "two events to wait")
+    until(lambda: maze.server.intake.reorder.waiting == 2, "two events to wait")
     maze.server.drain()
     (line,) = (line for line in log.entries if line["event"] == "events_not_routed")  # type: ignore[attr-defined]
     assert (line["ready_events"], line["waiting_events"]) == (0, 2)

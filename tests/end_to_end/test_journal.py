@@ -194,10 +194,10 @@ def test_the_bounds_of_a_follow_are_those_at_its_time(start: Callable[..., Maze]
 
 def give_up_gaps(maze: Maze) -> None:
     """Wait until events wait behind a gap, and route them."""
-    router = maze.server.router
-    until(lambda: router.reorder.waiting > 0, "events to wait")
-    router._ordering.give_up_gaps("-")
-    router._signal_work()
+    intake = maze.server.intake
+    until(lambda: intake.reorder.waiting > 0, "events to wait")
+    intake._ordering.give_up_gaps("-")
+    maze.server.router.wake()
 
 
 def some_events(chooser: random.Random, first: int, count: int) -> list[bytes]:

@@ -14,7 +14,7 @@ from .running import Maze
 
 def _await_waiting(maze: Maze, waiting: int) -> None:
     """Wait until ``waiting`` events are held behind a gap."""
-    until(lambda: maze.server.router.reorder.waiting == waiting, f"{waiting} events to wait")
+    until(lambda: maze.server.intake.reorder.waiting == waiting, f"{waiting} events to wait")
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -63,7 +63,7 @@ def test_drain_does_not_route_events_behind_a_gap(maze: Maze) -> None:
     source = maze.source()
     source.send(b"1|B\n3|B\n")
     client.expect(b"1|B\n")
-    until(lambda: maze.server.router.reorder.waiting == 1, "the third event to wait")
+    until(lambda: maze.server.intake.reorder.waiting == 1, "the third event to wait")
     maze.server.drain()
     client.expect_closed()
     source.expect_closed()
@@ -98,7 +98,7 @@ def test_drain_routes_events_that_wait_for_a_slow_client(
         lines[index] = b"%018d|B\n" % (index + 1)
     stream = joined(lines)
     sending = maze.source(small_buffers=True).send_in_background(stream)
-    until(lambda: maze.server.router.reorder.ready >= 2_000, "events to pile up")
+    until(lambda: maze.server.intake.reorder.ready >= 2_000, "events to pile up")
     draining = gevent.spawn(maze.server.drain)
     received = slow.read_in_background().all()
     draining.get(timeout=5)
@@ -125,7 +125,7 @@ def test_client_that_does_not_read_only_delays_a_drain(
     lines = [b"%0100d|B\n" % number for number in range(1, 100_001)]
     maze.source(small_buffers=True).send_in_background(joined(lines))
     until(lambda: maze.session(1).held_bytes > 32 * 1024, "the first client to be full")
-    until(lambda: maze.server.router.reorder.ready >= 19_000, "events to pile up")
+    until(lambda: maze.server.intake.reorder.ready >= 19_000, "events to pile up")
     given_up: list[float] = []
     close = Session.close
 
@@ -140,7 +140,7 @@ def test_client_that_does_not_read_only_delays_a_drain(
     assert time.monotonic() - begin < 4.5
     # The client has half of the timeout; a busy machine may be late by almost the other half.
     assert 2 <= given_up[0] < 3.9
-    assert fast.all() == joined(lines[: maze.server.router.reorder.missing_sequence - 1])
+    assert fast.all() == joined(lines[: maze.server.intake.reorder.missing_sequence - 1])
     assert dict(maze.server.sessions.closed) == {"finished": 1, "stopped": 1}
     assert not maze.sessions
     assert not maze.server.failed
@@ -153,7 +153,7 @@ def test_slow_client_has_the_whole_drain_if_it_blocks_nobody(
     maze = start(client_buffer=32 * 1024, reorder_limit=2_000, drain_timeout=0.4)
     client = maze.client(1, small_buffers=True)
     maze.source(small_buffers=True).send_in_background(joined(broadcasts(1, 300_001)))
-    until(lambda: maze.server.router.reorder.ready >= 2_000, "events to pile up")
+    until(lambda: maze.server.intake.reorder.ready >= 2_000, "events to pile up")
     until(lambda: maze.session(1).held_bytes > 32 * 1024, "the client to be full")
     given_up: list[Session] = []
     monkeypatch.setattr(maze.server.router.slow_clients, "_drop", given_up.append)

@@ -39,7 +39,7 @@ class Held:
         for _ in range(2):
             old.send(joined(messages(number, number + 100, 1)))
             number += 100
-        until(lambda: maze.server.router.reorder.ready >= 100, "the router to wait")
+        until(lambda: maze.server.intake.reorder.ready >= 100, "the router to wait")
         old.close()
         (sock,) = maze.server.source._sources
         until(lambda: peer_has_closed(sock), "the end to arrive")

@@ -115,7 +115,7 @@ def test_a_large_batch_is_left_to_the_writer(
     client, source = maze.client(1), maze.source()
     stream = joined(messages(1, 30_001, 1))
     source.send(joined(messages(2, 30_001, 1)))  # all wait for the first event
-    until(lambda: maze.server.router.reorder.waiting == 29_999, "the events to wait")
+    until(lambda: maze.server.intake.reorder.waiting == 29_999, "the events to wait")
     source.send(joined(messages(1, 2, 1)))
     client.expect(stream)
     assert 0 < max(flushed) <= SEND_BYTES

@@ -223,7 +223,7 @@ def test_a_slow_fsync_makes_events_wait_and_nobody_else(
     monkeypatch.setattr(group_commit, "SLOW_SECONDS", 0.2)
     disk = SlowDisk(monkeypatch)
     maze = Maze(journal=str(path), source_acks=True)
-    journaling = maze.server.router.journaling
+    journaling = maze.server.intake.journaling
     assert journaling
     try:
         client = maze.client(1)

@@ -51,7 +51,7 @@ def server(tmp_path: Path) -> Iterator[MazeServer]:
     source.refused = 4
     runs, _ = Decoder(100).feed(b"1|B\n2|B\n")
     server.router.recent.add(runs, 3)
-    journaling = server.router.journaling
+    journaling = server.intake.journaling
     assert journaling is not None
     journaling.position = Position(7, 8)
     journaling.statistics = Statistics(Position(7, 2), Position(7, 8), 6, 9_000, Position(7, 4))
@@ -146,8 +146,8 @@ def test_dump_status_and_metrics_show_the_same_positions(server: MazeServer) -> 
 
 
 def test_a_dump_omits_what_is_not_known_of_the_journal(server: MazeServer) -> None:
-    assert server.router.journaling is not None
-    server.router.journaling.statistics = None
+    assert server.intake.journaling is not None
+    server.intake.journaling.statistics = None
     server.state = "replaying"
     names = {name for name in dumped(server) if name.startswith("journal_")}
     assert names == {"journal_commits", "journal_committed_bytes"}

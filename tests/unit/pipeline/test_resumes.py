@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,6 +12,7 @@ from maze.journal.journal import Batch
 from maze.journal.marks import Marks
 from maze.journal.memory import MemoryJournal
 from maze.pipeline.implementation import QueuedMemory
+from maze.pipeline.journal_blocks import JournalBlocks
 from maze.pipeline.resumes import ResumeOutcome, Resumes
 from maze.settings.options import Settings
 
@@ -62,10 +62,10 @@ class World:
             connect=self.connect,
             flush=lambda _: self.route(),
             pause=self.route,
-            journaling=cast("Any", SimpleNamespace(reader=self.journal, marks=self)),
         )
+        self.resumes.blocks = JournalBlocks(self.journal, self.marks, self.recent, 2**20)
 
-    def all(self) -> list[Marks]:
+    def marks(self) -> list[Marks]:
         return [Marks(1, self.recent.end, b"")]
 
     def route(self) -> None:

@@ -12,6 +12,7 @@ from maze.listener.registration_wait import Registration
 from maze.log.reject_log import RejectLog
 from maze.net.time_slice import yield_to_event_loop
 from maze.pipeline import router
+from maze.pipeline.intake import Intake
 from maze.pipeline.router import FLUSH_SESSIONS, Router
 from maze.pipeline.turns import Turns
 from maze.settings.options import Settings
@@ -36,9 +37,10 @@ def test_measuring_the_latency_does_not_change_how_sessions_are_flushed(
         return []
 
     routing = Router(Settings(), RejectLog(), Registration(), fail=pytest.fail)
+    Intake(Settings(), RejectLog(), routing, fail=pytest.fail)
     sessions = [Session() for _ in range(2 * FLUSH_SESSIONS + 1)]
     monkeypatch.setattr(router, "flush_all", flush_all)
-    monkeypatch.setattr(routing.batches, "route", lambda: sessions)
+    monkeypatch.setattr(routing.batches, "route", lambda _: sessions)
     latency = routing.stats.latency
     if is_sampled:
         latency.ready(0, 1.0)

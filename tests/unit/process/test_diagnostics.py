@@ -69,7 +69,7 @@ def test_the_counters_come_first(writer: LineWriter) -> None:
 def test_every_counter_is_in_the_manual(writer: LineWriter, tmp_path: Path) -> None:
     rejects, journal = str(tmp_path / "rejects.jsonl"), str(tmp_path / "journal")
     server = MazeServer(Settings(rejects=rejects, journal=journal))
-    journaling = server.router.journaling
+    journaling = server.intake.journaling
     assert journaling is not None
     at = journaling.position
     journaling.statistics = Statistics(at, at, 0, 0, at)
