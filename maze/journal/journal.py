@@ -119,30 +119,42 @@ class SnapshotWriter(Protocol):
         """
 
 
-class Journal(Protocol):
-    """An ordered log of batches, and snapshots of the follow graph.
-
-    One writer at a time holds its lease.
-    """
-
-    def lease(self) -> int:
-        """Take the lease, and return its fence; writers with a lower fence can no longer write."""
+class JournalReader(Protocol):
+    """Reads an ordered log of batches, and snapshots of the follow graph."""
 
     def position(self) -> Position:
         """Return the position after the last batch."""
 
-    def append(self, batches: Sequence[Batch], fence: int) -> Position:
-        """Append batches durably, skip those that are there; return the position after the last.
-
-        All are appended, or none. Raise FencedError, GapError, OtherEpochError, UnavailableError
-        or GoneError.
-        """
+    def kept_from(self) -> Position:
+        """Return where the kept batches begin."""
 
     def read(self, after: Position, max_bytes: int) -> list[Batch]:
         """Return the batches after a position, in order: one, or more up to ``max_bytes``.
 
         A position within a batch returns that batch first. Raise TrimmedError, OtherEpochError or
         AheadError.
+        """
+
+    def get_snapshot(self, report: Callable[[str], None]) -> Snapshot | None:
+        """Return the newest usable snapshot; None if the kept batches begin with an empty graph.
+
+        A snapshot is not usable if it is damaged, or if batches after it were removed. It is
+        passed over for an older one, and ``report`` is called with the reason. Raise
+        NoSnapshotError if there should be a usable one.
+        """
+
+
+class Journal(JournalReader, Protocol):
+    """A log that can be written. One writer at a time holds its lease."""
+
+    def lease(self) -> int:
+        """Take the lease, and return its fence; writers with a lower fence can no longer write."""
+
+    def append(self, batches: Sequence[Batch], fence: int) -> Position:
+        """Append batches durably, skip those that are there; return the position after the last.
+
+        All are appended, or none. Raise FencedError, GapError, OtherEpochError, UnavailableError
+        or GoneError.
         """
 
     def trim(self, before: Position, fence: int) -> None:
@@ -166,14 +178,6 @@ class Journal(Protocol):
         for chunk in chunks:
             writer.add(chunk)
         writer.finish()
-
-    def get_snapshot(self, report: Callable[[str], None]) -> Snapshot | None:
-        """Return the newest usable snapshot; None if the kept batches begin with an empty graph.
-
-        A snapshot is not usable if it is damaged, or if batches after it were removed. It is
-        passed over for an older one, and ``report`` is called with the reason. Raise
-        NoSnapshotError if there should be a usable one.
-        """
 
 
 def check_kept(after: Position, kept_from: Position, position: Position) -> None:

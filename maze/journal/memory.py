@@ -40,6 +40,10 @@ class MemoryJournal(Journal):
         """Return the position after the last batch."""
         return self._ends[-1] if self._ends else self._kept_from
 
+    def kept_from(self) -> Position:
+        """Return where the kept batches begin."""
+        return self._kept_from
+
     def append(self, batches: Sequence[Batch], fence: int) -> Position:
         """Append batches; see ``Journal.append``."""
         self._check(fence)

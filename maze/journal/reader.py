@@ -87,6 +87,11 @@ class SQLiteReader:
         with self._reading():
             return self._position()
 
+    def kept_from(self) -> Position:
+        """Return where the kept batches begin."""
+        with self._reading():
+            return self._kept_from()
+
     def read(self, after: Position, max_bytes: int) -> list[Batch]:
         """Return the batches after a position; see ``Journal.read``."""
         with self._reading():

@@ -44,7 +44,7 @@ def write_snapshot(path: str, out: IO[bytes]) -> None:
     graph = FollowGraph()
     with closing(SQLiteReader(path)) as reader:
         snapshot = reader.get_snapshot(lambda text: write_frame(out, REPORT, text.encode()))
-        state = GraphState(graph, reader.statistics().kept_from)
+        state = GraphState(graph, reader.kept_from())
         if snapshot:
             state.load(snapshot)
             del snapshot

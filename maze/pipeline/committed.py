@@ -9,54 +9,19 @@ This module does bookkeeping only: ``put`` hands a batch to whatever commits it.
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from maze.core import Position, ReorderBuffer, Run, lines_of
 from maze.journal.journal import Batch
 from maze.pipeline.batch import BATCH_EVENTS
+from maze.pipeline.ready_queue import Memory, ReadyQueue, count_numbers
 
 MAX_EVENTS = 4 * BATCH_EVENTS
 """Events held at which nothing more is taken from the reorder buffer: enough for a batch that is
 being committed, one that waits for that, and one that is being routed."""
 
-MAX_RUNS = 4_000
-"""Runs taken per call of ``take_ready`` (about 2 ms)."""
 
-RUN_BYTES = 200
-"""Memory of a run in this buffer, without its chunk (measured)."""
-
-
-class Memory:
-    """The memory of runs, in bytes; memory that several runs share counts once."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._holders: dict[int, int] = {}  # number of runs, by the key of their memory
-
-    def hold(self, runs: Iterable[Run]) -> None:
-        """Count runs as held."""
-        holders = self._holders
-        for run in runs:
-            key, size = run.memory
-            count = holders.get(key, 0)
-            holders[key] = count + 1
-            self.bytes += RUN_BYTES if count else RUN_BYTES + size
-
-    def release(self, runs: Iterable[Run]) -> None:
-        """Count runs as no longer held."""
-        holders = self._holders
-        for run in runs:
-            key, size = run.memory
-            count = holders[key] - 1
-            if count:
-                holders[key] = count
-                self.bytes -= RUN_BYTES
-            else:
-                del holders[key]
-                self.bytes -= RUN_BYTES + size
-
-
-class Committed:
+class Committed(ReadyQueue):
     """Runs that are in flight to the journal, and runs that are committed and ready.
 
     ``put`` queues a batch for the commit, and must not wait. ``start`` is the journal's position.
@@ -73,22 +38,17 @@ class Committed:
         max_events: int = MAX_EVENTS,
         max_bytes: int = sys.maxsize,
     ) -> None:
+        super().__init__(start)
         self._put = put
         self._max_events = max_events
         self._max_bytes = max_bytes
         self.end = start
         """Position after the last batch that was put."""
-        self.epoch, self.next_sequence = start
-        """Epoch of the runs that are ready, and the lowest number that has not been taken."""
-        self.ready = 0
-        """Number of events that can be taken."""
         self.in_flight = 0
         """Number of events that were put and cannot be taken yet."""
-        self._ready_runs: deque[Run] = deque()
         self._in_flight: deque[tuple[Position, list[Run]]] = deque()
         self._later: deque[tuple[Position, list[Run]]] = deque()
         """Committed batches from the beginning of the next epoch on, which has no runs."""
-        self._ready_memory = Memory()
         self._in_flight_memory = Memory()
 
     def begin(self, position: Position) -> None:
@@ -97,19 +57,9 @@ class Committed:
         self.epoch, self.next_sequence = position
 
     @property
-    def ready_bytes(self) -> int:
-        """Memory of the events that can be taken, in bytes."""
-        return self._ready_memory.bytes
-
-    @property
     def in_flight_bytes(self) -> int:
         """Memory of the events that were put and cannot be taken yet, in bytes."""
         return self._in_flight_memory.bytes
-
-    @property
-    def position(self) -> Position:
-        """Position after everything that was taken."""
-        return Position(self.epoch, self.next_sequence)
 
     @property
     def is_full(self) -> bool:
@@ -127,7 +77,7 @@ class Committed:
             return False
         epoch, first = self.end
         self.end = Position(epoch, runs[-1].end)
-        self.in_flight += _count(runs)
+        self.in_flight += count_numbers(runs)
         self._in_flight_memory.hold(runs)
         self._in_flight.append((self.end, runs))
         self._put(Batch(epoch, first, runs[-1].end, lines_of(runs)))
@@ -164,37 +114,7 @@ class Committed:
             else:
                 self._make_ready(runs)
 
-    def take_ready(self, limit: int) -> list[Run]:
-        """Remove and return runs that are ready, in order; see ``ReorderBuffer.take_ready``."""
-        taken: list[Run] = []
-        count, available = 0, min(limit, self.ready)
-        while count < available and len(taken) < MAX_RUNS:
-            run = self._ready_runs.popleft()
-            taken.append(run)
-            count += len(run)
-        self.ready -= count
-        self._ready_memory.release(taken)
-        if taken:
-            self.next_sequence = taken[-1].end
-        return taken
-
-    def put_back(self, runs: list[Run]) -> None:
-        """Make the last runs that were taken ready again."""
-        self._ready_runs.extendleft(reversed(runs))
-        self.ready += _count(runs)
-        self._ready_memory.hold(runs)
-        if runs:
-            self.next_sequence = runs[0].first
-
     def _make_ready(self, runs: list[Run]) -> None:
-        count = _count(runs)
-        self.in_flight -= count
-        self.ready += count
+        self.in_flight -= count_numbers(runs)
         self._in_flight_memory.release(runs)
-        self._ready_memory.hold(runs)
-        self._ready_runs.extend(runs)
-
-
-def _count(runs: list[Run]) -> int:
-    """Return how many numbers the runs have; a void run has one."""
-    return sum(map(len, runs))
+        self.make_ready(runs)

@@ -11,9 +11,8 @@ from time import monotonic
 import structlog
 
 from maze.core import FollowGraph, Position, Recent, unchanged_numbers
-from maze.journal.journal import Batch
+from maze.journal.journal import Batch, JournalReader
 from maze.journal.marks import Marks
-from maze.journal.sqlite import SQLiteJournal
 from maze.journal.state import GraphState, merged
 from maze.net.native_thread import run_in_thread
 from maze.net.time_slice import TimeSlice
@@ -35,7 +34,7 @@ class Recovery:
 
     def __init__(
         self,
-        journal: SQLiteJournal,
+        journal: JournalReader,
         graph: FollowGraph,
         recent: Recent,
         report: Callable[[Position], None],
@@ -57,7 +56,7 @@ class Recovery:
         """Read the newest snapshot and all batches after it. Raise JournalError."""
         snapshot = run_in_thread(self._journal.get_snapshot, _report_unusable)
         if snapshot is None:
-            self.state.position = run_in_thread(self._journal.statistics).kept_from
+            self.state.position = run_in_thread(self._journal.kept_from)
         else:
             self.state.load(snapshot, self._time_slice.begin_next)
             self.snapshot = snapshot.position

@@ -9,7 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from maze.core import Decoder, Position, ReorderBuffer, Run
 from maze.journal.journal import Batch
-from maze.pipeline.committed import RUN_BYTES, Committed
+from maze.pipeline.committed import Committed
+from maze.pipeline.ready_queue import RUN_BYTES
 
 FIRST = 3
 LINES = [b"%d|B\n", b"%d|S|4\r\n", b"%d|X\n"]

@@ -6,7 +6,7 @@ import pytest
 
 from maze.core import Decoder, Position, ReorderBuffer
 from maze.journal.journal import Batch
-from maze.pipeline import committed as module
+from maze.pipeline import ready_queue
 from maze.pipeline.batch import BATCH_EVENTS
 from maze.pipeline.committed import MAX_EVENTS, Committed
 
@@ -104,7 +104,7 @@ def test_what_was_put_back_is_taken_again() -> None:
 
 
 def test_a_call_takes_a_bounded_number_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_RUNS", 2)
+    monkeypatch.setattr(ready_queue, "MAX_RUNS", 2)
     path = Path()
     for number in (1, 2, 3):
         path.put(b"%d|B\n" % number)
