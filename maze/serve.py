@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 try:
     import gevent
@@ -25,10 +25,19 @@ from maze.process.diagnostics import Diagnostics
 from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
-from maze.server import MazeServer
+from maze.roles.edge import EdgeServer
+from maze.roles.ingest import IngestServer
+from maze.server import MazeServer, Server
+from maze.settings.options import Settings
 from maze.settings.parser import parse_settings, read_settings, unknown_variables
 
 log = structlog.get_logger()
+
+_ROLES: dict[str, Callable[[Settings], Server]] = {
+    "all": MazeServer,
+    "ingest": IngestServer,
+    "edge": EdgeServer,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, hint in unknown_variables(os.environ).items():
         log.warning("variable_unknown", variable=name, hint=hint)
     try:
-        server = MazeServer(settings)
+        server = _ROLES[settings.role](settings)
         reloader = Reloader(server, lambda: parse_settings(arguments))
         gevent.signal_handler(signal.SIGHUP, reloader.reload)
         _serve(server, Admin(server, writer) if settings.admin_port else None, writer)
@@ -58,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if server.failed else 0
 
 
-def _serve(server: MazeServer, admin: Admin | None, writer: LineWriter) -> None:
+def _serve(server: Server, admin: Admin | None, writer: LineWriter) -> None:
     raise_descriptor_limit()
     tune_memory()
     supervisor = Supervisor()
@@ -74,7 +83,7 @@ def _serve(server: MazeServer, admin: Admin | None, writer: LineWriter) -> None:
             admin.stop()
 
 
-def _run(server: MazeServer, supervisor: Supervisor, writer: LineWriter) -> None:
+def _run(server: Server, supervisor: Supervisor, writer: LineWriter) -> None:
     """Handle signals and notify the supervisor until the server has stopped."""
     _stop_on_signal(server, supervisor)
     gevent.signal_handler(signal.SIGUSR2, Diagnostics(server, writer).write)
@@ -93,13 +102,14 @@ def _report_suppressed() -> None:
         RATE_LIMIT.report_suppressed()
 
 
-def _status(server: MazeServer) -> str:
+def _status(server: Server) -> str:
     """Return the status line for the supervisor."""
-    addresses = (*server.source_address, *server.client_address)
-    return "sources on {} port {}, clients on {} port {}".format(*addresses)
+    return ", ".join(
+        f"{name} on {host} port {port}" for name, (host, port) in server.addresses.items()
+    )
 
 
-def _stop_on_signal(server: MazeServer, supervisor: Supervisor) -> None:
+def _stop_on_signal(server: Server, supervisor: Supervisor) -> None:
     """Drain the server on the first SIGTERM or SIGINT, and exit on the second."""
     stopping = False
 

@@ -1,8 +1,11 @@
-"""``MazeServer``: the parts of the server, its start and its stop."""
+"""``Server`` and ``MazeServer``: the parts of a server, its start and its stop."""
+
+from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import gevent
 import structlog
@@ -25,9 +28,23 @@ from maze.pipeline.intake import Intake
 from maze.pipeline.router import Router
 from maze.pipeline.source import SourcePort
 from maze.settings.option_types import ANY_NAME
-from maze.settings.options import Settings, journal_fault
+from maze.settings.options import Settings, journal_fault, role_fault
+from maze.settings.port import PortSettings
+
+if TYPE_CHECKING:
+    from maze.pipeline.journaling import Journaling
 
 log = structlog.get_logger()
+
+Report = Callable[[Position], None]
+"""Called with the position reached while the journal is read."""
+
+ADDRESS_FIELDS = {
+    "source": ("source_host", "source_port"),
+    "client": ("client_host", "client_port"),
+    "feed": ("feed_host", "feed_port"),
+}
+"""The fields of the log event ``ready``, by port."""
 
 STALL_MARGIN = 5.0
 """Minimum seconds by which the peer timeout of clients exceeds the stall timeout. So a client that
@@ -35,23 +52,29 @@ is alive but does not read is closed as stalled, before the kernel breaks its co
 had vanished."""
 
 
-class MazeServer:
-    """A Follower Maze server. Several can run in one process, on one event loop."""
+class Server:
+    """What servers of every role have: a router, sessions, and ports that open and close.
+
+    Several can run in one process, on one event loop.
+    """
+
+    intake: Intake | None = None
+    """What is between the sources and the router; None if events come from a feed."""
+    source: SourcePort | None = None
+    """The port for event sources, if there is one."""
 
     def __init__(self, settings: Settings) -> None:
-        """Create the parts.
+        """Create the parts that every role has.
 
-        Raise SettingsError if TLS options or files cannot be used or options contradict each other,
-        and JournalUnusableError if the journal cannot be opened.
+        Raise SettingsError if TLS options or files cannot be used or options contradict each other.
         """
-        if fault := journal_fault(settings):
+        if fault := journal_fault(settings) or role_fault(settings):
             raise SettingsError(fault)
-        source_context, client_context = load_contexts(settings)
+        self._source_context, client_context = load_contexts(settings)
         self.settings = settings
         self.rejects = RejectLog()
         self.registration = Registration()
         self.router = Router(settings, self.rejects, self.registration, self.fail)
-        self.intake = Intake(settings, self.rejects, self.router, self.fail)
         self.sessions = self.router.sessions
         self.clients = ClientPort(
             settings,
@@ -59,30 +82,8 @@ class MazeServer:
             self.registration,
             Access(settings.client, settings, client_context, self.registration),
         )
-        self.source = SourcePort(
-            settings,
-            self.intake,
-            self.rejects,
-            self.registration,
-            Access(settings.source, settings, source_context),
-        )
-        self._client_listener = Listener(
-            settings.client,
-            self.clients.handle,
-            backlog=settings.backlog,
-            fail=self.fail,
-            peer_timeout=max(settings.peer_timeout, settings.stall_timeout + STALL_MARGIN),
-            limits=self.clients.limits,
-            # Over TLS a client cannot send its id before the server has answered its hello.
-            registration=None if client_context else self.registration,
-        )
-        self._source_listener = Listener(
-            settings.source,
-            self._serve_source,
-            backlog=settings.backlog,
-            fail=self.fail,
-            peer_timeout=settings.peer_timeout,
-        )
+        self._listeners: dict[str, Listener] = {}
+        """By name, in the order in which they are opened."""
         self._router_greenlet = gevent.Greenlet(self._route)
         self._stopping = False
         self._stopped = Event()
@@ -94,22 +95,74 @@ class MazeServer:
         the process should exit with an error, so that its supervisor restarts it."""
 
     @property
-    def source_address(self) -> tuple[str, int]:
-        """Host and port for sources, known once the server has started."""
-        return self._source_listener.endpoint
+    def journaling(self) -> Journaling | None:
+        """The journal that this server writes, if there is one."""
+        return self.intake.journaling if self.intake else None
 
     @property
-    def client_address(self) -> tuple[str, int]:
-        """Host and port for clients, known once the server has started."""
-        return self._client_listener.endpoint
+    def waiting_events(self) -> int:
+        """Number of events that wait behind a missing one."""
+        return self.intake.reorder.waiting if self.intake else 0
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no more events come at present; None if they can."""
+        trouble = self.journaling and self.journaling.trouble
+        return f"journal: {trouble}" if trouble else None
+
+    def feed_status(self) -> dict[str, object] | None:
+        """Return what is known of the feed; None if there is none."""
+        return None
+
+    def add_client_port(self) -> None:
+        """Listen for user clients once the server starts."""
+        settings = self.settings
+        self._listeners["client"] = Listener(
+            settings.client,
+            self.clients.handle,
+            backlog=settings.backlog,
+            fail=self.fail,
+            peer_timeout=max(settings.peer_timeout, settings.stall_timeout + STALL_MARGIN),
+            limits=self.clients.limits,
+            # Over TLS a client cannot send its id before the server has answered its hello.
+            registration=None if self.clients.access.context else self.registration,
+        )
+
+    def add_listener(self, port: PortSettings, handle: Callable[[socket, Address], None]) -> None:
+        """Listen on a port for other servers once this one starts."""
+        settings = self.settings
+        self._listeners[port.name] = Listener(
+            port,
+            handle,
+            backlog=settings.backlog,
+            fail=self.fail,
+            peer_timeout=settings.peer_timeout,
+        )
+
+    def add_source_port(self, intake: Intake) -> SourcePort:
+        """Listen for event sources once the server starts."""
+        settings = self.settings
+        self.add_listener(settings.source, self._serve_source)
+        return SourcePort(
+            settings,
+            intake,
+            self.rejects,
+            self.registration,
+            Access(settings.source, settings, self._source_context),
+        )
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        """Host and port of every port by name, known once the server has started."""
+        return {name: listener.endpoint for name, listener in self._listeners.items()}
 
     @property
     def accepting_pauses(self) -> dict[str, int]:
         """How often accepting has paused, by port."""
-        return {"source": self._source_listener.pauses, "client": self._client_listener.pauses}
+        return {name: listener.pauses for name, listener in self._listeners.items()}
 
     def start(self, report: Callable[[str], None] = lambda progress: None) -> None:
-        """Read the journal, if there is one; listen on the client port, then on the source port.
+        """Read the journal, if there is one; then listen.
 
         ``report`` is told what the server does meanwhile. Raise JournalUnusableError, ListenError
         or RejectFileError if the server cannot start.
@@ -128,33 +181,37 @@ class MazeServer:
                 settings.rejects, settings.rejects_size, settings.rejects_files
             )
         try:
-            if self.intake.journaling:
-                self.state = "replaying"
-                self.intake.recover(partial(_report_progress, report))
+            self.recover(partial(_report_progress, report))
             self._router_greenlet.start()
-            self._client_listener.open()
-            self._source_listener.open()
+            for listener in self._listeners.values():
+                listener.open()
         except MazeError:
             self._close()
             self._close_journal()
             raise
         self.state = "ready"
-        log.info(
-            "ready",
-            core=IMPLEMENTATION,
-            source_host=self.source_address[0],
-            source_port=self.source_address[1],
-            client_host=self.client_address[0],
-            client_port=self.client_address[1],
-        )
+        addresses: dict[str, object] = {}
+        for name, (host, port) in self.addresses.items():
+            addresses |= zip(ADDRESS_FIELDS[name], (host, port), strict=True)
+        log.info("ready", core=IMPLEMENTATION, **addresses)
+
+    def recover(self, report: Report) -> None:
+        """Continue where the journal ends, if there is one. Raise JournalUnusableError."""
+        if self.intake and self.intake.journaling:
+            self.state = "replaying"
+            self.intake.recover(report)
 
     def use_contexts(self, contexts: tuple[Context, Context]) -> None:
         """Use these TLS contexts (source port, client port) for new connections."""
-        self.source.access.context, self.clients.access.context = contexts
+        source_context, self.clients.access.context = contexts
+        if self.source:
+            self.source.access.context = source_context
 
     def trace(self, traces: bool) -> None:
         """Turn the debug log of each chunk and batch on or off."""
-        self.router.batches.traces = self.source.traces = traces
+        self.router.batches.traces = traces
+        if self.source:
+            self.source.traces = traces
 
     def wait(self) -> None:
         """Wait until the server has stopped and the reject file is written.
@@ -174,13 +231,21 @@ class MazeServer:
         timeout = self.settings.drain_timeout
         log.info("draining", sessions=len(self.sessions), timeout_seconds=timeout)
         self._close_ports()
+        self.close_upstream()
         self._drain_deadline = time.monotonic() + timeout
         try:
             self.router.drain(timeout)
+            self.finish_feed(self._remaining())
             self.clients.close()
-            self.sessions.close(max(0.0, self._drain_deadline - time.monotonic()))
+            self.sessions.close(self._remaining())
         finally:
             self.stop()
+
+    def finish_feed(self, timeout: float) -> None:
+        """Wait until edges have got everything, for at most ``timeout`` seconds."""
+
+    def close_upstream(self) -> None:
+        """Take no more events from a feed."""
 
     def stop(self) -> None:
         """Stop at once; queued events are lost."""
@@ -197,7 +262,7 @@ class MazeServer:
             self._stopped.set()
 
     def _log_lost_events(self) -> None:
-        ready, waiting = self.intake.unrouted_events, self.intake.reorder.waiting
+        ready, waiting = self.router.unrouted_events, self.waiting_events
         if ready or waiting:
             log.warning("events_not_routed", ready_events=ready, waiting_events=waiting)
 
@@ -214,6 +279,9 @@ class MazeServer:
 
     def _close(self) -> None:
         self._close_ports()
+        for listener in self._listeners.values():
+            listener.close()
+        self.close_upstream()
         self.clients.close()
         self.sessions.close(0)
         self._router_greenlet.kill(block=False)
@@ -223,14 +291,20 @@ class MazeServer:
 
         Allow the rest of the drain timeout, but at least FLUSH_SECONDS.
         """
-        if self.intake.journaling:
-            remaining = self._drain_deadline - time.monotonic()
-            self.intake.journaling.close(max(FLUSH_SECONDS, remaining))
+        if self.intake and self.intake.journaling:
+            self.intake.journaling.close(max(FLUSH_SECONDS, self._remaining()))
 
     def _close_ports(self) -> None:
-        self._client_listener.close()
-        self._source_listener.close()
-        self.source.close()
+        """Stop accepting clients and sources, and stop reading from sources."""
+        for name in ("client", "source"):
+            if listener := self._listeners.get(name):
+                listener.close()
+        if self.source:
+            self.source.close()
+
+    def _remaining(self) -> float:
+        """Return how many seconds of a drain remain."""
+        return max(0.0, self._drain_deadline - time.monotonic())
 
     def _route(self) -> None:
         try:
@@ -239,10 +313,39 @@ class MazeServer:
             self.fail("router_failed")
 
     def _serve_source(self, sock: socket, address: Address) -> None:
+        assert self.source
         try:
             self.source.handle(sock, address)
         except Exception:
             self.fail("source_failed")
+
+
+class MazeServer(Server):
+    """A server that does everything in one process."""
+
+    intake: Intake
+    source: SourcePort
+
+    def __init__(self, settings: Settings) -> None:
+        """Create the parts.
+
+        Raise SettingsError if TLS options or files cannot be used or options contradict each other,
+        and JournalUnusableError if the journal cannot be opened.
+        """
+        super().__init__(settings)
+        self.intake = Intake(settings, self.rejects, self.router, self.fail)
+        self.add_client_port()
+        self.source = self.add_source_port(self.intake)
+
+    @property
+    def source_address(self) -> tuple[str, int]:
+        """Host and port for sources, known once the server has started."""
+        return self.addresses["source"]
+
+    @property
+    def client_address(self) -> tuple[str, int]:
+        """Host and port for clients, known once the server has started."""
+        return self.addresses["client"]
 
 
 def _report_progress(report: Callable[[str], None], position: Position) -> None:

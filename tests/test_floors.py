@@ -20,8 +20,9 @@ FLOORS = {
             "journal",
             "listener",
             "pipeline",
+            "feed",
         ),
-        *("server", "admin", "process", "serve"),
+        *("server", "roles", "admin", "process", "serve"),
     ),
     "simulator": (
         *("__init__", "errors", "stream", "parameter_types", "flags", "parameters"),

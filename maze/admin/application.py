@@ -29,7 +29,7 @@ from maze.settings.options import is_loopback
 
 if TYPE_CHECKING:
     from maze.admin.monitor import Monitor
-    from maze.server import MazeServer
+    from maze.server import Server
 
 log = structlog.get_logger()
 
@@ -96,7 +96,7 @@ class Route:
 class Application:
     """The WSGI application of one server's admin port."""
 
-    def __init__(self, server: MazeServer, monitor: Monitor, metrics: Metrics) -> None:
+    def __init__(self, server: Server, monitor: Monitor, metrics: Metrics) -> None:
         self._server = server
         self._monitor = monitor
         self._metrics = metrics

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maze.pipeline.session import Session
-    from maze.server import MazeServer
+    from maze.server import Server
 
 SORT_KEYS = {
     "queued": lambda session: session.queued_bytes,
@@ -19,7 +19,7 @@ SORT_KEYS = {
 """Sort orders of the client list, largest key first."""
 
 
-def list_clients(server: MazeServer, sort: str, limit: int) -> list[dict[str, Any]]:
+def list_clients(server: Server, sort: str, limit: int) -> list[dict[str, Any]]:
     """Return the first ``limit`` clients in that sort order."""
     now = monotonic()
     chosen = nlargest(limit, server.sessions, key=SORT_KEYS[sort])
@@ -37,7 +37,7 @@ def list_clients(server: MazeServer, sort: str, limit: int) -> list[dict[str, An
     ]
 
 
-def find_session(server: MazeServer, connection: int) -> Session | None:
+def find_session(server: Server, connection: int) -> Session | None:
     """Return the session on that connection; None if there is none. O(sessions)."""
     for session in server.sessions:
         if session.peer.connection == connection:

@@ -15,7 +15,7 @@ from maze.listener.handshake_rejects import HandshakeReason
 from maze.pipeline.resumes import ResumeOutcome
 from maze.pipeline.session import CloseReason
 from maze.pipeline.source import SourceCloseReason
-from maze.server import MazeServer
+from maze.server import Server
 
 Section = dict[str, Any]
 Counters = dict[str, Any]
@@ -30,18 +30,13 @@ TYPE_NAMES = {
 }
 
 
-def counters(server: MazeServer) -> Counters:
+def counters(server: Server) -> Counters:
     """Return every counter of the server; counts begin at its start. O(sessions)."""
     router, graph = server.router, server.router.fanout.graph
     return {
+        "role": server.settings.role,
         "events": events(server),
-        "order": {
-            "next_sequence": router.position.next,
-            "ready_events": server.intake.unrouted_events,
-            "waiting_events": server.intake.reorder.waiting,
-            "missing_sequence": server.intake.reorder.missing_sequence,
-            "missing_seconds": router.stats.missing_seconds(server.intake.reorder),
-        },
+        "order": _order(server),
         "sources": _sources(server),
         "sessions": _sessions(server),
         "queues": queues(server),
@@ -54,10 +49,24 @@ def counters(server: MazeServer) -> Counters:
         },
         "journal": _journal(server),
         "resumes": _resumes(server),
+        "feed": server.feed_status(),
     }
 
 
-def events(server: MazeServer) -> Section:
+def _order(server: Server) -> Section:
+    """Return where the sequence is; an edge gets its events in order, so none is missing."""
+    next_sequence = server.router.position.next
+    reorder = server.intake and server.intake.reorder
+    return {
+        "next_sequence": next_sequence,
+        "ready_events": server.router.unrouted_events,
+        "waiting_events": server.waiting_events,
+        "missing_sequence": reorder.missing_sequence if reorder else next_sequence,
+        "missing_seconds": server.router.stats.missing_seconds(reorder) if reorder else 0.0,
+    }
+
+
+def events(server: Server) -> Section:
     """Return the counts of events received, routed and rejected."""
     file = server.rejects.file
     figures = "routed", "deliveries", "delivered_bytes"
@@ -73,20 +82,22 @@ def events(server: MazeServer) -> Section:
     }
 
 
-def _sources(server: MazeServer) -> Section:
+def _sources(server: Server) -> Section:
+    """Return the counts of the source port; an edge has none, and counts nothing."""
     source = server.source
+    sources = source.sources if source else []
     return {
-        "connected": [
-            {"connection": peer.connection, "source": str(peer)} for peer in source.sources
-        ],
-        "closed": _by_reason(SourceCloseReason, source.closed),
-        "refused": source.refused,
-        "handshakes_rejected": _by_reason(HandshakeReason, source.access.rejects.counts),
-        "received_bytes": source.received_bytes,
+        "connected": [{"connection": peer.connection, "source": str(peer)} for peer in sources],
+        "closed": _by_reason(SourceCloseReason, source.closed if source else {}),
+        "refused": source.refused if source else 0,
+        "handshakes_rejected": _by_reason(
+            HandshakeReason, source.access.rejects.counts if source else {}
+        ),
+        "received_bytes": source.received_bytes if source else 0,
     }
 
 
-def _sessions(server: MazeServer) -> Section:
+def _sessions(server: Server) -> Section:
     clients, sessions = server.clients, server.sessions
     sent = sum(session.sent_bytes for session in sessions)
     return {
@@ -101,7 +112,7 @@ def _sessions(server: MazeServer) -> Section:
     }
 
 
-def queues(server: MazeServer) -> dict[str, int]:
+def queues(server: Server) -> dict[str, int]:
     """Return the bytes queued for clients; ``memory`` counts shared payloads once."""
     sizes = [session.queued_bytes for session in server.sessions]
     return {
@@ -111,13 +122,13 @@ def queues(server: MazeServer) -> dict[str, int]:
     }
 
 
-def _journal(server: MazeServer) -> Section | None:
+def _journal(server: Server) -> Section | None:
     """Return the counts and positions of the journal; None without one.
 
     Its position is None until the journal is replayed. Figures about the file are None until the
     file is first inspected, a moment later.
     """
-    journaling = server.intake.journaling
+    journaling = server.journaling
     if journaling is None:
         return None
     is_replayed = server.state not in ("starting", "replaying")
@@ -134,7 +145,7 @@ def _journal(server: MazeServer) -> Section | None:
     }
 
 
-def _resumes(server: MazeServer) -> Section:
+def _resumes(server: Server) -> Section:
     resumes, recent = server.router.resumes, server.router.recent
     return {
         "resuming": len(resumes),
@@ -147,4 +158,4 @@ def _resumes(server: MazeServer) -> Section:
 
 def _by_reason(reasons: Iterable[StrEnum], counts: Mapping[Any, int]) -> dict[str, int]:
     """Return the count of every reason, zeros included."""
-    return {reason.value: counts[reason] for reason in reasons}
+    return {reason.value: counts.get(reason, 0) for reason in reasons}

@@ -27,7 +27,7 @@ from maze.settings.options import admin_fault
 
 if TYPE_CHECKING:
     from maze.log.line_writer import LineWriter
-    from maze.server import MazeServer
+    from maze.server import Server
 
 log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ MAX_LINGER_READS = 16
 class Admin:
     """The admin port of one server."""
 
-    def __init__(self, server: MazeServer, writer: LineWriter | None = None) -> None:
+    def __init__(self, server: Server, writer: LineWriter | None = None) -> None:
         """Raise ValueError if the options expose the port without a token."""
         settings = server.settings
         if fault := admin_fault(settings):

@@ -30,7 +30,7 @@ from maze.log.processors import RATE_LIMIT, RECENT
 if TYPE_CHECKING:
     from maze.admin.monitor import Monitor
     from maze.pipeline.stats import Histogram
-    from maze.server import MazeServer
+    from maze.server import Server
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LEVELS = ("warning", "error", "critical")
@@ -111,7 +111,7 @@ BY_TYPE = {
 class Metrics(Collector):
     """A collector of all metrics of one server."""
 
-    def __init__(self, server: MazeServer, monitor: Monitor) -> None:
+    def __init__(self, server: Server, monitor: Monitor) -> None:
         self._server = server
         self._monitor = monitor
         self._registry = CollectorRegistry(auto_describe=False)
@@ -170,7 +170,7 @@ class Metrics(Collector):
 
     def _journal_metrics(self, journal: Section | None) -> Iterator[Metric]:
         """Yield the metrics of the journal: none without one, nor what is not known yet."""
-        journaling = self._server.intake.journaling
+        journaling = self._server.journaling
         if journal is None or journaling is None:
             return
         yield _counter("maze_journal_commits", journal["commits"])

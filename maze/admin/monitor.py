@@ -19,7 +19,7 @@ from maze.pipeline.stats import COMMIT_SECONDS, LATENCY_SECONDS, Histogram
 
 if TYPE_CHECKING:
     from maze.log.line_writer import LineWriter
-    from maze.server import MazeServer
+    from maze.server import Server
 
 TICK_SECONDS = 1.0
 KEPT_TICKS = 180
@@ -49,7 +49,7 @@ class Sample(NamedTuple):
 class Monitor:
     """A sampler of one server's counters."""
 
-    def __init__(self, server: MazeServer, writer: LineWriter | None = None) -> None:
+    def __init__(self, server: Server, writer: LineWriter | None = None) -> None:
         self.started_at = time.time()
         self.hub_lag = Histogram(LAG_SECONDS)
         self.last_lag = 0.0
@@ -113,7 +113,7 @@ class Monitor:
                 **self._rates(1),
                 "queue_bytes": queues(self._server)["total"],
                 "sessions": len(self._server.sessions),
-                "waiting_events": self._server.intake.reorder.waiting,
+                "waiting_events": self._server.waiting_events,
                 **self.latency(),
             }
         )
@@ -121,15 +121,15 @@ class Monitor:
     def _is_progressing(self) -> bool:
         """Return whether the router has routed since the last tick, or has a reason not to.
 
-        A reason is that no event is ready, that the router waits for clients, or that the journal
-        cannot be written.
+        A reason is that no event is ready, that the router waits for clients, or that no more
+        events come at present.
         """
-        router, intake = self._server.router, self._server.intake
+        router = self._server.router
         return (
             router.stats.batches != self._batches
-            or not intake.unrouted_events
+            or not router.unrouted_events
             or router.slow_clients.router_waits
-            or (intake.journaling is not None and intake.journaling.trouble is not None)
+            or self._server.trouble is not None
         )
 
     def _run(self) -> None:
@@ -145,7 +145,7 @@ class Monitor:
         counts = events(self._server)
         by_type = counts["by_type"].values()
         router = self._server.router
-        journaling = self._server.intake.journaling
+        journaling = self._server.journaling
         return Sample(
             time.monotonic(),
             counts["received"],

@@ -17,7 +17,7 @@ from maze.settings.options import key_of
 
 if TYPE_CHECKING:
     from maze.admin.monitor import Monitor
-    from maze.server import MazeServer
+    from maze.server import Server
 
 LIMITS = (
     *("reorder_limit", "reorder_bytes", "gap_policy", "on_source_disconnect", "max_users"),
@@ -41,7 +41,7 @@ SLOWEST_CLIENTS = 10
 """Clients in the status that the live page receives."""
 
 
-def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
+def status(server: Server, monitor: Monitor) -> dict[str, Any]:
     """Return the counters, rates, process figures and limits of a server. O(sessions)."""
     snapshot = counters(server)
     order, router = snapshot["order"], snapshot["router"]
@@ -70,7 +70,7 @@ def status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
     }
 
 
-def page_status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
+def page_status(server: Server, monitor: Monitor) -> dict[str, Any]:
     """Return the status plus the slowest clients, recent warnings and the last chart point."""
     return {
         **status(server, monitor),
@@ -80,15 +80,14 @@ def page_status(server: MazeServer, monitor: Monitor) -> dict[str, Any]:
     }
 
 
-def unready_reason(server: MazeServer, monitor: Monitor) -> str | None:
+def unready_reason(server: Server, monitor: Monitor) -> str | None:
     """Return why the server is not ready for clients; None if it is ready."""
     if server.failed:
         return "the server failed"
     if server.state != "ready":
         return server.state
-    journaling = server.intake.journaling
-    if journaling and journaling.trouble:
-        return f"journal: {journaling.trouble}"
+    if server.trouble:
+        return server.trouble
     stuck = monitor.stuck_seconds()
     if stuck > STUCK_SECONDS:
         return (

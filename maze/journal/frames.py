@@ -1,4 +1,4 @@
-"""Frames on the pipe from the child that makes a snapshot."""
+"""Frames: how parts of a journal travel on the pipe from a snapshot's child, and on a feed."""
 
 import struct
 from collections.abc import Iterator
@@ -30,19 +30,23 @@ class Frame(NamedTuple):
     content: bytes
 
 
+def encode_frame(kind: bytes, content: bytes) -> bytes:
+    """Return a frame."""
+    return _HEAD.pack(kind, len(content), crc32(content, crc32(kind))) + content
+
+
 def write_frame(out: IO[bytes], kind: bytes, content: bytes) -> None:
     """Write a frame."""
-    out.write(_HEAD.pack(kind, len(content), crc32(content, crc32(kind))))
-    out.write(content)
+    out.write(encode_frame(kind, content))
 
 
-def read_frames(source: IO[bytes]) -> Iterator[Frame]:
-    """Read frames until the pipe ends. Raise FrameError."""
+def read_frames(source: IO[bytes], max_bytes: int = MAX_FRAME_BYTES) -> Iterator[Frame]:
+    """Read frames of at most ``max_bytes`` until the pipe ends. Raise FrameError."""
     while head := source.read(_HEAD.size):
         if len(head) < _HEAD.size:
             raise FrameError("it ended within a frame")
         kind, size, crc = _HEAD.unpack(head)
-        if size > MAX_FRAME_BYTES:
+        if size > max_bytes:
             raise FrameError("it wrote something that is no frame")
         content = source.read(size)
         if len(content) < size:

@@ -14,7 +14,6 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from maze.core import Position
 from maze.journal.journal import Batch, Journal, UnavailableError
 
 GROUP_BYTES = 8 * 1024 * 1024
@@ -40,7 +39,7 @@ class GroupCommit:
 
     All callbacks run in the event loop of the thread that created this object, and must not wait.
 
-    - ``on_committed(position)``: everything below the position is durable.
+    - ``on_committed(batches)``: everything up to the end of these batches is durable.
     - ``on_trouble(message)``: the journal cannot be written at present, or has not answered for
       ``SLOW_SECONDS``. A failed append is repeated until it succeeds. Called again if the message
       changes, and with None when the trouble is over.
@@ -54,7 +53,7 @@ class GroupCommit:
         journal: Journal,
         fence: int,
         *,
-        on_committed: Callable[[Position], None],
+        on_committed: Callable[[list[Batch]], None],
         on_trouble: Callable[[str | None], None],
         on_lost: Callable[[Exception], None],
         observe: Callable[[float], None] = lambda seconds: None,
@@ -155,7 +154,7 @@ class GroupCommit:
         self.pending_bytes -= size
         self._observe(seconds)
         self._set_trouble(None)
-        self._on_committed(batches[-1].position)
+        self._on_committed(batches)
 
     def _set_trouble(self, message: str | None) -> None:
         if message != self.trouble:

@@ -5,7 +5,10 @@ So each batch carries the marks of events routed before it was made.
 """
 
 import struct
+from collections import deque
 from typing import NamedTuple
+
+from maze.core import Run, unchanged_numbers
 
 _COVERED = struct.Struct("<QQ")
 
@@ -31,3 +34,41 @@ class Marks(NamedTuple):
             return None
         first, end = _COVERED.unpack_from(carried)
         return cls(first, end, carried[_COVERED.size :])
+
+
+class UncarriedMarks:
+    """The marks of routed events that no batch is known to carry.
+
+    Whoever reads batches in order and routes their events can tell.
+    """
+
+    def __init__(self) -> None:
+        self._marks: deque[Marks] = deque()
+        self.begin(0)
+
+    def begin(self, number: int) -> None:
+        """Forget all marks; the next events routed have this number, or higher ones."""
+        self._marks.clear()
+        self._end = number
+        self._carried_end = number
+
+    def note(self, runs: list[Run], end: int) -> None:
+        """Note the marks of runs that were routed, up to the number ``end`` - 1."""
+        if end > self._carried_end:
+            self.add(Marks(self._end, end, unchanged_numbers(runs, end)))
+        self._end = end
+
+    def add(self, marks: Marks) -> None:
+        """Add marks that follow those added before."""
+        self._marks.append(marks)
+        self._end = marks.end
+
+    def cover(self, end: int) -> None:
+        """Forget marks below a number: batches carry them."""
+        self._carried_end = end
+        while self._marks and self._marks[0].end <= end:
+            self._marks.popleft()
+
+    def all(self) -> list[Marks]:
+        """Return all marks, in order."""
+        return list(self._marks)

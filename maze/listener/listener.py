@@ -12,6 +12,7 @@ what a connection is for.
 
 import contextlib
 import errno
+import os
 import socket as system
 from collections.abc import Callable
 from typing import cast
@@ -24,7 +25,8 @@ from gevent.socket import socket
 from maze.errors import ListenError
 from maze.listener.connection_limits import ConnectionLimits
 from maze.listener.registration_wait import Registration
-from maze.net.peer import Address
+from maze.net.peer import UNIX_PEER, Address
+from maze.net.unix_socket import unix_listener
 from maze.settings.port import PortSettings
 
 Handler = Callable[[socket, Address], None]
@@ -61,6 +63,7 @@ class Listener(StreamServer):
         registration: Registration | None = None,
     ) -> None:
         super().__init__((port.host, port.number), handle, backlog=backlog)
+        self._backlog = backlog
         self._port = port
         self._fail = fail
         self._peer_timeout = peer_timeout
@@ -72,7 +75,12 @@ class Listener(StreamServer):
 
     @property
     def endpoint(self) -> tuple[str, int]:
-        """Host and port. If the port is 0, the real one is known once the listener is open."""
+        """Host and port. If the port is 0, the real one is known once the listener is open.
+
+        That of a Unix socket is ``unix:PATH`` and 0.
+        """
+        if self._port.path:
+            return self._port.host, 0
         host, port = cast(Address, self.address)[:2]
         return host, port
 
@@ -84,10 +92,23 @@ class Listener(StreamServer):
             host, port = self.endpoint
             # gevent adds the address to the system's message, in brackets.
             reason = str(error.strerror).partition(": (")[0]
+            address = host if self._port.path else f"{host} port {port}"
             raise ListenError(
-                f"cannot listen on {host} port {port}: {reason}; "
-                f"{self._port.flag('host')} and {self._port.flag('port')} choose another address"
+                f"cannot listen on {address}: {reason}; {self._port.remedy}"
             ) from None
+
+    def init_socket(self) -> None:
+        """Bind the socket, and listen."""
+        if self._port.path:
+            self.socket = unix_listener(self._port.path, self._backlog)
+        super().init_socket()
+
+    def close(self) -> None:
+        """Stop listening; remove the file of a Unix socket."""
+        if self._port.path and self.started:
+            with contextlib.suppress(OSError):
+                os.unlink(self._port.path)
+        super().close()
 
     def start_accepting(self) -> None:
         """Accept connections; watch the accept queue for clients that may have sent an id."""
@@ -106,7 +127,10 @@ class Listener(StreamServer):
     def do_read(self) -> tuple[socket, Address] | None:  # type: ignore[override]
         """Accept one connection; return None if there is none or accept fails."""
         try:
-            return super().do_read()
+            accepted = super().do_read()
+            if accepted and self._port.path:
+                return accepted[0], UNIX_PEER
+            return accepted
         except OSError as error:
             if self.is_fatal_error(error):
                 self.stop_accepting()

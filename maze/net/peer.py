@@ -6,6 +6,9 @@ import itertools
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 
+UNIX_PEER: Address = ("unix", 0)
+"""Address of every peer on a Unix socket."""
+
 _connections = itertools.count(1)
 
 

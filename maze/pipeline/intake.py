@@ -122,6 +122,11 @@ class Intake:
 
     # Called by the router.
 
+    @property
+    def has_work(self) -> bool:
+        """Whether runs can be routed."""
+        return self.ready.ready > 0
+
     def gather(self) -> None:
         """Pass the events that are in order to the journal, if there is one."""
         if self.journaling and self.reorder.ready:

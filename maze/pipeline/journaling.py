@@ -72,6 +72,8 @@ class Journaling:
         self._fence = 0
         self.position = start
         """The position up to which everything is durable."""
+        self.on_batches: Callable[[list[Batch]], None] = lambda batches: None
+        """Called with the batches of each commit."""
         self.seconds = Histogram(COMMIT_SECONDS)
         self.statistics: Statistics | None = None
         """Figures about the file, at most some seconds old; None before the start."""
@@ -119,8 +121,9 @@ class Journaling:
         graph.set_bounds(*self._bounds)
         self.position = recovery.state.position
         self.committed.begin(self.position)
-        self.marks.begin(recovery.unwritten[0].first if recovery.unwritten else self.position.next)
-        for marks in recovery.unwritten:
+        uncarried = recovery.uncarried.all()
+        self.marks.begin(uncarried[0].first if uncarried else self.position.next)
+        for marks in uncarried:
             self.marks.extend(marks)
         self._commit = GroupCommit(
             self.journal,
@@ -228,7 +231,8 @@ class Journaling:
             self._bounds_are_written = True
         self._commit.put(batch._replace(unchanged=self.marks.carry(batch.end)))
 
-    def _on_committed(self, position: Position) -> None:
+    def _on_committed(self, batches: list[Batch]) -> None:
+        position = batches[-1].position
         if position.epoch == self.position.epoch:
             self._schedule.add(position.next - self.position.next)
         self.position = position
@@ -236,6 +240,7 @@ class Journaling:
         self.marks.on_committed(position.next)
         if self.committed.epoch_is_due:
             self._epoch_has_begun.set()
+        self.on_batches(batches)
         self._on_commit()
 
     def _on_trouble(self, message: str | None) -> None:

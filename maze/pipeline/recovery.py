@@ -4,15 +4,14 @@ The newest snapshot is loaded, and the batches after it are routed once more. No
 then, so nothing is delivered.
 """
 
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
 import structlog
 
-from maze.core import FollowGraph, Position, Recent, unchanged_numbers
+from maze.core import FollowGraph, Position, Recent
 from maze.journal.journal import Batch, JournalReader
-from maze.journal.marks import Marks
+from maze.journal.marks import Marks, UncarriedMarks
 from maze.journal.state import GraphState, merged
 from maze.net.native_thread import run_in_thread
 from maze.net.time_slice import TimeSlice
@@ -49,7 +48,7 @@ class Recovery:
         """Sequence numbers read after the snapshot."""
         self.snapshot: Position | None = None
         """Position of the snapshot, if there was one."""
-        self.unwritten: deque[Marks] = deque()
+        self.uncarried = UncarriedMarks()
         """The marks that no batch carries yet."""
 
     def run(self) -> None:
@@ -61,6 +60,7 @@ class Recovery:
             self.state.load(snapshot, self._time_slice.begin_next)
             self.snapshot = snapshot.position
         self._recent.begin(self.state.position.next)
+        self.uncarried.begin(self.state.position.next)
         reported_at = monotonic()
         while batches := run_in_thread(self._journal.read, self.state.position, READ_BYTES):
             for batch in merged(batches):
@@ -75,14 +75,13 @@ class Recovery:
         """Route a batch that no client gets, and keep it for clients that resume."""
         if batch.epoch != self.state.position.epoch:
             self._recent.begin(batch.first)
-            self.unwritten.clear()
+            self.uncarried.begin(batch.first)
         runs = self.state.apply(batch)
         self._recent.add(runs, batch.end)
         self.events += batch.end - batch.first
-        self.unwritten.append(Marks(batch.first, batch.end, unchanged_numbers(runs, batch.end)))
+        self.uncarried.note(runs, batch.end)
         if carried := Marks.decode(batch.unchanged):
-            while self.unwritten and self.unwritten[0].end <= carried.end:
-                self.unwritten.popleft()
+            self.uncarried.cover(carried.end)
 
 
 def _report_unusable(message: str) -> None:

@@ -42,14 +42,21 @@ FLUSH_SESSIONS = 50
 class Upstream(Protocol):
     """What the router takes its runs from."""
 
-    epoch: int
-    """Epoch of the runs that are ready."""
-    ready: ReadyRuns
-    """The runs that can be routed."""
+    @property
+    def epoch(self) -> int:
+        """Epoch of the runs that are ready."""
+
+    @property
+    def ready(self) -> ReadyRuns:
+        """The runs that can be routed."""
 
     @property
     def unrouted_events(self) -> int:
         """Number of events that are to be routed; some may not be ready yet."""
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the router has something to do."""
 
     def gather(self) -> None:
         """Do what runs that are at hand need to become ready."""
@@ -125,6 +132,11 @@ class Router:
         """The position after everything routed so far."""
         return Position(self._upstream.epoch, self._upstream.ready.next_sequence)
 
+    @property
+    def unrouted_events(self) -> int:
+        """Number of events that are to be routed."""
+        return self._upstream.unrouted_events
+
     # Called by what the runs come from.
 
     def take_from(self, upstream: Upstream) -> None:
@@ -137,7 +149,7 @@ class Router:
         self._upstream.gather()
         if self._upstream.unrouted_events:
             self._idle.clear()
-        if self._upstream.ready.ready:
+        if self._upstream.has_work:
             self._work.set()
         self._pace()
 

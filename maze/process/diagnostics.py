@@ -20,7 +20,7 @@ from greenlet import greenlet
 
 from maze.admin.counters import Counters, counters
 from maze.log.line_writer import LineWriter
-from maze.server import MazeServer
+from maze.server import Server
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ NATIVE_THREAD, OUTER_FRAMES_OMITTED = "native thread", "  ..."
 class Diagnostics:
     """Log a server's state on request, one dump at a time."""
 
-    def __init__(self, server: MazeServer, writer: LineWriter) -> None:
+    def __init__(self, server: Server, writer: LineWriter) -> None:
         self._server = server
         self._writer = writer
         self._running = False

@@ -9,7 +9,7 @@ import structlog
 from maze.errors import SettingsError
 from maze.listener.tls_context import Context, load_contexts
 from maze.log.configure import set_level
-from maze.server import MazeServer
+from maze.server import Server
 from maze.settings.options import Settings, flag_of, key_of
 
 log = structlog.get_logger()
@@ -24,7 +24,7 @@ RELOADED = {
 class Reloader:
     """Reload a server's certificates and log level; ``read`` returns the current settings."""
 
-    def __init__(self, server: MazeServer, read: Callable[[], Settings]) -> None:
+    def __init__(self, server: Server, read: Callable[[], Settings]) -> None:
         self._server = server
         self._read = read
         self._running = False

@@ -9,6 +9,7 @@ from dataclasses import field
 from typing import Any
 
 from maze.settings import option_types
+from maze.settings.feed_address import feed_address
 
 
 class Group:
@@ -56,6 +57,11 @@ class Group:
         """Declare an option whose value is a host."""
         parse, bounds = option_types.host, "host name or address"
         return self.option(default, parse, text, bounds=bounds, value="HOST")
+
+    def address(self, text: str) -> Any:
+        """Declare an option whose value is the address of a feed; the default is none."""
+        parse, bounds = feed_address, "none, HOST:PORT or unix:PATH"
+        return self.option("none", parse, text, bounds=bounds, value="ADDRESS")
 
     def file(self, text: str) -> Any:
         """Declare an option whose value is a file path; the default is no file."""

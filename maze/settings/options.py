@@ -9,6 +9,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from maze.settings.declare import Group
+from maze.settings.feed_address import UNIX, FeedAddress
 from maze.settings.option_types import Network, names, port_or_free, secret
 from maze.settings.port import PortSettings
 
@@ -17,6 +18,7 @@ ORDER = Group("Event order and follow graph")
 SOURCES = Group("Event sources")
 CLIENTS = Group("User clients")
 JOURNAL = Group("Journal")
+ROLE = Group("Roles")
 RESUME = Group("Resume")
 ACCESS = Group("TLS and access control")
 SHUTDOWN = Group("Shutdown")
@@ -131,6 +133,24 @@ class Settings:
         "off", "tell sources up to which sequence number events are durable"
     )
 
+    role: str = ROLE.choice(
+        "all",
+        "all, ingest, edge",
+        "all does everything in one process; an ingest takes what sources send and serves its "
+        "journal to edges, and edges serve the clients",
+    )
+    feed: FeedAddress | None = ROLE.address(  # noqa: RUF009, it returns a field
+        "where the ingest serves its journal to edges"
+    )
+    feed_token: str = ROLE.option(
+        "none",
+        secret(16, 256),
+        "secret that edges must present; required unless the feed is on a loopback address or a "
+        "Unix socket",
+        bounds="none, or 16 to 256 characters",
+        value="TOKEN",
+    )
+
     resume_events: int = RESUME.whole(
         100_000, 0, 10**9, "maximum events kept in memory for clients that resume; 0 keeps none"
     )
@@ -228,6 +248,12 @@ class Settings:
         )
 
     @property
+    def feed_port(self) -> PortSettings:
+        """The settings of the port on which an ingest serves its journal."""
+        assert self.feed
+        return PortSettings(name="feed", host=self.feed.host, number=self.feed.port)
+
+    @property
     def client(self) -> PortSettings:
         """The settings of the client port."""
         return PortSettings(
@@ -271,6 +297,25 @@ def journal_fault(settings: Settings) -> str | None:
     """Describe a contradiction between the options of the journal, if there is one."""
     if settings.source_acks and settings.journal is None:
         return "--source-acks on needs --journal: without one, nothing is durable"
+    return None
+
+
+def role_fault(settings: Settings) -> str | None:
+    """Describe a contradiction between the options of the role, if there is one."""
+    role, feed = settings.role, settings.feed
+    if role == "all":
+        return "--feed needs --role ingest or --role edge" if feed else None
+    if not feed:
+        return f"--role {role} needs --feed, the address at which the ingest serves its journal"
+    if role == "ingest" and settings.journal is None:
+        return "--role ingest needs --journal: the edges are served from it"
+    if role == "edge" and settings.journal is not None:
+        return "--role edge takes no --journal: only the ingest writes one"
+    if not (settings.feed_token or feed.host.startswith(UNIX) or is_loopback(feed.host)):
+        return (
+            f"--feed {feed} can be reached from other machines: set MAZE_FEED_TOKEN to a secret of "
+            "16 characters or more, the same for the ingest and all edges"
+        )
     return None
 
 

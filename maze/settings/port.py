@@ -1,8 +1,9 @@
-"""The settings that the source port and the client port each have."""
+"""The settings that each port has."""
 
 from dataclasses import dataclass
 from typing import Literal
 
+from maze.settings.feed_address import UNIX
 from maze.settings.option_types import Network
 
 
@@ -10,14 +11,27 @@ from maze.settings.option_types import Network
 class PortSettings:
     """Where a port listens, which addresses it admits, and the files of its TLS."""
 
-    name: Literal["source", "client"]
+    name: Literal["source", "client", "feed"]
     host: str
+    """Host name or address, or ``unix:PATH``."""
     number: int
-    allow: tuple[Network, ...]
+    allow: tuple[Network, ...] = ()
     """Address ranges that the port admits. If there are none, it admits every address."""
-    tls_cert: str | None
-    tls_key: str | None
-    tls_ca: str | None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_ca: str | None = None
+
+    @property
+    def path(self) -> str | None:
+        """The path of the Unix socket, if the port is one."""
+        return self.host.removeprefix(UNIX) if self.host.startswith(UNIX) else None
+
+    @property
+    def remedy(self) -> str:
+        """What to do if the port's address cannot be used."""
+        if self.name == "feed":
+            return "--feed chooses another address"
+        return f"{self.flag('host')} and {self.flag('port')} choose another address"
 
     def flag(self, end: str) -> str:
         """Return the flag of one of the port's options, such as ``--source-tls-cert``."""

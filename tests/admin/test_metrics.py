@@ -173,7 +173,7 @@ def test_refusals_by_limits_and_access_control_are_counted(start: Start, tmp_pat
     assert found["maze_rejects_written_total", ""] == 1
     assert found["maze_rejects_dropped_total", ""] == 3
     assert state["events"]["reject_file"] == {"written": 1, "dropped": 3}
-    watched.server._client_listener.pauses = 2
+    watched.server._listeners["client"].pauses = 2
     assert values(watched)["maze_accepting_pauses_total", "client"] == 2
     assert watched.status()["accepting_pauses"] == {"source": 0, "client": 2}
 

@@ -14,7 +14,7 @@ DOCS = ROOT / "docs"
 OPERATIONS = DOCS / "operations.md"
 
 NO_LIMITS = {
-    *("source_port", "client_port", "admin_port", "admin_token", "first_sequence"),
+    *("source_port", "client_port", "admin_port", "admin_token", "feed_token", "first_sequence"),
     "position_interval",
 }
 """options that are a number, or as long as a number says, and no limit"""

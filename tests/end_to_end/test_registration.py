@@ -160,7 +160,7 @@ def test_a_pause_of_accepting_delays_no_event(start: Callable[..., Maze], stack:
     (client,) = maze.clients(1)
     source = maze.source()
     maze.await_sources(1)
-    maze.server._client_listener.stop_accepting()
+    maze.server._listeners["client"].stop_accepting()
     connect_at_once(stack, maze, range(2, 3))
     source.send(b"1|B\n")
     client.expect(b"1|B\n")

@@ -32,8 +32,8 @@ def test_ready_watchdog_and_stopping_are_notified(tmp_path: Path) -> None:
             supervisor.expect("READY=1")
             child.ready()  # the log has the line before systemd is notified
             status = supervisor.status
-            assert f"port {child.source_address[1]}," in status
-            assert status.endswith(f"port {child.client_address[1]}")
+            assert f"source on 127.0.0.1 port {child.source_address[1]}" in status
+            assert f"client on 127.0.0.1 port {child.client_address[1]}" in status
             for _ in range(3):
                 supervisor.expect("WATCHDOG=1")
             child.client(1), child.source()

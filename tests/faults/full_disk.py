@@ -59,7 +59,7 @@ def main(path: str, limit: int) -> None:
     commit = GroupCommit(
         journal,
         journal.lease(),
-        on_committed=lambda position: told.put(position.next),
+        on_committed=lambda batches: told.put(batches[-1].end),
         on_trouble=told.put,
         on_lost=lambda error: told.put(repr(error)),
     )

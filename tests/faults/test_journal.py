@@ -61,7 +61,8 @@ class Pipeline:
         self.committed = Committed(self.commit.put, START, **bounds)
         self.journal = journal
 
-    def on_committed(self, position: Position) -> None:
+    def on_committed(self, batches: list[Batch]) -> None:
+        position = batches[-1].position
         self.committed.on_committed(position)
         self.told.put(position)
 

@@ -88,7 +88,7 @@ class Shell:
         self.commit = GroupCommit(
             self.disk,
             self.disk.lease(),
-            on_committed=lambda position: self.tell("committed", position),
+            on_committed=lambda batches: self.tell("committed", batches[-1].position),
             on_trouble=lambda message: self.tell("trouble", message),
             on_lost=lambda error: self.tell("lost", error),
             observe=self.seconds.append,

@@ -23,6 +23,8 @@ SPECIAL = {
     "admin_host": ("127.0.0.2", "::1"),  # others need a token
     "admin_port": ("0", "65535"),
     "admin_token": ("0123456789abcdef", "f" * 256),
+    "feed": ("127.0.0.1:9093", "unix:/run/maze/feed"),
+    "feed_token": ("0123456789abcdef", "f" * 256),
 }
 
 each_option = pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
@@ -50,7 +52,7 @@ def other_value(option: Field[Any]) -> str:
 
 def as_shown(option: Field[Any], value: str) -> str:
     """How the complaint about a value begins: a secret is not repeated."""
-    return "the value (not shown) is n" if option.name == "admin_token" else f"{value!r} is n"
+    return "the value (not shown) is n" if option.name.endswith("token") else f"{value!r} is n"
 
 
 def toml(option: Field[Any], value: str) -> str:

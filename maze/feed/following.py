@@ -1,0 +1,247 @@
+"""An edge follows its ingest: reads the journal over the feed, and hands the runs to the router.
+
+An edge asks for more while it has room. When its clients are slow, it asks for less, and what it
+does not ask for stays in the journal.
+
+If the ingest cannot be reached, the edge tries again until it can; its clients stay connected. If
+what the edge needs is no longer kept, the edge stops: once it starts again, it begins with a
+snapshot, and its clients learn that they have missed something.
+"""
+
+from collections.abc import Callable
+from time import monotonic
+
+import gevent
+import structlog
+from gevent import socket
+from gevent.event import Event
+
+from maze.core import Decoder, Position, Run
+from maze.errors import JournalUnusableError
+from maze.feed.arrived import Arrived
+from maze.feed.reader import FeedReader
+from maze.journal.journal import Batch, JournalError, UnavailableError
+from maze.journal.marks import Marks, UncarriedMarks
+from maze.journal.state import LINE_LIMIT, merged
+from maze.pipeline.journal_blocks import JournalBlocks
+from maze.pipeline.recovery import Recovery
+from maze.pipeline.router import Router
+from maze.settings.options import Settings
+
+log = structlog.get_logger()
+
+READ_BYTES = 1024 * 1024
+"""Bytes of batches asked for at a time; an event has about 16."""
+
+WAIT_SECONDS = 1.0
+"""Longest that the ingest waits for a batch before it answers that there is none."""
+
+ANSWER_SECONDS = 5.0
+"""Time after which an ingest that does not answer counts as gone."""
+
+MIN_RETRY_SECONDS = 0.05
+MAX_RETRY_SECONDS = 1.0
+"""Delays before an edge connects again: the first, and the longest; each is twice the one before.
+"""
+
+
+class Following:
+    """The journal that an edge follows, and the runs that have arrived (a router's ``Upstream``).
+
+    ``open_reader`` makes a reader that uses the sockets of a module. ``fail`` stops the server.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        router: Router,
+        open_reader: Callable[..., FeedReader],
+        fail: Callable[..., None],
+    ) -> None:
+        self._router = router
+        self._fail = fail
+        self.ready = Arrived(Position(0, settings.first_sequence))
+        """The runs to be routed."""
+        self._reader = open_reader()
+        """For recovery and for resumes, which read in native threads."""
+        self._follower = open_reader(sockets=socket)
+        self._marks = UncarriedMarks()
+        self._has_room = Event()
+        self._has_room.set()
+        self._greenlet = gevent.Greenlet(self._run)
+        self._retry_seconds = MIN_RETRY_SECONDS
+        self.ended = Event()
+        """Set while everything has arrived that the ingest had when it stopped."""
+        self.trouble: str | None = None
+        """Why nothing arrives at present; None if something could."""
+        self._resume_bytes = settings.resume_bytes
+        router.take_from(self)
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the runs that are ready."""
+        return self.ready.epoch
+
+    @property
+    def unrouted_events(self) -> int:
+        """Number of events that have arrived and are to be routed."""
+        return self.ready.events
+
+    @property
+    def position(self) -> Position | None:
+        """Position of the ingest's journal, as it said last; None if it has said nothing yet."""
+        state = self._follower.state
+        return state.position if state else None
+
+    @property
+    def lag_events(self) -> int | None:
+        """Sequence numbers of the ingest's journal that are not routed yet; None if unknown.
+
+        If the ingest has begun another epoch, these are the numbers of that epoch.
+        """
+        position, routed = self.position, self.ready.position
+        if position is None:
+            return None
+        return position.next - routed.next if position.epoch == routed.epoch else position.next
+
+    # Called by the server.
+
+    def recover(self, report: Callable[[Position], None]) -> None:
+        """Rebuild the follow graph and the recent events; wait until the ingest can be reached.
+
+        Raise JournalUnusableError if it refuses this edge, or its journal cannot be used.
+        """
+        router = self._router
+        while True:
+            recovery = Recovery(self._reader, router.fanout.graph, router.recent, report)
+            began = monotonic()
+            try:
+                recovery.run()
+                break
+            except UnavailableError as error:
+                self._set_trouble(str(error))
+                router.fanout.graph.clear().free()
+                self._wait_to_retry()
+            except JournalError as error:
+                raise JournalUnusableError(str(error)) from None
+        self._set_trouble(None)
+        position = recovery.state.position
+        self.ready.begin(position)
+        self._marks = recovery.uncarried
+        router.resumes.blocks = JournalBlocks(
+            self._reader, self._marks.all, router.recent, self._resume_bytes
+        )
+        graph = router.fanout.graph
+        log.info(
+            "journal_replayed",
+            position=str(position),
+            events=recovery.events,
+            users=graph.users,
+            follows=graph.follows,
+            seconds=round(monotonic() - began, 3),
+        )
+
+    def start(self) -> None:
+        """Begin to follow, where the recovery has ended."""
+        self._greenlet.start()
+
+    def close(self) -> None:
+        """Stop following."""
+        self._greenlet.kill(block=False)
+        self._follower.close()
+        self._reader.close()
+
+    # Called by the router.
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the router has something to do."""
+        return self.ready.ready > 0 or self.ready.change is not None or self.ready.can_skip
+
+    def gather(self) -> None:
+        """Do nothing: what has arrived is ready."""
+
+    def advance(self) -> bool:
+        """Make changes that are due; return whether runs can be routed."""
+        if self.ready.can_skip:
+            self.ready.skip()
+            self._router.recent.add([], self.ready.next_sequence)
+            self.on_routed([], self.ready.next_sequence)
+        while change := self.ready.change:
+            begins_epoch = change.epoch != self.ready.epoch
+            self.ready.make_change()
+            if change.bounds:
+                self._router.fanout.graph.set_bounds(*change.bounds)
+            if begins_epoch:
+                self._marks.begin(change.first)
+                self._router.begin_epoch()
+        return self.ready.ready > 0
+
+    def pace(self, router_waits: bool) -> None:
+        """Ask for more while there is room."""
+        if self.ready.is_full:
+            self._has_room.clear()
+        else:
+            self._has_room.set()
+
+    def on_routed(self, runs: list[Run], end: int) -> None:
+        """Note the marks of runs that were routed, for clients that resume."""
+        self._marks.note(runs, end)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._follow()
+            except UnavailableError as error:
+                self._set_trouble(str(error))
+                self._wait_to_retry()
+            except JournalError as error:
+                self._fail("feed_failed", error=str(error), position=str(self.ready.end))
+                return
+
+    def _follow(self) -> None:
+        """Read until the ingest cannot be reached. Raise JournalError."""
+        self._ask(self.ready.end)
+        while True:
+            batches = self._follower.receive()
+            self._set_trouble(None)
+            self.ended.clear()
+            end = batches[-1].position if batches else self.ready.end
+            self._ask(end)  # so that the answer is under way while these are decoded
+            self._arrive(batches)
+            self._has_room.wait()
+            state = self._follower.state
+            if state and state.has_ended and state.position == self.ready.end:
+                self.ended.set()
+
+    def _ask(self, after: Position) -> None:
+        routed = self._router.position
+        self._follower.request(after, READ_BYTES, wait=WAIT_SECONDS, routed=routed)
+
+    def _arrive(self, batches: list[Batch]) -> None:
+        """Decode batches and hand them to the router."""
+        for batch in merged(batches):
+            runs, rejects = Decoder(LINE_LIMIT).feed(batch.body)
+            if rejects:
+                raise JournalError(f"the batch {batch.position} has a line that is no event")
+            self.ready.add(batch, runs)
+            if carried := Marks.decode(batch.unchanged):
+                self._marks.cover(carried.end)
+            self._router.stats.received_events += sum(len(run) for run in runs)
+            self._router.stats.latency.ready(batch.end - 1, monotonic())
+            self._router.wake()
+            self._router.yield_if_due()
+
+    def _wait_to_retry(self) -> None:
+        gevent.sleep(self._retry_seconds)
+        self._retry_seconds = min(2 * self._retry_seconds, MAX_RETRY_SECONDS)
+
+    def _set_trouble(self, trouble: str | None) -> None:
+        """Log that the feed is lost or back, once."""
+        if trouble and not self.trouble:
+            log.critical("feed_unavailable", error=trouble, delivers="nothing until it is back")
+        elif self.trouble and not trouble:
+            log.warning("feed_available", position=str(self.ready.end))
+        if not trouble:
+            self._retry_seconds = MIN_RETRY_SECONDS
+        self.trouble = trouble

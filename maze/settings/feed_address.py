@@ -1,0 +1,33 @@
+"""The address of a feed: ``HOST:PORT`` or ``unix:PATH``."""
+
+from typing import NamedTuple
+
+from maze.settings.option_types import host, whole
+
+UNIX = "unix:"
+"""What an address on a Unix socket begins with."""
+
+
+class FeedAddress(NamedTuple):
+    """Where an ingest serves its journal. For a Unix socket, ``host`` is ``unix:PATH``."""
+
+    host: str
+    port: int
+    """The port; 0 for a Unix socket."""
+
+    def __str__(self) -> str:
+        return self.host if self.host.startswith(UNIX) else f"{self.host}:{self.port}"
+
+
+def feed_address(text: str) -> FeedAddress | None:
+    """Parse an address; ``none`` is None."""
+    address = text.strip()
+    if address == "none":
+        return None
+    name, _, port = address.rpartition(":")
+    try:
+        if address.startswith(UNIX):
+            return FeedAddress(UNIX + host(address.removeprefix(UNIX)), 0)
+        return FeedAddress(host(name.removeprefix("[").removesuffix("]")), whole(0, 65535)(port))
+    except ValueError:
+        raise ValueError(f"{text!r} is not none, HOST:PORT or unix:PATH") from None
