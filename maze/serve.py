@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 try:
     import gevent
@@ -25,8 +26,10 @@ from maze.process.diagnostics import Diagnostics
 from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
+from maze.roles.child import Child
 from maze.roles.edge import EdgeServer
 from maze.roles.ingest import IngestServer
+from maze.roles.parent import Parent
 from maze.server import MazeServer, Server
 from maze.settings.options import Settings
 from maze.settings.parser import parse_settings, read_settings, unknown_variables
@@ -49,15 +52,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that SIGINT before the start has no traceback
     settings = read_settings(arguments)
-    writer = configure_log(settings.log_level, settings.log_format)
+    child = Child.from_environment(os.environ)
+    if child:
+        child.ignore_terminal()
+    writer = configure_log(
+        settings.log_level, settings.log_format, process=child.name if child else None
+    )
     log_uncaught()
     for name, hint in unknown_variables(os.environ).items():
         log.warning("variable_unknown", variable=name, hint=hint)
     try:
+        if settings.edges:
+            return _run_parent(settings, sys.argv[1:] if arguments is None else arguments)
         server = _ROLES[settings.role](settings)
+        if child:
+            server.inherit(child.listeners)
+            child.begin(partial(_drain_child, server), server.stop)
         reloader = Reloader(server, lambda: parse_settings(arguments))
         gevent.signal_handler(signal.SIGHUP, reloader.reload)
-        _serve(server, Admin(server, writer) if settings.admin_port else None, writer)
+        admin = Admin(server, writer) if settings.admin_port else None
+        _serve(server, admin, writer, child)
     except MazeError as error:
         writer.close()  # so that this line comes after the log
         print(f"maze: {error}", file=sys.stderr)
@@ -67,7 +81,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if server.failed else 0
 
 
-def _serve(server: Server, admin: Admin | None, writer: LineWriter) -> None:
+def _run_parent(settings: Settings, arguments: Sequence[str]) -> int:
+    """Run an ingest and edges as processes of their own; return the exit status."""
+    raise_descriptor_limit()
+    parent = Parent(settings, arguments)
+    parent.stop_on_signals()
+    supervisor = Supervisor()
+    status = parent.run(supervisor.ready)
+    supervisor.stopping()
+    return status
+
+
+def _drain_child(server: Server) -> None:
+    """Drain with the other processes; a process that does not serve yet ends at once."""
+    if server.state == "ready":
+        server.drain(with_feed=True)
+    else:
+        os._exit(0)
+
+
+def _serve(server: Server, admin: Admin | None, writer: LineWriter, child: Child | None) -> None:
     raise_descriptor_limit()
     tune_memory()
     supervisor = Supervisor()
@@ -77,6 +110,8 @@ def _serve(server: Server, admin: Admin | None, writer: LineWriter) -> None:
         server.start(supervisor.report)
         if admin:
             admin.announce()
+        if child:
+            child.tell_ready()
         _run(server, supervisor, writer)
     finally:
         if admin:

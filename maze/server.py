@@ -161,6 +161,11 @@ class Server:
         """How often accepting has paused, by port."""
         return {name: listener.pauses for name, listener in self._listeners.items()}
 
+    def inherit(self, listeners: dict[str, int]) -> None:
+        """Use listening sockets that another process has opened, by port."""
+        for name, descriptor in listeners.items():
+            self._listeners[name].inherit(descriptor)
+
     def start(self, report: Callable[[str], None] = lambda progress: None) -> None:
         """Read the journal, if there is one; then listen.
 
@@ -222,18 +227,22 @@ class Server:
         if self.rejects.file is not None:
             self.rejects.file.close(max(FLUSH_SECONDS, self._drain_deadline - time.monotonic()))
 
-    def drain(self) -> None:
+    def drain(self, *, with_feed: bool = False) -> None:
         """Stop accepting and reading, route the events that are ready, flush all sessions, stop.
 
-        All of this takes at most the drain timeout.
+        All of this takes at most the drain timeout. ``with_feed``: the ingest stops as well, and
+        what it still has is routed, too.
         """
         self.state = "draining"
         timeout = self.settings.drain_timeout
         log.info("draining", sessions=len(self.sessions), timeout_seconds=timeout)
         self._close_ports()
-        self.close_upstream()
         self._drain_deadline = time.monotonic() + timeout
         try:
+            if with_feed:
+                self.expect_end()
+            else:
+                self.close_upstream()
             self.router.drain(timeout)
             self.finish_feed(self._remaining())
             self.clients.close()
@@ -243,6 +252,9 @@ class Server:
 
     def finish_feed(self, timeout: float) -> None:
         """Wait until edges have got everything, for at most ``timeout`` seconds."""
+
+    def expect_end(self) -> None:
+        """Drain only once everything has come from a feed that ends."""
 
     def close_upstream(self) -> None:
         """Take no more events from a feed."""

@@ -72,6 +72,7 @@ class Following:
         self._retry_seconds = MIN_RETRY_SECONDS
         self.ended = Event()
         """Set while everything has arrived that the ingest had when it stopped."""
+        self._expects_end = False
         self.trouble: str | None = None
         """Why nothing arrives at present; None if something could."""
         self._resume_bytes = settings.resume_bytes
@@ -84,8 +85,12 @@ class Following:
 
     @property
     def unrouted_events(self) -> int:
-        """Number of events that have arrived and are to be routed."""
-        return self.ready.events
+        """Number of events that have arrived and are to be routed; more if the end has not come."""
+        return self.ready.events + self._awaits_end
+
+    @property
+    def _awaits_end(self) -> bool:
+        return self._expects_end and not self.ended.is_set()
 
     @property
     def position(self) -> Position | None:
@@ -145,6 +150,11 @@ class Following:
         """Begin to follow, where the recovery has ended."""
         self._greenlet.start()
 
+    def expect_end(self) -> None:
+        """Let the router be idle only once everything has arrived that the ingest has."""
+        self._expects_end = True
+        self._router.wake()
+
     def close(self) -> None:
         """Stop following."""
         self._greenlet.kill(block=False)
@@ -156,7 +166,8 @@ class Following:
     @property
     def has_work(self) -> bool:
         """Whether the router has something to do."""
-        return self.ready.ready > 0 or self.ready.change is not None or self.ready.can_skip
+        ready = self.ready
+        return ready.ready > 0 or ready.change is not None or ready.can_skip or self.ended.is_set()
 
     def gather(self) -> None:
         """Do nothing: what has arrived is ready."""
@@ -193,6 +204,8 @@ class Following:
             try:
                 self._follow()
             except UnavailableError as error:
+                if self._expects_end:
+                    self._end()
                 self._set_trouble(str(error))
                 self._wait_to_retry()
             except JournalError as error:
@@ -212,7 +225,11 @@ class Following:
             self._has_room.wait()
             state = self._follower.state
             if state and state.has_ended and state.position == self.ready.end:
-                self.ended.set()
+                self._end()
+
+    def _end(self) -> None:
+        self.ended.set()
+        self._router.wake()
 
     def _ask(self, after: Position) -> None:
         routed = self._router.position

@@ -84,6 +84,10 @@ class Listener(StreamServer):
         host, port = cast(Address, self.address)[:2]
         return host, port
 
+    def inherit(self, descriptor: int) -> None:
+        """Use a socket that listens already."""
+        self.set_listener(socket(fileno=descriptor))
+
     def open(self) -> None:
         """Begin to accept connections; raise ListenError if the address cannot be used."""
         try:
@@ -99,7 +103,7 @@ class Listener(StreamServer):
 
     def init_socket(self) -> None:
         """Bind the socket, and listen."""
-        if self._port.path:
+        if self._port.path and not hasattr(self, "socket"):
             self.socket = unix_listener(self._port.path, self._backlog)
         super().init_socket()
 

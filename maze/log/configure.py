@@ -6,21 +6,31 @@ structlog makes the lines and ``line_writer`` writes them.
 import logging
 import os
 import sys
+from functools import partial
 from typing import Any
 
 import structlog
 
 from maze.log.line_writer import QUEUE_LINES, LineWriter, StderrStream, Stream
-from maze.log.processors import RATE_LIMIT, RECENT, number_connection
+from maze.log.processors import RATE_LIMIT, RECENT, name_process, number_connection
 from maze.log.text import render_text
 
 
 def configure(
-    level: str, form: str, stream: Stream | None = None, limit: int = QUEUE_LINES
+    level: str,
+    form: str,
+    stream: Stream | None = None,
+    limit: int = QUEUE_LINES,
+    *,
+    process: str | None = None,
 ) -> LineWriter:
-    """Write log lines of ``level`` and above to stderr; ``form`` is ``text`` or ``json``."""
+    """Write log lines of ``level`` and above to stderr; ``form`` is ``text`` or ``json``.
+
+    Each line has the name of the ``process``, if it is one of several.
+    """
     processors: list[structlog.typing.Processor] = [
         RATE_LIMIT,
+        *([partial(name_process, process)] if process else []),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         number_connection,

@@ -40,6 +40,11 @@ def number_connection(_: object, __: str, event: EventDict) -> EventDict:
     return event
 
 
+def name_process(process: str, _: object, __: str, event: EventDict) -> EventDict:
+    """Add the name of this process: several write the same log."""
+    return {"process": process, **event}
+
+
 def _before(event: EventDict, key: str) -> EventDict:
     """Return the values before ``key``, so that the number can stand directly before the peer."""
     keys = list(event)

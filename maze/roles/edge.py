@@ -43,6 +43,10 @@ class EdgeServer(Server):
             "trouble": self.trouble,
         }
 
+    def expect_end(self) -> None:
+        """Drain only once everything has arrived that the ingest has."""
+        self.following.expect_end()
+
     def close_upstream(self) -> None:
         """Stop following the feed."""
         self.following.close()

@@ -113,9 +113,9 @@ class Settings:
     )
     journal_sync: str = JOURNAL.choice(
         "full",
-        "full, normal",
+        "full, normal, off",
         "full survives a loss of power; normal makes fewer fsyncs and survives only the end of the "
-        "process",
+        "process; off makes none, and a loss of power may damage the file",
     )
     journal_retain: float = JOURNAL.duration(
         "1h", "0s to 8760h", "age up to which events stay in the journal for clients that resume"
@@ -138,6 +138,9 @@ class Settings:
         "all, ingest, edge",
         "all does everything in one process; an ingest takes what sources send and serves its "
         "journal to edges, and edges serve the clients",
+    )
+    edges: int = ROLE.whole(
+        0, 0, 64, "edges to be started as processes of their own, with an ingest; 0 starts none"
     )
     feed: FeedAddress | None = ROLE.address(  # noqa: RUF009, it returns a field
         "where the ingest serves its journal to edges"
@@ -309,8 +312,8 @@ def role_fault(settings: Settings) -> str | None:
         return f"--role {role} needs --feed, the address at which the ingest serves its journal"
     if role == "ingest" and settings.journal is None:
         return "--role ingest needs --journal: the edges are served from it"
-    if role == "edge" and settings.journal is not None:
-        return "--role edge takes no --journal: only the ingest writes one"
+    if role == "edge" and (settings.journal or settings.source_acks):
+        return "--role edge takes no --journal and no --source-acks: only the ingest writes one"
     if not (settings.feed_token or feed.host.startswith(UNIX) or is_loopback(feed.host)):
         return (
             f"--feed {feed} can be reached from other machines: set MAZE_FEED_TOKEN to a secret of "

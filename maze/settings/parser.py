@@ -62,7 +62,11 @@ def parse_settings(
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the unknown variables that begin with ``MAZE_``, each with a hint."""
-    known = {variable_of(spec.name) for spec in fields(Settings)} | {"MAZE_CONFIG", "MAZE_PURE"}
+    known = {variable_of(spec.name) for spec in fields(Settings)} | {
+        "MAZE_CONFIG",
+        "MAZE_PURE",
+        "MAZE_CHILD",
+    }
     unknown = (name for name in environment if name.startswith("MAZE_") and name not in known)
     return {name: suggestion(name, known, "MAZE_") for name in sorted(unknown)}
 

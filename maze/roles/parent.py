@@ -1,0 +1,189 @@
+"""The parent: starts an ingest and edges as processes, and keeps them running.
+
+It opens the listening sockets and passes them on, so that what waits in a socket's queue outlives a
+process. Every edge has a client socket of its own on the same port (SO_REUSEPORT): the kernel
+spreads the clients over them.
+"""
+
+import os
+import shutil
+import signal
+import socket as system
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+
+import gevent
+import structlog
+from gevent.event import Event
+from gevent.socket import socket
+
+from maze.core import IMPLEMENTATION
+from maze.errors import ListenError
+from maze.roles.child_process import ChildProcess
+from maze.settings.options import Settings
+from maze.settings.port import PortSettings
+
+log = structlog.get_logger()
+
+KILL_SECONDS = 1.0
+"""Time after the drain timeout at which a process that has not ended is killed."""
+
+
+class Parent:
+    """Runs ``edges`` edges and their ingest. ``arguments`` are those of the command line."""
+
+    def __init__(self, settings: Settings, arguments: Sequence[str]) -> None:
+        self._settings = settings
+        self._arguments = arguments
+        self._folder = ""
+        self._sockets: list[socket] = []
+        self.processes: list[ChildProcess] = []
+        """The ingest, then the edges."""
+        self._refusal: int | None = None
+        self._is_stopping = False
+        self._stopped = Event()
+
+    def run(self, on_ready: Callable[[str], None]) -> int:
+        """Start all processes, and wait until all have ended; return the exit status.
+
+        ``on_ready`` is called with a status line once all are ready. Raise ListenError.
+        """
+        settings = self._settings
+        source = self._listen(settings.source, 1)[0]
+        clients = self._listen(settings.client, settings.edges)
+        self._folder = tempfile.mkdtemp(prefix="maze-")
+        try:
+            self._start(source, clients, on_ready)
+            self._stopped.wait()
+        finally:
+            for process in self.processes:
+                process.kill()
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return self._refusal or 0
+
+    def stop_on_signals(self) -> None:
+        """Drain on the first SIGTERM or SIGINT, and exit on the second; pass on SIGHUP."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            gevent.signal_handler(number, self._on_stop_signal, number)
+        gevent.signal_handler(signal.SIGHUP, self._on_reload_signal)
+
+    def drain(self) -> None:
+        """Let the ingest and all edges come to one position, then end."""
+        self._is_stopping = True
+        deadline = time.monotonic() + self._settings.drain_timeout + KILL_SECONDS
+        log.info("draining", processes=len(self.processes))
+        for process in self.processes:
+            process.drain()
+        for process in self.processes:
+            process.ended.wait(max(0.0, deadline - time.monotonic()))
+        for process in self.processes:
+            if not process.ended.is_set():
+                log.warning("process_killed", process=process.name)
+                process.kill()
+        log.info("stopped")
+        self._stopped.set()
+
+    def _start(
+        self, source: socket, clients: list[socket], on_ready: Callable[[str], None]
+    ) -> None:
+        ingest = self._add("ingest", self._ingest_arguments(), {"source": source})
+        self._wait(ingest)
+        edges = [
+            self._add(f"edge-{number}", self._edge_arguments(), {"client": listener})
+            for number, listener in enumerate(clients, 1)
+        ]
+        for edge in edges:
+            self._wait(edge)
+        if not self._is_stopping:
+            source_host, source_port = source.getsockname()[:2]
+            client_host, client_port = clients[0].getsockname()[:2]
+            log.info(
+                "ready",
+                core=IMPLEMENTATION,
+                edges=len(edges),
+                source_host=source_host,
+                source_port=source_port,
+                client_host=client_host,
+                client_port=client_port,
+            )
+            on_ready(f"an ingest and {len(edges)} edges")
+
+    def _add(self, name: str, arguments: list[str], listeners: dict[str, socket]) -> ChildProcess:
+        process = ChildProcess(name, [*self._arguments, *arguments], listeners, self._on_refusal)
+        self.processes.append(process)
+        process.start()
+        return process
+
+    def _wait(self, process: ChildProcess) -> None:
+        """Wait until a process is ready for the first time, or the parent stops."""
+        gevent.wait([process.ready, self._stopped], count=1)
+
+    def _ingest_arguments(self) -> list[str]:
+        """Return the options of the ingest; later ones override earlier ones."""
+        settings = self._settings
+        arguments = ["--role", "ingest", "--edges", "0", "--admin-port", "0"]
+        arguments += ["--feed", f"unix:{self._folder}/feed"]
+        if settings.journal is None:
+            arguments += ["--journal", f"{self._folder}/journal", "--journal-sync", "off"]
+            policy = "keep" if settings.keeps_stream else "reset"
+            arguments += ["--on-source-disconnect", policy]
+        return arguments
+
+    def _edge_arguments(self) -> list[str]:
+        """Return the options of an edge."""
+        arguments = ["--role", "edge", "--edges", "0", "--admin-port", "0", "--rejects", "none"]
+        arguments += ["--feed", f"unix:{self._folder}/feed", "--journal", "none"]
+        return [*arguments, "--source-acks", "off"]
+
+    def _listen(self, port: PortSettings, count: int) -> list[socket]:
+        """Return sockets that listen on the same port. Raise ListenError."""
+        address = (port.host, port.number)
+        try:
+            if port.number:
+                _listener(address, 0, shares=False).close()  # with SO_REUSEPORT, no port is taken
+            for _ in range(count):
+                listener = _listener(address, self._settings.backlog, shares=count > 1)
+                address = listener.getsockname()[:2]
+                self._sockets.append(listener)
+        except OSError as error:
+            raise ListenError(
+                f"cannot listen on {port.host} port {port.number}: {error.strerror}; {port.remedy}"
+            ) from None
+        return self._sockets[-count:]
+
+    def _on_refusal(self, status: int) -> None:
+        """Stop, because a process cannot start; it has said why."""
+        if self._refusal is None:
+            self._refusal = status or 1
+            self._is_stopping = True
+            self._stopped.set()
+
+    def _on_stop_signal(self, number: int) -> None:
+        if self._is_stopping:
+            for process in self.processes:
+                process.kill()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            os._exit(128 + number)
+        self.drain()
+
+    def _on_reload_signal(self) -> None:
+        for process in self.processes:
+            process.send_signal(signal.SIGHUP)
+
+
+def _listener(address: tuple[str, int], backlog: int, *, shares: bool) -> socket:
+    """Return a socket that is bound to an address and, with a ``backlog``, listens."""
+    family = system.AF_INET6 if ":" in address[0] else system.AF_INET
+    listener = socket(family)
+    try:
+        listener.setsockopt(system.SOL_SOCKET, system.SO_REUSEADDR, 1)
+        if shares:
+            listener.setsockopt(system.SOL_SOCKET, system.SO_REUSEPORT, 1)
+        listener.bind(address)
+        if backlog:
+            listener.listen(backlog)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
