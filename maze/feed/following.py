@@ -215,10 +215,10 @@ class Following:
     def _follow(self) -> None:
         """Read until the ingest cannot be reached. Raise JournalError."""
         self._ask(self.ready.end)
+        self._set_trouble(None)
+        self.ended.clear()
         while True:
             batches = self._follower.receive()
-            self._set_trouble(None)
-            self.ended.clear()
             end = batches[-1].position if batches else self.ready.end
             self._ask(end)  # so that the answer is under way while these are decoded
             self._arrive(batches)

@@ -29,6 +29,10 @@ _UNREADABLE = re.compile(r"Unable to open config file: (.*)\. Error: \[Errno \d+
 """ConfigArgParse's message for a file that cannot be read."""
 
 
+OTHER_VARIABLES = {"MAZE_CONFIG", "MAZE_PURE", "MAZE_CHILD"}
+"""Variables that belong to no option."""
+
+
 def read_settings(
     arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
 ) -> Settings:
@@ -62,11 +66,7 @@ def parse_settings(
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the unknown variables that begin with ``MAZE_``, each with a hint."""
-    known = {variable_of(spec.name) for spec in fields(Settings)} | {
-        "MAZE_CONFIG",
-        "MAZE_PURE",
-        "MAZE_CHILD",
-    }
+    known = {variable_of(spec.name) for spec in fields(Settings)} | OTHER_VARIABLES
     unknown = (name for name in environment if name.startswith("MAZE_") and name not in known)
     return {name: suggestion(name, known, "MAZE_") for name in sorted(unknown)}
 
