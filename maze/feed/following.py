@@ -76,6 +76,9 @@ class Following:
         self.trouble: str | None = None
         """Why nothing arrives at present; None if something could."""
         self._resume_bytes = settings.resume_bytes
+        self._asked_at = self._answer_asked_at = 0.0
+        """When the present request was sent, and the last one that was answered."""
+        router.resumes.may_reach = self._may_reach
         router.take_from(self)
 
     @property
@@ -198,6 +201,7 @@ class Following:
     def on_routed(self, runs: list[Run], end: int) -> None:
         """Note the marks of runs that were routed, for clients that resume."""
         self._marks.note(runs, end)
+        self._router.resumes.on_advance()
 
     def _run(self) -> None:
         while True:
@@ -219,13 +223,20 @@ class Following:
         self.ended.clear()
         while True:
             batches = self._follower.receive()
+            self._answer_asked_at = self._asked_at
             end = batches[-1].position if batches else self.ready.end
             self._ask(end)  # so that the answer is under way while these are decoded
             self._arrive(batches)
+            self._router.resumes.on_advance()
             self._has_room.wait()
             state = self._follower.state
             if state and state.has_ended and state.position == self.ready.end:
                 self._end()
+
+    def _may_reach(self, position: Position, since: float) -> bool:
+        """Return whether the ingest has a position, or was not asked since a time."""
+        known = self.position
+        return known is None or position <= known or self._answer_asked_at < since
 
     def _end(self) -> None:
         self.ended.set()
@@ -233,6 +244,7 @@ class Following:
 
     def _ask(self, after: Position) -> None:
         routed = self._router.position
+        self._asked_at = monotonic()
         self._follower.request(after, READ_BYTES, wait=WAIT_SECONDS, routed=routed)
 
     def _arrive(self, batches: list[Batch]) -> None:

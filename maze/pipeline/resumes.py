@@ -87,6 +87,11 @@ class Resumes:
         self.turns = Turns(settings, queued_memory, self._serve, pause)
         # Reading the journal waits, so those who need it have turns of their own.
         self.journal_turns = Turns(settings, queued_memory, self._serve_from_journal, pause)
+        self.may_reach: Callable[[Position, float], bool] = lambda position, since: False
+        """Whether a position that is ahead may still be reached, as far as is known of the journal
+        since a time (by the monotonic clock). Only an edge can be behind what clients know."""
+        self._held: dict[Session, Position] = {}
+        """Sessions whose position is ahead and may be reached."""
         self.blocks: JournalBlocks | None = None
         """The journal's blocks, if there is a journal."""
         self.outcomes: Counter[ResumeOutcome] = Counter()
@@ -98,6 +103,14 @@ class Resumes:
         """Resume a session from its position."""
         self._replays[session] = None
         self.turns.add(session)
+
+    def on_advance(self) -> None:
+        """Called when more was routed, or more is known of the journal: go on with those held."""
+        present = self._present()
+        for session, position in list(self._held.items()):
+            if position <= present or not self.may_reach(position, session.opened_at):
+                del self._held[session]
+                self.turns.add(session)
 
     def on_progress(self, session: Session) -> None:
         """Called when a session has sent something or has ended: a replay may go on."""
@@ -116,8 +129,11 @@ class Resumes:
         self.on_progress(session)  # it held memory for which others wait
 
     def begin_epoch(self) -> None:
-        """Connect all sessions: what they have missed is of an epoch that has ended."""
-        for session in list(self._replays):
+        """Connect all sessions: what they have missed is of an epoch that has ended.
+
+        Those that are held know a later one.
+        """
+        for session in [session for session in self._replays if session not in self._held]:
             self._miss(session)
 
     def _serve(self, session: Session, room: int) -> bool:
@@ -144,7 +160,9 @@ class Resumes:
         """Answer a client's position; return whether its replay can begin in memory."""
         present, position = self._present(), session.position
         assert position is not None
-        if position.epoch != present.epoch or position > present:
+        if position > present and self.may_reach(position, session.opened_at):
+            self._held[session] = position
+        elif position.epoch != present.epoch or position > present:
             self._miss(session)
         elif position.next >= self._recent.kept_from:
             self._queue(session, position_line(REACHED, position))
@@ -253,5 +271,6 @@ class Resumes:
 
     def _end(self, session: Session, outcome: ResumeOutcome) -> None:
         del self._replays[session]
+        self._held.pop(session, None)
         self.outcomes[outcome] += 1
         log.debug("resume_ended", user=session.user, client=session.peer, outcome=outcome.value)

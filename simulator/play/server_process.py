@@ -223,7 +223,7 @@ class ServerProcess:
             "server: %s",
             _shown(record),
         )
-        if record.get("event") == "ready":
+        if record.get("event") == "ready" and "process" not in record:  # one of several is ready
             self.source_port = int(record["source_port"])
             self.client_port = int(record["client_port"])
             self._ready = True
