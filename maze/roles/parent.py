@@ -50,6 +50,8 @@ class Parent:
         ``on_ready`` is called with a status line once all are ready. Raise ListenError.
         """
         settings = self._settings
+        if settings.admin_port:
+            log.warning("admin_port_closed", because="with edges, it is not available yet")
         source = self._listen(settings.source, 1)[0]
         clients = self._listen(settings.client, settings.edges)
         self._folder = tempfile.mkdtemp(prefix="maze-")

@@ -15,7 +15,7 @@ OPERATIONS = DOCS / "operations.md"
 
 NO_LIMITS = {
     *("source_port", "client_port", "admin_port", "admin_token", "feed_token", "first_sequence"),
-    "position_interval",
+    *("position_interval", "edges"),
 }
 """options that are a number, or as long as a number says, and no limit"""
 

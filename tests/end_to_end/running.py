@@ -174,9 +174,14 @@ class Child:
             raise blocking.HubBlockedError("; ".join(blocked))
 
     def ready(self) -> Child:
-        """Wait until the server listens."""
-        self.await_logged("ready")
-        self.listens(self.logged("ready")[0])
+        """Wait until the server listens; if it has several processes, until all are ready."""
+
+        def lines() -> list[dict[str, Any]]:
+            return [line for line in self.logged("ready") if "process" not in line]
+
+        until(lambda: lines() or self.process.poll() is not None, "the server to be ready")
+        assert lines(), f"the process has ended: {self.stderr()}"
+        self.listens(lines()[0])
         return self
 
     def listens(self, ready: dict[str, Any]) -> None:

@@ -1,0 +1,197 @@
+"""A parent with an ingest and two edges, whose processes end at any time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from end_to_end.peers import Client, broadcasts, joined, until
+from end_to_end.running import Child
+
+EDGES = 2
+CLIENTS = 24
+"""So many that each edge has some."""
+
+
+def serve(*arguments: str) -> Child:
+    options = ("--edges", str(EDGES), "--log-level", "debug", "--drain-timeout", "8s")
+    return Child(*options, *arguments, program=("-m", "maze.serve"))
+
+
+@pytest.fixture
+def house() -> Iterator[Child]:
+    """A parent, an ingest and edges."""
+    with serve() as child:
+        yield child.ready()
+
+
+def pid_of(child: Child, name: str) -> int:
+    """Return the id of the process with a name, the newest."""
+    for pid in reversed(children(child)):
+        with suppress(OSError):
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            if f'"{name}"'.encode() in environment:
+                return pid
+    raise AssertionError(f"no process is called {name}")
+
+
+def children(child: Child) -> list[int]:
+    pid = child.process.pid
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def clients(child: Child) -> list[Client]:
+    """Connect clients that ask for positions; wait until every edge has sessions."""
+    connected = [Client(child.client_address) for _ in range(CLIENTS)]
+    for user, client in enumerate(connected):
+        client.send(b"%d|\n" % user)
+    child.await_logged("session_opened", CLIENTS)
+    assert len({line["process"] for line in child.logged("session_opened")}) == EDGES
+    return connected
+
+
+def edge_of(child: Child, client: Client) -> str:
+    """Return the name of the edge that serves a client."""
+    peer = "{}:{}".format(*client.sock.getsockname())
+    lines = child.logged("session_opened")
+    return next(str(line["process"]) for line in lines if line["client"] == peer)
+
+
+def position_of(client: Client) -> bytes:
+    """Read a position line; return the position."""
+    return client.read_line().removeprefix(b"=|").strip()
+
+
+def test_every_client_of_every_edge_gets_its_events(house: Child) -> None:
+    connected = clients(house)
+    positions = {position_of(client) for client in connected}
+    assert len(positions) == 1
+    house.source().send(b"2|B\n1|F|7|8\n4|P|1|3\n3|S|8\n")
+    for user, client in enumerate(connected):
+        more = {8: b"1|F|7|8\n2|B\n", 7: b"2|B\n3|S|8\n", 3: b"2|B\n4|P|1|3\n"}
+        client.expect(more.get(user, b"2|B\n"))
+
+
+def test_the_clients_of_an_edge_that_is_killed_miss_nothing(house: Child) -> None:
+    connected = clients(house)
+    epoch = int(position_of(connected[0]).split(b"-")[0])
+    for client in connected[1:]:
+        position_of(client)
+    source = house.source()
+    source.send(joined(broadcasts(1, 11)))
+    for client in connected:
+        client.expect(joined(broadcasts(1, 11)))
+    os.kill(pid_of(house, "edge-1"), signal.SIGKILL)
+    lost = [client for client in connected if edge_of(house, client) == "edge-1"]
+    for client in lost:
+        client.expect_closed()
+    source.send(joined(broadcasts(11, 21)))
+    for _ in lost:
+        again = Client(house.client_address)
+        again.send(b"99|%d-11\n" % epoch)
+        again.expect(b"=|%d-11\n" % epoch + joined(broadcasts(11, 21)))
+    for client in set(connected) - set(lost):
+        client.expect(joined(broadcasts(11, 21)))
+    house.await_logged("process_ended")
+    until(lambda: len(house.logged("ready")) == 2 + EDGES + 1, "the edge to be ready again")
+    assert [line["status"] for line in house.logged("process_ended")] == [-signal.SIGKILL]
+
+
+def test_clients_stay_connected_while_the_ingest_is_started_again(house: Child) -> None:
+    connected = clients(house)
+    for client in connected:
+        position_of(client)
+    house.source().send(joined(broadcasts(1, 11)))
+    for client in connected:
+        client.expect(joined(broadcasts(1, 11)))
+    os.kill(pid_of(house, "ingest"), signal.SIGKILL)
+    house.await_logged("process_ended")
+    source = house.source()  # it waits in the queue of the parent's socket
+    source.send(joined(broadcasts(11, 21)))
+    for client in connected:
+        client.expect(joined(broadcasts(11, 21)))
+
+
+def test_no_process_outlives_the_parent(house: Child) -> None:
+    pids = children(house)
+    assert len(pids) == 1 + EDGES
+    house.signal(signal.SIGKILL)
+    until(lambda: not any(map(is_running, pids)), "all processes to end")
+
+
+def test_all_edges_drain_to_one_position(house: Child) -> None:
+    connected = clients(house)
+    for client in connected:
+        position_of(client)
+    sending = house.source().send_in_background(joined(broadcasts(1, 300_001)))
+    connected[0].read_line()
+    house.signal(signal.SIGTERM)
+    got = {client.read_until_closed()[-20:] for client in connected[1:]}
+    assert len(got) == 1
+    assert house.status() == 0
+    sending.kill()
+    assert {line["process"] for line in house.logged("stopped") if "process" in line} == {
+        "ingest",
+        "edge-1",
+        "edge-2",
+    }
+
+
+def test_ctrl_c_drains_as_well(house: Child) -> None:
+    connected = clients(house)
+    pids = children(house)
+    for pid in (house.process.pid, *pids):  # the terminal sends it to all
+        os.kill(pid, signal.SIGINT)
+    assert house.status() == 0
+    for client in connected:
+        position_of(client)
+        client.expect_closed()
+    assert not any(map(is_running, pids))
+
+
+def test_a_second_signal_ends_all_at_once(house: Child) -> None:
+    stopped = Client(house.client_address, small_buffers=True)
+    stopped.send(b"1\n")
+    house.await_logged("session_opened")
+    sending = house.source().send_in_background(joined(broadcasts(1, 300_001)))
+    stopped.read_line()
+    pids = children(house)
+    house.signal(signal.SIGTERM)
+    house.await_logged("draining", 2 + EDGES)
+    house.signal(signal.SIGTERM)
+    assert house.status() == 128 + signal.SIGTERM
+    until(lambda: not any(map(is_running, pids)), "all processes to end")
+    sending.kill()
+
+
+def test_sighup_is_passed_on(house: Child) -> None:
+    house.signal(signal.SIGHUP)
+    house.await_logged("reloaded", 1 + EDGES)
+
+
+@pytest.mark.parametrize("port", ["--source-port", "--client-port"])
+def test_a_port_that_is_taken_is_one_clear_line(port: str) -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
+        number = str(taken.getsockname()[1])
+        with serve(port, number) as child:
+            assert child.status() == 1
+            (line,) = child.stderr().splitlines()
+    assert line.startswith(f"maze: cannot listen on 127.0.0.1 port {number}: Address already in")
+
+
+def test_what_the_ingest_refuses_is_one_clear_line(tmp_path: Path) -> None:
+    with serve("--journal", str(tmp_path)) as child:
+        assert child.status() == 1
+        (line,) = child.stderr().splitlines()
+    assert line == f"maze: {tmp_path} is not a file"
