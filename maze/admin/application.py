@@ -14,22 +14,17 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 import gevent
 import structlog
 
 from maze.admin import assets
-from maze.admin.client_list import SORT_KEYS, find_session, list_clients
-from maze.admin.metrics import CONTENT_TYPE, Metrics
-from maze.admin.status import page_status, status, unready_reason
-from maze.pipeline.session import CloseReason
+from maze.admin.client_list import SORT_KEYS
+from maze.admin.metrics import CONTENT_TYPE
+from maze.admin.view import View
 from maze.settings.options import is_loopback
-
-if TYPE_CHECKING:
-    from maze.admin.monitor import Monitor
-    from maze.server import Server
 
 log = structlog.get_logger()
 
@@ -94,12 +89,10 @@ class Route:
 
 
 class Application:
-    """The WSGI application of one server's admin port."""
+    """The WSGI application of an admin port, which shows a view."""
 
-    def __init__(self, server: Server, monitor: Monitor, metrics: Metrics) -> None:
-        self._server = server
-        self._monitor = monitor
-        self._metrics = metrics
+    def __init__(self, view: View) -> None:
+        self._view = view
         self.watchers = 0
         """Live pages connected."""
         self._tick_event = (-1, b"")  # a tick's number and its encoded status event
@@ -163,7 +156,7 @@ class Application:
 
     def _check_host(self, environ: dict[str, Any]) -> None:
         """Refuse a Host that may belong to a DNS rebinding attack."""
-        settings = self._server.settings
+        settings = self._view.settings
         host = environ.get("HTTP_HOST", "")
         name = host.rpartition(":")[0] if re.search(r":[0-9]+$", host) else host
         name = name.removeprefix("[").removesuffix("]")
@@ -172,7 +165,7 @@ class Application:
         raise HttpError(421, "the Host header must name this machine, for example localhost")
 
     def _check_token(self, environ: dict[str, Any]) -> None:
-        token = self._server.settings.admin_token
+        token = self._view.settings.admin_token
         if not token:
             return
         given = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace")
@@ -189,16 +182,16 @@ class Application:
         return _json({"status": "ok"})
 
     def _readiness(self, _: Request) -> Response:
-        why = unready_reason(self._server, self._monitor)
+        why = self._view.unready_reason()
         if why is None:
             return _json({"status": "ready"})
         return _json({"status": "not ready", "because": why}, 503)
 
     def _exposition(self, _: Request) -> Response:
-        return Response(self._metrics.text(), CONTENT_TYPE)
+        return Response(self._view.metrics(), CONTENT_TYPE)
 
     def _status(self, _: Request) -> Response:
-        return _json(status(self._server, self._monitor))
+        return _json(self._view.status())
 
     def _clients(self, request: Request) -> Response:
         sort = request.query.get("sort", "queued")
@@ -207,20 +200,12 @@ class Application:
         limit = request.query.get("limit", "50")
         if not re.fullmatch("[0-9]{1,9}", limit) or not 1 <= int(limit) <= MAX_CLIENTS:
             raise HttpError(400, f"limit must be a whole number from 1 to {MAX_CLIENTS}")
-        return _json(
-            {
-                "connected": len(self._server.sessions),
-                "clients": list_clients(self._server, sort, int(limit)),
-            }
-        )
+        return _json(self._view.clients(sort, int(limit)))
 
     def _disconnect(self, request: Request) -> Response:
         connection = int(request.path_groups[0])
-        session = find_session(self._server, connection)
-        if session is None:
+        if not self._view.disconnect(connection):
             raise HttpError(404, f"no session {connection}; it may have ended")
-        log.info("client_disconnected", client=session.peer, user=session.user)
-        session.close(CloseReason.OPERATOR)
         return _json({"session": connection, "disconnected": True})
 
     def _events(self, _: Request) -> Response:
@@ -252,10 +237,10 @@ class Application:
         """Yield server-sent events: the recorded history, then a status every tick."""
         self.watchers += 1
         try:
-            yield _event("history", list(self._monitor.points))
-            yield _event("status", page_status(self._server, self._monitor))
+            yield _event("history", list(self._view.points))
+            yield _event("status", self._view.page_status())
             while True:
-                gevent.sleep(self._monitor.seconds_to_tick())
+                gevent.sleep(self._view.seconds_to_tick())
                 yield self._status_of_tick()
         finally:
             self.watchers -= 1
@@ -266,9 +251,9 @@ class Application:
         With 9,000 sessions encoding takes 10 ms.
         """
         tick, event = self._tick_event
-        if tick != self._monitor.ticks:
-            event = _event("status", page_status(self._server, self._monitor))
-            self._tick_event = (self._monitor.ticks, event)
+        if tick != self._view.ticks:
+            event = _event("status", self._view.page_status())
+            self._tick_event = (self._view.ticks, event)
         return event
 
 

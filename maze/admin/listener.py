@@ -19,8 +19,8 @@ from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
 from maze.admin.application import MAX_WATCHERS, Application, error_page
-from maze.admin.metrics import Metrics
 from maze.admin.monitor import Monitor
+from maze.admin.view import ServerView, View
 from maze.errors import ListenError
 from maze.settings.option_types import FREE_PORT
 from maze.settings.options import admin_fault
@@ -52,19 +52,17 @@ MAX_LINGER_READS = 16
 """Time and number of reads spent on discarding the rest of a refused request."""
 
 
-class Admin:
-    """The admin port of one server."""
+class AdminPort:
+    """An admin port, which shows a view."""
 
-    def __init__(self, server: Server, writer: LineWriter | None = None) -> None:
+    def __init__(self, view: View) -> None:
         """Raise ValueError if the options expose the port without a token."""
-        settings = server.settings
+        settings = view.settings
         if fault := admin_fault(settings):
             raise ValueError(fault)
-        self.monitor = Monitor(server, writer)
         self._host = settings.admin_host
         port = 0 if settings.admin_port == FREE_PORT else settings.admin_port
-        metrics = Metrics(server, self.monitor)
-        self.application = Application(server, self.monitor, metrics)
+        self.application = Application(view)
         self._pool = Pool(MAX_CONNECTIONS + MAX_WATCHERS + SPARE_CONNECTIONS)
         self._wsgi = _Server(
             (self._host, port),
@@ -92,7 +90,6 @@ class Admin:
                 "--admin-host and --admin-port choose another address, --admin-port 0 disables "
                 "the port"
             ) from None
-        self.monitor.start()
 
     def announce(self) -> None:
         """Log the address."""
@@ -100,9 +97,27 @@ class Admin:
 
     def stop(self) -> None:
         """Close the port and abort every request in progress."""
-        self.monitor.stop()
         self._wsgi.close()
         self._pool.kill(block=False)
+
+
+class Admin(AdminPort):
+    """The admin port of one server."""
+
+    def __init__(self, server: Server, writer: LineWriter | None = None) -> None:
+        """Raise ValueError if the options expose the port without a token."""
+        self.monitor = Monitor(server, writer)
+        super().__init__(ServerView(server, self.monitor))
+
+    def start(self) -> None:
+        """Listen; raise ListenError if the port cannot be opened."""
+        super().start()
+        self.monitor.start()
+
+    def stop(self) -> None:
+        """Close the port and abort every request in progress."""
+        self.monitor.stop()
+        super().stop()
 
 
 class _EvictedError(GreenletExit):
