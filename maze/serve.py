@@ -16,6 +16,7 @@ except ModuleNotFoundError as missing:
     )
 
 from maze.admin import Admin
+from maze.admin.relay import Relay
 from maze.errors import MazeError
 from maze.log.configure import configure as configure_log
 from maze.log.excepthooks import log_uncaught
@@ -70,7 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             child.begin(partial(_drain_child, server), server.stop)
         reloader = Reloader(server, lambda: parse_settings(arguments))
         gevent.signal_handler(signal.SIGHUP, reloader.reload)
-        admin = Admin(server, writer) if settings.admin_port else None
+        admin: Admin | Relay | None = None
+        if child:
+            admin = Relay(server, writer, child.questions)
+        elif settings.admin_port:
+            admin = Admin(server, writer)
         _serve(server, admin, writer, child)
     except MazeError as error:
         writer.close()  # so that this line comes after the log
@@ -100,7 +105,9 @@ def _drain_child(server: Server) -> None:
         os._exit(0)
 
 
-def _serve(server: Server, admin: Admin | None, writer: LineWriter, child: Child | None) -> None:
+def _serve(
+    server: Server, admin: Admin | Relay | None, writer: LineWriter, child: Child | None
+) -> None:
     raise_descriptor_limit()
     tune_memory()
     supervisor = Supervisor()

@@ -22,7 +22,7 @@ FLOORS = {
             "pipeline",
             "feed",
         ),
-        *("server", "roles", "admin", "process", "serve"),
+        *("server", "admin", "process", "roles", "serve"),
     ),
     "simulator": (
         *("__init__", "errors", "stream", "parameter_types", "flags", "parameters"),

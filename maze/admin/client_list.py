@@ -17,6 +17,13 @@ SORT_KEYS = {
     "newest": lambda session: session.opened_at,
 }
 """Sort orders of the client list, largest key first."""
+SORT_FIELDS = {
+    "queued": ("queued_bytes", True),
+    "sent": ("sent_bytes", True),
+    "age": ("connected_seconds", True),
+    "newest": ("connected_seconds", False),
+}
+"""The same orders for lists that are made: the field, and whether the largest value comes first."""
 
 
 def list_clients(server: Server, sort: str, limit: int) -> list[dict[str, Any]]:

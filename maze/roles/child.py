@@ -27,10 +27,11 @@ END_SECONDS = 0.8
 
 
 class Child(NamedTuple):
-    """A child: its name in the log, its end of the pair, and its listening sockets by port."""
+    """A child: its name in the log, its ends of the pairs, and its listening sockets by port."""
 
     name: str
     control: int
+    questions: int
     listeners: dict[str, int]
 
     def encode(self) -> str:

@@ -1,18 +1,23 @@
 """One process that the parent keeps running: the ingest or an edge."""
 
+import json
 import os
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
+from typing import Any
 
 import gevent
 import structlog
 from gevent import subprocess
-from gevent.event import Event
+from gevent.event import AsyncResult, Event
 from gevent.socket import socket, socketpair
 
+from maze.admin.relay import METRICS, QUESTION
+from maze.journal.frames import Frame, FrameError, encode_frame, read_frames
 from maze.roles.child import DRAIN, VARIABLE, Child
 
 log = structlog.get_logger()
@@ -22,6 +27,14 @@ RESTART_SECONDS = 0.1
 
 MAX_RESTART_SECONDS = 5.0
 """Longest such delay: it doubles each time a process ends before it is ready."""
+
+
+MAX_UNANSWERED = 5
+"""Questions without an answer at which no more are asked."""
+
+
+class NoAnswerError(Exception):
+    """A process does not answer."""
 
 
 class ChildProcess:
@@ -34,15 +47,20 @@ class ChildProcess:
     def __init__(
         self,
         name: str,
+        number: int,
         arguments: Sequence[str],
         listeners: dict[str, socket],
         on_refusal: Callable[[int], None],
     ) -> None:
         self.name = name
+        self.number = number
+        """0 for the ingest; edges are numbered from 1."""
         self._command = [sys.executable, "-m", "maze.serve", *arguments]
         self._listeners = listeners
         self._on_refusal = on_refusal
         self._control: socket | None = None
+        self._questions: socket | None = None
+        self._unanswered: deque[AsyncResult[Frame]] = deque()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_stopping = False
         self._was_ready = False
@@ -67,6 +85,32 @@ class ChildProcess:
         if self._control:
             with suppress(OSError):
                 self._control.sendall(DRAIN)
+
+    def ask(self, timeout: float, *question: object) -> Any:
+        """Return the answer to a question, see ``admin.relay``; wait at most ``timeout`` seconds.
+
+        Raise NoAnswerError.
+        """
+        questions = self._questions
+        if questions is None or not self.ready.is_set():
+            raise NoAnswerError
+        if len(self._unanswered) >= MAX_UNANSWERED:
+            raise NoAnswerError
+        answer: AsyncResult[Frame] = AsyncResult()
+        self._unanswered.append(answer)
+        try:
+            questions.sendall(encode_frame(QUESTION, json.dumps(question).encode()))
+            frame = answer.get(timeout=timeout)
+            assert frame
+        except (OSError, gevent.Timeout):
+            raise NoAnswerError from None
+        content: Any = frame.content
+        return content if frame.kind == METRICS else json.loads(content)
+
+    def _take_answers(self, questions: socket) -> None:
+        with suppress(OSError, FrameError), questions.makefile("rb") as answers:
+            for frame in read_frames(answers):
+                self._unanswered.popleft().set(frame)
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the process, if there is one."""
@@ -105,26 +149,33 @@ class ChildProcess:
     def _run_once(self) -> int:
         """Start the process, and wait until it ends; return its status."""
         ours, theirs = socketpair()
+        asking, answering = socketpair()
         passed = {name: listener.fileno() for name, listener in self._listeners.items()}
-        child = Child(self.name, theirs.fileno(), passed)
+        child = Child(self.name, theirs.fileno(), answering.fileno(), passed)
         environment = {
             name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN
         }
-        with ours, theirs:
-            self._control = ours
+        with ours, theirs, asking, answering:
+            self._control, self._questions = ours, asking
+            self._unanswered.clear()
             self._process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *passed.values()),
+                pass_fds=(theirs.fileno(), answering.fileno(), *passed.values()),
                 env=environment | {VARIABLE: child.encode()},
             )
             theirs.close()
+            answering.close()
             if self._is_stopping:
                 self._process.kill()
-            waiting = gevent.spawn(self._wait_until_ready, ours)
+            reading: list[gevent.Greenlet[..., None]] = [
+                gevent.spawn(self._wait_until_ready, ours),
+                gevent.spawn(self._take_answers, asking),
+            ]
             status = int(self._process.wait())
-            waiting.kill()
-            self._control = None
+            for greenlet in reading:
+                greenlet.kill()
+            self._control = self._questions = None
         return status
 
     def _wait_until_ready(self, control: socket) -> None:

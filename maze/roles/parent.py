@@ -18,9 +18,11 @@ import structlog
 from gevent.event import Event
 from gevent.socket import socket
 
+from maze.admin.listener import AdminPort
 from maze.core import IMPLEMENTATION
 from maze.errors import ListenError
 from maze.roles.child_process import ChildProcess
+from maze.roles.parent_view import ParentView
 from maze.settings.options import Settings
 from maze.settings.port import PortSettings
 
@@ -40,6 +42,8 @@ class Parent:
         self._sockets: list[socket] = []
         self.processes: list[ChildProcess] = []
         """The ingest, then the edges."""
+        self.view = ParentView(settings, self.processes)
+        self._admin = AdminPort(self.view) if settings.admin_port else None
         self._refusal: int | None = None
         self._is_stopping = False
         self._stopped = Event()
@@ -50,15 +54,19 @@ class Parent:
         ``on_ready`` is called with a status line once all are ready. Raise ListenError.
         """
         settings = self._settings
-        if settings.admin_port:
-            log.warning("admin_port_closed", because="with edges, it is not available yet")
         source = self._listen(settings.source, 1)[0]
         clients = self._listen(settings.client, settings.edges)
         self._folder = tempfile.mkdtemp(prefix="maze-")
         try:
+            if self._admin:
+                self._admin.start()
+            self.view.start()
             self._start(source, clients, on_ready)
             self._stopped.wait()
         finally:
+            self.view.stop()
+            if self._admin:
+                self._admin.stop()
             for process in self.processes:
                 process.kill()
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -73,6 +81,7 @@ class Parent:
     def drain(self) -> None:
         """Let the ingest and all edges come to one position, then end."""
         self._is_stopping = True
+        self.view.state = "draining"
         deadline = time.monotonic() + self._settings.drain_timeout + KILL_SECONDS
         log.info("draining", processes=len(self.processes))
         for process in self.processes:
@@ -98,6 +107,9 @@ class Parent:
         for edge in edges:
             self._wait(edge)
         if not self._is_stopping:
+            if self._admin:
+                self._admin.announce()
+            self.view.state = "ready"
             source_host, source_port = source.getsockname()[:2]
             client_host, client_port = clients[0].getsockname()[:2]
             log.info(
@@ -112,7 +124,10 @@ class Parent:
             on_ready(f"an ingest and {len(edges)} edges")
 
     def _add(self, name: str, arguments: list[str], listeners: dict[str, socket]) -> ChildProcess:
-        process = ChildProcess(name, [*self._arguments, *arguments], listeners, self._on_refusal)
+        number = len(self.processes)
+        process = ChildProcess(
+            name, number, [*self._arguments, *arguments], listeners, self._on_refusal
+        )
         self.processes.append(process)
         process.start()
         return process

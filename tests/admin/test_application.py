@@ -9,7 +9,7 @@ import pytest
 from end_to_end.peers import until
 from structlog.testing import LogCapture
 
-from maze.admin import Admin, application, assets
+from maze.admin import Admin, application, assets, view
 from maze.errors import ListenError
 from maze.server import MazeServer
 from maze.settings.options import Settings
@@ -286,7 +286,7 @@ def test_a_client_is_disconnected_logged_and_counted(watched: Watched, log: LogC
 def test_an_internal_error_is_500_and_logged(
     watched: Watched, log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(application, "status", lambda *_: 1 / 0)
+    monkeypatch.setattr(view, "status", lambda *_: 1 / 0)
     answer = watched.ask("/api/status")
     assert answer.status == 500
     assert "admin_request_failed" in answer.error
@@ -342,7 +342,7 @@ def test_the_status_of_a_tick_is_encoded_once_for_all_pages(
     encoded = itertools.count(1)
     monitor = watched.admin.monitor
     monitor.stop()  # only ``tick`` ticks from here on
-    monkeypatch.setattr(application, "page_status", lambda *_: [monitor.ticks, next(encoded)])
+    monkeypatch.setattr(view, "page_status", lambda *_: [monitor.ticks, next(encoded)])
     monkeypatch.setattr(monitor, "seconds_to_tick", lambda: 0.01)
     pages = [Stream(watched) for _ in range(3)]
     assert [page.event()[0] for page in pages] == ["history"] * 3

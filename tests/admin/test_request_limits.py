@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from maze.admin import application, listener
+from maze.admin import application, listener, view
 from maze.listener.system_limits import RESERVED_DESCRIPTORS
 
 from .watching import Stream, Watched, parsed, read_all
@@ -155,7 +155,7 @@ def test_clients_that_do_not_read_block_no_health_check(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "MAX_CONNECTIONS", 2)
-    monkeypatch.setattr(application, "status", lambda *_: "x" * LARGE_BYTES)
+    monkeypatch.setattr(view, "status", lambda *_: "x" * LARGE_BYTES)
     greedy = []
     for _ in range(4):
         greedy.append(watched.connect())

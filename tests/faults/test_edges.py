@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from end_to_end.peers import Client, broadcasts, joined, until
+from end_to_end.peers import PATIENCE, Client, broadcasts, joined, until
 from end_to_end.running import Child
 
 EDGES = 2
@@ -195,3 +200,83 @@ def test_what_the_ingest_refuses_is_one_clear_line(tmp_path: Path) -> None:
         assert child.status() == 1
         (line,) = child.stderr().splitlines()
     assert line == f"maze: {tmp_path} is not a file"
+
+
+# The admin port.
+
+
+class Operator:
+    """Asks the admin port."""
+
+    def __init__(self, child: Child) -> None:
+        child.await_logged("admin_ready")
+        (opened,) = child.logged("admin_ready")
+        self._url = f"http://{opened['admin_host']}:{opened['admin_port']}"
+
+    def ask(self, path: str, method: str = "GET") -> tuple[int, str]:
+        request = urllib.request.Request(self._url + path, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                return int(answer.status), answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def status(self) -> Any:
+        return json.loads(self.ask("/api/status")[1])
+
+    def await_ready(self, expected: str) -> None:
+        until(lambda: expected in self.ask("/readyz")[1], f"/readyz to answer {expected}")
+
+
+@pytest.fixture
+def watched() -> Iterator[Child]:
+    with serve("--admin-port", "free") as child:
+        yield child.ready()
+
+
+def test_one_admin_port_answers_for_all(watched: Child) -> None:
+    operator = Operator(watched)
+    connected = clients(watched)
+    watched.source().send(joined(broadcasts(1, 11)))
+    for client in connected:
+        position_of(client)
+        client.expect(joined(broadcasts(1, 11)))
+    operator.await_ready('"ready"')
+    until(lambda: operator.status()["sessions"]["connected"] == CLIENTS, "the next status")
+    status = operator.status()
+    assert status["events"]["by_type"]["broadcast"]["deliveries"] == 10 * CLIENTS
+    assert [process["name"] for process in status["processes"]] == ["ingest", "edge-1", "edge-2"]
+    assert sum(process["sessions"] for process in status["processes"]) == CLIENTS
+    metrics = operator.ask("/metrics")[1]
+    found = re.findall(r'^maze_sessions{process="(\S+)"} (\d+)\.0$', metrics, re.MULTILINE)
+    assert [name for name, _ in found] == ["ingest", "edge-1", "edge-2"]
+    assert sum(int(count) for _, count in found) == CLIENTS
+    assert metrics.count("# HELP maze_sessions ") == 1
+    assert 'process_cpu_seconds_total{process="parent"}' in metrics
+
+
+def test_a_client_of_any_edge_can_be_disconnected(watched: Child) -> None:
+    operator = Operator(watched)
+    connected = clients(watched)
+    listed = json.loads(operator.ask("/api/clients?sort=newest")[1])
+    assert listed["connected"] == len(listed["clients"]) == CLIENTS
+    assert {client["edge"] for client in listed["clients"]} == {1, 2}
+    for client in connected:
+        position_of(client)
+    for number in (listed["clients"][0]["session"], 10**12):
+        status, _ = operator.ask(f"/api/clients/{number}/disconnect", "POST")
+        assert status == (404 if number == 10**12 else 200)
+    user = listed["clients"][0]["user"]
+    connected[user].expect_closed()
+
+
+def test_a_process_that_does_not_answer_is_told(watched: Child) -> None:
+    operator = Operator(watched)
+    operator.await_ready('"ready"')
+    stopped = pid_of(watched, "edge-2")
+    os.kill(stopped, signal.SIGSTOP)
+    operator.await_ready("edge-2 does not answer")
+    assert operator.ask("/healthz")[0] == 200
+    os.kill(stopped, signal.SIGCONT)
+    operator.await_ready('"ready"')

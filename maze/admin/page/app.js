@@ -50,6 +50,7 @@ function showStatus(status) {
   showState(status);
   showTiles(status);
   showOrder(status.order);
+  showProcesses(status.processes || []);
   showClients(status.clients, status.sessions.connected);
   showJournal(status);
   showResumes(status.resumes);
@@ -61,13 +62,14 @@ function showStatus(status) {
 
 const isGap = ({ order }) => order.missing_sequence !== null && order.missing_seconds > GAP_SECONDS;
 
-const trouble = ({ journal }) => journal && journal.trouble;
+const trouble = ({ journal, feed }) => (journal && journal.trouble) || (feed && feed.trouble) || null;
+const troubled = ({ role }) => (role === "edge" ? "feed" : "journal");
 
 function showState(status) {
   const isStuck = status.state === "ready" && !status.is_ready;
   const hasGap = status.state === "ready" && isGap(status);
   byId("state").dataset.state = status.is_ready && !hasGap ? "ready" : "warn";
-  say("state", trouble(status) ? "journal unavailable" : isStuck ? "stuck" : hasGap ? "gap" : status.state);
+  say("state", trouble(status) ? `${troubled(status)} unavailable` : isStuck ? "stuck" : hasGap ? "gap" : status.state);
   say("about", `version ${status.version}, ${status.core} core, up ${duration(status.uptime_seconds)}`);
   byId("main").classList.remove("stale");
   stand(noticesOf(status));
@@ -79,7 +81,9 @@ function noticesOf(status) {
   if (restartedAt && status.uptime_seconds < 60) notices.restart = `The server restarted at ${moment(restartedAt * 1000)} UTC; its counters began again at zero.`;
   if (status.state === "draining") notices.draining = "The server is stopping: clients still receive what is queued for them.";
   if (status.state === "replaying") notices.replaying = "The server is reading its journal; it accepts no connections yet.";
-  if (trouble(status)) notices["journal " + trouble(status)] = `Journal: ${trouble(status)}. No event is routed until the journal can be written again.`;
+  if (trouble(status)) notices["trouble " + trouble(status)] = status.role === "edge"
+    ? `Feed: ${trouble(status)}. No event is routed until the ingest can be reached again.`
+    : `Journal: ${trouble(status)}. No event is routed until the journal can be written again.`;
   if (router.stuck_seconds > 2) notices.stuck = `The router has routed nothing for ${seconds(Math.floor(router.stuck_seconds))}, although events are ready and neither a client nor the journal holds it up.`;
   if (isGap(status)) {
     notices["gap " + order.missing_sequence] = `Event ${order.missing_sequence} has been missing for ${seconds(Math.floor(order.missing_seconds))} and blocks routing:`
@@ -87,7 +91,7 @@ function noticesOf(status) {
   }
   if (status.state !== "ready") return notices;
   const { received, routed } = status.rates["10s"];
-  if (!status.sources.connected.length) notices.sources = "No event source is connected.";
+  if (!status.sources.connected.length && status.role !== "edge") notices.sources = "No event source is connected.";
   else if (!received && !routed && !isGap(status) && !trouble(status)) notices.events = "No events are arriving.";
   return notices;
 }
@@ -126,6 +130,30 @@ function fillTable(id, pairs) {
   byId(id).querySelector("tbody").replaceChildren(...pairs.map((texts) => {
     const row = document.createElement("tr");
     for (const text of texts) row.insertCell().textContent = text;
+    return row;
+  }));
+}
+
+// The processes of a server that has several.
+
+function showProcesses(processes) {
+  show("processes", processes.length > 0);
+  const known = (value, write) => value === null ? "–" : write(value);
+  byId("processes").querySelector("tbody").replaceChildren(...processes.map((process) => {
+    const row = document.createElement("tr");
+    row.insertCell().textContent = process.name;
+    row.insertCell().textContent = process.state || "does not answer";
+    for (const text of [
+      known(process.sessions, whole),
+      known(process.deliveries, (rate) => `${count(rate)} per second`),
+      known(process.lag_events, (number) => several(number, "event", "events")),
+      known(process.memory_bytes, bytes),
+      whole(process.restarts),
+    ]) {
+      const cell = row.insertCell();
+      cell.className = "number";
+      cell.textContent = text;
+    }
     return row;
   }));
 }
