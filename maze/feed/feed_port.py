@@ -128,7 +128,7 @@ class FeedPort:
                 sock.settimeout(None)
                 self._serve(sock, requests, Edge(greeting.name, peer))
         except OSError as error:
-            log.debug("edge_cut_off", edge=peer, error=error.strerror)
+            log.debug("edge_cut_off", edge=peer, error=str(error.strerror or error))
 
     def _greeting(self, sock: socket, requests: IO[bytes], peer: Peer) -> Greeting | None:
         """Return the edge's greeting; None, once it was told why, if it is refused."""
