@@ -244,6 +244,9 @@ class Server:
     def finish_feed(self, timeout: float) -> None:
         """Wait until edges have got everything, for at most ``timeout`` seconds."""
 
+    def close_feed(self) -> None:
+        """End the connections of edges."""
+
     def close_upstream(self) -> None:
         """Take no more events from a feed."""
 
@@ -282,6 +285,7 @@ class Server:
         for listener in self._listeners.values():
             listener.close()
         self.close_upstream()
+        self.close_feed()
         self.clients.close()
         self.sessions.close(0)
         self._router_greenlet.kill(block=False)

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from maze.core import Decoder, Position, Run
-from maze.feed import arrived
 from maze.feed.arrived import Arrived
 from maze.journal.journal import Batch, Bounds
 from maze.pipeline.ready_queue import RUN_BYTES
@@ -35,10 +34,11 @@ def events_of(runs: list[Run]) -> list[tuple[int, bytes]]:
 class ArrivedMachine(RuleBasedStateMachine):
     """Has batches arrive, and knows what has to come out."""
 
-    @initialize(epoch=st.integers(1, 3))
-    def start(self, epoch: int) -> None:
+    @initialize(epoch=st.integers(1, 3), max_bytes=st.sampled_from([1, 1 << 30]))
+    def start(self, epoch: int, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self.end = self.position = Position(epoch, FIRST)
-        self.buffer = Arrived(Position(0, 1))
+        self.buffer = Arrived(Position(0, 1), max_bytes=max_bytes)
         self.buffer.begin(self.end)
         self.coming: list[Event] = []
 
@@ -138,7 +138,7 @@ class ArrivedMachine(RuleBasedStateMachine):
         assert buffer.change == (changes[0] if changes and not ready else None)
         is_given_up = bool(self.coming) and not self.coming[0].change
         assert buffer.can_skip == (not ready and is_given_up)
-        assert buffer.is_full == (lines >= arrived.MAX_EVENTS)
+        assert buffer.is_full == (lines > 0 and self.max_bytes == 1)
         assert (buffer.ready_bytes == 0) == (not ready)
         assert buffer.ready_bytes >= RUN_BYTES * bool(ready)
 
