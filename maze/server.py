@@ -253,6 +253,9 @@ class Server:
     def finish_feed(self, timeout: float) -> None:
         """Wait until edges have got everything, for at most ``timeout`` seconds."""
 
+    def close_feed(self) -> None:
+        """End the connections of edges."""
+
     def expect_end(self) -> None:
         """Drain only once everything has come from a feed that ends."""
 
@@ -294,6 +297,7 @@ class Server:
         for listener in self._listeners.values():
             listener.close()
         self.close_upstream()
+        self.close_feed()
         self.clients.close()
         self.sessions.close(0)
         self._router_greenlet.kill(block=False)

@@ -5,12 +5,13 @@ Batches arrive in order. A batch that begins an epoch or changes the bounds of t
 This module does bookkeeping only.
 """
 
+import sys
 from collections import deque
 
 from maze.core import Position, Run
 from maze.journal.journal import Batch
 from maze.pipeline.batch import BATCH_EVENTS
-from maze.pipeline.ready_queue import ReadyQueue, count_numbers
+from maze.pipeline.ready_queue import Memory, ReadyQueue, count_numbers
 
 MAX_EVENTS = 2 * BATCH_EVENTS
 """Events held at which no more are asked for: enough for a batch that is being routed and one more,
@@ -18,10 +19,14 @@ so that the router never waits for an answer."""
 
 
 class Arrived(ReadyQueue):
-    """Runs of batches that have arrived; ``start`` is the position after which they come."""
+    """Runs of batches that have arrived; ``start`` is the position after which they come.
 
-    def __init__(self, start: Position) -> None:
+    At ``MAX_EVENTS`` events or ``max_bytes`` bytes held it is full; one answer can exceed either.
+    """
+
+    def __init__(self, start: Position, *, max_bytes: int = sys.maxsize) -> None:
         super().__init__(start)
+        self._max_bytes = max_bytes
         self.begin(start)
 
     def begin(self, start: Position) -> None:
@@ -32,6 +37,7 @@ class Arrived(ReadyQueue):
         self._ready_end = start.next
         self._later: deque[tuple[Batch, list[Run]]] = deque()
         self._later_events = 0
+        self._later_memory = Memory()
 
     @property
     def events(self) -> int:
@@ -41,7 +47,8 @@ class Arrived(ReadyQueue):
     @property
     def is_full(self) -> bool:
         """Whether no more should be asked for at present."""
-        return self.events >= MAX_EVENTS
+        held_bytes = self._ready_memory.bytes + self._later_memory.bytes
+        return self.events >= MAX_EVENTS or held_bytes >= self._max_bytes
 
     def add(self, batch: Batch, runs: list[Run]) -> None:
         """Add a batch that follows ``end``, and its runs."""
@@ -49,6 +56,7 @@ class Arrived(ReadyQueue):
         if self._later or self._is_change(batch):
             self._later.append((batch, runs))
             self._later_events += count_numbers(runs)
+            self._later_memory.hold(runs)
         else:
             self._append(batch, runs)
 
@@ -63,6 +71,7 @@ class Arrived(ReadyQueue):
         self.epoch, self.next_sequence = batch[:2]
         while True:
             self._later_events -= count_numbers(runs)
+            self._later_memory.release(runs)
             self._append(batch, runs)
             if not self._later or self._is_change(self._later[0][0]):
                 return

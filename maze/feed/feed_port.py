@@ -11,6 +11,7 @@ from hmac import compare_digest
 from time import monotonic
 from typing import IO
 
+import gevent
 import structlog
 from gevent.event import Event
 from gevent.socket import socket
@@ -33,7 +34,7 @@ from maze.journal.frames import Frame, FrameError, read_frames
 from maze.journal.journal import Batch, JournalError, JournalReader
 from maze.net.native_thread import run_in_thread
 from maze.net.peer import Address, Peer
-from maze.net.sockets import send_at_once
+from maze.net.sockets import current_greenlet, send_at_once
 
 log = structlog.get_logger()
 
@@ -52,6 +53,8 @@ class Edge:
         self.peer = peer
         self.routed: Position | None = None
         """What it has routed, as it said last; None if it does not follow on this connection."""
+        self.knows_end = False
+        """Whether it was told that nothing follows."""
         self.sent_bytes = 0
         self.has_committed = Event()
 
@@ -68,8 +71,10 @@ class FeedPort:
         self._token = token
         self._kept_from = ring.position
         self._has_ended = False
+        self._is_closed = False
         self._edges: dict[Edge, None] = {}
         self._someone_moved = Event()
+        self._greenlets: set[gevent.Greenlet[..., object]] = set()
 
     @property
     def edges(self) -> list[Edge]:
@@ -114,8 +119,23 @@ class FeedPort:
                 return False
         return True
 
+    def close(self) -> None:
+        """End all connections."""
+        self._is_closed = True
+        gevent.killall(list(self._greenlets), block=False)
+
     def handle(self, sock: socket, address: Address) -> None:
         """Serve one connection. The listener calls this in a greenlet of its own."""
+        if self._is_closed:  # the connection was accepted before the port closed
+            return
+        greenlet = current_greenlet()
+        self._greenlets.add(greenlet)
+        try:
+            self._handle(sock, address)
+        finally:
+            self._greenlets.discard(greenlet)
+
+    def _handle(self, sock: socket, address: Address) -> None:
         peer = Peer(address)
         with suppress(OSError):
             send_at_once(sock)
@@ -128,7 +148,7 @@ class FeedPort:
                 sock.settimeout(None)
                 self._serve(sock, requests, Edge(greeting.name, peer))
         except OSError as error:
-            log.debug("edge_cut_off", edge=peer, error=error.strerror)
+            log.debug("edge_cut_off", edge=peer, error=str(error.strerror or error))
 
     def _greeting(self, sock: socket, requests: IO[bytes], peer: Peer) -> Greeting | None:
         """Return the edge's greeting; None, once it was told why, if it is refused."""
@@ -183,9 +203,11 @@ class FeedPort:
                 log.info("edge_connected", edge=edge.name, peer=edge.peer)
             edge.routed = request.routed
             self._someone_moved.set()
-            if after == self._position() and not self._has_ended:
+            is_done = edge.knows_end and edge.routed == after
+            if after == self._position() and (is_done or not self._has_ended):
                 edge.has_committed.clear()
                 edge.has_committed.wait(request.wait_milliseconds / 1000)
+            edge.knows_end = self._has_ended
         if after == self._position():
             return []
         frames = self._ring.frames_after(after, request.max_bytes)

@@ -20,10 +20,11 @@ from maze.core import Decoder, Position, Run
 from maze.errors import JournalUnusableError
 from maze.feed.arrived import Arrived
 from maze.feed.reader import FeedReader
-from maze.journal.journal import Batch, JournalError, UnavailableError
+from maze.journal.journal import Batch, JournalError, UnavailableError, follows
 from maze.journal.marks import Marks, UncarriedMarks
 from maze.journal.state import LINE_LIMIT, merged
 from maze.pipeline.journal_blocks import JournalBlocks
+from maze.pipeline.ready_queue import count_numbers
 from maze.pipeline.recovery import Recovery
 from maze.pipeline.router import Router
 from maze.settings.options import Settings
@@ -60,7 +61,9 @@ class Following:
     ) -> None:
         self._router = router
         self._fail = fail
-        self.ready = Arrived(Position(0, settings.first_sequence))
+        self.ready = Arrived(
+            Position(0, settings.first_sequence), max_bytes=settings.reorder_bytes // 2
+        )
         """The runs to be routed."""
         self._reader = open_reader()
         """For recovery and for resumes, which read in native threads."""
@@ -75,6 +78,7 @@ class Following:
         self._expects_end = False
         self.trouble: str | None = None
         """Why nothing arrives at present; None if something could."""
+        self._address = settings.feed
         self._resume_bytes = settings.resume_bytes
         self._asked_at = self._answer_asked_at = 0.0
         """When the present request was sent, and the last one that was answered."""
@@ -131,10 +135,10 @@ class Following:
                 router.fanout.graph.clear().free()
                 self._wait_to_retry()
             except JournalError as error:
-                raise JournalUnusableError(str(error)) from None
-        self._set_trouble(None)
+                raise JournalUnusableError(f"the feed {self._address}: {error}") from None
         position = recovery.state.position
         self.ready.begin(position)
+        self._set_trouble(None)
         self._marks = recovery.uncarried
         router.resumes.blocks = JournalBlocks(
             self._reader, self._marks.all, router.recent, self._resume_bytes
@@ -177,19 +181,30 @@ class Following:
 
     def advance(self) -> bool:
         """Make changes that are due; return whether runs can be routed."""
-        if self.ready.can_skip:
-            self.ready.skip()
-            self._router.recent.add([], self.ready.next_sequence)
-            self.on_routed([], self.ready.next_sequence)
-        while change := self.ready.change:
-            begins_epoch = change.epoch != self.ready.epoch
-            self.ready.make_change()
-            if change.bounds:
-                self._router.fanout.graph.set_bounds(*change.bounds)
-            if begins_epoch:
-                self._marks.begin(change.first)
-                self._router.begin_epoch()
-        return self.ready.ready > 0
+        while not self.ready.ready:
+            if self.ready.can_skip:
+                self._skip()
+            elif change := self.ready.change:
+                self._make(change)
+            else:
+                return False
+        return True
+
+    def _skip(self) -> None:
+        """Pass over numbers without events."""
+        self.ready.skip()
+        self._router.recent.add([], self.ready.next_sequence)
+        self.on_routed([], self.ready.next_sequence)
+
+    def _make(self, change: Batch) -> None:
+        """Make a change; everything before it was routed."""
+        begins_epoch = change.epoch != self.ready.epoch
+        self.ready.make_change()
+        if change.bounds:
+            self._router.fanout.graph.set_bounds(*change.bounds)
+        if begins_epoch:
+            self._marks.begin(change.first)
+            self._router.begin_epoch()
 
     def pace(self, router_waits: bool) -> None:
         """Ask for more while there is room."""
@@ -215,6 +230,9 @@ class Following:
             except JournalError as error:
                 self._fail("feed_failed", error=str(error), position=str(self.ready.end))
                 return
+            except Exception:
+                self._fail("feed_failed", position=str(self.ready.end))
+                return
 
     def _follow(self) -> None:
         """Read until the ingest cannot be reached. Raise JournalError."""
@@ -224,14 +242,20 @@ class Following:
         while True:
             batches = self._follower.receive()
             self._answer_asked_at = self._asked_at
+            state = self._follower.state
             end = batches[-1].position if batches else self.ready.end
+            if state and state.has_ended and state.position == end:
+                self._arrive(batches)
+                self._router.resumes.on_advance()
+                self._end()
+                self._router.wait_until_idle()  # nothing is left but to say what was routed
+                self._ask(end)
+                continue
+            self.ended.clear()
             self._ask(end)  # so that the answer is under way while these are decoded
             self._arrive(batches)
             self._router.resumes.on_advance()
             self._has_room.wait()
-            state = self._follower.state
-            if state and state.has_ended and state.position == self.ready.end:
-                self._end()
 
     def _may_reach(self, position: Position, since: float) -> bool:
         """Return whether the ingest has a position, or was not asked since a time."""
@@ -249,15 +273,21 @@ class Following:
 
     def _arrive(self, batches: list[Batch]) -> None:
         """Decode batches and hand them to the router."""
+        if batches and not follows(batches[0], self.ready.end):
+            batch_end = batches[0].position
+            raise JournalError(f"the batch {batch_end} does not follow {self.ready.end}")
         for batch in merged(batches):
-            runs, rejects = Decoder(LINE_LIMIT).feed(batch.body)
-            if rejects:
+            decoder = Decoder(LINE_LIMIT)
+            runs, rejects = decoder.feed(batch.body)
+            if rejects or decoder.finish():
                 raise JournalError(f"the batch {batch.position} has a line that is no event")
             self.ready.add(batch, runs)
-            if carried := Marks.decode(batch.unchanged):
+            carried = Marks.decode(batch.unchanged)
+            if carried and batch.epoch == self.ready.epoch:
                 self._marks.cover(carried.end)
-            self._router.stats.received_events += sum(len(run) for run in runs)
-            self._router.stats.latency.ready(batch.end - 1, monotonic())
+            if runs:
+                self._router.stats.received_events += count_numbers(runs)
+                self._router.stats.latency.ready(runs[-1].end - 1, monotonic())
             self._router.wake()
             self._router.yield_if_due()
 

@@ -72,8 +72,10 @@ class Greeting(NamedTuple):
 
     @classmethod
     def decode(cls, line: bytes) -> "Greeting | None":
-        """Return the greeting; None if the line is none of this version."""
-        start, *rest = line.removesuffix(b"\n").rsplit(b" ", 2)
+        """Return the greeting; None if the line is not whole, or none of this version."""
+        if not line.endswith(b"\n"):
+            return None
+        start, *rest = line[:-1].rsplit(b" ", 2)
         try:
             token, name = (word.decode() for word in rest)
         except ValueError:
@@ -138,6 +140,8 @@ def decode_batch(content: bytes) -> Batch:
     """Return the batch that a frame holds. Raise FrameError."""
     epoch, first, end, has_bounds, *values, size = _unpack(_BATCH, content[: _BATCH.size])
     rest = _BATCH.size + size
+    if rest > len(content):
+        raise FrameError("a batch ends within its marks")
     bounds = Bounds(*values) if has_bounds else None
     return Batch(epoch, first, end, content[rest:], bounds, content[_BATCH.size : rest])
 

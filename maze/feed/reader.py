@@ -1,10 +1,11 @@
 """Reads an ingest's journal over its feed."""
 
+import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from maze.core import Position
 from maze.feed.messages import (
@@ -23,6 +24,8 @@ from maze.feed.messages import (
 from maze.journal.frames import BEGIN, CHUNK, END, FrameError, encode_frame, read_frames
 from maze.journal.journal import Batch, JournalReader, Snapshot, UnavailableError, follows
 from maze.settings.feed_address import UNIX, FeedAddress
+
+Content = TypeVar("Content")
 
 NOWHERE = Position(0, 0)
 """The routed position of a reader that routes nothing."""
@@ -94,7 +97,7 @@ class FeedReader(JournalReader):
         for kind, content in self._answer():
             if kind != BATCH:
                 raise self._lost("it sent an unexpected frame")
-            batch = decode_batch(content)
+            batch = self._decode(decode_batch, content)
             is_within = not batches and batch[:2] <= after < batch.position
             if not (is_within or follows(batch, after)):
                 raise self._lost(f"the batch {batch.position} does not follow {after}")
@@ -108,7 +111,7 @@ class FeedReader(JournalReader):
         snapshot = None
         for kind, content in self._answer():
             if kind == BEGIN and snapshot is None:
-                snapshot = decode_begin(content)
+                snapshot = self._decode(decode_begin, content)
             elif kind == CHUNK and snapshot is not None:
                 snapshot.chunks.append(content)
             else:
@@ -124,30 +127,33 @@ class FeedReader(JournalReader):
         return self.state
 
     def _send(self, request: bytes, wait: float) -> None:
-        if self._socket is None:
-            self._connect()
+        sock = self._socket  # another thread may call ``close``
+        if sock is None or _has_ended(sock):
+            self.close()
+            sock = self._connect()
         try:
-            self._socket.settimeout(wait + self._timeout)
-            self._socket.sendall(request)
+            sock.settimeout(wait + self._timeout)
+            sock.sendall(request)
         except OSError as error:
             raise self._lost(_reason(error)) from None
 
-    def _connect(self) -> None:
-        """Connect, greet, and read the state of the journal."""
+    def _connect(self) -> Any:
+        """Connect, greet, and read the state of the journal; return the socket."""
         host, port = self._address
         try:
             if host.startswith(UNIX):
-                self._socket = self._sockets.socket(socket.AF_UNIX)
-                self._socket.settimeout(self._timeout)
-                self._socket.connect(host.removeprefix(UNIX))
+                self._socket = sock = self._sockets.socket(socket.AF_UNIX)
+                sock.settimeout(self._timeout)
+                sock.connect(host.removeprefix(UNIX))
             else:
-                self._socket = self._sockets.create_connection((host, port), self._timeout)
-            self._file = self._socket.makefile("rb")
-            self._socket.sendall(self._greeting.encode())
+                self._socket = sock = self._sockets.create_connection((host, port), self._timeout)
+            self._file = sock.makefile("rb")
+            sock.sendall(self._greeting.encode())
         except OSError as error:
             raise self._lost(_reason(error)) from None
         for _ in self._answer():
             raise self._lost("it sent an unexpected frame")
+        return sock
 
     def _answer(self) -> Any:
         """Yield the frames of an answer, up to its end. Raise the error that it is."""
@@ -166,10 +172,29 @@ class FeedReader(JournalReader):
         except (OSError, ValueError, FrameError) as error:
             raise self._lost(_reason(error)) from None
 
+    def _decode(self, decode: Callable[[bytes], Content], content: bytes) -> Content:
+        try:
+            return decode(content)
+        except FrameError as error:
+            raise self._lost(str(error)) from None
+
     def _lost(self, reason: str) -> UnavailableError:
         """Close the connection; return the error."""
         self.close()
         return UnavailableError(f"the feed {self._address}: {reason}")
+
+
+def _has_ended(sock: Any) -> bool:
+    """Return whether the ingest has ended a connection on which no answer is awaited.
+
+    It may have been idle for long, and the ingest may be back since.
+    """
+    descriptor = sock.fileno()
+    if descriptor < 0:
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _reason(error: Exception) -> str:

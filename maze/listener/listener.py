@@ -95,7 +95,7 @@ class Listener(StreamServer):
         except OSError as error:
             host, port = self.endpoint
             # gevent adds the address to the system's message, in brackets.
-            reason = str(error.strerror).partition(": (")[0]
+            reason = str(error.strerror or error).partition(": (")[0]
             address = host if self._port.path else f"{host} port {port}"
             raise ListenError(
                 f"cannot listen on {address}: {reason}; {self._port.remedy}"

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import stat
 from contextlib import suppress
 
 from gevent.socket import socket as GeventSocket  # noqa: N812
@@ -34,7 +35,15 @@ def unix_listener(path: str, backlog: int) -> GeventSocket:
 
 
 def _is_left(path: str) -> bool:
-    """Return whether the path is a socket on which no process listens."""
+    """Return whether the path is a socket on which no process listens.
+
+    Linux refuses a connection to any file that is no socket, too.
+    """
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return False
+    except FileNotFoundError:
+        return False
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         return probe.connect_ex(path) == errno.ECONNREFUSED

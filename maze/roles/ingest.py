@@ -58,3 +58,7 @@ class IngestServer(Server):
         """Wait until edges have got everything, for at most ``timeout`` seconds."""
         if not self.feed.finish(timeout):
             log.warning("edges_behind", edges=[edge.name for edge in self.feed.edges])
+
+    def close_feed(self) -> None:
+        """End the connections of edges."""
+        self.feed.close()

@@ -16,7 +16,9 @@ class FeedAddress(NamedTuple):
     """The port; 0 for a Unix socket."""
 
     def __str__(self) -> str:
-        return self.host if self.host.startswith(UNIX) else f"{self.host}:{self.port}"
+        if self.host.startswith(UNIX):
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def feed_address(text: str) -> FeedAddress | None:

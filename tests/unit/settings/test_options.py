@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from maze.settings.options import Settings, flag_of, key_of, variable_of
+from maze.errors import SettingsError
+from maze.server import Server
+from maze.settings.options import Settings, flag_of, key_of, role_fault, variable_of
 
 from ..reading import read, refusal
 
@@ -72,3 +74,67 @@ def test_one_for_this_machine_alone_needs_none(host: str) -> None:
 
 def test_a_free_admin_port() -> None:
     assert read("--admin-port", "free").admin_port == read("--admin-port", "FREE").admin_port == -1
+
+
+# Roles.
+
+FEED = "unix:/run/maze/feed"
+TOKEN = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (f"--feed {FEED}", "--feed needs --role ingest or --role edge"),
+        (
+            "--role ingest --journal file",
+            "--role ingest needs --feed, the address at which the ingest serves its journal",
+        ),
+        (
+            "--role edge",
+            "--role edge needs --feed, the address at which the ingest serves its journal",
+        ),
+        (
+            f"--role ingest --feed {FEED}",
+            "--role ingest needs --journal: the edges are served from it",
+        ),
+        (
+            f"--role edge --feed {FEED} --journal file",
+            "--role edge takes no --journal: only the ingest writes one",
+        ),
+        *(
+            (
+                f"--role {role} --feed {address}",
+                f"--feed {address} can be reached from other machines: set MAZE_FEED_TOKEN to a "
+                "secret of 16 characters or more, the same for the ingest and all edges",
+            )
+            for role in ("ingest --journal file", "edge")
+            for address in ("0.0.0.0:9000", "192.0.2.1:9000", "ingest.test:9000", "[::]:9000")
+        ),
+    ],
+)
+def test_a_role_and_options_that_contradict_it_are_refused(arguments: str, fault: str) -> None:
+    assert role_fault(read(*arguments.split())) == fault
+    with pytest.raises(SettingsError) as error:
+        Server(read(*arguments.split()))
+    assert str(error.value) == fault
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "--journal file",
+        *(
+            f"--role {role} --feed {address}"
+            for role in ("ingest --journal file", "edge")
+            for address in (FEED, "127.0.0.1:9000", "[::1]:9000", "localhost:9000")
+        ),
+        *(
+            f"--role {role} --feed 192.0.2.1:9000 --feed-token {TOKEN}"
+            for role in ("ingest --journal file", "edge")
+        ),
+    ],
+)
+def test_a_role_and_options_that_fit(arguments: str) -> None:
+    assert role_fault(read(*arguments.split())) is None

@@ -1,0 +1,124 @@
+"""An ingest and edges in the test's hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gevent
+
+from maze.feed.following import Following
+from maze.roles.edge import EdgeServer
+from maze.roles.ingest import IngestServer
+from maze.settings.feed_address import FeedAddress
+from maze.settings.options import Settings
+
+from .peers import PATIENCE, Client, until
+from .running import Maze, _address
+from .test_positions import read_position
+
+
+class Ingest(Maze):
+    """An ingest, and its sources. ``server.source`` is there as in a server that does all."""
+
+    server: IngestServer  # type: ignore[assignment]
+
+    def __init__(self, **settings: Any) -> None:
+        self.tls = None
+        self._peers = []
+        self.server = IngestServer(Settings(role="ingest", source_port=0, **settings))
+        self.server.start()
+        self.source_address = _address(self.server.addresses["source"])
+
+    @property
+    def position(self) -> Any:
+        return self.server.router.position
+
+    @property
+    def durable(self) -> Any:
+        """The position up to which everything is durable."""
+        assert self.server.journaling
+        return self.server.journaling.position
+
+    def await_edges(self, count: int) -> None:
+        until(lambda: len(self.server.feed.edges) == count, f"{count} edges")
+
+    def close(self) -> None:
+        super().close()
+        self.await_edges(0)
+
+
+class Edge(Maze):
+    """An edge, and its clients."""
+
+    server: EdgeServer  # type: ignore[assignment]
+
+    def __init__(self, **settings: Any) -> None:
+        self.tls = None
+        self._peers = []
+        self.server = EdgeServer(Settings(role="edge", client_port=0, **settings))
+        self.starting = gevent.spawn(self.server.start)
+
+    def started(self) -> Edge:
+        """Wait until it serves clients; raise what its start has raised."""
+        self.starting.get(timeout=PATIENCE)
+        self.client_address = _address(self.server.addresses["client"])
+        return self
+
+    @property
+    def position(self) -> Any:
+        return self.server.router.position
+
+    @property
+    def following(self) -> Following:
+        return self.server.following
+
+    def resumed(self, user: int, position: Any) -> Client:
+        """Come back with a position, and expect it to be accepted."""
+        client = self.client(b"%d|%d-%d\n" % (user, *position))
+        assert read_position(client) == ("=", position)
+        return client
+
+    def await_position(self, position: Any) -> None:
+        until(lambda: self.position == position, f"the edge to be at {position}")
+
+    def close(self) -> None:
+        self.starting.kill()
+        self.server.stop()
+        for peer in self._peers:
+            peer.close()
+        self.expect_all_freed()
+
+
+class Roles:
+    """Starts ingests, one at a time, and edges that follow them over a Unix socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal = str(folder / "journal")
+        self.feed = FeedAddress(f"unix:{folder / 'feed'}", 0)
+        self._ingests: list[Ingest] = []
+        self._edges: list[Edge] = []
+
+    def ingest(self, **settings: Any) -> Ingest:
+        """Start an ingest on the journal; the one before stops first."""
+        self.stop_ingest()
+        self._ingests.append(Ingest(journal=self.journal, feed=self.feed, **settings))
+        return self._ingests[-1]
+
+    def stop_ingest(self) -> None:
+        while self._ingests:
+            self._ingests.pop().close()
+
+    def edge(self, **settings: Any) -> Edge:
+        """Start an edge, and wait until it serves clients."""
+        return self.edge_that_waits(**settings).started()
+
+    def edge_that_waits(self, **settings: Any) -> Edge:
+        """Start an edge, which may wait for the ingest."""
+        self._edges.append(Edge(feed=self.feed, **settings))
+        return self._edges[-1]
+
+    def close(self) -> None:
+        for edge in self._edges:
+            edge.close()
+        self.stop_ingest()
