@@ -5,6 +5,7 @@ doubles, so a run of any length costs the same.
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,13 +74,31 @@ class Timeline:
         return seen[-1] - seen[0] if len(seen) > 1 else None
 
     def _server(self) -> tuple[float | None, int | None]:
+        """Return processor time and memory of the server's process and its children."""
         if self._process is None:
             return None, None
         try:
-            # The name in parentheses may contain anything: count fields after it.
-            fields = (self._process / "stat").read_text().rpartition(")")[2].split()
-            pages = int((self._process / "statm").read_text().split()[1])
+            ticks, pages = _usage(self._process)
         except (OSError, IndexError):
             return None, None
-        seconds = (int(fields[11]) + int(fields[12])) / _TICKS
-        return self._cpu_before + seconds, pages * _PAGE
+        for child in _children(self._process):
+            with suppress(OSError, IndexError):  # it may have ended
+                more_ticks, more_pages = _usage(self._process_table / child)
+                ticks, pages = ticks + more_ticks, pages + more_pages
+        return self._cpu_before + ticks / _TICKS, pages * _PAGE
+
+
+def _usage(process: Path) -> tuple[int, int]:
+    """Return the ticks of a process and its children that have ended, and its resident pages."""
+    # The name in parentheses may contain anything: count fields after it.
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    pages = int((process / "statm").read_text().split()[1])
+    return sum(map(int, fields[11:15])), pages
+
+
+def _children(process: Path) -> list[str]:
+    """Return the ids of a process's children; none where the system does not list them."""
+    try:
+        return (process / "task" / process.name / "children").read_text().split()
+    except OSError:
+        return []

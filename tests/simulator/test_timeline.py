@@ -8,11 +8,13 @@ import pytest
 from simulator.play.timeline import FIRST_INTERVAL, MAX_SAMPLES, Timeline
 
 
-def process(table: Path, ticks: tuple[int, int], pages: int) -> None:
-    (table / "7").mkdir(exist_ok=True)
-    numbers = ["S", *map(str, range(10)), *map(str, ticks), "0"]
-    (table / "7" / "stat").write_text(f"7 (an (odd) name) {' '.join(numbers)}\n")
-    (table / "7" / "statm").write_text(f"999 {pages} 3 1 0 2 0\n")
+def process(
+    table: Path, ticks: tuple[int, int], pages: int, pid: str = "7", ended: tuple[int, int] = (0, 0)
+) -> None:
+    (table / pid).mkdir(exist_ok=True)
+    numbers = ["S", *map(str, range(10)), *map(str, ticks), *map(str, ended), "0"]
+    (table / pid / "stat").write_text(f"{pid} (an (odd) name) {' '.join(numbers)}\n")
+    (table / pid / "statm").write_text(f"999 {pages} 3 1 0 2 0\n")
 
 
 def test_samples_are_taken_when_due() -> None:
@@ -57,3 +59,15 @@ def test_the_server_is_seen(tmp_path: Path) -> None:
     assert first.cpu_seconds == 50 / os.sysconf("SC_CLK_TCK")
     assert first.memory == 512 * os.sysconf("SC_PAGE_SIZE")
     assert (second.cpu_seconds, second.memory) == (None, None)
+
+
+def test_the_children_of_the_server_count(tmp_path: Path) -> None:
+    timeline = Timeline(7, tmp_path)
+    process(tmp_path, (10, 0), 1, ended=(3, 4))
+    process(tmp_path, (100, 0), 20, pid="8")
+    (tmp_path / "7" / "task" / "7").mkdir(parents=True)
+    (tmp_path / "7" / "task" / "7" / "children").write_text("8 9 ")  # the latter has just ended
+    timeline.take(1.0, 0, 0)
+    (sample,) = timeline.samples
+    assert sample.cpu_seconds == 117 / os.sysconf("SC_CLK_TCK")
+    assert sample.memory == 21 * os.sysconf("SC_PAGE_SIZE")
