@@ -38,6 +38,8 @@ class Crashes(NamedTuple):
     is_power_cut: bool
     seconds: Sequence[float | None] = (None, 2, 5, 10)
     """From these the seed chooses how long the source takes to send; None is as fast as it can."""
+    edges: Sequence[int] = (0, 0, 2)
+    """From these the seed chooses how many edges there are; the parent is killed."""
 
     def arguments(self, folder: Path) -> list[str]:
         """Return the simulator's arguments. The journal and the result are kept in the folder."""
@@ -53,6 +55,8 @@ class Crashes(NamedTuple):
         }
         if self.is_power_cut:
             options["--journal-sync"] = "full"
+        else:
+            options["--edges"] = str(choose(self.edges))
         words = [word for option in options.items() for word in option]
         return [
             *("--serve", "--resend", "--restart-server", str(self.kills)),

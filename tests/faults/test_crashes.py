@@ -21,8 +21,9 @@ SECONDS = (1.0, 1.5)
 @pytest.mark.parametrize(
     "crashes",
     [
-        pytest.param(Crashes(5, 2, EVENTS, False, SECONDS), id="2 kills"),
-        pytest.param(Crashes(1, 3, EVENTS, False, SECONDS), id="3 kills"),
+        pytest.param(Crashes(5, 2, EVENTS, False, SECONDS, [0]), id="2 kills"),
+        pytest.param(Crashes(1, 3, EVENTS, False, SECONDS, [0]), id="3 kills"),
+        pytest.param(Crashes(2, 2, EVENTS, False, SECONDS, [2]), id="2 kills of all processes"),
         pytest.param(Crashes(6, 2, EVENTS, True, SECONDS), id="2 power cuts"),
     ],
 )
