@@ -51,25 +51,41 @@ class Edge:
     def __init__(self, name: str, peer: Peer) -> None:
         self.name = name
         self.peer = peer
+        self.greenlet = current_greenlet()
         self.routed: Position | None = None
         """What it has routed, as it said last; None if it does not follow on this connection."""
         self.knows_end = False
         """Whether it was told that nothing follows."""
+        self.has: Position | None = None
+        """What it has got and asked to continue from."""
+        self.moved_at = 0.0
+        """When that last changed, by the monotonic clock."""
         self.sent_bytes = 0
         self.has_committed = Event()
 
 
 class FeedPort:
-    """Serves a journal to edges. ``position`` returns up to where it is durable."""
+    """Serves a journal to edges. ``position`` returns up to where it is durable.
+
+    ``on_move`` is called with the position of the edge that is furthest behind, whenever that may
+    have changed; with None if there is no edge.
+    """
 
     def __init__(
-        self, reader: JournalReader, ring: Ring, position: Callable[[], Position], token: str
+        self,
+        reader: JournalReader,
+        ring: Ring,
+        position: Callable[[], Position],
+        token: str,
+        on_move: Callable[[Position | None], None] = lambda position: None,
     ) -> None:
+        self._on_move = on_move
         self._reader = reader
         self._ring = ring
         self._position = position
         self._token = token
         self._kept_from = ring.position
+        self._needless_below = Position(0, 0)
         self._has_ended = False
         self._is_closed = False
         self._edges: dict[Edge, None] = {}
@@ -118,6 +134,18 @@ class FeedPort:
             if not self._someone_moved.wait(max(0.0, deadline - monotonic())):
                 return False
         return True
+
+    def drop_behind(self, position: Position, seconds: float) -> None:
+        """Drop edges that are below a position and have not moved for so long.
+
+        What they need is no longer kept for them, even if they connect again.
+        """
+        now = monotonic()
+        for edge in self.edges:
+            if edge.has and edge.has < position and now - edge.moved_at > seconds:
+                self._needless_below = position
+                log.error("edge_dropped", edge=edge.name, peer=edge.peer, position=str(edge.has))
+                edge.greenlet.kill(block=False)
 
     def close(self) -> None:
         """End all connections."""
@@ -176,7 +204,7 @@ class FeedPort:
         finally:
             if edge in self._edges:
                 del self._edges[edge]
-                self._someone_moved.set()
+                self._note_move()
                 log.info("edge_disconnected", edge=edge.name, peer=edge.peer, reason=reason)
 
     def _answer(self, edge: Edge, request: Frame) -> list[bytes]:
@@ -202,7 +230,9 @@ class FeedPort:
                 self._edges[edge] = None
                 log.info("edge_connected", edge=edge.name, peer=edge.peer)
             edge.routed = request.routed
-            self._someone_moved.set()
+            if edge.has != after:
+                edge.has, edge.moved_at = after, monotonic()
+            self._note_move()
             is_done = edge.knows_end and edge.routed == after
             if after == self._position() and (is_done or not self._has_ended):
                 edge.has_committed.clear()
@@ -222,6 +252,11 @@ class FeedPort:
 
     def _state(self) -> State:
         return State(self._position(), self._kept_from, self._has_ended)
+
+    def _note_move(self) -> None:
+        self._someone_moved.set()
+        needed = (edge.has for edge in self._edges if edge.has and edge.has >= self._needless_below)
+        self._on_move(min(needed, default=None))
 
     def _wake(self) -> None:
         for edge in self._edges:

@@ -54,6 +54,10 @@ class SQLiteJournal(SQLiteReader, Journal):
         self._retention = retention
         self._clock = clock
         self._tidied: int | None = None
+        self.needed_from: Position | None = None
+        """Batches after this position are not removed: someone has yet to read them."""
+        self.held_back: Position | None = None
+        """Where the kept batches would begin if ``needed_from`` did not prevent it; else None."""
         if os.path.islink(path):
             path = os.path.realpath(path)  # SQLite keeps its log beside the file itself
         try:
@@ -199,9 +203,14 @@ class SQLiteJournal(SQLiteReader, Journal):
             oldest = (KeptBatch(position_of(row), row[2], row[3]) for row in rows)
             limit = position_of(snapshots[-1])
             trimming = self._retention.trimming(oldest, limit, now, self._used_bytes())
-        if trimming.before is not None:
-            self._remove(trimming.before)
-        return trimming.is_complete
+        before, needed_from = trimming.before, self.needed_from
+        is_held_back = before is not None and needed_from is not None and before > needed_from
+        self.held_back = before if is_held_back else None
+        if is_held_back:
+            before = needed_from
+        if before is not None:
+            self._remove(before)
+        return is_held_back or trimming.is_complete
 
     def _remove(self, before: Position) -> None:
         edge = self._row(

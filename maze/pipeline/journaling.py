@@ -74,6 +74,8 @@ class Journaling:
         """The position up to which everything is durable."""
         self.on_batches: Callable[[list[Batch]], None] = lambda batches: None
         """Called with the batches of each commit."""
+        self.is_held: Callable[[], bool] = lambda: False
+        """Whether nothing may be written at present."""
         self.seconds = Histogram(COMMIT_SECONDS)
         self.statistics: Statistics | None = None
         """Figures about the file, at most some seconds old; None before the start."""
@@ -147,7 +149,7 @@ class Journaling:
 
     def take(self, reorder: ReorderBuffer) -> None:
         """Put batches of runs that are in order, as many as may wait for their commit."""
-        while self.committed.take_from(reorder):
+        while not self.is_held() and self.committed.take_from(reorder):
             pass
 
     def begin_epoch(self, first: int) -> Position:

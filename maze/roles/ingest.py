@@ -1,7 +1,9 @@
 """The ingest: takes what sources send, and serves it to edges."""
 
+import gevent
 import structlog
 
+from maze.core import Position
 from maze.feed.feed_port import FeedPort
 from maze.feed.ring import Ring
 from maze.pipeline.intake import Intake
@@ -10,6 +12,9 @@ from maze.server import Report, Server
 from maze.settings.options import Settings
 
 log = structlog.get_logger()
+
+CHECK_SECONDS = 0.5
+"""Time between two looks at edges that hold up the sources."""
 
 RING_BYTES = 16 * 1024 * 1024
 """Memory for the batches committed last. An edge that is further behind is served from the file."""
@@ -34,16 +39,50 @@ class IngestServer(Server):
         super().__init__(settings)
         self.intake = Intake(settings, self.rejects, self.router, self.fail)
         assert self.intake.journaling
-        journaling = self.intake.journaling
+        self._journaling = journaling = self.intake.journaling
+        self._dropping: gevent.Greenlet[..., None] | None = None
         self.feed = FeedPort(
             journaling.reader,
             Ring(journaling.position, RING_BYTES),
             lambda: journaling.position,
             settings.feed_token,
+            self._on_move,
         )
+        journaling.is_held = self._is_held
         journaling.on_batches = self.feed.on_committed
         self.add_listener(settings.feed_port, self.feed.handle)
         self.source = self.add_source_port(self.intake)
+
+    def _on_move(self, position: Position | None) -> None:
+        """Keep what the edge that is furthest behind needs; go on if that held up the sources."""
+        journal = self._journaling.journal
+        journal.needed_from = position
+        if journal.held_back and not self._is_held():
+            journal.held_back = None
+            self.router.wake()
+
+    def _is_held(self) -> bool:
+        """Return whether an edge needs what should be removed.
+
+        Nothing is written then, so that the journal does not outgrow its bound, and the sources are
+        paused. An edge that does not move for ``stall-timeout`` meanwhile is dropped.
+        """
+        journal = self._journaling.journal
+        wanted, needed = journal.held_back, journal.needed_from
+        if wanted is None or needed is None or needed >= wanted:
+            return False
+        if not self._dropping:
+            self._dropping = gevent.spawn(self._drop_behind)
+        return True
+
+    def _drop_behind(self) -> None:
+        """Drop edges that do not move while they hold up the sources."""
+        while self._is_held():
+            wanted = self._journaling.journal.held_back
+            if wanted:
+                self.feed.drop_behind(wanted, self.settings.stall_timeout)
+            gevent.sleep(CHECK_SECONDS)
+        self._dropping = None
 
     def recover(self, report: Report) -> None:
         """Continue where the journal ends. Raise JournalUnusableError."""
