@@ -1,0 +1,36 @@
+"""What a Redis server has to be so that a journal is safe there.
+
+All of it is in the answer to INFO, so that a user without CONFIG can be served.
+"""
+
+from maze.journal.journal import JournalServerError
+from maze.journal.redis_connection import RedisClient
+
+MIN_VERSION = (6, 2)
+"""First version with XTRIM MINID and exclusive ranges. Valkey tells a version of Redis, too."""
+
+
+def info(client: RedisClient) -> dict[str, str]:
+    """Return the server's answer to INFO."""
+    lines = client.call("INFO").decode("utf-8", "replace").splitlines()
+    fields = (line.partition(":") for line in lines if not line.startswith("#"))
+    return {name: value for name, _, value in fields}
+
+
+def check_server(client: RedisClient) -> None:
+    """Raise JournalServerError if a journal would lose batches on this server."""
+    fields = info(client)
+    version = fields.get("redis_version", "0")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < MIN_VERSION:
+        raise JournalServerError(f"{client.address} is Redis {version}: 6.2 or later is needed")
+    policy = fields.get("maxmemory_policy", "noeviction")
+    if fields.get("maxmemory", "0") != "0" and policy != "noeviction":
+        raise JournalServerError(
+            f"{client.address} removes keys when its memory is full (maxmemory-policy {policy}): "
+            "set maxmemory-policy to noeviction"
+        )
+    if fields.get("aof_enabled") != "1":
+        raise JournalServerError(
+            f"{client.address} keeps nothing on its disk: set appendonly to yes"
+        )
