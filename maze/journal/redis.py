@@ -36,6 +36,7 @@ from maze.journal.redis_scripts import (
     LEASE,
     RELEASE,
     RENEW,
+    RESTORE_FENCE,
     TRIM,
     Script,
 )
@@ -72,6 +73,7 @@ class RedisJournal(RedisReader, Journal):
     ) -> None:
         super().__init__(address, name, timeout=timeout)
         self._owner = ""
+        self._fence = 0
         self._retention = retention
         self._clock = clock
         self._tidied: int | None = None
@@ -99,10 +101,10 @@ class RedisJournal(RedisReader, Journal):
     def renew_lease(self, fence: int, seconds: float) -> None:
         """Hold the lease for ``seconds`` from now. Raise FencedError if another one has taken it.
 
-        If Redis has lost this writer's fence in a crash, and nobody has taken a later one, it is
-        valid again.
+        This also makes the fence valid again if Redis has lost it in a crash; so does ``append``.
         """
-        self._run(RENEW, ("state", "lease"), fence, self._owner, _milliseconds(seconds))
+        keys = ("state", "lease")
+        self._run_fenced(RENEW, keys, fence, self._owner, _milliseconds(seconds))
 
     def release_lease(self, fence: int) -> None:
         """Let others take the lease at once. Raise FencedError."""
@@ -122,7 +124,7 @@ class RedisJournal(RedisReader, Journal):
             arguments += (epoch, first, end, entry)
         mark = int(ends_section and self._retention is not None)
         keys = ("state", "stream", "marks")
-        answer = self._run(APPEND, keys, fence, now, mark, ENTRY_BYTES, *arguments)
+        answer = self._run_fenced(APPEND, keys, fence, now, mark, ENTRY_BYTES, *arguments)
         if ends_section and batches:
             self._section_began, self._section_bytes = now, 0
         self._tidy(now, fence)
@@ -169,7 +171,8 @@ class RedisJournal(RedisReader, Journal):
         answer = self._client.run(LEASE, keys, owner, _milliseconds(seconds))
         if answer[0] == b"HELD":
             return None
-        return int(self._checked(answer)[0])
+        self._fence = int(self._checked(answer)[0])
+        return self._fence
 
     def _tidy(self, now: int, fence: int) -> None:
         """Once a second, remove what is old; go on with the next append if more is left.
@@ -196,6 +199,18 @@ class RedisJournal(RedisReader, Journal):
             self.trim(before, fence)
         if is_complete:
             self._tidied = now
+
+    def _run_fenced(
+        self, script: Script, keys: Sequence[str], fence: int, *arguments: Argument
+    ) -> list[bytes]:
+        """Run a script; if Redis has lost the fence that it gave to this object, tell it again."""
+        try:
+            return self._run(script, keys, fence, *arguments)
+        except FencedError:
+            if fence != self._fence:
+                raise
+            self._run(RESTORE_FENCE, ("state", "lease"), fence, self._owner)
+            return self._run(script, keys, fence, *arguments)
 
     def _run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> list[bytes]:
         return self._run_with(script, [getattr(self._keys, key) for key in keys], *arguments)

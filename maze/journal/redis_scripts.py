@@ -79,19 +79,29 @@ A fence is the time in microseconds. So it is never given out twice, even if Red
 ones in a crash."""
 
 RENEW = Script(
+    _CHECK_FENCE,
+    """
+local holder = redis.call('GET', KEYS[2])
+if holder and holder ~= ARGV[2] then return {'FENCED'} end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+return {'OK'}
+""",
+)
+"""Hold the lease (2) for longer. Arguments: fence, owner, milliseconds."""
+
+RESTORE_FENCE = Script(
     _FUNCTIONS,
     """
 local fence = redis.call('HGET', KEYS[1], 'fence')
 if not fence then return {'GONE'} end
 local holder = redis.call('GET', KEYS[2])
-if less(ARGV[1], fence) or (holder and holder ~= ARGV[2]) then return {'FENCED'} end
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
-if less(fence, ARGV[1]) then redis.call('HSET', KEYS[1], 'fence', ARGV[1]) end
+if not less(fence, ARGV[1]) or (holder and holder ~= ARGV[2]) then return {'FENCED'} end
+redis.call('HSET', KEYS[1], 'fence', ARGV[1])
 return {'OK'}
 """,
 )
-"""Hold the lease (2) for longer. Arguments: fence, owner, milliseconds. A fence that is higher than
-that of the journal is one that Redis has lost: it is valid again."""
+"""Make a fence valid again that Redis has lost in a crash, unless another owner has taken the lease
+(2) since. Arguments: fence, owner."""
 
 RELEASE = Script(
     _CHECK_FENCE,

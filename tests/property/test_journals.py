@@ -44,6 +44,10 @@ from maze.journal.journal import (
 from maze.journal.memory import MemoryJournal
 from maze.journal.redis import RedisJournal
 from maze.journal.sqlite import SQLiteJournal
+from maze.journal.tail import Tail
+from maze.journal.tailed import TailedJournal
+
+from .losing import LosingJournal
 
 LARGEST = 2**63 - 1
 BODIES = st.binary(max_size=20)
@@ -262,6 +266,8 @@ class MemoryMachine(JournalMachine):
 
 
 class SQLiteMachine(JournalMachine):
+    may_read_less = True
+
     def open(self, start: Position) -> Journal:
         self.folders = [tempfile.TemporaryDirectory()]
         self.seconds = count()
@@ -353,11 +359,48 @@ class RedisMachine(JournalMachine):
         assert len(keys) == len(kept) + 1
 
 
+class TailedMachine(JournalMachine):
+    """The journal may lose what was appended last; the next append makes up for it."""
+
+    def open(self, start: Position) -> Journal:
+        self.now = 0.0
+        self.losing = LosingJournal(start, lambda: self.now)
+        self.reports: list[str] = []
+        self.losses = 0
+        return TailedJournal(
+            self.losing,
+            Tail(10_000, start),
+            report=self.reports.append,
+            clock=lambda: self.now,
+            sleep=self.pass_time,
+        )
+
+    @rule(seconds=st.sampled_from([0.5, 1.5, 2.5]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(count=st.integers(1, 4), parts=st.lists(PARTS, max_size=2), resets=st.booleans())
+    def lose(
+        self, count: int, parts: list[tuple[int, bytes, Bounds | None, bytes]], resets: bool
+    ) -> None:
+        """Lose some batches that are not safe yet, then append something."""
+        snapshots = [each.position for each in self.snapshots]
+        snapshots += [each.position for _, each in self.writers]
+        self.losses += self.losing.lose(count, max(snapshots, default=self.kept_from)) > 0
+        if resets:
+            reset = Batch(self.position.epoch + 1, 1, 1, b"")
+            self._keep(reset)
+            assert self.journal.append([reset], self.fence) == self.position
+        self.append(parts, 0)
+        assert len(self.reports) == self.losses == self.journal.gaps
+
+
 SETTINGS = settings(stateful_step_count=25, max_examples=settings().max_examples // 3)
 
 TestMemory = MemoryMachine.TestCase
 TestSQLite = SQLiteMachine.TestCase
-TestMemory.settings = TestSQLite.settings = SETTINGS
+TestTailed = TailedMachine.TestCase
+TestMemory.settings = TestSQLite.settings = TestTailed.settings = SETTINGS
 
 
 @pytest.fixture(scope="module")
