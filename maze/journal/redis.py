@@ -77,7 +77,7 @@ class RedisJournal(RedisReader, Journal):
         self._retention = retention
         self._clock = clock
         self._tidied: int | None = None
-        self._section_began = 0
+        self._section_began = -1
         self._section_bytes = 0
         check_server(self._client)
         self._create(start)

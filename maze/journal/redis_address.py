@@ -55,7 +55,10 @@ class RedisAddress:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise ValueError("the host or port of the Redis URL is not valid") from None
+            raise ValueError(
+                "the host or port of the Redis URL is not valid (in a password, write / as %2F, "
+                "? as %3F, # as %23)"
+            ) from None
         _check(parts, bool(sentinels), is_tls_set=bool(ca or certificate or key))
         if key and not certificate:
             raise ValueError("a key without a certificate")
@@ -105,7 +108,7 @@ def _check(parts: SplitResult, has_sentinels: bool, *, is_tls_set: bool) -> None
     if is_tls_set and parts.scheme != "rediss":
         raise ValueError("certificates need a rediss:// URL")
     if parts.fragment or (parts.query and parts.scheme != "unix"):
-        raise ValueError("a Redis URL has no ? or # (write %3F or %23 in a password)")
+        raise ValueError("a Redis URL has no ? or # (in a password, write %3F or %23)")
     if parts.scheme == "unix":
         if parts.hostname or not parts.path:
             raise ValueError("the URL of a Unix socket is unix:///path")

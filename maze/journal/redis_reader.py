@@ -321,15 +321,17 @@ class RedisReader:
 
 
 def newest_first(stored: list[bytes]) -> list[tuple[str, SnapshotRow | None]]:
-    """Return number and row of each snapshot, the newest first; damaged ones last, without row."""
-    rows: list[tuple[str, SnapshotRow | None]] = []
+    """Return number and row of each snapshot, the newest first; before them those with no row,
+    because it is damaged."""
+    rows: list[tuple[str, SnapshotRow]] = []
+    damaged: list[tuple[str, SnapshotRow | None]] = []
     for number, row in zip(stored[::2], stored[1::2], strict=True):
         try:
             rows.append((number.decode(), SnapshotRow.decode(row)))
         except DamagedError:
-            rows.append((number.decode(), None))
-    rows.sort(key=lambda each: (*each[1].position, int(each[0])) if each[1] else (), reverse=True)
-    return rows
+            damaged.append((number.decode(), None))
+    rows.sort(key=lambda each: (each[1].position, int(each[0])), reverse=True)
+    return [*damaged, *rows]
 
 
 def _size(batches: Sequence[Batch]) -> int:
