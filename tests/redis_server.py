@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from maze.journal.redis_address import RedisAddress
 
 PROGRAM = "redis-server"
+PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 PATIENCE = 30.0
 """Maximum seconds until a server answers; it takes a hundredth of one."""
 
@@ -38,28 +40,28 @@ class RedisServer:
     It ends with the thread that started it, even if that one is killed.
     """
 
-    def __init__(self, *arguments: str, folder: Path | None = None, port: int = 0) -> None:
+    def __init__(self, *arguments: str, port: int = 0) -> None:
         # The path of a Unix socket may have 107 bytes, and pytest's folders are longer.
-        self._own = None if folder else tempfile.TemporaryDirectory(prefix="redis-")
-        self.folder = folder or Path(self._own.name if self._own else "")
+        self._temporary = tempfile.TemporaryDirectory(prefix="redis-")
+        self.folder = Path(self._temporary.name)
         self.path = str(self.folder / "socket")
         self.port = port
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def address(self) -> RedisAddress:
         return RedisAddress.parse(f"unix://{self.path}")
 
-    def start(self, *more: str) -> None:
+    def start(self) -> None:
         """Start the server, and wait until it has read its files."""
-        command = ["setpriv", "--pdeathsig", "KILL", program()]
-        command += ["--port", str(self.port), "--unixsocket", self.path]
-        command += ["--bind", "127.0.0.1", "--dir", str(self.folder), "--daemonize", "no"]
-        command += ["--save", "", "--appendonly", "yes", "--appendfsync", "no"]
         self._process = subprocess.Popen(
-            [*command, *self._arguments, *more],
+            ["setpriv", "--pdeathsig", "KILL", program(), *self._options()],
             stdin=subprocess.DEVNULL,
             stdout=(self.folder / "log").open("ab"),
             stderr=subprocess.STDOUT,
@@ -70,6 +72,11 @@ class RedisServer:
             assert self._process.poll() is None, f"{PROGRAM} has ended: {log[-2_000:]}"
             assert time.monotonic() < deadline, f"{PROGRAM} does not answer: {log[-2_000:]}"
             time.sleep(0.002)
+
+    def _options(self) -> list[str]:
+        own = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.path]
+        own += ["--dir", str(self.folder), "--save", "", "--appendonly", "yes"]
+        return [*own, "--appendfsync", "no", *self._arguments]
 
     def _answers(self) -> bool:
         try:
@@ -99,13 +106,28 @@ class RedisServer:
     def close(self) -> None:
         """End the server and remove its files."""
         self.kill()
-        if self._own:
-            self._own.cleanup()
+        self._temporary.cleanup()
 
     def append_only_file(self) -> Path:
         """Return the file to which the server appends."""
         (found,) = (self.folder / "appendonlydir").glob("*.incr.aof")
         return found
+
+
+class Sentinel(RedisServer):
+    """A Sentinel that watches the master ``name`` on a port."""
+
+    def __init__(self, name: str, master: int) -> None:
+        self._name, self._master = name, master
+        super().__init__(port=free_port())
+
+    def _options(self) -> list[str]:
+        # It writes what it learns to its file, which has to be there.
+        file = self.folder / "sentinel.conf"
+        if not file.exists():
+            file.write_text(f"sentinel monitor {self._name} 127.0.0.1 {self._master} 1\n")
+        options = ["--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]
+        return [str(file), *options, "--unixsocket", self.path]
 
 
 @contextmanager
@@ -119,10 +141,16 @@ def running(*arguments: str, port: int = 0) -> Iterator[RedisServer]:
 
 
 def free_port() -> int:
-    """Return a port that nobody uses now; Redis cannot choose one itself."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a port that nobody uses now; Redis cannot choose one itself.
+
+    The kernel gives nobody else a port below its own range meanwhile.
+    """
+    first = int(PORT_RANGE.read_text().split()[0])
+    while True:
+        port = random.randrange(min(10_000, first // 2), first)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def _packed(words: Sequence[str]) -> bytes:

@@ -30,6 +30,9 @@ _TEMPORARY = re.compile(
 """Codes of errors that may pass by themselves. Before Redis 7, an error of a command in a script
 has its code in the middle of the message."""
 
+_NO_PERMISSION = re.compile(r"\bNOPERM\b|user executing the script can't")
+"""The same of a command in a transaction or, with Redis 7, in a script."""
+
 _SCRIPT = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.?|\.$")
 """What Redis adds to the error of a command in a script."""
 
@@ -52,7 +55,7 @@ def _lasting_reason(error: RedisError | OSError) -> str | None:
     """Return why a call fails as long as nobody changes anything, or None."""
     if isinstance(error, AuthenticationError | AuthorizationError):
         return f"refuses user or password: {_text(error)}"
-    if isinstance(error, NoPermissionError) or "user executing the script can't" in str(error):
+    if isinstance(error, NoPermissionError) or _NO_PERMISSION.search(str(error)):
         # Redis 7.0 does not say which command of a script it is.
         return f"lacks a permission: {_text(error)}. The user needs these commands: {COMMANDS}"
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
