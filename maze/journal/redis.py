@@ -45,6 +45,10 @@ from maze.journal.retention import KeptBatch, Retention
 LARGEST_ID = 2**64 - 1
 """Largest second half of an entry's id."""
 
+GROUP_BYTES = 2**20
+"""Bytes of bodies from which on an append should take no further batch: with 8 MiB, which suits a
+file, a byte takes twice the time."""
+
 SECTION_BYTES = 4 * 2**20
 """Size at which a section that retention removes as a whole ends, if it does not end sooner, with
 the second."""

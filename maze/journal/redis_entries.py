@@ -10,7 +10,7 @@ from maze.journal.journal import Batch, Bounds
 FIELD = b"b"
 """Name of the one field of a stream's entry."""
 
-ENTRY_BYTES = 60
+ENTRY_BYTES = 24
 """Approximate bytes of memory that Redis needs for an entry besides its value."""
 
 # CRC, whether bounds follow, first number, Unix time of the commit, bytes of the marks.
