@@ -1,8 +1,9 @@
 """Where a journal is kept, as the command line names it: a file, or a Redis server."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Protocol
 
 from maze.core import Position
@@ -12,6 +13,9 @@ from maze.journal.file import FORMAT
 from maze.journal.journal import Batch, Snapshot
 from maze.journal.reader import SQLiteReader
 from maze.journal.redis_address import RedisAddress, is_redis_url
+
+PLACE_VARIABLE = "MAZE_SNAPSHOT_OF"
+"""Variable by which a child process learns the place of a journal in Redis; see ``encode``."""
 
 
 class Reader(Protocol):
@@ -78,9 +82,22 @@ class RedisPlace:
 
     format = 1
 
-    def __init__(self, address: RedisAddress, name: str) -> None:
+    def __init__(self, address: RedisAddress, name: str = "maze") -> None:
         self._address = address
         self._name = name
+
+    def encode(self) -> str:
+        """Return the place as a text, which has the password."""
+        return json.dumps([asdict(self._address), self._name])
+
+    @classmethod
+    def decode(cls, text: str) -> "RedisPlace":
+        """Return the place of a text."""
+        fields, name = json.loads(text)
+        if not isinstance(fields["endpoint"], str):
+            fields["endpoint"] = tuple(fields["endpoint"])
+        fields["sentinels"] = tuple(map(tuple, fields["sentinels"]))
+        return cls(RedisAddress(**fields), name)
 
     def reader(self) -> Reader:
         """Open the journal to read it."""

@@ -22,7 +22,7 @@ from maze.journal.journal import (
     check_kept,
 )
 from maze.journal.redis_address import RedisAddress
-from maze.journal.redis_checks import check_server
+from maze.journal.redis_checks import check_server, safe_seconds
 from maze.journal.redis_connection import Argument
 from maze.journal.redis_entries import ENTRY_BYTES, SnapshotRow, encode_batch, encode_chunk
 from maze.journal.redis_errors import damage
@@ -133,6 +133,10 @@ class RedisJournal(RedisReader, Journal):
             self._section_began, self._section_bytes = now, 0
         self._tidy(now, fence)
         return Position(int(answer[0]), int(answer[1]))
+
+    def safe_seconds(self) -> float:
+        """Return for how long Redis may still lose an append; see ``Tail``."""
+        return safe_seconds(self._client)
 
     def trim(self, before: Position, fence: int) -> None:
         """Remove the batches that end at or below a position."""

@@ -5,9 +5,14 @@ All of it is in the answer to INFO, so that a user without CONFIG can be served.
 
 from maze.journal.journal import JournalServerError
 from maze.journal.redis_connection import RedisClient
+from maze.journal.tail import SAFE_SECONDS
 
 MIN_VERSION = (6, 2)
 """First version with XTRIM MINID and exclusive ranges. Valkey tells a version of Redis, too."""
+
+FSYNC_SECONDS = {b"always": 0.0, b"everysec": SAFE_SECONDS, b"no": 60.0}
+"""Time until an append is on the disk, by ``appendfsync``. Without fsync, Linux takes half a minute
+at most."""
 
 
 def info(client: RedisClient) -> dict[str, str]:
@@ -34,3 +39,17 @@ def check_server(client: RedisClient) -> None:
         raise JournalServerError(
             f"{client.address} keeps nothing on its disk: set appendonly to yes"
         )
+
+
+def safe_seconds(client: RedisClient) -> float:
+    """Return for how long an append may still be lost; see ``Tail``.
+
+    INFO does not tell it. Without the permission for CONFIG GET, it is taken to be ``everysec``.
+    """
+    try:
+        _, policy = client.call("CONFIG", "GET", "appendfsync")
+    except JournalServerError:
+        return SAFE_SECONDS
+    if int(info(client).get("connected_slaves", "0")):  # one may become the master, and lack some
+        return max(SAFE_SECONDS, FSYNC_SECONDS[policy])
+    return FSYNC_SECONDS[policy]

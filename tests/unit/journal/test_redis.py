@@ -11,7 +11,8 @@ import pytest
 from end_to_end.peers import until
 from redis_server import RedisServer
 
-from maze.core import Position
+from maze.core import FollowGraph, Position
+from maze.journal.group_commit import Done, Work
 from maze.journal.journal import (
     AheadError,
     Batch,
@@ -24,15 +25,21 @@ from maze.journal.journal import (
     TrimmedError,
     UnavailableError,
 )
+from maze.journal.marks import Marks
+from maze.journal.places import RedisPlace
 from maze.journal.redis import RedisJournal
+from maze.journal.redis_address import RedisAddress
 from maze.journal.redis_entries import ENTRY_BYTES
 from maze.journal.redis_reader import RedisReader
 from maze.journal.retention import Retention
+from maze.journal.snapshots import SnapshotTaker
+from maze.journal.state import GraphState
 from maze.net.native_thread import run_in_thread
 
 from .files import START, events
 
 OTHER = Bounds(1, 2, 3)
+BOUNDS = Bounds(10, 20, 30)
 
 
 @pytest.fixture
@@ -355,6 +362,43 @@ def test_a_section_ends_at_a_size_too(server: RedisServer, monkeypatch: pytest.M
         journal.append(events(number, number + 1), fence)
     # One for the first append of the second, then one for each four of some 30 bytes.
     assert server.command("LLEN", "{maze}:marks") == b":3\r\n"
+
+
+# A snapshot by a child process
+
+
+def test_a_child_process_makes_a_snapshot_of_a_journal_in_redis(server: RedisServer) -> None:
+    server.command("ACL", "SETUSER", "maze", "reset", "on", ">secret", "~*", "+@all")
+    address = RedisAddress.parse(f"unix://maze:secret@{server.path}")
+    journal = RedisJournal(address, START)
+    fence = journal.lease()
+    marks = Marks(1, 3, b"").encode()
+    journal.append([Batch(1, 1, 3, b"1|F|1|2\n2|F|3|2\n", BOUNDS), Batch(1, 3, 3, b"")], fence)
+    journal.append([Batch(1, 3, 4, b"3|B\n", None, marks)], fence)
+
+    def submit(work: Work, on_done: Done) -> None:
+        work()
+        on_done(None)
+
+    place = RedisPlace(address)
+    taker = SnapshotTaker(place, journal, fence, submit=submit, report=pytest.fail)
+    assert "secret" not in " ".join(taker._command)
+    assert taker.run() is None
+    assert taker.position == Position(1, 3)
+    snapshot = journal.get_snapshot(pytest.fail)
+    assert snapshot
+    graph = FollowGraph()
+    GraphState(graph, START).load(snapshot)
+    assert (graph.users, graph.follows, snapshot.bounds) == (2, 2, BOUNDS)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentinels"), [("redis://u:p@h:1/2", ""), ("unix:///s", ""), ("redis://m", "a,b:2")]
+)
+def test_a_place_is_handed_on_as_it_is(url: str, sentinels: str) -> None:
+    place = RedisPlace(RedisAddress.parse(url, sentinels=sentinels), "other")
+    again = RedisPlace.decode(place.encode())
+    assert vars(again) == vars(place)
 
 
 # Waiting

@@ -282,6 +282,23 @@ def test_eviction_without_a_limit_is_no_eviction(configured: RedisServer) -> Non
     RedisJournal(configured.address, START)
 
 
+def test_how_long_an_append_may_be_lost_depends_on_the_server() -> None:
+    with running() as server:
+        journal = RedisJournal(server.address, START)
+        for policy, seconds in (("always", 0.0), ("everysec", 2.0), ("no", 60.0)):
+            server.command("CONFIG", "SET", "appendfsync", policy)
+            assert journal.safe_seconds() == seconds
+        address = as_user(server, *(f"+{name}" for name in COMMANDS.split()))
+        assert RedisJournal(address, START).safe_seconds() == 2.0
+        server.command("CONFIG", "SET", "appendfsync", "always")
+        with running() as replica:
+            port = free_port()
+            server.command("CONFIG", "SET", "port", str(port))
+            replica.command("REPLICAOF", "127.0.0.1", str(port))
+            until(lambda: b"slave0:" in server.command("INFO", "replication"), "the replica")
+            assert journal.safe_seconds() == 2.0
+
+
 class Pretending:
     """A server that says what a test wants it to say."""
 
