@@ -120,6 +120,7 @@ class RedisJournal(RedisReader, Journal):
         A GapError also means that Redis has lost batches that were appended.
         """
         now = int(self._clock())
+        self._tidy(now, fence)  # first, because it makes room if Redis' memory is full
         entries = [encode_batch(batch, now) for batch in batches]
         self._section_bytes += sum(map(len, entries))
         ends_section = now != self._section_began or self._section_bytes >= SECTION_BYTES
@@ -131,7 +132,6 @@ class RedisJournal(RedisReader, Journal):
         answer = self._run_fenced(APPEND, keys, fence, now, mark, ENTRY_BYTES, *arguments)
         if ends_section and batches:
             self._section_began, self._section_bytes = now, 0
-        self._tidy(now, fence)
         return Position(int(answer[0]), int(answer[1]))
 
     def safe_seconds(self) -> float:
@@ -189,7 +189,7 @@ class RedisJournal(RedisReader, Journal):
         """
         if self._retention is None or now == self._tidied:
             return
-        marks, stored, values = self._client.transaction(
+        marks, stored, values = self._client.pipeline(
             ("LRANGE", self._keys.marks, 0, MAX_REMOVED_SECTIONS - 1),
             ("HGETALL", self._keys.snapshots),
             ("HMGET", self._keys.state, "bytes", "trimmed"),

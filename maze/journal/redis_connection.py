@@ -139,18 +139,14 @@ class RedisClient:
             connection.send_command(*command)
             return connection.read_response()
 
-    def transaction(self, *commands: Sequence[Argument]) -> list[Any]:
-        """Send commands that Redis runs in one go, and return their answers."""
+    def pipeline(self, *commands: Sequence[Argument]) -> list[Any]:
+        """Send commands together and return their answers; others may come in between.
+
+        A transaction would be refused while Redis' memory is full, even if it only reads.
+        """
         with self._connected() as connection:
-            together = [("MULTI",), *commands, ("EXEC",)]
-            connection.send_packed_command(connection.pack_commands(together))
-            for _ in together[:-1]:
-                connection.read_response()
-            answers: list[Any] = connection.read_response()
-        for answer in answers:
-            if isinstance(answer, RedisError):
-                raise journal_error(answer, self.address)
-        return answers
+            connection.send_packed_command(connection.pack_commands(commands))
+            return [connection.read_response() for _ in commands]
 
     def run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> list[bytes]:
         """Run a Lua script, which Redis learns if it does not know it, and return its answer."""

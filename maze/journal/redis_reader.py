@@ -159,7 +159,8 @@ class RedisReader:
     def get_snapshot(self, report: Callable[[str], None]) -> Snapshot | None:
         """Return the newest usable snapshot; see ``Journal.get_snapshot``."""
         while True:
-            state, stored = self._view(("HGETALL", self._keys.snapshots))
+            # In this order: the batches after a snapshot are not trimmed before it is replaced.
+            state, stored = self._state(), self._client.call("HGETALL", self._keys.snapshots)
             for number, row in newest_first(stored):
                 reason = "is damaged"
                 if row is not None and row.position < state.kept_from:
@@ -179,7 +180,7 @@ class RedisReader:
 
     def statistics(self) -> Statistics:
         """Return figures about the journal. The time this takes grows with the epochs."""
-        state, stored = self._view(("HGETALL", self._keys.snapshots))
+        state, stored = self._state(), self._client.call("HGETALL", self._keys.snapshots)
         rows = [row for _, row in newest_first(stored) if row]
         return Statistics(
             state.kept_from,
@@ -192,7 +193,7 @@ class RedisReader:
     def overview(self) -> Overview:
         """Return further figures about the journal."""
         stream = self._keys.stream
-        count, oldest, newest, stored = self._client.transaction(
+        count, oldest, newest, stored = self._client.pipeline(
             ("XLEN", stream),
             ("XRANGE", stream, "-", "+", "COUNT", 1),
             ("XREVRANGE", stream, "+", "-", "COUNT", 1),
@@ -216,9 +217,14 @@ class RedisReader:
         return self._parsed(self._client.call("HMGET", self._keys.state, *_STATE))
 
     def _view(self, command: Sequence[Any]) -> tuple[_State, Any]:
-        """Return the state and the answer to a command, both of one moment."""
-        values, answer = self._client.transaction(("HMGET", self._keys.state, *_STATE), command)
-        return self._parsed(values), answer
+        """Return the answer to a command that reads batches, and a state that fits it.
+
+        Others append and trim meanwhile. What was there before the command, and is still kept after
+        it, is in the answer.
+        """
+        values = ("HMGET", self._keys.state, *_STATE)
+        before, answer, after = self._client.pipeline(values, command, values)
+        return self._parsed(before)._replace(kept_from=self._parsed(after).kept_from), answer
 
     def _parsed(self, values: list[bytes | None]) -> _State:
         version, *numbers = [None if value is None else int(value) for value in values]

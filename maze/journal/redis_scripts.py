@@ -161,8 +161,8 @@ TRIM = Script(
 local last = redis.call('XREVRANGE', KEYS[2], ARGV[2] .. '-' .. ARGV[3], '-', 'COUNT', 1)[1]
 if not last then return {'OK'} end
 local epoch, number = string.match(last[1], '(%d+)-(%d+)')
-redis.call('HSET', KEYS[1], 'from_epoch', epoch, 'from_next', number, 'needs_snapshot', '1')
 redis.call('XTRIM', KEYS[2], 'MINID', '=', ARGV[2] .. '-' .. ARGV[4])
+redis.call('HSET', KEYS[1], 'from_epoch', epoch, 'from_next', number, 'needs_snapshot', '1')
 while true do
     local mark = redis.call('LINDEX', KEYS[3], 0)
     if not mark then break end
@@ -177,8 +177,8 @@ return {'OK'}
 """Remove the batches of the stream (2) that end at or below a position, and the marks (3) up to
 there. Arguments: fence, epoch, number, number + 1.
 
-Here the state comes first: a position that is still there may count as removed, but not the other
-way round."""
+XTRIM comes first: while the memory is full, Redis refuses HSET, but not in a script that has
+changed something already."""
 
 BEGIN_SNAPSHOT = Script(
     _CHECK_FENCE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import cast
 
@@ -80,6 +81,24 @@ def test_what_may_pass_is_an_unavailable_journal(
     else:
         configured.command("REPLICAOF", "NO", "ONE")
     assert journal.append(events(1, 2), fence) == Position(1, 2)
+
+
+def test_a_memory_that_is_full_does_not_keep_what_is_old(configured: RedisServer) -> None:
+    """An append that is refused makes room for itself, as far as retention goes."""
+    seconds = count()
+    journal = RedisJournal(
+        configured.address, START, retention=Retention(0, 10**9), clock=lambda: next(seconds)
+    )
+    fence = journal.lease()
+    journal.append(events(1, 5), fence)
+    for _ in range(2):
+        journal.put_snapshot(Position(1, 5), Bounds(1, 1, 1), [], fence)
+    configured.command("CONFIG", "SET", "maxmemory", "1")
+    with pytest.raises(UnavailableError, match="OOM"):
+        journal.append(events(5, 6), fence)
+    assert journal.read(Position(1, 5)) == []
+    assert journal.get_snapshot(pytest.fail)
+    assert journal.statistics().kept_from == Position(1, 5)
 
 
 def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
