@@ -163,11 +163,9 @@ class RedisJournal(RedisReader, Journal):
         others = [(each.position if each else (-1, 0), int(name)) for name, each in stored]
         ranked = sorted({*others, (row.position, number)}, reverse=True)
         removed = [each for _, each in ranked[2:]]
+        of_row = (*row.position, row.encode(), row.chunks)
         keys = ("state", "snapshots")
-        prefix = self._keys.chunks
-        self._run(
-            FINISH_SNAPSHOT, keys, fence, number, *row.position, row.encode(), prefix, *removed
-        )
+        self._run(FINISH_SNAPSHOT, keys, fence, number, *of_row, self._keys.chunks, *removed)
 
     def _create(self, start: Position) -> None:
         answer = self._client.run(CREATE, [self._keys.state, self._keys.stream], FORMAT, *start)
@@ -240,6 +238,8 @@ class RedisJournal(RedisReader, Journal):
                 raise GapError(Position(int(rest[0]), int(rest[1])))
             case b"REPLACED":
                 raise SnapshotReplacedError("a later snapshot was begun")
+            case b"LOST":
+                raise SnapshotReplacedError("Redis has lost a part of the snapshot")
             case b"TRIMMED":
                 raise TrimmedError("what follows the snapshot is no longer kept")
         return rest

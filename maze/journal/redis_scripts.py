@@ -197,12 +197,14 @@ ADD_CHUNK = Script(
     _CHECK_FENCE,
     _CHECK_UNFINISHED,
     """
-if redis.call('LLEN', KEYS[2]) == tonumber(ARGV[3]) then redis.call('RPUSH', KEYS[2], ARGV[4]) end
+local count, place = redis.call('LLEN', KEYS[2]), tonumber(ARGV[3])
+if count < place then return {'LOST'} end
+if count == place then redis.call('RPUSH', KEYS[2], ARGV[4]) end
 return {'OK'}
 """,
 )
-"""Add a chunk to an unfinished snapshot's (2), unless it is there. Arguments: fence, number of the
-snapshot, place, chunk."""
+"""Add a chunk to an unfinished snapshot's (2), unless it is there, or Redis has lost one before it.
+Arguments: fence, number of the snapshot, place, chunk."""
 
 FINISH_SNAPSHOT = Script(
     _FUNCTIONS,
@@ -212,12 +214,13 @@ if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then return {'OK'} end
 """,
     _CHECK_UNFINISHED,
     """
+if redis.call('LLEN', ARGV[7] .. ARGV[2]) ~= tonumber(ARGV[6]) then return {'LOST'} end
 local from = redis.call('HMGET', KEYS[1], 'from_epoch', 'from_next')
 if before(ARGV[3], ARGV[4], from[1], from[2]) then return {'TRIMMED'} end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[5])
-for i = 7, #ARGV do
+for i = 8, #ARGV do
     redis.call('HDEL', KEYS[2], ARGV[i])
-    redis.call('UNLINK', ARGV[6] .. ARGV[i])
+    redis.call('UNLINK', ARGV[7] .. ARGV[i])
 end
 if ARGV[3] == from[1] and ARGV[4] == from[2] then
     redis.call('HSET', KEYS[1], 'needs_snapshot', '1')
@@ -227,4 +230,5 @@ return {'OK'}
 """,
 )
 """Add a snapshot to the finished ones (2), unless it is there. Arguments: fence, its number, epoch,
-next number and row; prefix of the keys of chunks; numbers of the snapshots to be removed."""
+next number, row and number of chunks; prefix of the keys of chunks; numbers of the snapshots to be
+removed."""

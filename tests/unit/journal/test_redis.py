@@ -22,6 +22,7 @@ from maze.journal.journal import (
     GoneError,
     JournalServerError,
     OtherEpochError,
+    SnapshotReplacedError,
     TrimmedError,
     UnavailableError,
 )
@@ -283,6 +284,21 @@ def test_repeating_a_chunk_or_an_end_changes_nothing(journal: RedisJournal) -> N
     found = journal.get_snapshot(pytest.fail)
     assert found
     assert found.chunks == [b"one", b"two"]
+
+
+def test_a_snapshot_of_which_redis_has_lost_a_chunk_is_not_finished(
+    journal: RedisJournal, server: RedisServer
+) -> None:
+    fence = journal.lease()
+    writer = journal.begin_snapshot(START, OTHER, fence)
+    writer.add(b"one")
+    writer.add(b"two")
+    server.command("RPOP", "{maze}:snapshot:1")
+    with pytest.raises(SnapshotReplacedError, match="lost a part"):
+        writer.add(b"three")
+    with pytest.raises(SnapshotReplacedError, match="lost a part"):
+        writer.finish()
+    assert journal.get_snapshot(pytest.fail) is None
 
 
 def test_what_is_no_journal_is_refused(server: RedisServer) -> None:
