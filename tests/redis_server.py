@@ -42,7 +42,7 @@ class RedisServer:
 
     def __init__(self, *arguments: str, port: int = 0) -> None:
         # The path of a Unix socket may have 107 bytes, and pytest's folders are longer.
-        self._temporary = tempfile.TemporaryDirectory(prefix="redis-")
+        self._temporary = tempfile.TemporaryDirectory(prefix="redis-", ignore_cleanup_errors=True)
         self.folder = Path(self._temporary.name)
         self.path = str(self.folder / "socket")
         self.port = port
@@ -65,6 +65,7 @@ class RedisServer:
             stdin=subprocess.DEVNULL,
             stdout=(self.folder / "log").open("ab"),
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
@@ -97,9 +98,10 @@ class RedisServer:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """End the server as a crash does."""
+        """End the server as a crash does, and the child that writes its file anew."""
         if self._process:
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -109,9 +111,16 @@ class RedisServer:
         self._temporary.cleanup()
 
     def append_only_file(self) -> Path:
-        """Return the file to which the server appends."""
-        (found,) = (self.folder / "appendonlydir").glob("*.incr.aof")
-        return found
+        """Wait until the server is not writing its file anew; return the file it appends to."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            found = list((self.folder / "appendonlydir").glob("*.incr.aof"))
+            persistence = self.command("INFO", "persistence")
+            running = (b"aof_rewrite_in_progress:1", b"aof_rewrite_scheduled:1")
+            if len(found) == 1 and not any(each in persistence for each in running):
+                return found[0]
+            assert time.monotonic() < deadline, persistence
+            time.sleep(0.002)
 
 
 class Sentinel(RedisServer):

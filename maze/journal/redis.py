@@ -22,7 +22,7 @@ from maze.journal.journal import (
     check_kept,
 )
 from maze.journal.redis_address import RedisAddress
-from maze.journal.redis_checks import check_server, safe_seconds
+from maze.journal.redis_checks import check_server, rewrite_after_start, safe_seconds
 from maze.journal.redis_connection import Argument
 from maze.journal.redis_entries import ENTRY_BYTES, SnapshotRow, encode_batch, encode_chunk
 from maze.journal.redis_errors import damage
@@ -86,6 +86,8 @@ class RedisJournal(RedisReader, Journal):
         check_server(self._client)
         self._create(start)
         self._state()  # checks the format
+        self._connections = 0
+        self._check_restart()
 
     def lease(self) -> int:
         """Take the lease whoever holds it, and return its fence."""
@@ -132,6 +134,7 @@ class RedisJournal(RedisReader, Journal):
         answer = self._run_fenced(APPEND, keys, fence, now, mark, ENTRY_BYTES, *arguments)
         if ends_section and batches:
             self._section_began, self._section_bytes = now, 0
+        self._check_restart()
         return Position(int(answer[0]), int(answer[1]))
 
     def safe_seconds(self) -> float:
@@ -166,6 +169,13 @@ class RedisJournal(RedisReader, Journal):
         of_row = (*row.position, row.encode(), row.chunks)
         keys = ("state", "snapshots")
         self._run(FINISH_SNAPSHOT, keys, fence, number, *of_row, self._keys.chunks, *removed)
+
+    def _check_restart(self) -> None:
+        """Have the append-only file written anew if the server may have restarted."""
+        connections = self._client.connections
+        if connections != self._connections:
+            rewrite_after_start(self._client, self._keys.state)
+            self._connections = connections
 
     def _create(self, start: Position) -> None:
         answer = self._client.run(CREATE, [self._keys.state, self._keys.stream], FORMAT, *start)

@@ -41,6 +41,25 @@ def check_server(client: RedisClient) -> None:
         )
 
 
+def rewrite_after_start(client: RedisClient, state: str) -> None:
+    """Have Redis write its append-only file anew, once after each start of the server.
+
+    If a loss of power cuts off the end of a transaction, Redis (up to 8, and Valkey up to 9) skips
+    what is left of it at the next start, but leaves it in the file. At the start after that, all
+    that was written behind it counts as part of the transaction, and is dropped. The hash ``state``
+    remembers for which start it was done.
+    """
+    run = info(client)["run_id"]
+    if client.call("HGET", state, "rewritten") == run.encode():
+        return
+    try:
+        client.call("BGREWRITEAOF")
+    except JournalServerError as error:
+        if "already in progress" not in str(error):
+            raise
+    client.call("HSET", state, "rewritten", run)
+
+
 def safe_seconds(client: RedisClient) -> float:
     """Return for how long an append may still be lost; see ``Tail``.
 

@@ -121,6 +121,8 @@ class RedisClient:
         self._lock = Lock()  # for the sentinels alone; lists and their pop() need none
         self._sentinels = list(address.sentinels)
         self._generation = 0
+        self.connections = 0
+        """Connections opened so far. Behind a new one, the server may have restarted."""
         try:
             self._tls = _context(ssl, address) if address.tls else None
             self._gevent_tls = _context(gevent.ssl, address) if address.tls else None
@@ -221,6 +223,7 @@ class RedisClient:
             password=address.password,
         )
         connection.connect()
+        self.connections += 1
         return connection
 
     def _ask_sentinels(self) -> Endpoint:

@@ -45,16 +45,41 @@ def test_what_a_crash_has_lost_is_appended_again(torn_bytes: int) -> None:
         ]
 
 
+def test_what_follows_a_torn_append_outlives_another_crash() -> None:
+    """Redis leaves the begin of a torn transaction in its file. Another start would take all that
+    follows as a part of it, and drop it."""
+    with running() as server:
+        redis = RedisJournal(server.address, START)
+        journal = TailedJournal(redis, Tail(10**6, START), report=lambda _: None)
+        fence = journal.lease()
+        journal.append(events(1, 2), fence)
+        file = server.append_only_file()
+        size = file.stat().st_size
+        journal.append(events(2, 3), fence)
+        torn = size + file.read_bytes()[size:].index(b"HINCRBY")
+        server.kill()
+        os.truncate(file, torn)
+        server.start()
+        for number in range(2, 5):
+            journal.append(events(number, number + 1), fence)
+        server.append_only_file()
+        server.kill()
+        server.start()
+        assert redis.read(START, 10**6) == events(1, 5)
+        assert b"CRITICAL" not in (server.folder / "log").read_bytes()
+
+
 def test_a_lease_that_a_crash_has_lost_is_no_takeover() -> None:
     with running() as server:
         redis = RedisJournal(server.address, START)
-        size = server.append_only_file().stat().st_size
+        file = server.append_only_file()
+        size = file.stat().st_size
         journal = TailedJournal(redis, Tail(10**6, START), report=lambda _: None)
         fence = redis.try_lease("owner", 60.0)
         assert fence
         journal.append(events(1, 4), fence)
         server.kill()
-        os.truncate(server.append_only_file(), size)
+        os.truncate(file, size)
         server.start()
         assert journal.append([], fence) == Position(1, 4)
         redis.renew_lease(fence, 60.0)
@@ -68,10 +93,11 @@ def test_a_new_epoch_does_not_hide_what_was_lost_before_it() -> None:
         journal = TailedJournal(redis, Tail(10**6, START), report=lambda _: None)
         fence = journal.lease()
         journal.append(events(1, 2), fence)
-        size = server.append_only_file().stat().st_size
+        file = server.append_only_file()
+        size = file.stat().st_size
         journal.append(events(2, 3), fence)
         server.kill()
-        os.truncate(server.append_only_file(), size)
+        os.truncate(file, size)
         server.start()
         reset = Batch(2, 1, 1, b"")
         journal.append([reset], fence)
