@@ -1,4 +1,4 @@
-"""The command line for a journal's file; see ``python -m maze.journal --help``."""
+"""The command line for a journal; see ``python -m maze.journal --help``."""
 
 import argparse
 import os
@@ -14,6 +14,8 @@ except ModuleNotFoundError as missing:
     )
 from maze.core import parse_number
 from maze.journal.journal import JournalError
+from maze.journal.places import FilePlace, Place, place_of
+from maze.journal.redis_address import is_redis_url
 
 EXAMPLES = """\
 examples:
@@ -21,9 +23,20 @@ examples:
   python -m maze.journal check /var/lib/maze/journal
   python -m maze.journal dump /var/lib/maze/journal --from 1000 | head
   python -m maze.journal import-follows /var/lib/maze/journal follows.csv
+  python -m maze.journal check rediss://maze@redis.example --ca ca.pem
 
-The file may also come first: python -m maze.journal FILE info
+The journal may also come first: python -m maze.journal JOURNAL info
+
+A journal in Redis is redis://[[user]:password@]host[:port][/database], rediss://... (with TLS) or
+unix:///path. Better than with the URL, give a password in the variable MAZE_JOURNAL_PASSWORD: other
+users of the machine can see a command line.
 """
+
+PASSWORD = "MAZE_JOURNAL_PASSWORD"
+"""Variable with the password for Redis."""
+
+READING = ("info", "check", "dump")
+"""Commands that only read; they know journals in Redis, too."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
@@ -39,7 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(given) > 1 and given[0] not in commands and given[1] in commands:
         given[:2] = given[1], given[0]
     try:
-        status = _run(parser.parse_args(given))
+        parsed = parser.parse_args(given)
+        try:
+            place = _place(parsed)
+        except ValueError as error:
+            parser.error(str(error))
+        status = _run(parsed, place)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -51,20 +69,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = f"{error.filename}: " if error.filename else ""
         print(f"maze.journal: {name}{error.strerror}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as missing:  # redis-py is imported when it is needed
+        print(
+            f"maze.journal: {missing.name} is not installed for {sys.executable}: "
+            "run `pip install redis hiredis`",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         return INTERRUPTED
     return status
 
 
-def _run(given: argparse.Namespace) -> int:
+def _place(given: argparse.Namespace) -> Place:
+    """Return the journal's place. Raise ValueError if it is the wrong URL."""
+    if given.command not in READING:
+        if is_redis_url(given.file):
+            raise JournalError(f"{given.command} is for a journal in a file, not in Redis")
+        return FilePlace(given.file)
+    files = {"ca": given.ca, "certificate": given.certificate, "key": given.key}
+    password = os.environ.get(PASSWORD)
+    return place_of(given.file, given.name, sentinels=given.sentinels, password=password, **files)
+
+
+def _run(given: argparse.Namespace, place: Place) -> int:
     out = sys.stdout.buffer
     match given.command:
         case "info":
-            print(inspecting.info(given.file), end="")
+            print(inspecting.info(place), end="")
         case "check":
-            return 1 if inspecting.check(given.file, out) else 0
+            return 1 if inspecting.check(place, out) else 0
         case "dump":
-            inspecting.dump(given.file, given.first, out)
+            inspecting.dump(place, given.first, out)
         case "import-follows":
             print(maintaining.import_follows(given.file, given.csv, given.first_sequence), end="")
         case "compact":
@@ -78,8 +114,8 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     """Return the parser and the names of the commands."""
     parser = argparse.ArgumentParser(
         prog="python -m maze.journal",
-        description="Inspect or change a journal's file. info, check and dump work beside a "
-        "running server; the others are refused while a server has the file open.",
+        description="Inspect a journal, or change a journal's file. info, check and dump work "
+        "beside a running server; the others are refused while a server has the file open.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -90,7 +126,16 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
         command = commands.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
         )
-        command.add_argument("file", metavar="FILE", help="the journal's file")
+        is_read = name in READING
+        command.add_argument(
+            "file",
+            metavar="JOURNAL" if is_read else "FILE",
+            help="the journal's file, or the URL of a Redis server"
+            if is_read
+            else "the journal's file",
+        )
+        if is_read:
+            _add_redis_options(command)
         return command
 
     add("info", "show format, positions, sizes and snapshots")
@@ -112,6 +157,18 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
             help="first sequence number of the epoch (default: 1); use the server's first-sequence",
         )
     return parser, list(commands.choices)
+
+
+def _add_redis_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("only for a journal in Redis")
+    for option, metavar, default, text in (
+        ("--name", "NAME", "maze", "name of the journal (default: maze)"),
+        ("--sentinels", "HOST[:PORT],...", "", "ask these for the master that the URL names"),
+        ("--ca", "FILE", None, "certificates that sign the server's (default: the system's)"),
+        ("--certificate", "FILE", None, "certificate of this client"),
+        ("--key", "FILE", None, "key of the certificate"),
+    ):
+        group.add_argument(option, metavar=metavar, default=default, help=text)
 
 
 def _number(text: str) -> int:

@@ -1,28 +1,25 @@
-"""Commands that read a journal's file; a server may write it meanwhile."""
+"""Commands that read a journal; a server may write it meanwhile."""
 
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import BinaryIO
 
 from maze.core import Position, parse_number
-from maze.journal.check import Checker
-from maze.journal.file import FORMAT
 from maze.journal.journal import Batch, JournalError, TrimmedError
-from maze.journal.reader import SQLiteReader
+from maze.journal.places import Place, Reader
 
 READ_BYTES = 2**20
 """Bytes of batches read at a time, about."""
 
 
-def info(path: str) -> str:
-    """Describe a journal's file."""
-    with closing(SQLiteReader(path)) as reader:
+def info(place: Place) -> str:
+    """Describe a journal."""
+    with closing(place.reader()) as reader:
         kept_from, position, events, used_bytes, _ = reader.statistics()
         overview = reader.overview()
     rows = [
-        ("format", str(FORMAT)),
+        ("format", str(place.format)),
         ("epoch", str(position.epoch)),
         ("first", _shown(kept_from)),
         ("position", _shown(position)),
@@ -30,7 +27,7 @@ def info(path: str) -> str:
         ("events", f"{events:,}"),
         ("oldest", _time(overview.oldest)),
         ("newest", _time(overview.newest)),
-        ("bytes", f"{used_bytes:,} in use, {os.path.getsize(path):,} in the file"),
+        ("bytes", place.size(used_bytes)),
         ("snapshots", f"{len(overview.snapshots)}"),
     ]
     rows += [
@@ -40,10 +37,10 @@ def info(path: str) -> str:
     return "".join(f"{name:<10}{value}\n" for name, value in rows)
 
 
-def check(path: str, out: BinaryIO) -> int:
-    """Write a line for each fault of a journal's file; return how many there are."""
+def check(place: Place, out: BinaryIO) -> int:
+    """Write a line for each fault of a journal; return how many there are."""
     faults = 0
-    with closing(Checker(path)) as checker:
+    with closing(place.checker()) as checker:
         for fault in checker.faults():
             out.write(f"{fault}\n".encode())
             faults += 1
@@ -53,9 +50,9 @@ def check(path: str, out: BinaryIO) -> int:
     return faults
 
 
-def dump(path: str, first: int | None, out: BinaryIO) -> None:
+def dump(place: Place, first: int | None, out: BinaryIO) -> None:
     """Write the lines of the present epoch from number ``first`` on, or from the first one kept."""
-    with closing(SQLiteReader(path)) as reader:
+    with closing(place.reader()) as reader:
         for batch in _batches(reader, first):
             if first is None or batch.first >= first:
                 out.write(batch.body)
@@ -64,7 +61,7 @@ def dump(path: str, first: int | None, out: BinaryIO) -> None:
                 out.writelines(line for line in lines if _sequence(line) >= first)
 
 
-def _batches(reader: SQLiteReader, first: int | None) -> Iterator[Batch]:
+def _batches(reader: Reader, first: int | None) -> Iterator[Batch]:
     """Return the batches of the present epoch up to the present end."""
     position = reader.position()
     begin = reader.epoch_begin()

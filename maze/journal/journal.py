@@ -98,6 +98,13 @@ class JournalFileError(JournalError):
     """
 
 
+class JournalServerError(JournalError):
+    """The server that keeps the journal does not fit, refuses, or has a journal that is damaged.
+
+    Somebody has to change something before the same call can succeed.
+    """
+
+
 class UnavailableError(JournalError):
     """The journal cannot be written or read at present; the same call may succeed later."""
 

@@ -4,9 +4,9 @@ import sqlite3
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import NamedTuple
 
 from maze.core import Position
+from maze.journal.figures import Overview, Statistics
 from maze.journal.file import open_to_read
 from maze.journal.file_errors import as_damaged, as_unavailable, damage
 from maze.journal.journal import (
@@ -33,30 +33,6 @@ from maze.journal.rows import (
 
 BATCH_BYTES = 200
 """Bytes counted for a batch besides its lines: reading a small batch costs as much."""
-
-
-class Statistics(NamedTuple):
-    """Figures about a journal's file."""
-
-    kept_from: Position
-    position: Position
-    events: int
-    """Sequence numbers of the batches that are kept."""
-    used_bytes: int
-    """Size of the pages in use; the file keeps free pages for later, and so may be larger."""
-    snapshot: Position | None
-    """Position of the newest finished snapshot."""
-
-
-class Overview(NamedTuple):
-    """Further figures, which take time to find out."""
-
-    batches: int
-    oldest: int | None
-    """Unix time of the oldest batch's commit; None without a batch."""
-    newest: int | None
-    snapshots: list[tuple[Position, int, int]]
-    """Position, Unix time and size in bytes of each finished snapshot, the newest first."""
 
 
 class SQLiteReader:

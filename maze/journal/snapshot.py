@@ -1,7 +1,10 @@
 """Makes a snapshot of a journal: ``python -m maze.journal.snapshot FILE``, started by the server.
 
+A journal in Redis comes in the variable ``MAZE_SNAPSHOT_OF`` instead, because other users can see a
+command line, and its address may have a password.
+
 This child process reads the newest snapshot and the batches after it, while the server goes on
-writing the file. The child never changes the file. It writes the new snapshot to stdout as frames,
+writing the journal. The child never changes it. It writes the new snapshot to stdout as frames,
 and the server stores it. So a large graph is written without stopping the server, and without a
 copy of its memory.
 """
@@ -25,7 +28,7 @@ from maze.journal.frames import (
 )
 from maze.journal.journal import Batch, JournalError
 from maze.journal.marks import Marks
-from maze.journal.reader import SQLiteReader
+from maze.journal.places import PLACE_VARIABLE, FilePlace, Reader, RedisPlace
 from maze.journal.state import GraphState, graph_chunks, merged
 
 NICENESS = 10
@@ -35,14 +38,15 @@ READ_BYTES = 4 * 2**20
 """Bytes of batches read at a time, about."""
 
 
-def write_snapshot(path: str, out: IO[bytes]) -> None:
+def write_snapshot(journal: str | RedisPlace, out: IO[bytes]) -> None:
     """Write the frames of a snapshot at a recent position.
 
     It is the last position below which all marks are in the journal: a start from this snapshot
     could not determine the marks of earlier events again.
     """
     graph = FollowGraph()
-    with closing(SQLiteReader(path)) as reader:
+    place = FilePlace(journal) if isinstance(journal, str) else journal
+    with closing(place.reader()) as reader:
         snapshot = reader.get_snapshot(lambda text: write_frame(out, REPORT, text.encode()))
         state = GraphState(graph, reader.kept_from())
         if snapshot:
@@ -59,7 +63,7 @@ def write_snapshot(path: str, out: IO[bytes]) -> None:
     out.flush()
 
 
-def _marked_batches(reader: SQLiteReader, position: Position) -> Iterator[Batch]:
+def _marked_batches(reader: Reader, position: Position) -> Iterator[Batch]:
     """Yield the batches after a position whose marks are in the journal."""
     newest = reader.position()
     covered = position
@@ -77,11 +81,12 @@ def _marked_batches(reader: SQLiteReader, position: Position) -> Iterator[Batch]
 
 
 def main() -> int:
-    """Write the snapshot of the file that is the only argument; return the exit status."""
+    """Write the snapshot of a journal; return the exit status."""
     with suppress(OSError):
         os.nice(NICENESS)
     try:
-        write_snapshot(sys.argv[1], sys.stdout.buffer)
+        encoded = os.environ.get(PLACE_VARIABLE)
+        write_snapshot(RedisPlace.decode(encoded) if encoded else sys.argv[1], sys.stdout.buffer)
     except JournalError as error:
         print(error, file=sys.stderr)
         return 1

@@ -23,9 +23,10 @@ from maze.journal.frames import (
     read_frames,
 )
 from maze.journal.journal import Journal, JournalError
+from maze.journal.places import PLACE_VARIABLE, RedisPlace
 
 COMMAND = (sys.executable, "-m", "maze.journal.snapshot")
-"""Command of the child; the journal's file is its last argument."""
+"""Command of the child; the journal's file is its last argument, if it is kept in a file."""
 
 STOPPED = "it was stopped"
 """Reason of the failure if ``stop`` ended a snapshot."""
@@ -37,7 +38,7 @@ that was raised, or None: ``GroupCommit.submit``."""
 
 
 class SnapshotTaker:
-    """Takes one snapshot of the journal in a file; ``run`` belongs in a native thread.
+    """Takes one snapshot of the journal in a file or in Redis; ``run`` belongs in a native thread.
 
     Each chunk is written by ``submit``, between two appends, and the next one is read only then.
     ``report`` gets lines for the log, in the thread of ``run``.
@@ -45,7 +46,7 @@ class SnapshotTaker:
 
     def __init__(
         self,
-        path: str,
+        place: str | RedisPlace,
         journal: Journal,
         fence: int,
         *,
@@ -53,7 +54,8 @@ class SnapshotTaker:
         report: Callable[[str], None],
         command: Sequence[str] = COMMAND,
     ) -> None:
-        self._command = [*command, path]
+        self._command = [*command, *([place] if isinstance(place, str) else [])]
+        self._environment = {} if isinstance(place, str) else {PLACE_VARIABLE: place.encode()}
         self._journal = journal
         self._fence = fence
         self._submit = submit
@@ -77,7 +79,7 @@ class SnapshotTaker:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     start_new_session=True,  # Ctrl-C stops the server, which stops the child
-                    env=_environment(),
+                    env=_environment() | self._environment,
                 )
             with self._child as child:
                 try:

@@ -18,9 +18,10 @@ from gevent.event import Event
 
 from maze.core import FollowGraph, Position, Recent, ReorderBuffer, next_epoch
 from maze.errors import JournalUnusableError
+from maze.journal.figures import Statistics
 from maze.journal.group_commit import GroupCommit
 from maze.journal.journal import Batch, Bounds, GoneError, JournalError
-from maze.journal.reader import SQLiteReader, Statistics
+from maze.journal.reader import SQLiteReader
 from maze.journal.retention import Retention
 from maze.journal.snapshot_schedule import RETRY_SECONDS, SnapshotSchedule
 from maze.journal.snapshots import SnapshotTaker

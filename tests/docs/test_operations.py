@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from maze.journal.redis_errors import COMMANDS
 from maze.listener.handshake_rejects import HandshakeReason
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -21,3 +22,9 @@ def test_operators_are_told_of_every_failure_of_the_journal() -> None:
     assert len(events) >= 8
     text = OPERATIONS.read_text(encoding="utf-8")
     assert [event for event in events if f"`{event}`" not in text] == []
+
+
+def test_the_permissions_for_a_journal_in_redis_are_those_that_it_needs() -> None:
+    text = OPERATIONS.read_text(encoding="utf-8")
+    rule = text.partition("<!-- permissions: begin")[2].partition("<!-- permissions: end")[0]
+    assert re.findall(r"\+(\w+)", rule) == COMMANDS.split()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,15 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from redis_server import RedisServer, running
 
 from maze.core import Position
 from maze.journal.journal import (
@@ -33,7 +42,12 @@ from maze.journal.journal import (
     TrimmedError,
 )
 from maze.journal.memory import MemoryJournal
+from maze.journal.redis import RedisJournal
 from maze.journal.sqlite import SQLiteJournal
+from maze.journal.tail import Tail
+from maze.journal.tailed import TailedJournal
+
+from .losing import LosingJournal
 
 LARGEST = 2**63 - 1
 BODIES = st.binary(max_size=20)
@@ -47,6 +61,8 @@ class JournalMachine(RuleBasedStateMachine):
     """Does the same to a journal and to a list of batches."""
 
     journal: Any
+    may_read_less = False
+    """Whether the journal may return fewer batches than fit."""
 
     @initialize(epoch=st.integers(1, 3), first=st.sampled_from([0, 1, 7, LARGEST - 5]))
     def start(self, epoch: int, first: int) -> None:
@@ -213,7 +229,9 @@ class JournalMachine(RuleBasedStateMachine):
         )
         expected = self._expected(after, max_bytes)
         if isinstance(expected, list):
-            assert self.journal.read(after, max_bytes) == expected
+            found = self.journal.read(after, max_bytes)
+            assert found == expected[: len(found)]
+            assert len(found) == len(expected) or (self.may_read_less and found)
         else:
             with pytest.raises(expected):
                 self.journal.read(after, max_bytes)
@@ -248,6 +266,8 @@ class MemoryMachine(JournalMachine):
 
 
 class SQLiteMachine(JournalMachine):
+    may_read_less = True
+
     def open(self, start: Position) -> Journal:
         self.folders = [tempfile.TemporaryDirectory()]
         self.seconds = count()
@@ -288,8 +308,106 @@ class SQLiteMachine(JournalMachine):
         assert database.execute("SELECT count(*) FROM chunk").fetchone() == (chunks,)
 
 
+class RedisMachine(JournalMachine):
+    may_read_less = True
+
+    def __init__(self, server: RedisServer) -> None:
+        super().__init__()
+        self.server = server
+
+    def open(self, start: Position) -> Journal:
+        self.server.command("FLUSHALL")
+        self.seconds = count()
+        return self.open_again_at(start)
+
+    def open_again_at(self, start: Position) -> RedisJournal:
+        """Open the journal; its clock goes on by a second whenever it is asked."""
+        return RedisJournal(self.server.address, start, clock=lambda: next(self.seconds))
+
+    @rule()
+    def open_again(self) -> None:
+        """Where a journal begins is its own, and an unfinished snapshot may be continued."""
+        self.journal.close()
+        self.journal = self.open_again_at(Position(99, 99))
+
+    @rule()
+    def forget_scripts(self) -> None:
+        self.server.command("SCRIPT", "FLUSH")
+
+    @rule(after=st.integers(0, 3))
+    def wait(self, after: int) -> None:
+        """What is there already is not waited for."""
+        following = self.batches[len(self.batches) - after :] if after <= len(self.batches) else []
+        if following:
+            ends = [self.kept_from, *(batch.position for batch in self.batches)]
+            found = self.journal.wait(ends[-1 - len(following)], 30.0)
+            assert found
+            assert found == following[: len(found)]
+        with pytest.raises(AheadError):
+            self.journal.wait(self.position._replace(next=self.position.next + 1), 0.001)
+
+    def teardown(self) -> None:
+        if hasattr(self, "journal"):
+            self.check_chunks()
+            self.journal.close()
+
+    def check_chunks(self) -> None:
+        """Only the chunks of two snapshots are kept."""
+        self.journal.put_snapshot(self.position, Bounds(1, 1, 1), [b"last"], self.fence)
+        keys = self.server.command("KEYS", "{maze}:snapshot:*").split(b"\r\n")[2::2]
+        kept = [snapshot for snapshot in self.snapshots[:1] if snapshot.chunks]
+        assert len(keys) == len(kept) + 1
+
+
+class TailedMachine(JournalMachine):
+    """The journal may lose what was appended last; the next append makes up for it."""
+
+    def open(self, start: Position) -> Journal:
+        self.now = 0.0
+        self.losing = LosingJournal(start, lambda: self.now)
+        self.reports: list[str] = []
+        self.losses = 0
+        return TailedJournal(
+            self.losing,
+            Tail(10_000, start),
+            report=self.reports.append,
+            clock=lambda: self.now,
+            sleep=self.pass_time,
+        )
+
+    @rule(seconds=st.sampled_from([0.5, 1.5, 2.5]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(count=st.integers(1, 4), parts=st.lists(PARTS, max_size=2), resets=st.booleans())
+    def lose(
+        self, count: int, parts: list[tuple[int, bytes, Bounds | None, bytes]], resets: bool
+    ) -> None:
+        """Lose some batches that are not safe yet, then append something."""
+        snapshots = [each.position for each in self.snapshots]
+        snapshots += [each.position for _, each in self.writers]
+        self.losses += self.losing.lose(count, max(snapshots, default=self.kept_from)) > 0
+        if resets:
+            reset = Batch(self.position.epoch + 1, 1, 1, b"")
+            self._keep(reset)
+            assert self.journal.append([reset], self.fence) == self.position
+        self.append(parts, 0)
+        assert len(self.reports) == self.losses == self.journal.gaps
+
+
+SETTINGS = settings(stateful_step_count=25, max_examples=settings().max_examples // 3)
+
 TestMemory = MemoryMachine.TestCase
 TestSQLite = SQLiteMachine.TestCase
-TestMemory.settings = TestSQLite.settings = settings(
-    stateful_step_count=25, max_examples=settings().max_examples // 3
-)
+TestTailed = TailedMachine.TestCase
+TestMemory.settings = TestSQLite.settings = TestTailed.settings = SETTINGS
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with running() as started:
+        yield started
+
+
+def test_redis(server: RedisServer) -> None:
+    run_state_machine_as_test(partial(RedisMachine, server), settings=SETTINGS)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from maze.admin.metrics import Metrics
 from maze.admin.monitor import Monitor
 from maze.admin.status import status
 from maze.core import Decoder, Position, Reason
-from maze.journal.reader import Statistics
+from maze.journal.figures import Statistics
 from maze.listener.connection_limits import RefusalReason
 from maze.listener.handshake_rejects import HandshakeReason
 from maze.log.line_writer import LineWriter

@@ -365,7 +365,7 @@ def test_the_help_shows_every_command_with_examples(capsys: pytest.CaptureFixtur
     text = capsys.readouterr().out
     for command in ("info", "check", "dump", "import-follows", "compact", "reset"):
         assert re.search(rf"^    {command}\s", text, re.MULTILINE)
-    assert "python -m maze.journal FILE info" in text
+    assert "python -m maze.journal JOURNAL info" in text
 
 
 def test_sqlite_s_own_check_finds_nothing_in_what_the_commands_wrote(path: str, run: Run) -> None:

@@ -12,7 +12,7 @@ import pytest
 from gevent.event import Event
 from structlog.testing import capture_logs
 
-from maze.journal.reader import Statistics
+from maze.journal.figures import Statistics
 from maze.log.line_writer import LineWriter
 from maze.log.reject_file import RejectFileWriter
 from maze.process import diagnostics

@@ -1,0 +1,141 @@
+"""Where a journal is kept, as the command line names it: a file, or a Redis server."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from typing import Protocol
+
+from maze.core import Position
+from maze.journal.check import Checker
+from maze.journal.figures import Overview, Statistics
+from maze.journal.file import FORMAT
+from maze.journal.journal import Batch, Snapshot
+from maze.journal.reader import SQLiteReader
+from maze.journal.redis_address import RedisAddress, is_redis_url
+
+PLACE_VARIABLE = "MAZE_SNAPSHOT_OF"
+"""Variable by which a child process learns the place of a journal in Redis; see ``encode``."""
+
+
+class Reader(Protocol):
+    """Reads a journal, wherever it is kept."""
+
+    def close(self) -> None:
+        """Close it."""
+
+    def position(self) -> Position:
+        """Return the position after the last batch."""
+
+    def epoch_begin(self) -> Position:
+        """Return where the kept batches of the present epoch begin."""
+
+    def read(self, after: Position, max_bytes: int) -> list[Batch]:
+        """Return the batches after a position; see ``Journal.read``."""
+
+    def get_snapshot(self, report: Callable[[str], None]) -> Snapshot | None:
+        """Return the newest usable snapshot; see ``Journal.get_snapshot``."""
+
+    def statistics(self) -> Statistics:
+        """Return figures."""
+
+    def overview(self) -> Overview:
+        """Return further figures."""
+
+
+class Checking(Protocol):
+    """Checks a journal, wherever it is kept."""
+
+    batches: int
+    snapshots: int
+
+    def close(self) -> None:
+        """Close it."""
+
+    def faults(self) -> Iterator[str]:
+        """Return what is wrong, a line for each fault."""
+
+
+class FilePlace:
+    """A journal's file."""
+
+    format = FORMAT
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def reader(self) -> Reader:
+        """Open the journal to read it."""
+        return SQLiteReader(self.path)
+
+    def checker(self) -> Checking:
+        """Open the journal to check it."""
+        return Checker(self.path)
+
+    def size(self, used_bytes: int) -> str:
+        """Describe the journal's size."""
+        return f"{used_bytes:,} in use, {os.path.getsize(self.path):,} in the file"
+
+
+class RedisPlace:
+    """A journal in Redis."""
+
+    format = 1
+
+    def __init__(self, address: RedisAddress, name: str = "maze") -> None:
+        self._address = address
+        self._name = name
+
+    def encode(self) -> str:
+        """Return the place as a text, which has the password."""
+        return json.dumps([asdict(self._address), self._name])
+
+    @classmethod
+    def decode(cls, text: str) -> "RedisPlace":
+        """Return the place of a text."""
+        fields, name = json.loads(text)
+        if not isinstance(fields["endpoint"], str):
+            fields["endpoint"] = tuple(fields["endpoint"])
+        fields["sentinels"] = tuple(map(tuple, fields["sentinels"]))
+        return cls(RedisAddress(**fields), name)
+
+    def reader(self) -> Reader:
+        """Open the journal to read it."""
+        from maze.journal.redis_reader import RedisReader  # noqa: PLC0415, redis-py loads slowly
+
+        return RedisReader(self._address, self._name)
+
+    def checker(self) -> Checking:
+        """Open the journal to check it."""
+        from maze.journal.redis_check import RedisChecker  # noqa: PLC0415, redis-py loads slowly
+
+        return RedisChecker(self._address, self._name)
+
+    def size(self, used_bytes: int) -> str:
+        """Describe the journal's size."""
+        return f"about {used_bytes:,} of Redis' memory"
+
+
+Place = FilePlace | RedisPlace
+
+
+def place_of(
+    text: str,
+    name: str,
+    *,
+    password: str | None = None,
+    sentinels: str = "",
+    ca: str | None = None,
+    certificate: str | None = None,
+    key: str | None = None,
+) -> Place:
+    """Return the place of a path, or of a Redis URL, with a password if it has none.
+
+    Raise ValueError.
+    """
+    if not is_redis_url(text):
+        return FilePlace(text)
+    address = RedisAddress.parse(text, sentinels=sentinels, ca=ca, certificate=certificate, key=key)
+    if password and not address.password:
+        address = replace(address, password=password)
+    return RedisPlace(address, name)

@@ -1,0 +1,74 @@
+"""What a Redis server has to be so that a journal is safe there.
+
+All of it is in the answer to INFO, so that a user without CONFIG can be served.
+"""
+
+from maze.journal.journal import JournalServerError
+from maze.journal.redis_connection import RedisClient
+from maze.journal.tail import SAFE_SECONDS
+
+MIN_VERSION = (6, 2)
+"""First version with XTRIM MINID and exclusive ranges. Valkey tells a version of Redis, too."""
+
+FSYNC_SECONDS = {b"always": 0.0, b"everysec": SAFE_SECONDS, b"no": 60.0}
+"""Time until an append is on the disk, by ``appendfsync``. Without fsync, Linux takes half a minute
+at most."""
+
+
+def info(client: RedisClient) -> dict[str, str]:
+    """Return the server's answer to INFO."""
+    lines = client.call("INFO").decode("utf-8", "replace").splitlines()
+    fields = (line.partition(":") for line in lines if not line.startswith("#"))
+    return {name: value for name, _, value in fields}
+
+
+def check_server(client: RedisClient) -> None:
+    """Raise JournalServerError if a journal would lose batches on this server."""
+    fields = info(client)
+    version = fields.get("redis_version", "0")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < MIN_VERSION:
+        raise JournalServerError(f"{client.address} is Redis {version}: 6.2 or later is needed")
+    policy = fields.get("maxmemory_policy", "noeviction")
+    if fields.get("maxmemory", "0") != "0" and policy != "noeviction":
+        raise JournalServerError(
+            f"{client.address} removes keys when its memory is full (maxmemory-policy {policy}): "
+            "set maxmemory-policy to noeviction"
+        )
+    if fields.get("aof_enabled") != "1":
+        raise JournalServerError(
+            f"{client.address} keeps nothing on its disk: set appendonly to yes"
+        )
+
+
+def rewrite_after_start(client: RedisClient, state: str) -> None:
+    """Have Redis write its append-only file anew, once after each start of the server.
+
+    If a loss of power cuts off the end of a transaction, Redis (up to 8, and Valkey up to 9) skips
+    what is left of it at the next start, but leaves it in the file. At the start after that, all
+    that was written behind it counts as part of the transaction, and is dropped. The hash ``state``
+    remembers for which start it was done.
+    """
+    run = info(client)["run_id"]
+    if client.call("HGET", state, "rewritten") == run.encode():
+        return
+    try:
+        client.call("BGREWRITEAOF")
+    except JournalServerError as error:
+        if "already in progress" not in str(error):
+            raise
+    client.call("HSET", state, "rewritten", run)
+
+
+def safe_seconds(client: RedisClient) -> float:
+    """Return for how long an append may still be lost; see ``Tail``.
+
+    INFO does not tell it. Without the permission for CONFIG GET, it is taken to be ``everysec``.
+    """
+    try:
+        _, policy = client.call("CONFIG", "GET", "appendfsync")
+    except JournalServerError:
+        return SAFE_SECONDS
+    if int(info(client).get("connected_slaves", "0")):  # one may become the master, and lack some
+        return max(SAFE_SECONDS, FSYNC_SECONDS[policy])
+    return FSYNC_SECONDS[policy]
