@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from maze.core import Position
 from maze.journal.check import Checker
 from maze.journal.figures import Overview, Statistics
 from maze.journal.file import FORMAT
-from maze.journal.journal import Batch, Snapshot
+from maze.journal.journal import JournalReader
 from maze.journal.reader import SQLiteReader
 from maze.journal.redis_address import RedisAddress, is_redis_url
 
@@ -18,23 +18,14 @@ PLACE_VARIABLE = "MAZE_SNAPSHOT_OF"
 """Variable by which a child process learns the place of a journal in Redis; see ``encode``."""
 
 
-class Reader(Protocol):
+class Reader(JournalReader, Protocol):
     """Reads a journal, wherever it is kept."""
 
     def close(self) -> None:
         """Close it."""
 
-    def position(self) -> Position:
-        """Return the position after the last batch."""
-
     def epoch_begin(self) -> Position:
         """Return where the kept batches of the present epoch begin."""
-
-    def read(self, after: Position, max_bytes: int) -> list[Batch]:
-        """Return the batches after a position; see ``Journal.read``."""
-
-    def get_snapshot(self, report: Callable[[str], None]) -> Snapshot | None:
-        """Return the newest usable snapshot; see ``Journal.get_snapshot``."""
 
     def statistics(self) -> Statistics:
         """Return figures."""

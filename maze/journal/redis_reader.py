@@ -119,6 +119,10 @@ class RedisReader:
         """Return the position after the last batch."""
         return self._state().position
 
+    def kept_from(self) -> Position:
+        """Return where the kept batches begin."""
+        return self._state().kept_from
+
     def read(self, after: Position, max_bytes: int = READ_BYTES) -> list[Batch]:
         """Return some of the batches after a position; see ``Journal.read``."""
         state, entries = self._view(self._range(after, max_bytes))

@@ -53,6 +53,10 @@ class TailedJournal(Journal):
         """Return the position after the last batch, unless the journal has lost it."""
         return self.journal.position()
 
+    def kept_from(self) -> Position:
+        """Return where the kept batches begin."""
+        return self.journal.kept_from()
+
     def append(self, batches: Sequence[Batch], fence: int) -> Position:
         """Append batches, and before them those that were lost; see ``Journal.append``.
 
