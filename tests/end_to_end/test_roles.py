@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from maze.errors import JournalUnusableError
 from maze.feed import arrived, following
 from maze.feed.feed_port import FeedPort
 from maze.feed.following import Following
+from maze.feed.reader import FeedReader
 from maze.journal.journal import Batch, Bounds
 from maze.journal.sqlite import SQLiteJournal
 from maze.net.time_slice import yield_to_event_loop
@@ -554,3 +557,32 @@ def test_a_batch_without_events_is_no_sample_of_the_latency(
     edge.await_position(ingest.position)
     latency = edge.server.router.stats.latency
     assert latency.sampled == NO_SEQUENCE
+
+
+def test_what_blocks_is_read_in_native_threads(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader blocks its thread in all of its life, unless its sockets are gevent's."""
+    called: set[tuple[Any, bool]] = set()
+    loop = threading.get_ident()
+    for name in ("_send", "_connect", "_answer"):
+        monkeypatch.setattr(FeedReader, name, noting(called, loop, getattr(FeedReader, name)))
+    ingest = roles.ingest()
+    edge = roles.edge(resume_events=0)
+    ingest.source().send(b"1|B\n2|B\n")
+    edge.await_position(Position(edge.position.epoch, 3))
+    edge.resumed(7, Position(edge.position.epoch, 1)).expect(b"1|B\n2|B\n")
+    ingest = roles.ingest()
+    ingest.await_edges(1)
+    edge.resumed(7, Position(edge.position.epoch, 1)).expect(b"1|B\n2|B\n")
+    assert called == {(socket, False), (gevent.socket, True)}
+
+
+def noting(called: set[tuple[Any, bool]], loop: int, method: Any) -> Any:
+    """Note with which sockets a reader's method was called, and whether in the loop's thread."""
+
+    def noted(reader: FeedReader, *arguments: Any) -> Any:
+        called.add((reader._sockets, threading.get_ident() == loop))
+        return method(reader, *arguments)
+
+    return noted
