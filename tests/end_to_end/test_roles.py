@@ -19,11 +19,15 @@ from maze.admin import Admin
 from maze.core import Position
 from maze.errors import JournalUnusableError
 from maze.feed import arrived, following
+from maze.feed.feed_port import Edge as PortEdge
 from maze.feed.feed_port import FeedPort
 from maze.feed.following import Following
+from maze.feed.messages import SNAPSHOT
 from maze.feed.reader import FeedReader
-from maze.journal.journal import Batch, Bounds
+from maze.journal.frames import CHUNK, Frame, encode_frame
+from maze.journal.journal import Batch, Bounds, Snapshot
 from maze.journal.sqlite import SQLiteJournal
+from maze.net.peer import UNIX_PEER, Peer
 from maze.net.time_slice import yield_to_event_loop
 from maze.pipeline.stats import NO_SEQUENCE
 from maze.settings.option_types import FREE_PORT
@@ -449,6 +453,38 @@ def test_what_is_no_edge_is_refused(roles: Roles, log: LogCapture) -> None:
         received = sock.makefile("rb").read()
     assert b"this is the feed of a Follower Maze ingest" in received
     assert len(logged(log, "edge_refused")) == 1
+
+
+def test_a_connection_without_a_word_is_no_edge_that_is_refused(
+    roles: Roles, log: LogCapture
+) -> None:
+    """A second ingest looks in this way whether somebody listens on the Unix socket."""
+    ingest = roles.ingest()
+    with gevent.socket.socket(gevent.socket.AF_UNIX) as sock:
+        sock.connect(roles.feed.host.removeprefix("unix:"))
+        until(lambda: ingest.server.feed._greenlets, "the connection")
+    until(lambda: not ingest.server.feed._greenlets, "the ingest to notice the end")
+    assert not logged(log, "edge_refused")
+
+
+def test_a_large_snapshot_is_encoded_while_it_is_sent(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Encoding all of it first would hold up the event loop, and take as much memory again."""
+    port = roles.ingest().server.feed
+    snapshot = Snapshot(Position(1, 1), Bounds(1, 1, 1), [b"chunk"] * 20)
+    monkeypatch.setattr(port._reader, "get_snapshot", lambda report: snapshot)
+    encoded: list[bytes] = []
+
+    def noted(kind: bytes, content: bytes) -> bytes:
+        encoded.append(kind)
+        return encode_frame(kind, content)
+
+    monkeypatch.setattr("maze.feed.messages.encode_frame", noted)
+    frames = iter(port._answer(PortEdge("edge", Peer(UNIX_PEER)), Frame(SNAPSHOT, b"")))
+    next(frames)
+    assert encoded.count(CHUNK) <= 1
+    assert len(list(frames)) == 21  # the chunks, and the end
 
 
 # Stopping.
