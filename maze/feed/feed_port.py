@@ -5,9 +5,10 @@ thread. An edge that wants what is not committed yet waits for the next commit. 
 for what it has room for, so a slow one holds up nobody.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from hmac import compare_digest
+from itertools import chain
 from time import monotonic
 from typing import IO
 
@@ -180,7 +181,10 @@ class FeedPort:
 
     def _greeting(self, sock: socket, requests: IO[bytes], peer: Peer) -> Greeting | None:
         """Return the edge's greeting; None, once it was told why, if it is refused."""
-        greeting = Greeting.decode(requests.readline(MAX_GREETING_BYTES))
+        line = requests.readline(MAX_GREETING_BYTES)
+        if not line:  # who connected only looked whether somebody listens
+            return None
+        greeting = Greeting.decode(line)
         if greeting is None:
             reason = "this is the feed of a Follower Maze ingest, for edges of the same version"
         elif not compare_digest(greeting.token.encode(), self._token.encode()):
@@ -207,8 +211,9 @@ class FeedPort:
                 self._note_move()
                 log.info("edge_disconnected", edge=edge.name, peer=edge.peer, reason=reason)
 
-    def _answer(self, edge: Edge, request: Frame) -> list[bytes]:
+    def _answer(self, edge: Edge, request: Frame) -> Iterable[bytes]:
         """Return the frames that answer a request."""
+        frames: Iterable[bytes] = []
         try:
             if request.kind == READ:
                 frames = self._read(edge, Read.decode(request.content))
@@ -216,12 +221,11 @@ class FeedPort:
                 frames = self._snapshot()
             elif request.kind == STATE:
                 self._kept_from = run_in_thread(self._reader.kept_from)
-                frames = []
             else:
                 raise FrameError("it sent an unknown request")
         except JournalError as error:
             return [encode_error(error)]
-        return [*frames, self._state().encode()]
+        return chain(frames, [self._state().encode()])
 
     def _read(self, edge: Edge, request: Read) -> list[bytes]:
         after = request.after
@@ -246,7 +250,7 @@ class FeedPort:
         batches = run_in_thread(self._reader.read, after, request.max_bytes)
         return [encode_batch(batch) for batch in batches]
 
-    def _snapshot(self) -> list[bytes]:
+    def _snapshot(self) -> Iterable[bytes]:
         snapshot = run_in_thread(self._reader.get_snapshot, _report_unusable)
         return encode_snapshot(snapshot) if snapshot else []
 

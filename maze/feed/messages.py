@@ -7,6 +7,7 @@ Bytes in, bytes out.
 """
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from maze.core import Position
@@ -146,10 +147,11 @@ def decode_batch(content: bytes) -> Batch:
     return Batch(epoch, first, end, content[rest:], bounds, content[_BATCH.size : rest])
 
 
-def encode_snapshot(snapshot: Snapshot) -> list[bytes]:
-    """Return the frames of a snapshot."""
-    begin = encode_frame(BEGIN, begin_content(snapshot.position, snapshot.bounds))
-    return [begin, *(encode_frame(CHUNK, chunk) for chunk in snapshot.chunks)]
+def encode_snapshot(snapshot: Snapshot) -> Iterator[bytes]:
+    """Return the frames of a snapshot; each is encoded when it is due."""
+    yield encode_frame(BEGIN, begin_content(snapshot.position, snapshot.bounds))
+    for chunk in snapshot.chunks:
+        yield encode_frame(CHUNK, chunk)
 
 
 def decode_begin(content: bytes) -> Snapshot:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import blocking
@@ -12,9 +13,11 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
+from maze.feed import following
 from maze.log.processors import RateLimit
 
 from .certificates import Authority, Wire
+from .roles import Roles
 from .running import Maze
 
 TEST_SECONDS = 60.0
@@ -95,3 +98,15 @@ def start(bounded: None, log: LogCapture, wire: Wire | None) -> Iterator[Callabl
 def maze(start: Callable[..., Maze]) -> Maze:
     """A server with the default settings."""
     return start()
+
+
+@pytest.fixture
+def roles(
+    bounded: None, log: LogCapture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Roles]:
+    """Start an ingest and edges, which notice soon that the other has left or is back."""
+    monkeypatch.setattr(following, "MAX_RETRY_SECONDS", following.MIN_RETRY_SECONDS)
+    monkeypatch.setattr(following, "WAIT_SECONDS", 0.1)
+    running = Roles(tmp_path)
+    yield running
+    running.close()

@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+from structlog.testing import LogCapture
 
+from maze.core import Position
 from maze.feed.following import Following
+from maze.journal.journal import Batch, Bounds
+from maze.journal.sqlite import SQLiteJournal
 from maze.roles.edge import EdgeServer
 from maze.roles.ingest import IngestServer
 from maze.settings.feed_address import FeedAddress
@@ -122,3 +126,21 @@ class Roles:
         for edge in self._edges:
             edge.close()
         self.stop_ingest()
+
+
+def append(roles: Roles, batches: list[Batch], kept_from: Position | None = None) -> None:
+    """Append batches to the journal of an ingest that is stopped; trim it up to a position."""
+    journal = SQLiteJournal(roles.journal, Position(1, 1), synchronous="OFF")
+    fence = journal.lease()
+    journal.append(batches, fence)
+    if kept_from:
+        bounds = Bounds(10, 10, 10)
+        for _ in range(2):
+            journal.put_snapshot(journal.position(), bounds, [], fence)
+        journal.trim(kept_from, fence)
+        assert journal.kept_from() >= kept_from
+    journal.close()
+
+
+def logged(log: LogCapture, event: str) -> list[Any]:
+    return [entry for entry in log.entries if entry["event"] == event]

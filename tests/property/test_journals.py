@@ -1,6 +1,7 @@
 """Every journal against a list: whatever is appended, repeated, skipped, fenced or trimmed.
 
-Snapshots are written in steps between the others, and some are never finished.
+Snapshots are written in steps between the others, and some are never finished. A feed's reader
+has to show the journal that is read over it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from hypothesis.stateful import (
 from redis_server import RedisServer, running
 
 from maze.core import Position
+from maze.feed.messages import encode_batch
 from maze.journal.journal import (
     AheadError,
     Batch,
@@ -47,6 +49,7 @@ from maze.journal.sqlite import SQLiteJournal
 from maze.journal.tail import Tail
 from maze.journal.tailed import TailedJournal
 
+from .feed_journal import FeedJournal
 from .losing import LosingJournal
 
 LARGEST = 2**63 - 1
@@ -247,22 +250,68 @@ class JournalMachine(RuleBasedStateMachine):
         within = first and first.epoch == after.epoch and first.first <= after.next
         if after not in ends and not within:
             return OtherEpochError
+        size = self._size_after(after)
         found = following[:1]
         for batch in following[1:]:
-            if sum(len(each.body) for each in [*found, batch]) > max_bytes:
+            if sum(map(size, [*found, batch])) > max_bytes:
                 break
             found.append(batch)
         return found
+
+    def _size_after(self, after: Position) -> Callable[[Batch], int]:
+        """Return how many bytes a batch counts when it is read after a position."""
+        return lambda batch: len(batch.body)
 
     @precondition(lambda self: hasattr(self, "journal"))
     @invariant()
     def positions_agree(self) -> None:
         assert self.journal.position() == self.position
+        assert self.journal.kept_from() == self.kept_from
 
 
 class MemoryMachine(JournalMachine):
     def open(self, start: Position) -> Journal:
         return MemoryJournal(start)
+
+
+class FeedMachine(JournalMachine):
+    """Writes to a journal in memory, and reads it over a feed with a small ring."""
+
+    def open(self, start: Position) -> Journal:
+        return FeedJournal(start, ring_bytes=200)
+
+    def _size_after(self, after: Position) -> Callable[[Batch], int]:
+        if self.journal.ring.frames_after(after, 0) is None:
+            return super()._size_after(after)
+        return lambda batch: len(encode_batch(batch))
+
+    @rule(parts=st.lists(PARTS, min_size=1, max_size=3), is_early=st.booleans())
+    def follow(self, parts: list[tuple[int, bytes, Bounds | None, bytes]], is_early: bool) -> None:
+        """Ask for what is appended next, early enough or just after it was."""
+        after = self.position
+        if after.next > LARGEST:
+            return
+        reader = self.journal.reader
+        if is_early:
+            reader.request(after, 1 << 20, wait=20.0, routed=after)
+        added = []
+        for part in parts:
+            added.append(self._next(*part))
+            self._keep(added[-1])
+        self.journal.append(added, self.fence)
+        if not is_early:
+            reader.request(after, 1 << 20, wait=20.0, routed=after)
+        found = reader.receive()
+        assert found
+        assert found == [batch for batch in self.batches if batch.position > after][: len(found)]
+
+    @rule()
+    def disconnect(self) -> None:
+        self.journal.disconnect()
+
+    def teardown(self) -> None:
+        if hasattr(self, "journal"):
+            self.journal.close()
 
 
 class SQLiteMachine(JournalMachine):
@@ -398,9 +447,11 @@ class TailedMachine(JournalMachine):
 SETTINGS = settings(stateful_step_count=25, max_examples=settings().max_examples // 3)
 
 TestMemory = MemoryMachine.TestCase
+TestFeed = FeedMachine.TestCase
 TestSQLite = SQLiteMachine.TestCase
 TestTailed = TailedMachine.TestCase
-TestMemory.settings = TestSQLite.settings = TestTailed.settings = SETTINGS
+TestMemory.settings = TestFeed.settings = TestSQLite.settings = SETTINGS
+TestTailed.settings = SETTINGS
 
 
 @pytest.fixture(scope="module")

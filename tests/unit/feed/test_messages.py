@@ -108,7 +108,7 @@ def test_a_frame_of_another_size_is_refused(change: int) -> None:
     for frame, kind, decode in (
         (Read(Position(1, 2), 3, 4, Position(5, 6)).encode(), READ, Read.decode),
         (State(Position(1, 2), Position(3, 4), True).encode(), END, State.decode),
-        (encode_snapshot(Snapshot(Position(1, 2), Bounds(3, 4, 5), []))[0], BEGIN, decode_begin),
+        (next(encode_snapshot(Snapshot(Position(1, 2), Bounds(3, 4, 5), []))), BEGIN, decode_begin),
     ):
         content = content_of(frame, kind)
         wrong = content[:change] if change < 0 else content + b"x"
