@@ -17,7 +17,7 @@ except ModuleNotFoundError as missing:
 
 from maze.admin import Admin
 from maze.admin.relay import Relay
-from maze.errors import MazeError
+from maze.errors import MazeError, SettingsError
 from maze.log.configure import configure as configure_log
 from maze.log.excepthooks import log_uncaught
 from maze.log.line_writer import LineWriter
@@ -32,10 +32,13 @@ from maze.roles.edge import EdgeServer
 from maze.roles.ingest import IngestServer
 from maze.roles.parent import Parent
 from maze.server import MazeServer, Server
-from maze.settings.options import Settings
+from maze.settings.options import Settings, edges_fault, journal_fault
 from maze.settings.parser import parse_settings, read_settings, unknown_variables
 
 log = structlog.get_logger()
+
+PARENT_SECONDS = 0.2
+"""Time in which the parent of a child that got SIGTERM says that all processes drain."""
 
 _ROLES: dict[str, Callable[[Settings], Server]] = {
     "all": MazeServer,
@@ -53,7 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that SIGINT before the start has no traceback
     settings = read_settings(arguments)
-    child = Child.from_environment(os.environ)
+    try:
+        child = Child.from_environment(os.environ)
+    except SettingsError as error:
+        print(f"maze: {error}", file=sys.stderr)
+        return error.status
     if child:
         child.ignore_terminal()
     writer = configure_log(
@@ -88,21 +95,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_parent(settings: Settings, arguments: Sequence[str]) -> int:
     """Run an ingest and edges as processes of their own; return the exit status."""
+    if fault := journal_fault(settings) or edges_fault(settings):
+        raise SettingsError(fault)
     raise_descriptor_limit()
     parent = Parent(settings, arguments)
     parent.stop_on_signals()
     supervisor = Supervisor()
-    status = parent.run(supervisor.ready)
+    status = parent.run(supervisor.report, supervisor.ready)
     supervisor.stopping()
     return status
 
 
 def _drain_child(server: Server) -> None:
     """Drain with the other processes; a process that does not serve yet ends at once."""
-    if server.state == "ready":
-        server.drain(with_feed=True)
-    else:
+    if server.state in ("starting", "replaying"):
         os._exit(0)
+    server.drain(with_feed=True)
 
 
 def _serve(
@@ -119,15 +127,15 @@ def _serve(
             admin.announce()
         if child:
             child.tell_ready()
-        _run(server, supervisor, writer)
+        _run(server, supervisor, writer, child)
     finally:
         if admin:
             admin.stop()
 
 
-def _run(server: Server, supervisor: Supervisor, writer: LineWriter) -> None:
+def _run(server: Server, supervisor: Supervisor, writer: LineWriter, child: Child | None) -> None:
     """Handle signals and notify the supervisor until the server has stopped."""
-    _stop_on_signal(server, supervisor)
+    _stop_on_signal(server, supervisor, child)
     gevent.signal_handler(signal.SIGUSR2, Diagnostics(server, writer).write)
     supervisor.ready(_status(server))
     reporter = gevent.spawn(_report_suppressed)
@@ -151,8 +159,12 @@ def _status(server: Server) -> str:
     )
 
 
-def _stop_on_signal(server: Server, supervisor: Supervisor) -> None:
-    """Drain the server on the first SIGTERM or SIGINT, and exit on the second."""
+def _stop_on_signal(server: Server, supervisor: Supervisor, child: Child | None) -> None:
+    """Drain the server on the first SIGTERM or SIGINT, and exit on the second.
+
+    A child leaves SIGINT to its parent. If SIGTERM was sent to the parent as well, the child drains
+    as the parent says, with the other processes.
+    """
     stopping = False
 
     def on_signal(number: int) -> None:
@@ -161,9 +173,11 @@ def _stop_on_signal(server: Server, supervisor: Supervisor) -> None:
             os._exit(128 + number)
         stopping = True
         supervisor.stopping()
+        if child:
+            gevent.sleep(PARENT_SECONDS)
         server.drain()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM,) if child else (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, on_signal, number)
 
 

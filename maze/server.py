@@ -231,8 +231,10 @@ class Server:
         """Stop accepting and reading, route the events that are ready, flush all sessions, stop.
 
         All of this takes at most the drain timeout. ``with_feed``: the ingest stops as well, and
-        what it still has is routed, too.
+        what it still has is routed, too. Does nothing if the server drains already.
         """
+        if self.state in ("draining", "stopped"):
+            return
         self.state = "draining"
         timeout = self.settings.drain_timeout
         log.info("draining", sessions=len(self.sessions), timeout_seconds=timeout)

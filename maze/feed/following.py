@@ -223,8 +223,9 @@ class Following:
             try:
                 self._follow()
             except UnavailableError as error:
-                if self._expects_end:
+                if self._expects_end:  # the ingest stops as well, and has said all it had to say
                     self._end()
+                    return
                 self._set_trouble(str(error))
                 self._wait_to_retry()
             except JournalError as error:

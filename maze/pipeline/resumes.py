@@ -131,10 +131,14 @@ class Resumes:
     def begin_epoch(self) -> None:
         """Connect all sessions: what they have missed is of an epoch that has ended.
 
-        Those that are held know a later one.
+        Those whose position is of the new one, or of a later one, get their turn.
         """
-        for session in [session for session in self._replays if session not in self._held]:
-            self._miss(session)
+        epoch = self._present().epoch
+        for session, replay in list(self._replays.items()):
+            position = session.position
+            assert position is not None
+            if replay is not None or position.epoch < epoch:
+                self._miss(session)
 
     def _serve(self, session: Session, room: int) -> bool:
         """Replay the next part from memory; return whether there is more."""

@@ -6,8 +6,10 @@ is ready, and hears when to drain. When the parent is gone, the pair closes, and
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,6 +17,8 @@ from typing import NamedTuple
 
 import gevent
 from gevent.socket import socket
+
+from maze.errors import SettingsError
 
 VARIABLE = "MAZE_CHILD"
 """Environment variable that describes the child, as JSON."""
@@ -27,12 +31,14 @@ END_SECONDS = 0.8
 
 
 class Child(NamedTuple):
-    """A child: its name in the log, its ends of the pairs, and its listening sockets by port."""
+    """A child: its name in the log, its ends of the pairs, its listening sockets by port."""
 
     name: str
     control: int
     questions: int
     listeners: dict[str, int]
+    folder: str
+    """A folder that the child removes if the parent cannot; empty for none."""
 
     def encode(self) -> str:
         """Return the value of the environment variable."""
@@ -40,9 +46,16 @@ class Child(NamedTuple):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Child | None:
-        """Return what the parent passed; None if this process has no such parent."""
+        """Return what the parent passed; None if this process has no such parent.
+
+        Raise SettingsError.
+        """
         text = environment.get(VARIABLE)
-        return cls(**json.loads(text)) if text else None
+        try:
+            return cls(**json.loads(text)) if text else None
+        except (ValueError, TypeError):
+            message = f"{VARIABLE} is only for the processes that --edges starts: unset it"
+            raise SettingsError(message) from None
 
     def ignore_terminal(self) -> None:
         """Leave Ctrl-C to the parent: the terminal sends SIGINT to its children as well."""
@@ -50,21 +63,24 @@ class Child(NamedTuple):
 
     def begin(self, drain: Callable[[], None], stop: Callable[[], None]) -> None:
         """Drain when the parent says so; stop when it has ended."""
-        gevent.spawn(_obey, socket(fileno=os.dup(self.control)), drain, stop)
+        gevent.spawn(self._obey, socket(fileno=os.dup(self.control)), drain, stop)
 
     def tell_ready(self) -> None:
         """Tell the parent that this process serves."""
         with socket(fileno=self.control) as control, suppress(OSError):
             control.sendall(READY)
 
+    def _obey(self, control: socket, drain: Callable[[], None], stop: Callable[[], None]) -> None:
+        with suppress(OSError):
+            if control.recv(1) == DRAIN:
+                gevent.spawn(drain)
+                control.recv(1)
+        atexit.register(self._remove_folder)
+        gevent.spawn(stop)
+        gevent.sleep(END_SECONDS)
+        self._remove_folder()
+        os._exit(1)
 
-def _obey(control: socket, drain: Callable[[], None], stop: Callable[[], None]) -> None:
-    word = b""
-    with suppress(OSError):
-        word = control.recv(1)
-        if word == DRAIN:
-            gevent.spawn(drain)
-            control.recv(1)
-    gevent.spawn(stop)
-    gevent.sleep(END_SECONDS)
-    os._exit(1)
+    def _remove_folder(self) -> None:
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)

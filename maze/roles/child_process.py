@@ -40,8 +40,9 @@ class NoAnswerError(Exception):
 class ChildProcess:
     """A process that is started again whenever it ends, until the parent stops.
 
-    ``on_refusal`` is called with the status of a process that ends before it was ever ready: its
-    options are wrong, or what it needs cannot be used.
+    ``folder`` is removed by the process if it outlives the parent; it is empty for none.
+    ``on_refusal`` is called with the status of a process that ends with an error before it was ever
+    ready: its options are wrong, or what it needs cannot be used.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class ChildProcess:
         number: int,
         arguments: Sequence[str],
         listeners: dict[str, socket],
+        *,
+        folder: str,
         on_refusal: Callable[[int], None],
     ) -> None:
         self.name = name
@@ -57,6 +60,7 @@ class ChildProcess:
         """0 for the ingest; edges are numbered from 1."""
         self._command = [sys.executable, "-m", "maze.serve", *arguments]
         self._listeners = listeners
+        self._folder = folder
         self._on_refusal = on_refusal
         self._control: socket | None = None
         self._questions: socket | None = None
@@ -64,6 +68,7 @@ class ChildProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_stopping = False
         self._was_ready = False
+        self._must_reload = False
         self.ready = Event()
         """Set while the process serves."""
         self.ended = Event()
@@ -112,6 +117,12 @@ class ChildProcess:
             for frame in read_frames(answers):
                 self._unanswered.popleft().set(frame)
 
+    def reload(self) -> None:
+        """Have the process reload its certificates and log level, once it is ready."""
+        self._must_reload = not self.ready.is_set()
+        if not self._must_reload:
+            self.send_signal(signal.SIGHUP)
+
     def send_signal(self, number: int) -> None:
         """Send a signal to the process, if there is one."""
         if self._process and self._process.poll() is None:
@@ -123,15 +134,24 @@ class ChildProcess:
         self.send_signal(signal.SIGKILL)
 
     def _run(self) -> None:
+        try:
+            self._keep_running()
+        finally:
+            self.ended.set()
+
+    def _keep_running(self) -> None:
         delay = RESTART_SECONDS
         while not self._is_stopping:
             began = monotonic()
             status = self._run_once()
+            if self.ready.is_set():
+                delay = RESTART_SECONDS
+            self.ready.clear()
             if self._is_stopping:
-                break
-            if not self._was_ready:
+                return
+            if status is not None and status > 0 and not self._was_ready:
                 self._on_refusal(status)
-                break
+                return
             self.restarts += 1
             log.error(
                 "process_ended",
@@ -141,29 +161,33 @@ class ChildProcess:
                 restarts_after_seconds=delay,
             )
             gevent.sleep(delay)
-            is_ready = self.ready.is_set()
-            self.ready.clear()
-            delay = RESTART_SECONDS if is_ready else min(2 * delay, MAX_RESTART_SECONDS)
-        self.ended.set()
+            delay = min(2 * delay, MAX_RESTART_SECONDS)
 
-    def _run_once(self) -> int:
-        """Start the process, and wait until it ends; return its status."""
-        ours, theirs = socketpair()
-        asking, answering = socketpair()
+    def _run_once(self) -> int | None:
+        """Start the process, and wait until it ends; return its status, or None without one."""
+        try:
+            (ours, theirs), (asking, answering) = socketpair(), socketpair()
+        except OSError as error:
+            self._log_not_started(error)
+            return None
         passed = {name: listener.fileno() for name, listener in self._listeners.items()}
-        child = Child(self.name, theirs.fileno(), answering.fileno(), passed)
+        child = Child(self.name, theirs.fileno(), answering.fileno(), passed, self._folder)
         environment = {
             name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN
         }
         with ours, theirs, asking, answering:
             self._control, self._questions = ours, asking
             self._unanswered.clear()
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), answering.fileno(), *passed.values()),
-                env=environment | {VARIABLE: child.encode()},
-            )
+            try:
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(), answering.fileno(), *passed.values()),
+                    env=environment | {VARIABLE: child.encode()},
+                )
+            except OSError as error:
+                self._log_not_started(error)
+                return None
             theirs.close()
             answering.close()
             if self._is_stopping:
@@ -178,11 +202,17 @@ class ChildProcess:
             self._control = self._questions = None
         return status
 
+    def _log_not_started(self, error: OSError) -> None:
+        """Log that the system could not start the process; it is tried again."""
+        log.error("process_not_started", process=self.name, error=str(error.strerror or error))
+
     def _wait_until_ready(self, control: socket) -> None:
         with suppress(OSError):
             if control.recv(1):
                 self._was_ready = True
                 self.ready.set()
+                if self._must_reload:
+                    self.reload()
 
 
 _NOT_FOR_CHILDREN = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}

@@ -21,6 +21,7 @@ from gevent.socket import socket
 from maze.admin.listener import AdminPort
 from maze.core import IMPLEMENTATION
 from maze.errors import ListenError
+from maze.log.line_writer import FLUSH_SECONDS
 from maze.roles.child_process import ChildProcess
 from maze.roles.parent_view import ParentView
 from maze.settings.options import Settings
@@ -28,8 +29,15 @@ from maze.settings.port import PortSettings
 
 log = structlog.get_logger()
 
-KILL_SECONDS = 1.0
-"""Time after the drain timeout at which a process that has not ended is killed."""
+KILL_SECONDS = 2 * FLUSH_SECONDS + 1.0
+"""Time after the drain timeout at which a process that has not ended is killed: until then it may
+still write its journal, its reject file and its log."""
+
+END_SECONDS = 2.0
+"""Longest wait for the end of a process that was killed."""
+
+PROGRESS_SECONDS = 1.0
+"""Time between two reports while the processes start."""
 
 
 class Parent:
@@ -48,11 +56,13 @@ class Parent:
         self._is_stopping = False
         self._stopped = Event()
 
-    def run(self, on_ready: Callable[[str], None]) -> int:
+    def run(self, report: Callable[[str], None], on_ready: Callable[[str], None]) -> int:
         """Start all processes, and wait until all have ended; return the exit status.
 
-        ``on_ready`` is called with a status line once all are ready. Raise ListenError.
+        ``report`` is told what happens until all are ready, and then ``on_ready`` is called with a
+        status line. Raise ListenError.
         """
+        self._report = report
         settings = self._settings
         source = self._listen(settings.source, 1)[0]
         clients = self._listen(settings.client, settings.edges)
@@ -69,6 +79,8 @@ class Parent:
                 self._admin.stop()
             for process in self.processes:
                 process.kill()
+            for process in self.processes:
+                process.ended.wait(END_SECONDS)
             shutil.rmtree(self._folder, ignore_errors=True)
         return self._refusal or 0
 
@@ -86,6 +98,8 @@ class Parent:
         log.info("draining", processes=len(self.processes))
         for process in self.processes:
             process.drain()
+        for listener in self._sockets:
+            listener.close()  # so that who connects now is refused at once
         for process in self.processes:
             process.ended.wait(max(0.0, deadline - time.monotonic()))
         for process in self.processes:
@@ -100,6 +114,8 @@ class Parent:
     ) -> None:
         ingest = self._add("ingest", self._ingest_arguments(), {"source": source})
         self._wait(ingest)
+        if self._is_stopping:
+            return
         edges = [
             self._add(f"edge-{number}", self._edge_arguments(), {"client": listener})
             for number, listener in enumerate(clients, 1)
@@ -126,7 +142,12 @@ class Parent:
     def _add(self, name: str, arguments: list[str], listeners: dict[str, socket]) -> ChildProcess:
         number = len(self.processes)
         process = ChildProcess(
-            name, number, [*self._arguments, *arguments], listeners, self._on_refusal
+            name,
+            number,
+            [*self._arguments, *arguments],
+            listeners,
+            folder="" if number else self._folder,
+            on_refusal=self._on_refusal,
         )
         self.processes.append(process)
         process.start()
@@ -134,7 +155,9 @@ class Parent:
 
     def _wait(self, process: ChildProcess) -> None:
         """Wait until a process is ready for the first time, or the parent stops."""
-        gevent.wait([process.ready, self._stopped], count=1)
+        while not (process.ready.is_set() or self._is_stopping):
+            self._report(f"{process.name} is starting")
+            gevent.wait([process.ready, self._stopped], timeout=PROGRESS_SECONDS, count=1)
 
     def _ingest_arguments(self) -> list[str]:
         """Return the options of the ingest; later ones override earlier ones."""
@@ -186,7 +209,7 @@ class Parent:
 
     def _on_reload_signal(self) -> None:
         for process in self.processes:
-            process.send_signal(signal.SIGHUP)
+            process.reload()
 
 
 def _listener(address: tuple[str, int], backlog: int, *, shares: bool) -> socket:

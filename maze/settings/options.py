@@ -303,6 +303,13 @@ def journal_fault(settings: Settings) -> str | None:
     return None
 
 
+def edges_fault(settings: Settings) -> str | None:
+    """Describe what contradicts ``edges``, if it is set and anything does."""
+    if settings.edges and (settings.role != "all" or settings.feed):
+        return "--edges starts an ingest and edges itself: it takes neither --role nor --feed"
+    return None
+
+
 def role_fault(settings: Settings) -> str | None:
     """Describe a contradiction between the options of the role, if there is one."""
     role, feed = settings.role, settings.feed

@@ -23,9 +23,9 @@ CLIENTS = 24
 """So many that each edge has some."""
 
 
-def serve(*arguments: str) -> Child:
+def serve(*arguments: str, **how: Any) -> Child:
     options = ("--edges", str(EDGES), "--log-level", "debug", "--drain-timeout", "8s")
-    return Child(*options, *arguments, program=("-m", "maze.serve"))
+    return Child(*options, *arguments, program=("-m", "maze.serve"), **how)
 
 
 @pytest.fixture
@@ -128,11 +128,14 @@ def test_clients_stay_connected_while_the_ingest_is_started_again(house: Child) 
         client.expect(joined(broadcasts(11, 21)))
 
 
-def test_no_process_outlives_the_parent(house: Child) -> None:
-    pids = children(house)
-    assert len(pids) == 1 + EDGES
-    house.signal(signal.SIGKILL)
-    until(lambda: not any(map(is_running, pids)), "all processes to end")
+def test_no_process_and_no_file_outlives_the_parent(tmp_path: Path) -> None:
+    with serve(environment={"TMPDIR": str(tmp_path)}) as child:
+        pids = children(child.ready())
+        assert len(pids) == 1 + EDGES
+        assert list(tmp_path.iterdir())
+        child.signal(signal.SIGKILL)
+        until(lambda: not any(map(is_running, pids)), "all processes to end")
+    assert not list(tmp_path.iterdir())
 
 
 def test_all_edges_drain_to_one_position(house: Child) -> None:
@@ -155,13 +158,17 @@ def test_all_edges_drain_to_one_position(house: Child) -> None:
 
 def test_ctrl_c_drains_as_well(house: Child) -> None:
     connected = clients(house)
-    pids = children(house)
-    for pid in (house.process.pid, *pids):  # the terminal sends it to all
-        os.kill(pid, signal.SIGINT)
-    assert house.status() == 0
     for client in connected:
         position_of(client)
-        client.expect_closed()
+    pids = children(house)
+    sending = house.source().send_in_background(joined(broadcasts(1, 300_001)))
+    connected[0].read_line()
+    for pid in (*pids, house.process.pid):  # the terminal sends it to all
+        os.kill(pid, signal.SIGINT)
+    assert len({client.read_until_closed()[-20:] for client in connected[1:]}) == 1
+    assert house.status() == 0
+    sending.kill()
+    assert len(house.logged("stopped")) == 2 + EDGES
     assert not any(map(is_running, pids))
 
 
@@ -185,6 +192,15 @@ def test_sighup_is_passed_on(house: Child) -> None:
     house.await_logged("reloaded", 1 + EDGES)
 
 
+def test_sighup_waits_until_a_process_is_ready() -> None:
+    with serve() as child:
+        child.await_logged("ready")  # of the ingest; no edge is ready
+        child.signal(signal.SIGHUP)
+        child.ready()
+        child.await_logged("reloaded", 1 + EDGES)
+        assert not child.logged("process_ended")
+
+
 @pytest.mark.parametrize("port", ["--source-port", "--client-port"])
 def test_a_port_that_is_taken_is_one_clear_line(port: str) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
@@ -196,10 +212,30 @@ def test_a_port_that_is_taken_is_one_clear_line(port: str) -> None:
 
 
 def test_what_the_ingest_refuses_is_one_clear_line(tmp_path: Path) -> None:
-    with serve("--journal", str(tmp_path)) as child:
+    with serve("--journal", str(tmp_path), environment={"TMPDIR": str(tmp_path)}) as child:
         assert child.status() == 1
         (line,) = child.stderr().splitlines()
     assert line == f"maze: {tmp_path} is not a file"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["x", "[]", '{"a": 1}'])
+def test_a_variable_that_only_the_parent_sets_is_one_clear_line(text: str) -> None:
+    with Child(environment={"MAZE_CHILD": text}) as child:
+        assert child.status() == 2
+        (line,) = child.stderr().splitlines()
+    assert line == "maze: MAZE_CHILD is only for the processes that --edges starts: unset it"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--role", "edge"), ("--feed", "127.0.0.1:1"), ("--source-acks", "on")],
+)
+def test_options_that_contradict_edges_are_one_clear_line(options: tuple[str, str]) -> None:
+    with serve(*options) as child:
+        assert child.status() == 2
+        (line,) = child.stderr().splitlines()
+    assert line.startswith(("maze: --edges starts", "maze: --source-acks on needs --journal"))
 
 
 # The admin port.

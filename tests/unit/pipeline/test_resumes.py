@@ -51,6 +51,8 @@ class World:
         self.recent = Recent(kept, 2**20)
         self.recent.begin(1)
         self.connected: list[Client] = []
+        self.missed: list[Client] = []
+        self.epoch = EPOCH
         for _ in range(MISSED):
             self.route()
         self.resumes = Resumes(
@@ -58,7 +60,7 @@ class World:
             self.recent,
             FollowGraph(10, 10, 10),
             QueuedMemory(),
-            present=lambda: Position(EPOCH, self.recent.end),
+            present=lambda: Position(self.epoch, self.recent.end),
             connect=self.connect,
             flush=lambda _: self.route(),
             pause=self.route,
@@ -78,8 +80,7 @@ class World:
             client.got += line
 
     def connect(self, session: Any, has_missed: bool) -> None:
-        assert not has_missed
-        self.connected.append(session)
+        (self.missed if has_missed else self.connected).append(session)
 
 
 @pytest.mark.parametrize("kept", [1_000, 5, 0])
@@ -93,3 +94,14 @@ def test_nothing_is_left_out_and_nothing_comes_twice_while_events_are_routed(kep
     assert b"%d-3" % EPOCH in reached
     assert lines == [b"%d|B\n" % number for number in range(3, world.recent.end)]
     assert world.resumes.outcomes == {ResumeOutcome.RESUMED: 1}
+
+
+def test_a_client_that_knows_the_new_epoch_before_its_turn_is_not_sent_to_the_beginning() -> None:
+    world = World(kept=10)
+    early, late = Client(Position(EPOCH, 3)), Client(Position(EPOCH + 1, 2))
+    for client in (early, late):
+        world.resumes.begin(cast("Any", client))
+    world.epoch = EPOCH + 1
+    world.resumes.begin_epoch()
+    assert world.missed == [early]
+    assert len(world.resumes) == 1  # the other one waits for its turn
