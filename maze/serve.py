@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 try:
@@ -29,7 +29,7 @@ from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
 from maze.roles.child import Child
 from maze.roles.edge import EdgeServer
-from maze.roles.ingest import IngestServer
+from maze.roles.ingest import FeedServer, IngestServer
 from maze.roles.parent import Parent
 from maze.server import MazeServer, Server
 from maze.settings.options import Settings, edges_fault, journal_fault
@@ -40,19 +40,14 @@ log = structlog.get_logger()
 PARENT_SECONDS = 0.2
 """Time in which the parent of a child that got SIGTERM says that all processes drain."""
 
-_ROLES: dict[str, Callable[[Settings], Server]] = {
-    "all": MazeServer,
-    "ingest": IngestServer,
-    "edge": EdgeServer,
-}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then drain; a second signal exits at once.
 
     Return the exit status: 0 after an orderly stop; 1 if a port, the reject file or the journal
     cannot be opened, or the server failed; 2 if options contradict each other, or TLS options or
-    files cannot be used. Other wrong settings raise SystemExit with status 2.
+    files cannot be used; 3 if another process has begun to write the journal. Other wrong settings
+    raise SystemExit with status 2.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that SIGINT before the start has no traceback
     settings = read_settings(arguments)
@@ -72,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if settings.edges:
             return _run_parent(settings, sys.argv[1:] if arguments is None else arguments)
-        server = _ROLES[settings.role](settings)
+        server = _server_of(settings)
         if child:
             server.inherit(child.listeners)
             child.begin(partial(_drain_child, server), server.stop)
@@ -90,7 +85,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.status
     finally:
         writer.close()
-    return 1 if server.failed else 0
+    return server.status
+
+
+def _server_of(settings: Settings) -> Server:
+    """Create the server of a role. Raise MazeError."""
+    if settings.role == "all":
+        return MazeServer(settings)
+    if settings.role == "edge":
+        return EdgeServer(settings)
+    return FeedServer(settings) if settings.feed else IngestServer(settings)
 
 
 def _run_parent(settings: Settings, arguments: Sequence[str]) -> int:

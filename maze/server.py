@@ -93,6 +93,8 @@ class Server:
         self.failed = False
         """Whether the router, the decoder or the graph raised an exception, or a port broke. If so,
         the process should exit with an error, so that its supervisor restarts it."""
+        self.status = 0
+        """Exit status of the process."""
 
     @property
     def journaling(self) -> Journaling | None:
@@ -283,7 +285,7 @@ class Server:
         if ready or waiting:
             log.warning("events_not_routed", ready_events=ready, waiting_events=waiting)
 
-    def fail(self, event: str, **details: object) -> None:
+    def fail(self, event: str, *, status: int = 1, **details: object) -> None:
         """Log ``error`` or the exception being handled, and stop: later deliveries could be wrong.
 
         Return at once, so that the event loop's callbacks may call this, too.
@@ -291,6 +293,7 @@ class Server:
         if self.failed:
             return
         self.failed = True
+        self.status = status
         log.critical(event, exc_info="error" not in details, **details)
         gevent.spawn(self.stop)
 

@@ -20,6 +20,7 @@ from maze.core import Decoder, Position, Run
 from maze.errors import JournalUnusableError
 from maze.feed.arrived import Arrived
 from maze.feed.reader import FeedReader
+from maze.feed.redis_follower import RedisFollower
 from maze.journal.journal import Batch, JournalError, UnavailableError, follows
 from maze.journal.marks import Marks, UncarriedMarks
 from maze.journal.state import LINE_LIMIT, merged
@@ -56,7 +57,7 @@ class Following:
         self,
         settings: Settings,
         router: Router,
-        open_reader: Callable[..., FeedReader],
+        open_reader: Callable[..., FeedReader | RedisFollower],
         fail: Callable[..., None],
     ) -> None:
         self._router = router
@@ -244,6 +245,8 @@ class Following:
             batches = self._follower.receive()
             self._answer_asked_at = self._asked_at
             state = self._follower.state
+            if self._expects_end and not (batches or self._follower.tells_end):
+                self._end()  # the ingest has ended, and there is nothing more
             end = batches[-1].position if batches else self.ready.end
             if state and state.has_ended and state.position == end:
                 self._arrive(batches)

@@ -40,6 +40,9 @@ class FeedReader(JournalReader):
     called again.
     """
 
+    tells_end = True
+    """Whether the ingest tells when it stops."""
+
     def __init__(
         self,
         address: FeedAddress,

@@ -1,7 +1,7 @@
 """Group commit: a native thread that appends batches to a journal.
 
 While an append runs, further batches wait; the next append takes all of them, up to
-``GROUP_BYTES``. So a slow disk gets larger transactions, and no timer is needed to form groups.
+``group_bytes``. So a slow disk gets larger transactions, and no timer is needed to form groups.
 """
 
 import threading
@@ -57,8 +57,10 @@ class GroupCommit:
         on_trouble: Callable[[str | None], None],
         on_lost: Callable[[Exception], None],
         observe: Callable[[float], None] = lambda seconds: None,
+        group_bytes: int = GROUP_BYTES,
     ) -> None:
         self._journal = journal
+        self._group_bytes = group_bytes
         self._fence = fence
         self._on_committed = on_committed
         self._on_trouble = on_trouble
@@ -213,10 +215,10 @@ class GroupCommit:
         return self._left.popleft() if self._left else self._items.get()
 
     def _group(self, first: Batch) -> list[Batch]:
-        """Return ``first`` and the batches queued directly behind it, up to GROUP_BYTES."""
+        """Return ``first`` and the batches queued directly behind it, up to ``group_bytes``."""
         group = [first]
         size = len(first.body)
-        while size < GROUP_BYTES:
+        while size < self._group_bytes:
             try:
                 item = self._items.get_nowait()
             except Empty:

@@ -1,10 +1,12 @@
 """Where a journal is kept, as the command line names it: a file, or a Redis server."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from maze.core import Position
 from maze.journal.check import Checker
@@ -13,6 +15,9 @@ from maze.journal.file import FORMAT
 from maze.journal.journal import JournalReader
 from maze.journal.reader import SQLiteReader
 from maze.journal.redis_address import RedisAddress, is_redis_url
+
+if TYPE_CHECKING:
+    from maze.journal.redis_reader import RedisReader
 
 PLACE_VARIABLE = "MAZE_SNAPSHOT_OF"
 """Variable by which a child process learns the place of a journal in Redis; see ``encode``."""
@@ -74,15 +79,15 @@ class RedisPlace:
     format = 1
 
     def __init__(self, address: RedisAddress, name: str = "maze") -> None:
-        self._address = address
-        self._name = name
+        self.address = address
+        self.name = name
 
     def encode(self) -> str:
         """Return the place as a text, which has the password."""
-        return json.dumps([asdict(self._address), self._name])
+        return json.dumps([asdict(self.address), self.name])
 
     @classmethod
-    def decode(cls, text: str) -> "RedisPlace":
+    def decode(cls, text: str) -> RedisPlace:
         """Return the place of a text."""
         fields, name = json.loads(text)
         if not isinstance(fields["endpoint"], str):
@@ -90,17 +95,17 @@ class RedisPlace:
         fields["sentinels"] = tuple(map(tuple, fields["sentinels"]))
         return cls(RedisAddress(**fields), name)
 
-    def reader(self) -> Reader:
-        """Open the journal to read it."""
-        from maze.journal.redis_reader import RedisReader  # noqa: PLC0415, redis-py loads slowly
+    def reader(self, timeout: float | None = None) -> RedisReader:
+        """Open the journal to read it; Redis may take ``timeout`` seconds to answer."""
+        from maze.journal.redis_reader import TIMEOUT, RedisReader  # noqa: PLC0415, loads slowly
 
-        return RedisReader(self._address, self._name)
+        return RedisReader(self.address, self.name, timeout=timeout or TIMEOUT)
 
     def checker(self) -> Checking:
         """Open the journal to check it."""
         from maze.journal.redis_check import RedisChecker  # noqa: PLC0415, redis-py loads slowly
 
-        return RedisChecker(self._address, self._name)
+        return RedisChecker(self.address, self.name)
 
     def size(self, used_bytes: int) -> str:
         """Describe the journal's size."""

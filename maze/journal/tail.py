@@ -55,6 +55,10 @@ class Tail:
         """Whether nothing more may be committed before something is dropped."""
         return self.bytes >= self._max_bytes and bool(self._kept)
 
+    def begin(self, position: Position) -> None:
+        """Begin at a position; nothing was committed yet."""
+        self._begin = position
+
     def add(self, batches: Iterable[Batch], now: float) -> None:
         """Keep batches that are committed, unless they are kept already."""
         for batch in batches:

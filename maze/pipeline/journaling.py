@@ -9,6 +9,7 @@ is written any more, and the server is not ready until it is restarted.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from time import monotonic, time
 
@@ -20,20 +21,31 @@ from maze.core import FollowGraph, Position, Recent, ReorderBuffer, next_epoch
 from maze.errors import JournalUnusableError
 from maze.journal.figures import Statistics
 from maze.journal.group_commit import GroupCommit
-from maze.journal.journal import Batch, Bounds, GoneError, JournalError
-from maze.journal.reader import SQLiteReader
-from maze.journal.retention import Retention
+from maze.journal.journal import (
+    Batch,
+    Bounds,
+    FencedError,
+    GoneError,
+    JournalError,
+    UnavailableError,
+)
 from maze.journal.snapshot_schedule import RETRY_SECONDS, SnapshotSchedule
 from maze.journal.snapshots import SnapshotTaker
-from maze.journal.sqlite import SQLiteJournal
 from maze.net.native_thread import run_in_thread
 from maze.pipeline.committed import Committed
+from maze.pipeline.journal_store import Lease, open_store
 from maze.pipeline.recovery import Recovery
 from maze.pipeline.stats import COMMIT_SECONDS, Histogram
 from maze.pipeline.unwritten_marks import UnwrittenMarks
 from maze.settings.options import Settings
 
 log = structlog.get_logger()
+
+RENEWALS = 3
+"""Renewals of a lease in the time after which it ends."""
+
+FENCED_STATUS = 3
+"""Exit status of a process that may no longer write its journal: another one does."""
 
 UPKEEP_SECONDS = 1.0
 """Time between two inspections of the file."""
@@ -48,20 +60,16 @@ class Journaling:
     def __init__(
         self, settings: Settings, *, on_commit: Callable[[], None], fail: Callable[..., None]
     ) -> None:
-        """Open the journal's file. Raise JournalUnusableError."""
+        """Open the journal. Raise JournalUnusableError or SettingsError."""
         assert settings.journal is not None
         start = Position(next_epoch(0, int(1000 * time())), settings.first_sequence)
         try:
-            self.journal = SQLiteJournal(
-                settings.journal,
-                start,
-                synchronous=settings.journal_sync.upper(),
-                retention=Retention(settings.journal_retain, settings.journal_retain_bytes),
-            )
-            self.reader = SQLiteReader(settings.journal)
-            """A second connection, for resumes; it only reads."""
+            self._store = open_store(settings, start)
         except JournalError as error:
             raise JournalUnusableError(str(error)) from None
+        self.journal = self._store.journal
+        self.reader = self._store.reader
+        """A second connection, for resumes; it only reads."""
         self._on_commit = on_commit
         self._fail = fail
         self._bounds = Bounds(
@@ -86,6 +94,7 @@ class Journaling:
         )
         self._taker: SnapshotTaker | None = None
         """The taker of the present snapshot, if one is being taken."""
+        self._renewing: gevent.Greenlet[..., None] | None = None
         self._upkeep = gevent.Greenlet(self._keep_up)
         self._epoch_has_begun = Event()
 
@@ -111,18 +120,20 @@ class Journaling:
     ) -> Position:
         """Rebuild graph and recent events; return the position at which the stream continues.
 
-        Raise JournalUnusableError if the file is damaged.
+        If another process holds the lease, wait until it is gone. Raise JournalUnusableError if the
+        journal is damaged.
         """
         recovery = Recovery(self.journal, graph, recent, report)
-        began = monotonic()
         try:
+            self._fence = self._take_lease()
+            began = monotonic()
             recovery.run()
-            self._fence = run_in_thread(self.journal.lease)
         except JournalError as error:
             raise JournalUnusableError(str(error)) from None
         self._bounds_are_written = recovery.state.bounds == self._bounds
         graph.set_bounds(*self._bounds)
         self.position = recovery.state.position
+        self._store.begin(self.position)
         self.committed.begin(self.position)
         uncarried = recovery.uncarried.all()
         self.marks.begin(uncarried[0].first if uncarried else self.position.next)
@@ -135,6 +146,7 @@ class Journaling:
             on_trouble=self._on_trouble,
             on_lost=self._on_lost,
             observe=self.seconds.observe,
+            group_bytes=self._store.group_bytes,
         )
         self._schedule.add(recovery.events)
         self._upkeep.start()
@@ -147,6 +159,39 @@ class Journaling:
             seconds=round(monotonic() - began, 3),
         )
         return self.position
+
+    def _take_lease(self) -> int:
+        """Return the fence, once this process may write."""
+        lease = self._store.lease
+        if lease is None:
+            return run_in_thread(self.journal.lease)
+        is_waiting = False
+        while (fence := run_in_thread(lease.take)) is None:
+            if not is_waiting:
+                log.info("lease_waits", because="another process writes the journal")
+                is_waiting = True
+            gevent.sleep(lease.seconds / RENEWALS)
+        self._renewing = gevent.spawn(self._renew, lease, fence)
+        return fence
+
+    def _renew(self, lease: Lease, fence: int) -> None:
+        """Renew the lease before it ends; look whether Redis has lost anything."""
+        while True:
+            gevent.sleep(lease.seconds / RENEWALS)
+            try:
+                run_in_thread(lease.renew, fence)
+            except UnavailableError:  # the next append or renewal tells
+                continue
+            except JournalError as error:
+                self._on_lost(error)
+                return
+            if self._commit and not self._commit.pending_batches:
+                self._commit.submit(partial(self.journal.append, [], fence), self._on_asked)
+
+    def _on_asked(self, error: Exception | None) -> None:
+        """Called when the journal was asked whether it has lost anything."""
+        if error and not isinstance(error, UnavailableError):
+            self._on_lost(error)
 
     def take(self, reorder: ReorderBuffer) -> None:
         """Put batches of runs that are in order, as many as may wait for their commit."""
@@ -170,6 +215,8 @@ class Journaling:
         """Commit what was put and close the file, for at most ``timeout`` seconds."""
         deadline = monotonic() + timeout
         self._upkeep.kill(block=False)
+        if self._renewing:
+            self._renewing.kill(block=False)
         if self._taker:
             self._taker.stop()
         if self._commit is not None:
@@ -181,14 +228,16 @@ class Journaling:
                 return  # SQLite would remove the log at the path, which may belong to another file
         try:
             with gevent.Timeout(max(0.0, deadline - monotonic())):
-                run_in_thread(self._close_file)
+                run_in_thread(self._close)
         except gevent.Timeout:
             log.error("journal_not_closed", error="closing the file has not ended")
 
-    def _close_file(self) -> None:
-        """Close the reader first: the last one to close moves the log into the file."""
-        self.reader.close()
-        self.journal.close()
+    def _close(self) -> None:
+        """Let another process write, and close the journal."""
+        if self._store.lease and self._renewing:
+            with suppress(JournalError):  # then the lease ends by itself
+                self._store.lease.release(self._fence)
+        self._store.close()
 
     def _keep_up(self) -> None:
         """Once a second, read the figures about the file, and take a snapshot if one is due."""
@@ -207,7 +256,7 @@ class Journaling:
         began = monotonic()
         self._schedule.begin(began)
         self._taker = SnapshotTaker(
-            self.journal.path,
+            self._store.place,
             self.journal,
             self._fence,
             submit=self._commit.submit,
@@ -225,7 +274,7 @@ class Journaling:
 
     def _read_statistics(self) -> None:
         """Called in the thread that commits."""
-        self.statistics = self.journal.statistics()
+        self.statistics = self._store.figures.statistics()
 
     def _put(self, batch: Batch) -> None:
         assert self._commit is not None
@@ -257,6 +306,8 @@ class Journaling:
     def _on_lost(self, error: Exception) -> None:
         if isinstance(error, GoneError):
             log.critical("journal_gone", error=str(error), delivers="nothing until a restart")
+        elif isinstance(error, FencedError):
+            self._fail("journal_fenced", status=FENCED_STATUS, error=str(error))
         else:
             self._fail("journal_failed", error=str(error))
 

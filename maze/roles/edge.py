@@ -7,6 +7,8 @@ from types import ModuleType
 from maze.feed.following import ANSWER_SECONDS, Following
 from maze.feed.messages import Greeting
 from maze.feed.reader import FeedReader
+from maze.feed.redis_follower import RedisFollower
+from maze.pipeline.journal_store import redis_place
 from maze.server import Report, Server
 from maze.settings.options import Settings
 
@@ -51,7 +53,10 @@ class EdgeServer(Server):
         """Stop following the feed."""
         self.following.close()
 
-    def _open_reader(self, sockets: ModuleType = socket) -> FeedReader:
+    def _open_reader(self, sockets: ModuleType = socket) -> FeedReader | RedisFollower:
+        settings = self.settings
+        if place := settings.is_in_redis and redis_place(settings):
+            return RedisFollower(place.reader(settings.journal_timeout))
         address, token = self.settings.feed, self.settings.feed_token
         assert address
         name = f"{socket.gethostname()}:{os.getpid()}"

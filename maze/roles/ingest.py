@@ -6,6 +6,7 @@ import structlog
 from maze.core import Position
 from maze.feed.feed_port import FeedPort
 from maze.feed.ring import Ring
+from maze.journal.sqlite import SQLiteJournal
 from maze.pipeline.intake import Intake
 from maze.pipeline.source import SourcePort
 from maze.server import Report, Server
@@ -21,7 +22,7 @@ RING_BYTES = 16 * 1024 * 1024
 
 
 class IngestServer(Server):
-    """A server with a source port and a feed.
+    """A server with a source port, whose journal the edges read in Redis.
 
     Its router has no sessions. It routes to find out which follows changed nothing, which the
     journal has to tell edges.
@@ -38,8 +39,19 @@ class IngestServer(Server):
         """
         super().__init__(settings)
         self.intake = Intake(settings, self.rejects, self.router, self.fail)
-        assert self.intake.journaling
-        self._journaling = journaling = self.intake.journaling
+        self.source = self.add_source_port(self.intake)
+
+
+class FeedServer(IngestServer):
+    """An ingest that serves its journal, a file, to edges."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Create the parts; see ``IngestServer``."""
+        super().__init__(settings)
+        journaling = self.intake.journaling
+        assert journaling
+        assert isinstance(journaling.journal, SQLiteJournal)
+        self._journal = journaling.journal
         self._dropping: gevent.Greenlet[..., None] | None = None
         self.feed = FeedPort(
             journaling.reader,
@@ -51,11 +63,10 @@ class IngestServer(Server):
         journaling.is_held = self._is_held
         journaling.on_batches = self.feed.on_committed
         self.add_listener(settings.feed_port, self.feed.handle)
-        self.source = self.add_source_port(self.intake)
 
     def _on_move(self, position: Position | None) -> None:
         """Keep what the edge that is furthest behind needs; go on if that held up the sources."""
-        journal = self._journaling.journal
+        journal = self._journal
         journal.needed_from = position
         if journal.held_back and not self._is_held():
             journal.held_back = None
@@ -67,7 +78,7 @@ class IngestServer(Server):
         Nothing is written then, so that the journal does not outgrow its bound, and the sources are
         paused. An edge that does not move for ``stall-timeout`` meanwhile is dropped.
         """
-        journal = self._journaling.journal
+        journal = self._journal
         wanted, needed = journal.held_back, journal.needed_from
         if wanted is None or needed is None or needed >= wanted:
             return False
@@ -78,7 +89,7 @@ class IngestServer(Server):
     def _drop_behind(self) -> None:
         """Drop edges that do not move while they hold up the sources."""
         while self._is_held():
-            wanted = self._journaling.journal.held_back
+            wanted = self._journal.held_back
             if wanted:
                 self.feed.drop_behind(wanted, self.settings.stall_timeout)
             gevent.sleep(CHECK_SECONDS)

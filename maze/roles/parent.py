@@ -96,8 +96,12 @@ class Parent:
         self.view.state = "draining"
         deadline = time.monotonic() + self._settings.drain_timeout + KILL_SECONDS
         log.info("draining", processes=len(self.processes))
-        for process in self.processes:
-            process.drain()
+        ingest, *edges = self.processes
+        ingest.drain()
+        if self._settings.is_in_redis:  # edges cannot be told there that nothing follows
+            ingest.ended.wait(max(0.0, deadline - time.monotonic()))
+        for edge in edges:
+            edge.drain()
         for listener in self._sockets:
             listener.close()  # so that who connects now is refused at once
         for process in self.processes:
@@ -163,7 +167,8 @@ class Parent:
         """Return the options of the ingest; later ones override earlier ones."""
         settings = self._settings
         arguments = ["--role", "ingest", "--edges", "0", "--admin-port", "0"]
-        arguments += ["--feed", f"unix:{self._folder}/feed"]
+        if not settings.is_in_redis:
+            arguments += ["--feed", f"unix:{self._folder}/feed"]
         if settings.journal is None:
             arguments += ["--journal", f"{self._folder}/journal", "--journal-sync", "off"]
             policy = "keep" if settings.keeps_stream else "reset"
@@ -173,7 +178,8 @@ class Parent:
     def _edge_arguments(self) -> list[str]:
         """Return the options of an edge."""
         arguments = ["--role", "edge", "--edges", "0", "--admin-port", "0", "--rejects", "none"]
-        arguments += ["--feed", f"unix:{self._folder}/feed", "--journal", "none"]
+        if not self._settings.is_in_redis:
+            arguments += ["--feed", f"unix:{self._folder}/feed", "--journal", "none"]
         return [*arguments, "--source-acks", "off"]
 
     def _listen(self, port: PortSettings, count: int) -> list[socket]:

@@ -130,6 +130,14 @@ def file(text: str) -> str | None:
     return None if path == "none" else path
 
 
+def journal_name(text: str) -> str:
+    """Parse the name of a journal in Redis."""
+    name = text.strip()
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+        raise ValueError(f"{_quoted(text)} is not a name of letters, digits, - and _")
+    return name
+
+
 def ranges(text: str) -> tuple[Network, ...]:
     """Parse address ranges separated by commas; ``any`` gives no range and admits every address."""
     if text.strip().lower() == "any":

@@ -10,8 +10,18 @@ from dataclasses import dataclass
 
 from maze.settings.declare import Group
 from maze.settings.feed_address import UNIX, FeedAddress
-from maze.settings.option_types import Network, names, port_or_free, secret
+from maze.settings.option_types import (
+    Network,
+    file,
+    journal_name,
+    names,
+    port_or_free,
+    secret,
+)
 from maze.settings.port import PortSettings
+
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+"""What the URL of a Redis server begins with."""
 
 PORTS = Group("Ports")
 ORDER = Group("Event order and follow graph")
@@ -108,14 +118,49 @@ class Settings:
         "5s", "100ms to 24h", "time in any minute that a client may hold up others; 1m: no limit"
     )
 
-    journal: str | None = JOURNAL.file(
-        "file to which all events are written before they are delivered; none keeps no journal"
+    journal: str | None = JOURNAL.option(
+        "none",
+        file,
+        "file, or Redis server, to which all events are written before they are delivered; none "
+        "keeps no journal",
+        bounds="none, a file path, or a URL (redis, rediss or unix)",
+        value="PLACE",
     )
     journal_sync: str = JOURNAL.choice(
         "full",
         "full, normal, off",
         "full survives a loss of power; normal makes fewer fsyncs and survives only the end of the "
         "process; off makes none, and a loss of power may damage the file",
+    )
+    journal_name: str = JOURNAL.option(
+        "maze",
+        journal_name,
+        "name of the journal in Redis; its keys begin with it",
+        bounds="letters, digits, - and _",
+        value="NAME",
+    )
+    journal_sentinels: tuple[str, ...] = JOURNAL.option(
+        "none",
+        names,
+        "Sentinels that know where the Redis server is; the URL then names the master",
+        bounds="none, or HOST:PORT separated by commas",
+        value="HOSTS",
+    )
+    journal_timeout: float = JOURNAL.duration("5s", "100ms to 1h", "time that Redis has to answer")
+    journal_tls_ca: str | None = JOURNAL.file(
+        "certificate authority of the Redis server, in PEM, for a rediss URL"
+    )
+    journal_tls_cert: str | None = JOURNAL.file("client certificate for the Redis server, in PEM")
+    journal_tls_key: str | None = JOURNAL.file(
+        "private key of the certificate in journal-tls-cert, in PEM"
+    )
+    lease: float = JOURNAL.duration(
+        "3s",
+        "500ms to 1h",
+        "time after which another process may write a journal in Redis if this one is gone",
+    )
+    tail_bytes: int = JOURNAL.size(
+        "64MiB", "1MiB to 1024GiB", "maximum memory of events that Redis may still lose"
     )
     journal_retain: float = JOURNAL.duration(
         "1h", "0s to 8760h", "age up to which events stay in the journal for clients that resume"
@@ -238,6 +283,11 @@ class Settings:
         return self.on_source_disconnect == "keep"
 
     @property
+    def is_in_redis(self) -> bool:
+        """Whether the journal is in Redis."""
+        return self.journal is not None and self.journal.startswith(REDIS_SCHEMES)
+
+    @property
     def source(self) -> PortSettings:
         """The settings of the source port."""
         return PortSettings(
@@ -315,18 +365,30 @@ def role_fault(settings: Settings) -> str | None:
     role, feed = settings.role, settings.feed
     if role == "all":
         return "--feed needs --role ingest or --role edge" if feed else None
+    if role == "edge" and settings.source_acks:
+        return "--role edge takes no --source-acks: only the ingest has sources"
+    if settings.is_in_redis:
+        return "--feed is for a journal in a file: edges read one in Redis there" if feed else None
     if not feed:
-        return f"--role {role} needs --feed, the address at which the ingest serves its journal"
-    if role == "ingest" and settings.journal is None:
-        return "--role ingest needs --journal: the edges are served from it"
-    if role == "edge" and (settings.journal or settings.source_acks):
-        return "--role edge takes no --journal and no --source-acks: only the ingest writes one"
-    if not (settings.feed_token or feed.host.startswith(UNIX) or is_loopback(feed.host)):
         return (
-            f"--feed {feed} can be reached from other machines: set MAZE_FEED_TOKEN to a secret of "
-            "16 characters or more, the same for the ingest and all edges"
+            f"--role {role} needs --feed, the address at which the ingest serves its journal, or a "
+            "--journal in Redis"
         )
-    return None
+    return _feed_fault(settings, feed)
+
+
+def _feed_fault(settings: Settings, feed: FeedAddress) -> str | None:
+    """Describe what is wrong with the options of an ingest or an edge that has a feed."""
+    if settings.role == "ingest" and settings.journal is None:
+        return "--role ingest needs --journal: the edges are served from it"
+    if settings.role == "edge" and settings.journal is not None:
+        return "--role edge takes no --journal in a file: only the ingest opens it"
+    if settings.feed_token or feed.host.startswith(UNIX) or is_loopback(feed.host):
+        return None
+    return (
+        f"--feed {feed} can be reached from other machines: set MAZE_FEED_TOKEN to a secret of "
+        "16 characters or more, the same for the ingest and all edges"
+    )
 
 
 def port_fault(settings: Settings) -> str | None:

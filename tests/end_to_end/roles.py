@@ -13,7 +13,7 @@ from maze.feed.following import Following
 from maze.journal.journal import Batch, Bounds
 from maze.journal.sqlite import SQLiteJournal
 from maze.roles.edge import EdgeServer
-from maze.roles.ingest import IngestServer
+from maze.roles.ingest import FeedServer
 from maze.settings.feed_address import FeedAddress
 from maze.settings.options import Settings
 
@@ -25,12 +25,12 @@ from .test_positions import read_position
 class Ingest(Maze):
     """An ingest, and its sources. ``server.source`` is there as in a server that does all."""
 
-    server: IngestServer  # type: ignore[assignment]
+    server: FeedServer  # type: ignore[assignment]
 
     def __init__(self, **settings: Any) -> None:
         self.tls = None
         self._peers = []
-        self.server = IngestServer(Settings(role="ingest", source_port=0, **settings))
+        self.server = FeedServer(Settings(role="ingest", source_port=0, **settings))
         self.server.start()
         self.source_address = _address(self.server.addresses["source"])
 

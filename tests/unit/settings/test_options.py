@@ -88,11 +88,13 @@ TOKEN = "0123456789abcdef"
         (f"--feed {FEED}", "--feed needs --role ingest or --role edge"),
         (
             "--role ingest --journal file",
-            "--role ingest needs --feed, the address at which the ingest serves its journal",
+            "--role ingest needs --feed, the address at which the ingest serves its journal, or a "
+            "--journal in Redis",
         ),
         (
             "--role edge",
-            "--role edge needs --feed, the address at which the ingest serves its journal",
+            "--role edge needs --feed, the address at which the ingest serves its journal, or a "
+            "--journal in Redis",
         ),
         (
             f"--role ingest --feed {FEED}",
@@ -100,7 +102,7 @@ TOKEN = "0123456789abcdef"
         ),
         (
             f"--role edge --feed {FEED} --journal file",
-            "--role edge takes no --journal: only the ingest writes one",
+            "--role edge takes no --journal in a file: only the ingest opens it",
         ),
         *(
             (

@@ -1,0 +1,83 @@
+"""Follows a journal in Redis, as a feed is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from maze.core import Position
+from maze.feed.messages import State
+from maze.journal.journal import (
+    AheadError,
+    Batch,
+    JournalReader,
+    OtherEpochError,
+    Snapshot,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from maze.journal.redis_reader import RedisReader
+
+LOST_SECONDS = 10.0
+"""Time for the ingest to append again what Redis has lost in a crash. Until then an edge, which may
+have it already, waits."""
+
+NOWHERE = Position(0, 0)
+
+
+class RedisFollower(JournalReader):
+    """Reads a journal in Redis; see ``FeedReader``, whose methods it has."""
+
+    tells_end = False
+    """Whether it is told when the ingest stops."""
+
+    def __init__(self, reader: RedisReader) -> None:
+        self._reader = reader
+        self._asked = NOWHERE, 0, 0.0
+        self._lost_since: float | None = None
+        self.state: State | None = None
+        """What is known of the journal; None before the first answer."""
+
+    def close(self) -> None:
+        """End the connections."""
+        self._reader.close()
+
+    def position(self) -> Position:
+        """Return the position after the last batch."""
+        return self._reader.position()
+
+    def kept_from(self) -> Position:
+        """Return where the kept batches begin."""
+        return self._reader.kept_from()
+
+    def read(self, after: Position, max_bytes: int) -> list[Batch]:
+        """Return the batches after a position; see ``JournalReader.read``."""
+        return self._reader.read(after, max_bytes)
+
+    def get_snapshot(self, report: Callable[[str], None]) -> Snapshot | None:
+        """Return the newest usable snapshot; see ``JournalReader.get_snapshot``."""
+        return self._reader.get_snapshot(report)
+
+    def request(
+        self, after: Position, max_bytes: int, *, wait: float = 0.0, routed: Position = NOWHERE
+    ) -> None:
+        """Note what is asked for; ``receive`` asks. ``routed`` is of no interest to Redis."""
+        self._asked = after, max_bytes, wait
+
+    def receive(self) -> list[Batch]:
+        """Return the batches that were asked for; see ``JournalReader.read``."""
+        after, max_bytes, wait = self._asked
+        try:
+            batches = self._reader.wait(after, wait, max_bytes)
+        except (AheadError, OtherEpochError) as error:
+            now = monotonic()
+            self._lost_since = self._lost_since or now
+            if now - self._lost_since > LOST_SECONDS:
+                raise
+            raise UnavailableError(f"{error}; the ingest should append it again") from None
+        self._lost_since = None
+        position = batches[-1].position if batches else after
+        self.state = State(position, NOWHERE, has_ended=False)
+        return batches

@@ -1,0 +1,134 @@
+"""Opens the journal that the settings name: a file, or a stream in Redis."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from maze.core import Position
+from maze.errors import SettingsError
+from maze.journal import group_commit
+from maze.journal.journal import Journal
+from maze.journal.places import Reader, RedisPlace, place_of
+from maze.journal.retention import Retention
+from maze.settings.options import Settings
+
+if TYPE_CHECKING:
+    from maze.journal.redis import RedisJournal
+
+log = structlog.get_logger()
+
+
+class Lease:
+    """The right to write a journal in Redis, which one process holds at a time."""
+
+    def __init__(self, journal: RedisJournal, seconds: float) -> None:
+        self._journal = journal
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self.seconds = seconds
+
+    def take(self) -> int | None:
+        """Take the lease; return its fence, or None if another process holds it."""
+        return self._journal.try_lease(self._owner, self.seconds)
+
+    def renew(self, fence: int) -> None:
+        """Hold the lease for longer. Raise FencedError if another process has taken it."""
+        self._journal.renew_lease(fence, self.seconds)
+
+    def release(self, fence: int) -> None:
+        """Let another process take the lease at once."""
+        self._journal.release_lease(fence)
+
+
+class Store(NamedTuple):
+    """An open journal."""
+
+    journal: Journal
+    """What is written."""
+    figures: Reader
+    """The same journal, for its figures."""
+    reader: Reader
+    """Another connection, for resumes."""
+    place: str | RedisPlace
+    """Where a child process finds the journal."""
+    group_bytes: int = group_commit.GROUP_BYTES
+    """Bytes at which an append takes no further batch."""
+    lease: Lease | None = None
+    """None if only one process can open the journal to write it."""
+    begin: Callable[[Position], None] = lambda position: None
+    """Called with the position from which this process writes, before it does."""
+
+    def close(self) -> None:
+        """Close both connections; the last one to close a file moves its log into it."""
+        self.reader.close()
+        self.figures.close()
+
+
+def redis_place(settings: Settings) -> RedisPlace | None:
+    """Return the place of the journal in Redis; None if it is not there. Raise SettingsError."""
+    assert settings.journal is not None
+    try:
+        place = place_of(
+            settings.journal,
+            settings.journal_name,
+            sentinels=",".join(settings.journal_sentinels),
+            ca=settings.journal_tls_ca,
+            certificate=settings.journal_tls_cert,
+            key=settings.journal_tls_key,
+        )
+    except ValueError as error:
+        raise SettingsError(f"--journal: {error}") from None
+    return place if isinstance(place, RedisPlace) else None
+
+
+def open_store(settings: Settings, start: Position) -> Store:
+    """Open the journal; a new one begins at ``start``. Raise JournalError or SettingsError."""
+    place = redis_place(settings)
+    retention = Retention(settings.journal_retain, settings.journal_retain_bytes)
+    if place:
+        return _open_redis(settings, place, start, retention)
+    return _open_file(settings, start, retention)
+
+
+def _open_file(settings: Settings, start: Position, retention: Retention) -> Store:
+    from maze.journal.reader import SQLiteReader  # noqa: PLC0415, SQLite takes 1.4 MB
+    from maze.journal.sqlite import SQLiteJournal  # noqa: PLC0415
+
+    assert settings.journal is not None
+    journal = SQLiteJournal(
+        settings.journal,
+        start,
+        synchronous=settings.journal_sync.upper(),
+        retention=retention,
+    )
+    return Store(journal, journal, SQLiteReader(settings.journal), settings.journal)
+
+
+def _open_redis(
+    settings: Settings, place: RedisPlace, start: Position, retention: Retention
+) -> Store:
+    from maze.journal.redis import GROUP_BYTES, RedisJournal  # noqa: PLC0415, it takes 10 MB
+    from maze.journal.tail import Tail  # noqa: PLC0415
+    from maze.journal.tailed import TailedJournal  # noqa: PLC0415
+
+    journal = RedisJournal(
+        place.address, start, place.name, timeout=settings.journal_timeout, retention=retention
+    )
+    tail = Tail(settings.tail_bytes, journal.position(), safe_seconds=journal.safe_seconds())
+    return Store(
+        TailedJournal(journal, tail, report=_report_gap),
+        journal,
+        place.reader(settings.journal_timeout),
+        place,
+        GROUP_BYTES,
+        Lease(journal, settings.lease),
+        tail.begin,
+    )
+
+
+def _report_gap(message: str) -> None:
+    log.warning("journal_appended_again", error=message)
