@@ -100,7 +100,7 @@ TOKEN = "0123456789abcdef"
         ),
         (
             f"--role edge --feed {FEED} --journal file",
-            "--role edge takes no --journal: only the ingest writes one",
+            "--role edge takes no --journal and no --source-acks: only the ingest writes one",
         ),
         *(
             (
