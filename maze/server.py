@@ -285,7 +285,7 @@ class Server:
         if ready or waiting:
             log.warning("events_not_routed", ready_events=ready, waiting_events=waiting)
 
-    def fail(self, event: str, *, status: int = 1, **details: object) -> None:
+    def fail(self, event: str, *, exit_status: int = 1, **details: object) -> None:
         """Log ``error`` or the exception being handled, and stop: later deliveries could be wrong.
 
         Return at once, so that the event loop's callbacks may call this, too.
@@ -293,7 +293,7 @@ class Server:
         if self.failed:
             return
         self.failed = True
-        self.status = status
+        self.status = exit_status
         log.critical(event, exc_info="error" not in details, **details)
         gevent.spawn(self.stop)
 

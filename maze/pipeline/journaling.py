@@ -44,6 +44,9 @@ log = structlog.get_logger()
 RENEWALS = 3
 """Renewals of a lease in the time after which it ends."""
 
+MAX_LEASE_WAIT_SECONDS = 1.0
+"""Longest time between two attempts to take a lease, which may be free at any time."""
+
 FENCED_STATUS = 3
 """Exit status of a process that may no longer write its journal: another one does."""
 
@@ -170,7 +173,7 @@ class Journaling:
             if not is_waiting:
                 log.info("lease_waits", because="another process writes the journal")
                 is_waiting = True
-            gevent.sleep(lease.seconds / RENEWALS)
+            gevent.sleep(min(lease.seconds / RENEWALS, MAX_LEASE_WAIT_SECONDS))
         self._renewing = gevent.spawn(self._renew, lease, fence)
         return fence
 
@@ -234,7 +237,7 @@ class Journaling:
 
     def _close(self) -> None:
         """Let another process write, and close the journal."""
-        if self._store.lease and self._renewing:
+        if self._store.lease and self._fence:
             with suppress(JournalError):  # then the lease ends by itself
                 self._store.lease.release(self._fence)
         self._store.close()
@@ -307,7 +310,7 @@ class Journaling:
         if isinstance(error, GoneError):
             log.critical("journal_gone", error=str(error), delivers="nothing until a restart")
         elif isinstance(error, FencedError):
-            self._fail("journal_fenced", status=FENCED_STATUS, error=str(error))
+            self._fail("journal_fenced", exit_status=FENCED_STATUS, error=str(error))
         else:
             self._fail("journal_failed", error=str(error))
 

@@ -23,6 +23,8 @@ SPECIAL = {
     "admin_host": ("127.0.0.2", "::1"),  # others need a token
     "admin_port": ("0", "65535"),
     "admin_token": ("0123456789abcdef", "f" * 256),
+    "journal": ("/var/lib/maze/journal", "redis://redis.test"),
+    "journal_name": ("maze", "maze_2"),
     "feed": ("127.0.0.1:9093", "unix:/run/maze/feed"),
     "feed_token": ("0123456789abcdef", "f" * 256),
 }
