@@ -127,10 +127,14 @@ class Journaling:
         journal is damaged.
         """
         recovery = Recovery(self.journal, graph, recent, report)
+        lease = self._store.lease
         try:
-            self._fence = self._take_lease()
+            if lease:
+                self._fence = self._take(lease)
             began = monotonic()
             recovery.run()
+            if not lease:  # only then, because a file that is damaged must not be changed
+                self._fence = run_in_thread(self.journal.lease)
         except JournalError as error:
             raise JournalUnusableError(str(error)) from None
         self._bounds_are_written = recovery.state.bounds == self._bounds
@@ -163,11 +167,8 @@ class Journaling:
         )
         return self.position
 
-    def _take_lease(self) -> int:
-        """Return the fence, once this process may write."""
-        lease = self._store.lease
-        if lease is None:
-            return run_in_thread(self.journal.lease)
+    def _take(self, lease: Lease) -> int:
+        """Return the fence, once no other process holds the lease."""
         is_waiting = False
         while (fence := run_in_thread(lease.take)) is None:
             if not is_waiting:

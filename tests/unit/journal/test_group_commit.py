@@ -166,8 +166,8 @@ def test_what_was_put_during_an_append_is_the_next_append(shell: Shell) -> None:
     assert min(shell.seconds) >= 0
 
 
-def test_an_append_is_bounded_in_bytes(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "GROUP_BYTES", 8)
+def test_an_append_is_bounded_in_bytes(shell: Shell) -> None:
+    shell.commit._group_bytes = 8
     shell.stuck_with(1)
     shell.put(2, 3, 4)
     shell.commit.put(batch(5, b"x" * 100))
