@@ -28,9 +28,6 @@ from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
 from maze.roles.child import Child
-from maze.roles.edge import EdgeServer
-from maze.roles.ingest import FeedServer, IngestServer
-from maze.roles.parent import Parent
 from maze.server import MazeServer, Server
 from maze.settings.options import Settings, edges_fault, journal_fault
 from maze.settings.parser import parse_settings, read_settings, unknown_variables
@@ -93,12 +90,18 @@ def _server_of(settings: Settings) -> Server:
     if settings.role == "all":
         return MazeServer(settings)
     if settings.role == "edge":
+        from maze.roles.edge import EdgeServer  # noqa: PLC0415, roles take 2 MB
+
         return EdgeServer(settings)
+    from maze.roles.ingest import FeedServer, IngestServer  # noqa: PLC0415
+
     return FeedServer(settings) if settings.feed else IngestServer(settings)
 
 
 def _run_parent(settings: Settings, arguments: Sequence[str]) -> int:
     """Run an ingest and edges as processes of their own; return the exit status."""
+    from maze.roles.parent import Parent  # noqa: PLC0415, roles take 2 MB
+
     if fault := journal_fault(settings) or edges_fault(settings):
         raise SettingsError(fault)
     raise_descriptor_limit()
