@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 
+import gevent
 import structlog
 
 from maze.core import (
@@ -26,7 +27,13 @@ from maze.core import (
     Replay,
     position_line,
 )
-from maze.journal.journal import AheadError, JournalError, OtherEpochError, TrimmedError
+from maze.journal.journal import (
+    AheadError,
+    JournalError,
+    OtherEpochError,
+    TrimmedError,
+    UnavailableError,
+)
 from maze.pipeline.implementation import Outbox, QueuedMemory
 from maze.pipeline.journal_blocks import JournalBlocks
 from maze.pipeline.journal_replay import JournalReplay
@@ -39,6 +46,9 @@ log = structlog.get_logger()
 
 STEP_EVENTS = 10_000
 """Maximum events inspected per step (compiled 0.06 ms, pure 2 ms)."""
+
+RETRY_SECONDS = 0.5
+"""Time after which a journal that could not be read is tried again."""
 
 STEP_BYTES = 64 * 1024
 """Maximum bytes queued per step, a little more than one send carries."""
@@ -211,6 +221,12 @@ class Resumes:
                 self._read(session, replay, room)
         except BehindError:
             self._give_up(session)
+        except UnavailableError as error:  # the others that need the journal wait as well
+            if session in self._replays:
+                log.warning(
+                    "resume_delayed", user=session.user, client=session.peer, error=str(error)
+                )
+                gevent.sleep(RETRY_SECONDS)
         except JournalError as error:
             if session in self._replays:
                 log.error("resume_failed", user=session.user, client=session.peer, error=str(error))

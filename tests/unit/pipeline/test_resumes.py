@@ -6,11 +6,13 @@ from typing import Any, cast
 
 import pytest
 from end_to_end.peers import until
+from structlog.testing import capture_logs
 
 from maze.core import Decoder, FollowGraph, Payload, Position, Recent
-from maze.journal.journal import Batch
+from maze.journal.journal import Batch, UnavailableError
 from maze.journal.marks import Marks
 from maze.journal.memory import MemoryJournal
+from maze.pipeline import resumes
 from maze.pipeline.implementation import QueuedMemory
 from maze.pipeline.journal_blocks import JournalBlocks
 from maze.pipeline.resumes import ResumeOutcome, Resumes
@@ -105,3 +107,24 @@ def test_a_client_that_knows_the_new_epoch_before_its_turn_is_not_sent_to_the_be
     world.resumes.begin_epoch()
     assert world.missed == [early]
     assert len(world.resumes) == 1  # the other one waits for its turn
+
+
+def test_a_resume_waits_while_the_journal_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resumes, "RETRY_SECONDS", 0.001)
+    world = World(kept=0)
+    tries: list[Position] = []
+    read = world.journal.read
+
+    def fail_twice(after: Position, max_bytes: int) -> list[Batch]:
+        tries.append(after)
+        if len(tries) <= 2:
+            raise UnavailableError("it is away")
+        return read(after, max_bytes)
+
+    monkeypatch.setattr(world.journal, "read", fail_twice)
+    client = Client(Position(EPOCH, 3))
+    with capture_logs() as logged:
+        world.resumes.begin(cast("Any", client))
+        until(lambda: world.connected, "the session to be connected")
+    assert client.got.startswith(b"=|7-3\n3|B\n4|B\n")
+    assert [line["event"] for line in logged].count("resume_delayed") == 2
