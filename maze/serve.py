@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 try:
@@ -28,10 +28,7 @@ from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
 from maze.roles.child import Child
-from maze.roles.edge import EdgeServer
-from maze.roles.ingest import IngestServer
-from maze.roles.parent import Parent
-from maze.server import MazeServer, Server
+from maze.server import ADDRESS_FIELDS, MazeServer, Server
 from maze.settings.options import Settings, edges_fault, journal_fault
 from maze.settings.parser import parse_settings, read_settings, unknown_variables
 
@@ -39,12 +36,6 @@ log = structlog.get_logger()
 
 PARENT_SECONDS = 0.2
 """Time in which the parent of a child that got SIGTERM says that all processes drain."""
-
-_ROLES: dict[str, Callable[[Settings], Server]] = {
-    "all": MazeServer,
-    "ingest": IngestServer,
-    "edge": EdgeServer,
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if settings.edges:
             return _run_parent(settings, sys.argv[1:] if arguments is None else arguments)
-        server = _ROLES[settings.role](settings)
+        server = _server_of(settings)
         if child:
             server.inherit(child.listeners)
             child.begin(partial(_drain_child, server), server.stop)
@@ -93,8 +84,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if server.failed else 0
 
 
+def _server_of(settings: Settings) -> Server:
+    """Create the server of a role. Raise MazeError."""
+    if settings.role == "all":
+        return MazeServer(settings)
+    if settings.role == "edge":
+        from maze.roles.edge import EdgeServer  # noqa: PLC0415, roles take 2 MB
+
+        return EdgeServer(settings)
+    from maze.roles.ingest import IngestServer  # noqa: PLC0415
+
+    return IngestServer(settings)
+
+
 def _run_parent(settings: Settings, arguments: Sequence[str]) -> int:
     """Run an ingest and edges as processes of their own; return the exit status."""
+    from maze.roles.parent import Parent  # noqa: PLC0415, roles take 2 MB
+
     if fault := journal_fault(settings) or edges_fault(settings):
         raise SettingsError(fault)
     raise_descriptor_limit()
@@ -154,8 +160,11 @@ def _report_suppressed() -> None:
 
 def _status(server: Server) -> str:
     """Return the status line for the supervisor."""
+    addresses = server.addresses
     return ", ".join(
-        f"{name} on {host} port {port}" for name, (host, port) in server.addresses.items()
+        "{} on {} port {}".format(name, *addresses[name])
+        for name in ADDRESS_FIELDS
+        if name in addresses
     )
 
 
