@@ -28,7 +28,7 @@ from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
 from maze.roles.child import Child
-from maze.server import MazeServer, Server
+from maze.server import ADDRESS_FIELDS, MazeServer, Server
 from maze.settings.options import Settings, edges_fault, journal_fault
 from maze.settings.parser import parse_settings, read_settings, unknown_variables
 
@@ -161,8 +161,11 @@ def _report_suppressed() -> None:
 
 def _status(server: Server) -> str:
     """Return the status line for the supervisor."""
+    addresses = server.addresses
     return ", ".join(
-        f"{name} on {host} port {port}" for name, (host, port) in server.addresses.items()
+        "{} on {} port {}".format(name, *addresses[name])
+        for name in ADDRESS_FIELDS
+        if name in addresses
     )
 
 

@@ -48,9 +48,6 @@ BATCH, ERROR = b"b", b"x"
 MAX_FRAME_BYTES = 2**31 - 1
 """Size of the largest frame: a batch has up to 16,384 lines of up to 1 MiB each."""
 
-MAX_NUMBER = 2**63
-"""Largest epoch or number of a position."""
-
 _REQUEST = struct.Struct("<QQIIQQ")
 _BATCH = struct.Struct("<QQQ?QQQI")
 _END = struct.Struct("<QQQQ?")
@@ -106,8 +103,6 @@ class Read(NamedTuple):
     def decode(cls, content: bytes) -> "Read":
         """Return the request that a frame holds. Raise FrameError."""
         epoch, number, max_bytes, wait, *routed = _unpack(_REQUEST, content)
-        if max(epoch, number) > MAX_NUMBER:
-            raise FrameError("it asked for a position that cannot be")
         return cls(Position(epoch, number), max_bytes, wait, Position(*routed))
 
 

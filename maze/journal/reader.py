@@ -31,6 +31,9 @@ from maze.journal.rows import (
     position_of,
 )
 
+MAX_NEXT = 2**63
+"""Largest number after which a batch can end."""
+
 BATCH_BYTES = 200
 """Bytes counted for a batch besides its lines: reading a small batch costs as much."""
 
@@ -72,6 +75,8 @@ class SQLiteReader:
         """Return the batches after a position; see ``Journal.read``."""
         with self._reading():
             check_kept(after, self._kept_from(), self._position())
+            if after.next > MAX_NEXT:  # of an older epoch; SQLite takes no larger number
+                raise OtherEpochError(f"no batch ends at {after.epoch}-{after.next}")
             with closing(self._following(after)) as batches:
                 first = next(batches, None)
                 is_within = first is not None and first[:2] <= after

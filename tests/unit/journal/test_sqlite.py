@@ -10,7 +10,7 @@ import pytest
 
 from maze.core import Position
 from maze.journal.file import FORMAT
-from maze.journal.journal import Batch, JournalFileError, UnavailableError
+from maze.journal.journal import Batch, JournalFileError, OtherEpochError, UnavailableError
 from maze.journal.reader import SQLiteReader
 from maze.journal.rows import Row
 from maze.journal.sqlite import SQLiteJournal
@@ -191,3 +191,13 @@ def test_a_file_with_two_names_is_refused(path: str, tmp_path: Path) -> None:
 def test_a_reader_says_what_is_not_there(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(JournalFileError, match=reason):
         SQLiteReader(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("number", [2**63, 2**63 + 1, 2**64 - 1])
+def test_no_batch_ends_behind_the_largest_number(path: str, number: int) -> None:
+    journal = SQLiteJournal(path, Position(1, 1))
+    lines = Batch(1, 1, 2, b"1|B\n")
+    journal.append([lines, Batch(2, 1, 1, b"")], journal.lease())
+    with pytest.raises(OtherEpochError):
+        journal.read(Position(1, number), 100)
+    journal.close()
