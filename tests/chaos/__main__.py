@@ -12,6 +12,7 @@ import argparse  # noqa: E402
 import shutil  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
+import traceback  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -70,8 +71,9 @@ def _run(plan: Plan, given: argparse.Namespace) -> bool:
     print(plan, end=": ", flush=True)
     try:
         result = Run(plan, folder).run(is_strict=given.strict)
-    except AssertionError as error:
-        (folder / "failure.txt").write_text(f"{plan}\n{error}\n")
+    except Exception as error:
+        trace = traceback.format_exc()
+        (folder / "failure.txt").write_text(f"{plan}\n{error}\n\n{trace}")
         print(f"FAILED, see {folder}: {error}", flush=True)
         return False
     print(result, flush=True)

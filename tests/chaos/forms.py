@@ -19,7 +19,9 @@ OPTIONS = [
 ]
 """Options of every server. No edge may be dropped because the machine is slow."""
 
-LEASE = "1s"
+LEASE = "2s"
+"""Long enough that an ingest on a busy machine keeps it."""
+
 JOURNAL_TIMEOUT = "1s"
 
 
@@ -91,11 +93,14 @@ class Form:
     def is_whole(self) -> bool:
         """Whether everything serves that should."""
         edges = all(self.processes[name].is_ready for name in self.edges)
-        return edges and bool(self.active())
+        runs = all(process.runs for process in self.processes.values())
+        return edges and runs and bool(self.active())
 
     def stop(self) -> dict[str, int]:
-        """Stop all in order, the ingests first; return the status of each process."""
-        order = sorted(self.processes, key=lambda name: name in self.edges)
+        """Stop all in order, standbys first and edges last; return the status of each process."""
+        active = self.active()
+        ranks = dict.fromkeys(self.ingests, 0) | {active: 1} | dict.fromkeys(self.edges, 2)
+        order = sorted(self.processes, key=lambda name: ranks.get(name, 0))
         return {name: self.processes[name].stop() for name in order}
 
     def close(self) -> None:
@@ -164,11 +169,6 @@ class Redis(Form):
             *("--journal", f"redis://127.0.0.1:{port}"),
             *("--journal-timeout", JOURNAL_TIMEOUT),
         )
-
-    def stop(self) -> dict[str, int]:
-        if self.active() == "ingest":  # else a standby would take over
-            self.processes["standby"].stop()
-        return super().stop()
 
 
 class Sentinel(Redis):

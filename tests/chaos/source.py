@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gevent
-from end_to_end.peers import Address
+from end_to_end.peers import PATIENCE, Address
 from gevent import select, socket
 
 from simulator.errors import ConnectError, RefusedError
@@ -47,7 +47,7 @@ class ChaosSource(ResendingSource):
         self._waits = waits
         self._limit: int | None = limit
         self._acked_at = time.monotonic()
-        connection, first = connect_any(self._addresses)
+        connection, first = _connect_first(self._addresses)
         super().__init__(
             *(connection, chunks, rate),
             first=first,
@@ -114,6 +114,18 @@ class ChaosSource(ResendingSource):
         if told.next > self._acknowledged.next:
             self._acked_at = time.monotonic()
         super()._note(told)
+
+
+def _connect_first(addresses: list[Address]) -> tuple[socket.socket, Acknowledgement]:
+    """Connect; an ingest may be taking over from another."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return connect_any(addresses)
+        except (ConnectError, RefusedError):
+            if time.monotonic() > deadline:
+                raise
+        gevent.sleep(STEP_SECONDS)
 
 
 def connect_any(addresses: list[Address]) -> tuple[socket.socket, Acknowledgement]:
