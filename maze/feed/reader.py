@@ -40,6 +40,8 @@ class FeedReader(JournalReader):
     called again.
     """
 
+    tells_position = True
+    """Whether the last answer told the journal's position."""
     tells_end = True
     """Whether the ingest tells when it stops."""
 

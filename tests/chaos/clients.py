@@ -57,6 +57,11 @@ class ChaosClient(ResumingClient):
         """What the service told the client that cannot be right, if anything."""
         return self._wrong.why if self._wrong else None
 
+    @property
+    def differs(self) -> bool:
+        """Whether bytes were received that are not the client's."""
+        return self._kept is not None and self._kept_from < self.received
+
     def hop(self) -> None:
         """Disconnect, and come back at any edge."""
         if self.connected and not self.closed_by and self.position:

@@ -32,9 +32,10 @@ DOWN_MILLISECONDS = "1000"
 
 
 class State(NamedTuple):
-    """What a journal says of itself: the next number, and the fence of its writer."""
+    """What a journal says of itself: its next number, where it begins, its writer's fence."""
 
     next: int
+    kept_from: int
     fence: int
 
 
@@ -61,10 +62,10 @@ class FileStore:
     def state(self) -> State | None:
         with suppress(JournalError, sqlite3.Error, OSError):
             with closing(SQLiteReader(str(self.path))) as reader:
-                position = reader.position()
+                position, kept_from = reader.position(), reader.kept_from()
             with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as database:
                 (fence,) = database.execute("SELECT fence FROM kept").fetchone()
-            return State(position.next, int(fence))
+            return State(position.next, kept_from.next, int(fence))
         return None
 
     def close(self) -> None:
@@ -206,8 +207,8 @@ class SentinelStore:
 
 def _state(server: RedisServer) -> State | None:
     with suppress(OSError, ValueError, gevent.Timeout), gevent.Timeout(1.0):
-        answer = server.command("HMGET", "{maze}:state", "next", "fence").split(b"\r\n")
-        return State(int(answer[2]), int(answer[4]))
+        answer = server.command("HMGET", "{maze}:state", "next", "from_next", "fence")
+        return State(*(int(number) for number in answer.split(b"\r\n")[2::2]))
     return None
 
 
