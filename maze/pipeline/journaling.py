@@ -168,12 +168,24 @@ class Journaling:
         return self.position
 
     def _take(self, lease: Lease) -> int:
-        """Return the fence, once no other process holds the lease."""
-        is_waiting = False
-        while (fence := run_in_thread(lease.take)) is None:
-            if not is_waiting:
-                log.info("lease_waits", because="another process writes the journal")
-                is_waiting = True
+        """Return the fence, once no other process holds the lease.
+
+        Raise UnavailableError only before it is known that another process holds it.
+        """
+        because = ""
+        while True:
+            reason = "another process writes the journal"
+            try:
+                fence = run_in_thread(lease.take)
+            except UnavailableError as error:
+                if not because:
+                    raise
+                fence, reason = None, str(error)
+            if fence is not None:
+                break
+            if reason != because:
+                log.info("lease_waits", because=reason)
+                because = reason
             gevent.sleep(min(lease.seconds / RENEWALS, MAX_LEASE_WAIT_SECONDS))
         self._renewing = gevent.spawn(self._renew, lease, fence)
         return fence

@@ -59,8 +59,10 @@ class ChaosClient(ResumingClient):
 
     @property
     def differs(self) -> bool:
-        """Whether bytes were received that are not the client's."""
-        return self._kept is not None and self._kept_from < self.received
+        """Whether other bytes were received than the client's, or too few."""
+        has_other = self._kept is not None and self._kept_from < self.received
+        is_short = self.next > self.expected.last_number and self.received < self.expected.bytes
+        return has_other or is_short
 
     def hop(self) -> None:
         """Disconnect, and come back at any edge."""

@@ -92,10 +92,10 @@ def plan_of(seed: int, form: str | None = None) -> Plan:
 
 def makes_sense(form: str, target: str, fault: str, load: str, moment: str) -> bool:
     """Return whether the fault can come at that moment, and every byte must still arrive."""
-    if moment == TAKEOVER:
-        return form == "redis" and target != "standby" and fault != POWER
     if fault == TRIM_STOP:
         return moment == TRIM
+    if moment == TAKEOVER:
+        return form == "redis" and target != "standby" and fault != POWER
     if moment == TRIM:  # while idle, nothing is trimmed
         return load != IDLE and form != "sentinel"
     return True

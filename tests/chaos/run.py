@@ -12,7 +12,7 @@ import gevent
 from end_to_end.peers import until
 
 from simulator.play.resuming import leavings
-from simulator.stream.oracle import Prepared, block_size, prepare
+from simulator.stream.oracle import MIN_BLOCK, Prepared, prepare
 from simulator.stream.workload import Workload
 
 from . import checks
@@ -24,7 +24,7 @@ from .plan import Plan
 from .source import ChaosSource
 
 CLIENTS, MANY_CLIENTS = 30, 300
-USERS = 1_000
+USERS = 2_000
 MIX = (3.0, 2.0, 0.3, 2.0, 3.0)
 EVENTS = {plans.IDLE: 12_000, plans.STEADY: 35_000, plans.FAST: 120_000}
 TRIM_EVENTS = 200_000
@@ -71,12 +71,21 @@ class Result(NamedTuple):
 
 
 class Run:
-    """One run of a plan in an empty folder. ``programs`` replace the servers' by name."""
+    """One run of a plan in an empty folder.
+
+    ``programs`` replace those of servers by name. ``many_clients`` resume at once if that is the
+    plan's moment.
+    """
 
     def __init__(
-        self, plan: Plan, folder: Path, programs: dict[str, Sequence[str]] | None = None
+        self,
+        plan: Plan,
+        folder: Path,
+        programs: dict[str, Sequence[str]] | None = None,
+        many_clients: int = MANY_CLIENTS,
     ) -> None:
         self._plan = plan
+        self._many_clients = many_clients
         self._random = plan.random
         self._workload = self._make_workload()
         self._form = FORMS[plan.form](folder, OPTIONS.get(plan.moment, ()), programs)
@@ -108,14 +117,14 @@ class Run:
 
     def _make_workload(self) -> Workload:
         plan = self._plan
-        clients = MANY_CLIENTS if plan.moment == plans.RESUMING else CLIENTS
+        clients = self._many_clients if plan.moment == plans.RESUMING else CLIENTS
         events = TRIM_EVENTS if plan.moment == plans.TRIM else EVENTS[plan.load]
         return Workload(events, clients, USERS, seed=plan.seed, mix=MIX)
 
     def _play(self) -> float:
         """Play the stream and break something; return the time until all was served again."""
         workload = self._workload
-        prepared = prepare(workload, block_size(workload.clients), lambda _: None)
+        prepared = prepare(workload, MIN_BLOCK, lambda _: None)
         self._connect(prepared)
         source = self._source = self._make_source(prepared)
         watch = checks.Watch(self._form, self._plan, self._clients)

@@ -267,5 +267,7 @@ def test_a_stop_during_a_snapshot_is_no_error(
     maze.source().send(b"1|B\n")
     until(begun.is_set, "the snapshot to begin")
     maze.server.stop()
-    until(lambda: maze.server.intake.journaling._taker is None, "the snapshot to end")
+    journaling = maze.server.intake.journaling
+    assert journaling
+    until(lambda: journaling._taker is None, "the snapshot to end")
     assert not [line for line in log.entries if line["event"].startswith("snapshot")]
