@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import repeat
 from socket import socket
 from typing import Any
 from unittest.mock import patch
@@ -36,6 +37,9 @@ AHEAD = 0.15
 LOOK_SECONDS = 0.02
 """Time between two looks at what a step waits for."""
 
+NOBODY = Address("127.0.0.1", 1, 1)
+"""Where nobody listens."""
+
 OVER = object()
 """What the generator of steps returns at its end."""
 
@@ -48,7 +52,7 @@ Steps = Iterator[object]
 class StagedPlay(Play):
     """A play, and steps that are taken while it goes on.
 
-    ``steps`` is a generator: it yields whenever it waits for something. ``address`` may change.
+    ``steps`` is a generator: it yields whenever it waits for something.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class StagedPlay(Play):
         self._workload = workload
         self._steps = steps(self)
         self._prepared = prepare(workload, block_size(workload.clients), lambda _events: None)
+        self.addresses: Iterator[Address] | None = repeat(address)
+        """Where clients and source connect, in turn; None while there is no server."""
         self._may_send = 0.0  # share of the events
         self._look_at = 0.0
         self.is_over = False
@@ -119,6 +125,7 @@ class StagedPlay(Play):
         if now >= self._look_at and not self.is_over:
             self._look_at = now + LOOK_SECONDS
             self.is_over = next(self._steps, OVER) is OVER
+        self.address = next(self.addresses) if self.addresses else NOBODY
         is_held = not self.is_over and sent >= self._may_send * self._workload.events
         self._held_until = math.inf if is_held else 0.0
 
