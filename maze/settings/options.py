@@ -383,6 +383,8 @@ def _feed_fault(settings: Settings, feed: FeedAddress) -> str | None:
         return "--role ingest needs --journal: the edges are served from it"
     if settings.role == "edge" and settings.journal is not None:
         return "--role edge takes no --journal in a file: only the ingest opens it"
+    if settings.role == "edge" and not feed.host.startswith(UNIX) and not feed.port:
+        return f"--feed {feed} has no port: an edge needs the one on which the ingest serves"
     if settings.feed_token or feed.host.startswith(UNIX) or is_loopback(feed.host):
         return None
     return (
@@ -397,12 +399,23 @@ def port_fault(settings: Settings) -> str | None:
     The system's error for the second would read as if another program had the port.
     """
     seen: dict[tuple[str, int], str] = {}
-    for name in ("source", "client", "admin"):
-        host, port = getattr(settings, f"{name}_host"), getattr(settings, f"{name}_port")
-        other = seen.setdefault((host, port), name) if port > 0 else name
-        if other != name:
-            return f"--{other}-port and --{name}-port are both {port}: choose different ports"
+    for flag, address in _ports(settings).items():
+        other = seen.setdefault(address, flag) if address[1] > 0 else flag
+        if other != flag:
+            return f"{other} and {flag} are both {address[1]}: choose different ports"
     return None
+
+
+def _ports(settings: Settings) -> dict[str, tuple[str, int]]:
+    """Return host and port of each port that the role opens, by the flag that chooses it."""
+    ports = {"--admin-port": (settings.admin_host, settings.admin_port)}
+    if settings.role != "ingest":
+        ports = {"--client-port": (settings.client_host, settings.client_port)} | ports
+    if settings.role != "edge":
+        ports = {"--source-port": (settings.source_host, settings.source_port)} | ports
+    if settings.role == "ingest" and settings.feed:
+        ports["--feed"] = settings.feed
+    return ports
 
 
 def is_loopback(host: str) -> bool:
