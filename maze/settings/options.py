@@ -96,7 +96,9 @@ class Settings:
         2_000, 1, 1_000_000, "maximum client connections that have not sent their user id yet"
     )
     handshake_timeout: float = CLIENTS.duration(
-        "5s", "10ms to 1h", "time for a client to send its user id, or a source to complete TLS"
+        "5s",
+        "10ms to 1h",
+        "time for a client to send its user id, or a source or an edge to complete TLS",
     )
     handshake_limit: int = CLIENTS.size("64B", "19B to 4KiB", "maximum length of an id line")
     position_interval: float = CLIENTS.duration(
@@ -197,6 +199,16 @@ class Settings:
         "Unix socket",
         bounds="none, or 16 to 256 characters",
         value="TOKEN",
+    )
+
+    feed_tls_cert: str | None = ROLE.file(
+        "certificate of this end of the feed, in PEM: with it, an ingest serves the feed over TLS, "
+        "and an edge presents it"
+    )
+    feed_tls_key: str | None = ROLE.file("private key of the certificate in feed-tls-cert, in PEM")
+    feed_tls_ca: str | None = ROLE.file(
+        "certificate authority of the other end of the feed, in PEM: with it, an edge follows over "
+        "TLS, and an ingest requires a certificate of each edge"
     )
 
     resume_events: int = RESUME.whole(
@@ -302,9 +314,16 @@ class Settings:
 
     @property
     def feed_port(self) -> PortSettings:
-        """The settings of the port on which an ingest serves its journal."""
+        """The settings of the feed: in an ingest, those of the port on which it serves."""
         assert self.feed
-        return PortSettings(name="feed", host=self.feed.host, number=self.feed.port)
+        return PortSettings(
+            name="feed",
+            host=self.feed.host,
+            number=self.feed.port,
+            tls_cert=self.feed_tls_cert,
+            tls_key=self.feed_tls_key,
+            tls_ca=self.feed_tls_ca,
+        )
 
     @property
     def client(self) -> PortSettings:
@@ -357,12 +376,14 @@ def edges_fault(settings: Settings) -> str | None:
     """Describe what contradicts ``edges``, if it is set and anything does."""
     if settings.edges and (settings.role != "all" or settings.feed):
         return "--edges starts an ingest and edges itself: it takes neither --role nor --feed"
-    return None
+    return _feed_tls_fault(settings) if settings.edges else None
 
 
 def role_fault(settings: Settings) -> str | None:
     """Describe a contradiction between the options of the role, if there is one."""
     role, feed = settings.role, settings.feed
+    if fault := _feed_tls_fault(settings):
+        return fault
     if role == "all":
         return "--feed needs --role ingest or --role edge" if feed else None
     if role == "edge" and settings.source_acks:
@@ -375,6 +396,17 @@ def role_fault(settings: Settings) -> str | None:
             "--journal in Redis"
         )
     return _feed_fault(settings, feed)
+
+
+def _feed_tls_fault(settings: Settings) -> str | None:
+    """Describe what is wrong if TLS is set for a feed that has none."""
+    feed = settings.feed
+    if feed and not feed.host.startswith(UNIX):
+        return None
+    for name in ("feed_tls_cert", "feed_tls_key", "feed_tls_ca"):
+        if getattr(settings, name):
+            return f"{flag_of(name)} needs a --feed at HOST:PORT: nothing else is a feed over TLS"
+    return None
 
 
 def _feed_fault(settings: Settings, feed: FeedAddress) -> str | None:

@@ -7,7 +7,14 @@ import pytest
 
 from maze.errors import SettingsError
 from maze.server import Server
-from maze.settings.options import Settings, flag_of, key_of, role_fault, variable_of
+from maze.settings.options import (
+    Settings,
+    edges_fault,
+    flag_of,
+    key_of,
+    role_fault,
+    variable_of,
+)
 
 from ..reading import read, refusal
 
@@ -113,6 +120,20 @@ def test_a_free_admin_port() -> None:
             f"--role edge --feed {FEED} --journal file",
             "--role edge takes no --journal in a file: only the ingest opens it",
         ),
+        *(
+            (
+                f"{arguments} --feed-tls-{end} file",
+                f"--feed-tls-{end} needs a --feed at HOST:PORT: nothing else is a feed over TLS",
+            )
+            for end in ("cert", "key", "ca")
+            for arguments in (
+                "",
+                f"--role ingest --journal file --feed {FEED}",
+                f"--role edge --feed {FEED}",
+                "--role ingest --journal redis://host",
+                "--role edge --journal redis://host",
+            )
+        ),
         (
             "--role edge --feed 127.0.0.1:0",
             "--feed 127.0.0.1:0 has no port: an edge needs the one on which the ingest serves",
@@ -154,3 +175,9 @@ def test_a_role_and_options_that_contradict_it_are_refused(arguments: str, fault
 )
 def test_a_role_and_options_that_fit(arguments: str) -> None:
     assert role_fault(read(*arguments.split())) is None
+
+
+@pytest.mark.parametrize("end", ["cert", "key", "ca"])
+def test_processes_on_one_machine_have_no_feed_over_tls(end: str) -> None:
+    fault = edges_fault(read("--edges", "2", f"--feed-tls-{end}", "file"))
+    assert fault == f"--feed-tls-{end} needs a --feed at HOST:PORT: nothing else is a feed over TLS"
