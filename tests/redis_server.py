@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
+from programs import installed
 
 from maze.journal.redis_address import RedisAddress
 
@@ -26,12 +25,7 @@ PATIENCE = 30.0
 
 def program() -> str:
     """Return the server's path; without it, fail under CI, else skip the test."""
-    found = shutil.which(PROGRAM)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{PROGRAM} is not installed; .ci/run should have installed it")
-        pytest.skip(f"{PROGRAM} is not installed")
-    return found
+    return installed(PROGRAM)
 
 
 class RedisServer:
