@@ -31,8 +31,8 @@ from maze.feed.messages import (
     encode_snapshot,
 )
 from maze.feed.ring import Ring
-from maze.journal.frames import Frame, FrameError, read_frames
 from maze.journal.journal import Batch, JournalError, JournalReader
+from maze.net.frames import Frame, FrameError, read_frames
 from maze.net.native_thread import run_in_thread
 from maze.net.peer import Address, Peer
 from maze.net.sockets import current_greenlet, send_at_once

@@ -1,4 +1,7 @@
-"""How batches and snapshots are stored in Redis. Each has a checksum over everything in it."""
+"""How a journal is stored in Redis: its keys, and the form of batches and snapshots.
+
+Each batch and snapshot has a checksum over everything in it.
+"""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -6,7 +9,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from maze.core import Position
-from maze.journal.journal import Batch, Bounds
+from maze.journal.journal import Batch, Bounds, JournalServerError
 
 FIELD = b"b"
 """Name of the one field of a stream's entry."""
@@ -29,6 +32,31 @@ HEAD_BYTES = _HEAD.size
 
 FORMAT = 1
 """Version of the keys and entries; a server does not read a journal of a newer format."""
+
+
+class Keys(NamedTuple):
+    """The keys of a journal. All have the same hash tag, so a cluster keeps them together."""
+
+    origin: str
+    """Text: the format, and where the journal began, with an empty graph."""
+    stream: str
+    """An entry for each append, with ``epoch-end`` as its id."""
+    lease: str
+    """Text: fence, end and owner of the lease."""
+    snapshots: str
+    """Hash: the row of each finished snapshot by its number."""
+    begun: str
+    """Number of the snapshot begun last."""
+    chunks: str
+    """Prefix; the key of a snapshot's chunks ends with its number."""
+
+    @classmethod
+    def of(cls, name: str) -> "Keys":
+        """Return the keys of the journal with a name."""
+        if not name or "{" in name or "}" in name:
+            raise JournalServerError(f"{name!r} is not a name for a journal")
+        names = ("origin", "batches", "lease", "snapshots", "begun", "snapshot:")
+        return cls(*(f"{{{name}}}:{each}" for each in names))
 
 
 class DamagedError(Exception):

@@ -24,6 +24,7 @@ from maze.journal.redis_entries import (
     DamagedError,
     Entry,
     Head,
+    Keys,
     SnapshotRow,
     decode_chunk,
     decode_entry,
@@ -61,31 +62,6 @@ CHUNKS_AT_ONCE = 4
 
 MIN_BLOCK_MS = 1
 """Shortest wait; 0 would mean for ever."""
-
-
-class Keys(NamedTuple):
-    """The keys of a journal. All have the same hash tag, so a cluster keeps them together."""
-
-    origin: str
-    """Text: the format, and where the journal began, with an empty graph."""
-    stream: str
-    """An entry for each append, with ``epoch-end`` as its id."""
-    lease: str
-    """Text: fence, end and owner of the lease."""
-    snapshots: str
-    """Hash: the row of each finished snapshot by its number."""
-    begun: str
-    """Number of the snapshot begun last."""
-    chunks: str
-    """Prefix; the key of a snapshot's chunks ends with its number."""
-
-    @classmethod
-    def of(cls, name: str) -> "Keys":
-        """Return the keys of the journal with a name."""
-        if not name or "{" in name or "}" in name:
-            raise JournalServerError(f"{name!r} is not a name for a journal")
-        names = ("origin", "batches", "lease", "snapshots", "begun", "snapshot:")
-        return cls(*(f"{{{name}}}:{each}" for each in names))
 
 
 class State(NamedTuple):

@@ -17,8 +17,9 @@ from maze.feed.feed_port import Edge as PortEdge
 from maze.feed.feed_port import FeedPort
 from maze.feed.messages import SNAPSHOT
 from maze.feed.reader import FeedReader
-from maze.journal.frames import CHUNK, Frame, encode_frame
 from maze.journal.journal import Bounds, Snapshot
+from maze.journal.snapshot_frames import CHUNK
+from maze.net.frames import Frame, encode_frame
 from maze.net.peer import UNIX_PEER, Peer
 from maze.net.time_slice import yield_to_event_loop
 from maze.pipeline.stats import NO_SEQUENCE
