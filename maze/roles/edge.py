@@ -60,4 +60,10 @@ class EdgeServer(Server):
         address, token = self.settings.feed, self.settings.feed_token
         assert address
         name = f"{socket.gethostname()}:{os.getpid()}"
-        return FeedReader(address, Greeting(token, name), timeout=ANSWER_SECONDS, sockets=sockets)
+        return FeedReader(
+            address,
+            Greeting(token, name),
+            timeout=ANSWER_SECONDS,
+            sockets=sockets,
+            tls=lambda: self.contexts.ingest,
+        )
