@@ -5,7 +5,7 @@ thread. An edge that wants what is not committed yet waits for the next commit. 
 for what it has room for, so a slow one holds up nobody.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from hmac import compare_digest
 from itertools import chain
@@ -90,6 +90,10 @@ class FeedPort:
         self._has_ended = False
         self._is_closed = False
         self._edges: dict[Edge, None] = {}
+        self.dropped = 0
+        """Edges that were dropped because they held up the sources."""
+        self.sent_bytes = {"ring": 0, "file": 0, "snapshot": 0}
+        """Bytes sent to edges, by where they came from."""
         self._someone_moved = Event()
         self._greenlets: set[gevent.Greenlet[..., object]] = set()
 
@@ -145,6 +149,7 @@ class FeedPort:
         for edge in self.edges:
             if edge.has and edge.has < position and now - edge.moved_at > seconds:
                 self._needless_below = position
+                self.dropped += 1
                 log.error("edge_dropped", edge=edge.name, peer=edge.peer, position=str(edge.has))
                 edge.greenlet.kill(block=False)
 
@@ -227,7 +232,7 @@ class FeedPort:
             return [encode_error(error)]
         return chain(frames, [self._state().encode()])
 
-    def _read(self, edge: Edge, request: Read) -> list[bytes]:
+    def _read(self, edge: Edge, request: Read) -> Iterable[bytes]:
         after = request.after
         if request.wait_milliseconds:  # the edge follows the journal on this connection
             if edge not in self._edges:
@@ -246,13 +251,19 @@ class FeedPort:
             return []
         frames = self._ring.frames_after(after, request.max_bytes)
         if frames is not None:
-            return frames
+            return self._counted("ring", frames)
         batches = run_in_thread(self._reader.read, after, request.max_bytes)
-        return [encode_batch(batch) for batch in batches]
+        return self._counted("file", map(encode_batch, batches))
 
     def _snapshot(self) -> Iterable[bytes]:
         snapshot = run_in_thread(self._reader.get_snapshot, _report_unusable)
-        return encode_snapshot(snapshot) if snapshot else []
+        return self._counted("snapshot", encode_snapshot(snapshot) if snapshot else [])
+
+    def _counted(self, origin: str, frames: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield frames, and count their bytes as they are sent."""
+        for frame in frames:
+            self.sent_bytes[origin] += len(frame)
+            yield frame
 
     def _state(self) -> State:
         return State(self._position(), self._kept_from, self._has_ended)

@@ -83,6 +83,11 @@ class Following:
         self._resume_bytes = settings.resume_bytes
         self._asked_at = self._answer_asked_at = 0.0
         """When the present request was sent, and the last one that was answered."""
+        self._answered_at: float | None = None
+        """When the last answer came."""
+        self.losses = 0
+        """How often the ingest could no longer be reached."""
+        self.snapshots_loaded = 0
         router.resumes.may_reach = self._may_reach
         router.take_from(self)
 
@@ -102,9 +107,17 @@ class Following:
 
     @property
     def position(self) -> Position | None:
-        """Position of the ingest's journal, as it said last; None if it has said nothing yet."""
+        """Position of the ingest's journal, as it said last; None if it has said nothing yet.
+
+        Of a journal in Redis, the position up to which it was read.
+        """
         state = self._follower.state
         return state.position if state else None
+
+    @property
+    def end(self) -> Position | None:
+        """Where the journal ends, as far as is known; None if nothing is known yet."""
+        return self._follower.end
 
     @property
     def lag_events(self) -> int | None:
@@ -112,10 +125,20 @@ class Following:
 
         If the ingest has begun another epoch, these are the numbers of that epoch.
         """
-        position, routed = self.position, self.ready.position
-        if position is None:
+        end, routed = self.end, self.ready.position
+        if end is None:
             return None
-        return position.next - routed.next if position.epoch == routed.epoch else position.next
+        return max(0, end.next - routed.next) if end.epoch == routed.epoch else end.next
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the ingest has answered on this connection, and nothing is wrong."""
+        return self._answered_at is not None and self.trouble is None
+
+    @property
+    def answer_seconds(self) -> float | None:
+        """Seconds since the last answer; None before the first."""
+        return None if self._answered_at is None else monotonic() - self._answered_at
 
     # Called by the server.
 
@@ -136,8 +159,10 @@ class Following:
                 router.fanout.graph.clear().free()
                 self._wait_to_retry()
             except JournalError as error:
-                raise JournalUnusableError(f"the feed {self._address}: {error}") from None
+                feed = f"the feed {self._address}: " if self._address else ""
+                raise JournalUnusableError(f"{feed}{error}") from None
         position = recovery.state.position
+        self.snapshots_loaded += recovery.snapshot is not None
         self.ready.begin(position)
         self._set_trouble(None)
         self._marks = recovery.uncarried
@@ -243,7 +268,7 @@ class Following:
         self.ended.clear()
         while True:
             batches = self._follower.receive()
-            self._answer_asked_at = self._asked_at
+            self._answer_asked_at, self._answered_at = self._asked_at, monotonic()
             state = self._follower.state
             if self._expects_end and not (batches or self._follower.tells_end):
                 self._end()  # the ingest has ended, and there is nothing more
@@ -302,6 +327,7 @@ class Following:
     def _set_trouble(self, trouble: str | None) -> None:
         """Log that the feed is lost or back, once."""
         if trouble and not self.trouble:
+            self.losses += 1
             log.critical("feed_unavailable", error=trouble, delivers="nothing until it is back")
         elif self.trouble and not trouble:
             log.warning("feed_available", position=str(self.ready.end))

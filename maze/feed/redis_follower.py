@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
+
+import gevent
 
 from maze.core import Position
 from maze.feed.messages import State
 from maze.journal.journal import (
     AheadError,
     Batch,
+    JournalError,
     JournalReader,
     OtherEpochError,
     Snapshot,
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
 LOST_SECONDS = 10.0
 """Time for the ingest to append again what Redis has lost in a crash. Until then an edge, which may
 have it already, waits."""
+
+END_SECONDS = 1.0
+"""Time between two looks at where the journal ends."""
 
 NOWHERE = Position(0, 0)
 
@@ -37,11 +44,25 @@ class RedisFollower(JournalReader):
         self._reader = reader
         self._asked = NOWHERE, 0, 0.0
         self._lost_since: float | None = None
+        self._is_reached = False
+        self._end = NOWHERE
+        self._watching: gevent.Greenlet[..., None] | None = None
         self.state: State | None = None
         """What is known of the journal; None before the first answer."""
 
+    @property
+    def end(self) -> Position | None:
+        """Position after the last batch of the journal, at most about a second old.
+
+        None before the first answer. An answer tells only of the batches in it, of which there may
+        be many more.
+        """
+        return max(self._end, self.state.position) if self.state else None
+
     def close(self) -> None:
         """End the connections."""
+        if self._watching:
+            self._watching.kill(block=False)
         self._reader.close()
 
     def position(self) -> Position:
@@ -63,21 +84,45 @@ class RedisFollower(JournalReader):
     def request(
         self, after: Position, max_bytes: int, *, wait: float = 0.0, routed: Position = NOWHERE
     ) -> None:
-        """Note what is asked for; ``receive`` asks. ``routed`` is of no interest to Redis."""
+        """Note what is asked for; ``receive`` asks. ``routed`` is of no interest to Redis.
+
+        Raise UnavailableError if Redis could not be reached, and cannot be reached yet.
+        """
+        if not self._is_reached:
+            self._reach(after)
         self._asked = after, max_bytes, wait
 
     def receive(self) -> list[Batch]:
         """Return the batches that were asked for; see ``JournalReader.read``."""
         after, max_bytes, wait = self._asked
+        self._is_reached = False
+        batches = self._checked(lambda: self._reader.wait(after, wait, max_bytes))
+        self._is_reached, self._lost_since = True, None
+        position = batches[-1].position if batches else after
+        self.state = State(position, NOWHERE, has_ended=False)
+        return batches
+
+    def _reach(self, after: Position) -> None:
+        """See whether Redis answers, and has what the edge has."""
+        self._checked(lambda: self._reader.read(after, 1))
+        self._is_reached = True
+        if not self._watching:
+            self._watching = gevent.spawn(self._watch_end)
+
+    def _checked(self, read: Callable[[], list[Batch]]) -> list[Batch]:
+        """Return what is read. For ``LOST_SECONDS``, what Redis has lost is only unavailable."""
         try:
-            batches = self._reader.wait(after, wait, max_bytes)
+            return read()
         except (AheadError, OtherEpochError) as error:
             now = monotonic()
             self._lost_since = self._lost_since or now
             if now - self._lost_since > LOST_SECONDS:
                 raise
             raise UnavailableError(f"{error}; the ingest should append it again") from None
-        self._lost_since = None
-        position = batches[-1].position if batches else after
-        self.state = State(position, NOWHERE, has_ended=False)
-        return batches
+
+    def _watch_end(self) -> None:
+        """Look where the journal ends, for the figures about this edge."""
+        while True:
+            with suppress(JournalError):  # the follower says so
+                self._end = self._reader.position()
+            gevent.sleep(END_SECONDS)
