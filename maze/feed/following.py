@@ -248,6 +248,7 @@ class Following:
         while True:
             try:
                 self._follow()
+                return
             except UnavailableError as error:
                 if self._expects_end:  # the ingest stops as well, and has said all it had to say
                     self._end()
@@ -262,16 +263,18 @@ class Following:
                 return
 
     def _follow(self) -> None:
-        """Read until the ingest cannot be reached. Raise JournalError."""
+        """Read until nothing follows, or the ingest cannot be reached. Raise JournalError."""
         self._ask(self.ready.end)
         self._set_trouble(None)
         self.ended.clear()
         while True:
+            is_last = self._expects_end and not self._follower.tells_end
             batches = self._follower.receive()
             self._answer_asked_at, self._answered_at = self._asked_at, monotonic()
             state = self._follower.state
-            if self._expects_end and not (batches or self._follower.tells_end):
-                self._end()  # the ingest has ended, and there is nothing more
+            if is_last and not batches:  # asked after the ingest had ended
+                self._end()
+                return
             end = batches[-1].position if batches else self.ready.end
             if state and state.has_ended and state.position == end:
                 self._arrive(batches)
