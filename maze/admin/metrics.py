@@ -293,8 +293,8 @@ def _port_metrics(snapshot: Counters) -> Iterator[Metric]:
     rejects = CounterMetricFamily(
         "maze_handshakes_rejected", HELP["maze_handshakes_rejected"], labels=["port", "reason"]
     )
-    for port, part in (("source", sources), ("client", sessions)):
-        for reason, count in part["handshakes_rejected"].items():
+    for port, part in (("source", sources), ("client", sessions), ("feed", snapshot["feed"] or {})):
+        for reason, count in part.get("handshakes_rejected", {}).items():
             rejects.add_metric([port, reason], count)
     yield rejects
     yield _counter("maze_registration_overruns", snapshot["router"]["registration_overruns"])

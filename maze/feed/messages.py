@@ -42,8 +42,9 @@ STATE, READ, SNAPSHOT = b"q", b"r", b"s"
 """Kinds of requests: for the state of the journal, for the batches after a position, and for the
 newest snapshot."""
 
-BATCH, ERROR = b"b", b"x"
-"""Kinds of frames in answers, besides BEGIN and CHUNK of a snapshot: a batch, and an error."""
+BATCH, ERROR, ALIVE = b"b", b"x", b"w"
+"""Kinds of frames in answers, besides BEGIN and CHUNK of a snapshot: a batch, an error, and a sign
+that the ingest is still reading its disk."""
 
 MAX_FRAME_BYTES = 2**31 - 1
 """Size of the largest frame: a batch has up to 16,384 lines of up to 1 MiB each."""

@@ -30,7 +30,7 @@ from maze.journal.journal import (
     UnavailableError,
 )
 from maze.journal.snapshot_schedule import RETRY_SECONDS, SnapshotSchedule
-from maze.journal.snapshots import SnapshotTaker
+from maze.journal.snapshots import STOPPED, SnapshotTaker
 from maze.net.native_thread import run_in_thread
 from maze.pipeline.committed import Committed
 from maze.pipeline.journal_store import Lease, open_store
@@ -286,7 +286,7 @@ class Journaling:
             self._schedule.finish()
             seconds = round(monotonic() - began, 3)
             log.info("snapshot_taken", position=str(position), seconds=seconds)
-        else:
+        elif reason != STOPPED:
             self._schedule.fail(monotonic())
             log.error("snapshot_failed", error=reason, retries_after_seconds=RETRY_SECONDS)
 

@@ -65,5 +65,10 @@ class EdgeServer(Server):
         if self._place:
             return RedisFollower(self._place.reader(settings.journal_timeout))
         assert settings.feed
-        greeting = Greeting(settings.feed_token, self._name)
-        return FeedReader(settings.feed, greeting, timeout=ANSWER_SECONDS, sockets=sockets)
+        return FeedReader(
+            settings.feed,
+            Greeting(settings.feed_token, self._name),
+            timeout=ANSWER_SECONDS,
+            sockets=sockets,
+            tls=lambda: self.contexts.ingest,
+        )

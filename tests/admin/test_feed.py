@@ -11,7 +11,7 @@ from end_to_end.roles import Roles
 from structlog.testing import capture_logs
 
 from maze.core import Position
-from maze.feed.feed_port import Edge as FollowingEdge
+from maze.feed.feed_port import EdgeConnection
 from maze.net.peer import UNIX_PEER, Peer
 from maze.process.diagnostics import Diagnostics
 from maze.roles.edge import EdgeServer
@@ -121,7 +121,7 @@ def test_edges_with_one_name_are_one_series(feed: WatchedFeed) -> None:
     feed.ingest.source().send(b"1|B\n2|B\n")
     feed.edge.await_routed(2)
     await_same(feed)
-    former = FollowingEdge(NAME, Peer(UNIX_PEER))
+    former = EdgeConnection(NAME, Peer(UNIX_PEER), feed.ingest.server.feed.edges[0].connection)
     former.routed = Position(feed.ingest.position.epoch, 1)
     feed.ingest.server.feed._edges[former] = None
     try:

@@ -185,7 +185,7 @@ class Child:
         return self
 
     def listens(self, ready: dict[str, Any]) -> None:
-        """Take the server's addresses from its ``ready`` line."""
+        """Take the server's addresses from its ``ready`` line; a role may lack one of the ports."""
         if "source_host" in ready:
             self.source_address = (ready["source_host"], ready["source_port"])
         if "client_host" in ready:

@@ -136,6 +136,7 @@ function showRejects(status) {
     ...Object.entries(status.sessions.refused).map(([reason, number]) => ["client", reason, number]),
     ...Object.entries(status.sources.handshakes_rejected).map(([reason, number]) => ["source", reason, number]),
     ["source", "refused", status.sources.refused],
+    ...Object.entries((status.feed && status.feed.handshakes_rejected) || {}).map(([reason, number]) => ["edge", reason, number]),
   ].filter(([, , number]) => number);
   byId("rejects").tBodies[0].replaceChildren(...counts.map(([what, reason, number]) => {
     const row = document.createElement("tr");
