@@ -107,17 +107,9 @@ class Following:
 
     @property
     def position(self) -> Position | None:
-        """Position of the ingest's journal, as it said last; None if it has said nothing yet.
-
-        Of a journal in Redis, the position up to which it was read.
-        """
+        """Position of the ingest's journal, as it said last; None if it has said nothing yet."""
         state = self._follower.state
         return state.position if state else None
-
-    @property
-    def end(self) -> Position | None:
-        """Where the journal ends, as far as is known; None if nothing is known yet."""
-        return self._follower.end
 
     @property
     def lag_events(self) -> int | None:
@@ -125,10 +117,12 @@ class Following:
 
         If the ingest has begun another epoch, these are the numbers of that epoch.
         """
-        end, routed = self.end, self.ready.position
-        if end is None:
+        position, routed = self.position, self.ready.position
+        if position is None:
             return None
-        return max(0, end.next - routed.next) if end.epoch == routed.epoch else end.next
+        if position.epoch != routed.epoch:
+            return position.next
+        return max(0, position.next - routed.next)  # Redis may have lost what was routed
 
     @property
     def is_connected(self) -> bool:

@@ -74,11 +74,6 @@ class FeedReader(JournalReader):
         self.state: State | None = None
         """State of the journal at the last answer; None before the first."""
 
-    @property
-    def end(self) -> Position | None:
-        """Position after the last batch of the journal at the last answer; None before that."""
-        return self.state.position if self.state else None
-
     def close(self) -> None:
         """End the connection. Any thread may call this; a call that waits for an answer fails."""
         sock, self._socket, self._file = self._socket, None, None

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
-
-import gevent
 
 from maze.core import Position
 from maze.feed.messages import State
 from maze.journal.journal import (
     AheadError,
     Batch,
-    JournalError,
     JournalReader,
     OtherEpochError,
     Snapshot,
@@ -27,9 +23,6 @@ if TYPE_CHECKING:
 LOST_SECONDS = 10.0
 """Time for the ingest to append again what Redis has lost in a crash. Until then an edge, which may
 have it already, waits."""
-
-END_SECONDS = 1.0
-"""Time between two looks at where the journal ends."""
 
 NOWHERE = Position(0, 0)
 
@@ -45,24 +38,11 @@ class RedisFollower(JournalReader):
         self._asked = NOWHERE, 0, 0.0
         self._lost_since: float | None = None
         self._is_reached = False
-        self._end = NOWHERE
-        self._watching: gevent.Greenlet[..., None] | None = None
         self.state: State | None = None
         """What is known of the journal; None before the first answer."""
 
-    @property
-    def end(self) -> Position | None:
-        """Position after the last batch of the journal, at most about a second old.
-
-        None before the first answer. An answer tells only of the batches in it, of which there may
-        be many more.
-        """
-        return max(self._end, self.state.position) if self.state else None
-
     def close(self) -> None:
         """End the connections."""
-        if self._watching:
-            self._watching.kill(block=False)
         self._reader.close()
 
     def position(self) -> Position:
@@ -106,8 +86,6 @@ class RedisFollower(JournalReader):
         """See whether Redis answers, and has what the edge has."""
         self._checked(lambda: self._reader.read(after, 1))
         self._is_reached = True
-        if not self._watching:
-            self._watching = gevent.spawn(self._watch_end)
 
     def _checked(self, read: Callable[[], list[Batch]]) -> list[Batch]:
         """Return what is read. For ``LOST_SECONDS``, what Redis has lost is only unavailable."""
@@ -119,10 +97,3 @@ class RedisFollower(JournalReader):
             if now - self._lost_since > LOST_SECONDS:
                 raise
             raise UnavailableError(f"{error}; the ingest should append it again") from None
-
-    def _watch_end(self) -> None:
-        """Look where the journal ends, for the figures about this edge."""
-        while True:
-            with suppress(JournalError):  # the follower says so
-                self._end = self._reader.position()
-            gevent.sleep(END_SECONDS)

@@ -44,7 +44,7 @@ class EdgeServer(Server):
         return {
             "address": str(self._place.address if self._place else self.settings.feed),
             "is_connected": following.is_connected,
-            "position": following.end and str(following.end),
+            "position": following.position and str(following.position),
             "lag_events": following.lag_events,
             "answer_seconds": seconds and round(seconds, 3),
             "losses": following.losses,

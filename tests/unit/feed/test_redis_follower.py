@@ -1,22 +1,21 @@
-"""An edge's reader of a journal in Redis: when Redis counts as lost, and where the journal ends."""
+"""An edge's reader of a journal in Redis: when Redis counts as lost."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from end_to_end.peers import until
 
 from maze.core import Position
 from maze.feed import redis_follower
 from maze.feed.redis_follower import RedisFollower
 from maze.journal.journal import AheadError, Batch, UnavailableError
 
-START, LAST = Position(1, 1), Position(1, 9)
+START = Position(1, 1)
 
 
 class FakeReader:
-    """A journal with one batch that is read at a time, and an end far behind it."""
+    """A journal of which one batch is read at a time."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -24,7 +23,7 @@ class FakeReader:
     def position(self) -> Position:
         if self.error:
             raise self.error
-        return LAST
+        return Position(1, 9)
 
     def wait(self, after: Position, *_: Any) -> list[Batch]:
         return self.read(after)
@@ -78,12 +77,3 @@ def test_what_redis_has_lost_is_unavailable_at_first(
     monkeypatch.setattr(redis_follower, "LOST_SECONDS", 0.0)
     with pytest.raises(AheadError):
         follower.request(START, 100)
-
-
-def test_the_end_of_the_journal_is_known_beyond_what_was_read(follower: RedisFollower) -> None:
-    assert follower.end is None
-    follower.request(START, 100)
-    assert follower.receive()[-1].position == Position(1, 2)
-    assert follower.state
-    assert follower.state.position == Position(1, 2)
-    until(lambda: follower.end == LAST, "the end to be looked up")
