@@ -179,7 +179,7 @@ class Journaling:
     def _take(self, lease: Lease) -> int:
         """Return the fence, once no other process holds the lease."""
         is_waiting = False
-        while (fence := run_in_thread(lease.take)) is None:
+        while (fence := _try_to_take(lease)) is None:
             if not is_waiting:
                 log.info("lease_waits", because="another process writes the journal")
                 is_waiting = True
@@ -328,6 +328,16 @@ class Journaling:
             self._fail("journal_fenced", exit_status=FENCED_STATUS, error=str(error))
         else:
             self._fail("journal_failed", error=str(error))
+
+
+def _try_to_take(lease: Lease) -> int | None:
+    """Return the fence, or None if another process holds the lease or a standby asks in vain."""
+    try:
+        return run_in_thread(lease.take)
+    except UnavailableError:
+        if not lease.is_awaited:  # a start fails, but a standby goes on waiting
+            raise
+        return None
 
 
 def _on_read(read: Event, error: Exception | None) -> None:

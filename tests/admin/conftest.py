@@ -79,7 +79,7 @@ def redis() -> Iterator[RedisServer]:
 def redis_journaled(start: Start, redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Watched:
     """A watched server with a journal in Redis, whose figures were read and soon are again."""
     monkeypatch.setattr("maze.pipeline.journaling.UPKEEP_SECONDS", 0.01)
-    watched = start(journal=f"unix://{redis.path}")
+    watched = start(journal=f"unix://{redis.path}", lease=600.0)
     journaling = watched.server.intake.journaling
     until(lambda: journaling and journaling.statistics, "the figures of the journal to be read")
     return watched

@@ -10,6 +10,7 @@ import pytest
 from end_to_end.peers import until
 from redis_server import RedisServer
 
+from maze.journal.journal import UnavailableError
 from maze.server import MazeServer
 from maze.settings.option_types import FREE_PORT
 from maze.settings.options import Settings
@@ -96,6 +97,37 @@ def test_a_standby_says_so(redis_journaled: Watched, standby: tuple[MazeServer, 
     assert watcher.status()["state"] == "ready"
     assert values(watcher)["maze_journal_fence", ""] > before
     assert values(redis_journaled)["maze_journal_lease_held", ""] == 0
+
+
+def test_a_standby_waits_while_redis_is_away(
+    redis_journaled: Watched,
+    standby: tuple[MazeServer, Watcher],
+    redis: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, watcher = standby
+    journaling = server.intake.journaling
+    assert journaling
+    assert journaling.lease
+    failed: list[UnavailableError] = []
+    take = journaling.lease.take
+
+    def noted() -> int | None:
+        try:
+            return take()
+        except UnavailableError as error:
+            failed.append(error)
+            raise
+
+    monkeypatch.setattr(journaling.lease, "take", noted)
+    redis.kill()
+    until(lambda: len(failed) > 1, "the standby to ask in vain")
+    assert watcher.ask("/readyz").json()["because"] == OTHER
+    redis.start()
+    redis_journaled.source().send(b"1|B\n")
+    redis_journaled.await_routed(1)
+    redis_journaled.server.stop()
+    until(lambda: watcher.ask("/readyz").status == 200, "the standby to take over")
 
 
 def test_a_redis_that_is_away_is_noticed_while_nothing_is_written(
