@@ -22,20 +22,26 @@ def _without(script: Script, *parts: str) -> Script:
     return Script(text)
 
 
-FENCE_CHECK = "if fence ~= ARGV[1] then return {'FENCED'} end\n"
-HOLDER_CHECK = "if holder and holder ~= ARGV[2] then return {'FENCED'} end\n"
+FENCE_CHECK = "if not lease or string.match(lease, '^%d+') ~= ARGV[1] then return {'FENCED'} end\n"
 
 
 def no_fence_check() -> None:
     """Let whoever once had the lease append for ever."""
     vars(redis)["APPEND"] = _without(APPEND, FENCE_CHECK)
-    vars(redis)["RENEW"] = _without(RENEW, FENCE_CHECK, HOLDER_CHECK)
+    vars(redis)["RENEW"] = _without(RENEW, FENCE_CHECK)
 
 
 def no_gap_check() -> None:
-    """Append a batch even if those before it are missing."""
-    check = "elseif first ~= number then\n            return {'GAP', position[1], position[2]}\n"
-    vars(redis)["APPEND"] = _without(APPEND, check)
+    """Append a batch even if those before it are lost; only the first one has to fit."""
+    check = APPEND.text[APPEND.text.index("if last ~=") : APPEND.text.index("if ARGV[3]")]
+    unchecked = _without(APPEND, check)
+    original = redis.RedisJournal._append_at_end
+
+    def append(self: redis.RedisJournal, batches: Sequence[Batch], fence: int, now: int) -> bool:
+        vars(redis)["APPEND"] = unchecked if batches and any(self._end) else APPEND
+        return original(self, batches, fence, now)
+
+    vars(redis)["RedisJournal"]._append_at_end = append
 
 
 def no_contiguity_check() -> None:
@@ -43,11 +49,17 @@ def no_contiguity_check() -> None:
 
     class Reader(redis_reader.RedisReader):
         def wait(self, after: Position, seconds: float, max_bytes: int = 0) -> list[Batch]:
-            start = f"{after.epoch}-{after.next}"
             block = max(1, int(1000 * min(seconds, self._client.timeout / 2)))
-            words = ("XREAD", "COUNT", 100, "BLOCK", block, "STREAMS", self._keys.stream, start)
-            streams = self._client.call(*words)
-            return self._batches(streams[0][1]) if streams else []
+            streams = self._client.call(
+                *("XREAD", "COUNT", 1, "BLOCK", block),
+                *("STREAMS", self._keys.stream, f"{after.epoch}-{after.next}"),
+            )
+            entries = self._decoded(streams[0][1]) if streams else []
+            return [batch for entry in entries for batch in entry.batches]
+
+        def read(self, after: Position, max_bytes: int = 0) -> list[Batch]:
+            entries = self._entries(f"({after.epoch}-{after.next}", 1)
+            return [batch for entry in entries for batch in entry.batches]
 
     vars(redis_reader)["RedisReader"] = Reader
     vars(following)["follows"] = lambda batch, position: True
@@ -66,10 +78,10 @@ def tail_dropped_early() -> None:
 
 def two_appenders() -> None:
     """Give the lease to everybody, and the same fence."""
-    holder = "if holder and holder ~= ARGV[1] then return {'HELD'} end\n"
-    rises = LEASE.text.partition("local time =")[2].partition("if ARGV[1] ~= ''")[0]
-    vars(redis)["LEASE"] = _without(LEASE, holder, "local time =" + rises)
-    vars(redis)["RENEW"] = _without(RENEW, HOLDER_CHECK)
+    held = "if ARGV[1] ~= '' and holder ~= ARGV[1] and now < ending then return {'HELD'} end\n"
+    script = _without(LEASE, held)
+    assert "math.max(now, fence + 1)" in script.text
+    vars(redis)["LEASE"] = Script(script.text.replace("math.max(now, fence + 1)", "fence"))
 
 
 MUTANTS: dict[str, Callable[[], None]] = {

@@ -222,6 +222,7 @@ class Run:
             assert not client.wrong, f"user {client.user}: {client.wrong}"
             assert not client.differs, f"user {client.user} has received other bytes than its own"
         assert self._source.lost is None, self._source.lost
+        checks.check_endings(self._form, self._plan)
         return self._source.done and all(client.complete for client in self._clients)
 
     def _stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -19,12 +20,18 @@ from end_to_end.running import ROOT
 from redis_server import RedisServer, Sentinel, free_port
 
 from maze.journal.journal import JournalError
+from maze.journal.places import RedisPlace
 from maze.journal.reader import SQLiteReader
+from maze.journal.redis_address import RedisAddress
 
 UNSAFE_SECONDS = 1.0
 """With ``appendfsync everysec``, a loss of power loses at least what was written in this time."""
 
 SAMPLE_SECONDS = 0.05
+
+STATE_SECONDS = 1.0
+"""Longest time for which a server that was asked for its state may not answer."""
+
 REDIS_OPTIONS = ("--appendfsync", "everysec")
 SENTINELS = 3
 QUORUM = 2
@@ -208,9 +215,12 @@ class SentinelStore:
 
 
 def _state(server: RedisServer) -> State | None:
-    with suppress(OSError, ValueError, gevent.Timeout), gevent.Timeout(1.0):
-        answer = server.command("HMGET", "{maze}:state", "next", "from_next", "fence")
-        return State(*(int(number) for number in answer.split(b"\r\n")[2::2]))
+    place = RedisPlace(RedisAddress.parse(f"redis://127.0.0.1:{server.port}"))
+    with suppress(OSError, JournalError), closing(place.reader(STATE_SECONDS)) as reader:
+        position, kept_from = reader.position(), reader.kept_from()
+        fence = re.search(rb"\r\n(\d+) ", server.command("GET", "{maze}:lease"))
+        if fence:
+            return State(position.next, kept_from.next, int(fence[1]))
     return None
 
 
