@@ -10,16 +10,15 @@ from maze.core import Position
 from maze.feed import following
 from maze.journal import redis, redis_reader, tail
 from maze.journal.journal import Batch
+from maze.journal.redis_entries import Entry, id_of
+from maze.journal.redis_reader import READ_BYTES
 from maze.journal.redis_scripts import APPEND, LEASE, RENEW, Script
 
 
-def _without(script: Script, *parts: str) -> Script:
-    """Return a script without some parts of its text."""
-    text = script.text
-    for part in parts:
-        assert part in text, part
-        text = text.replace(part, "")
-    return Script(text)
+def _changed(script: Script, before: str, after: str = "") -> Script:
+    """Return a script with a part of its text replaced."""
+    assert before in script.text, before
+    return Script(script.text.replace(before, after))
 
 
 FENCE_CHECK = "if not lease or string.match(lease, '^%d+') ~= ARGV[1] then return {'FENCED'} end\n"
@@ -27,21 +26,17 @@ FENCE_CHECK = "if not lease or string.match(lease, '^%d+') ~= ARGV[1] then retur
 
 def no_fence_check() -> None:
     """Let whoever once had the lease append for ever."""
-    vars(redis)["APPEND"] = _without(APPEND, FENCE_CHECK)
-    vars(redis)["RENEW"] = _without(RENEW, FENCE_CHECK)
+    vars(redis)["APPEND"] = _changed(APPEND, FENCE_CHECK)
+    vars(redis)["RENEW"] = _changed(RENEW, FENCE_CHECK)
 
 
 def no_gap_check() -> None:
-    """Append a batch even if those before it are lost; only the first one has to fit."""
-    check = APPEND.text[APPEND.text.index("if last ~=") : APPEND.text.index("if ARGV[3]")]
-    unchecked = _without(APPEND, check)
-    original = redis.RedisJournal._append_at_end
+    """Append a batch even if those before it are missing."""
 
-    def append(self: redis.RedisJournal, batches: Sequence[Batch], fence: int, now: int) -> bool:
-        vars(redis)["APPEND"] = unchecked if batches and any(self._end) else APPEND
-        return original(self, batches, fence, now)
+    def to_append(batches: Sequence[Batch], position: Position) -> list[Batch]:
+        return [batch for batch in batches if batch.position > position]
 
-    vars(redis)["RedisJournal"]._append_at_end = append
+    vars(redis)["to_append"] = to_append
 
 
 def no_contiguity_check() -> None:
@@ -51,18 +46,20 @@ def no_contiguity_check() -> None:
         def wait(self, after: Position, seconds: float, max_bytes: int = 0) -> list[Batch]:
             block = max(1, int(1000 * min(seconds, self._client.timeout / 2)))
             streams = self._client.call(
-                *("XREAD", "COUNT", 1, "BLOCK", block),
-                *("STREAMS", self._keys.stream, f"{after.epoch}-{after.next}"),
+                *("XREAD", "COUNT", 100, "BLOCK", block),
+                *("STREAMS", self._keys.stream, id_of(after)),
             )
-            entries = self._decoded(streams[0][1]) if streams else []
-            return [batch for entry in entries for batch in entry.batches]
+            return _batches(self._decoded(streams[0][1])) if streams else []
 
-        def read(self, after: Position, max_bytes: int = 0) -> list[Batch]:
-            entries = self._entries(f"({after.epoch}-{after.next}", 1)
-            return [batch for entry in entries for batch in entry.batches]
+        def read(self, after: Position, max_bytes: int = READ_BYTES) -> list[Batch]:
+            return _batches(self._entries(f"({id_of(after)}", self._count(max_bytes)))
 
     vars(redis_reader)["RedisReader"] = Reader
     vars(following)["follows"] = lambda batch, position: True
+
+
+def _batches(entries: Sequence[Entry]) -> list[Batch]:
+    return [batch for entry in entries for batch in entry.batches]
 
 
 def tail_dropped_early() -> None:
@@ -79,9 +76,8 @@ def tail_dropped_early() -> None:
 def two_appenders() -> None:
     """Give the lease to everybody, and the same fence."""
     held = "if ARGV[1] ~= '' and holder ~= ARGV[1] and now < ending then return {'HELD'} end\n"
-    script = _without(LEASE, held)
-    assert "math.max(now, fence + 1)" in script.text
-    vars(redis)["LEASE"] = Script(script.text.replace("math.max(now, fence + 1)", "fence"))
+    free = _changed(LEASE, held)
+    vars(redis)["LEASE"] = _changed(free, "math.max(now, fence + 1)", "lease and fence or now")
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
