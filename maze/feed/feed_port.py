@@ -33,7 +33,6 @@ from maze.feed.messages import (
     encode_snapshot,
 )
 from maze.feed.ring import Ring
-from maze.journal.frames import Frame, FrameError, encode_frame, read_frames
 from maze.journal.journal import (
     Batch,
     JournalError,
@@ -45,6 +44,7 @@ from maze.listener.access import Access
 from maze.listener.handshake_rejects import HandshakeError, HandshakeReason
 from maze.listener.tls import TLS_HANDSHAKE
 from maze.net.connection import Connection
+from maze.net.frames import Frame, FrameError, encode_frame, read_frames
 from maze.net.native_thread import ThreadCall
 from maze.net.peer import Address, Peer
 from maze.net.sockets import current_greenlet, send_at_once

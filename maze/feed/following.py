@@ -283,7 +283,8 @@ class Following:
         self.ended.clear()
         while True:
             batches = self._follower.receive()
-            self._answer_asked_at = self._asked_at
+            if self._follower.tells_position:
+                self._answer_asked_at = self._asked_at
             state = self._follower.state
             if self._expects_end and not (batches or self._follower.tells_end):
                 self._end()  # the ingest has ended, and there is nothing more

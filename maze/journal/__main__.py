@@ -14,7 +14,7 @@ except ModuleNotFoundError as missing:
     )
 from maze.core import parse_number
 from maze.journal.journal import JournalError
-from maze.journal.places import FilePlace, Place, place_of
+from maze.journal.places import FilePlace, Place, RedisPlace, place_of
 from maze.journal.redis_address import is_redis_url
 
 EXAMPLES = """\
@@ -24,6 +24,7 @@ examples:
   python -m maze.journal dump /var/lib/maze/journal --from 1000 | head
   python -m maze.journal import-follows /var/lib/maze/journal follows.csv
   python -m maze.journal check rediss://maze@redis.example --ca ca.pem
+  python -m maze.journal copy /var/lib/maze/journal redis://redis.example
 
 The journal may also come first: python -m maze.journal JOURNAL info
 
@@ -37,6 +38,9 @@ PASSWORD = "MAZE_JOURNAL_PASSWORD"
 
 READING = ("info", "check", "dump")
 """Commands that only read; they know journals in Redis, too."""
+
+COPY = "copy"
+"""The command that reads a file and writes to Redis."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
@@ -82,14 +86,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _place(given: argparse.Namespace) -> Place:
-    """Return the journal's place. Raise ValueError if it is the wrong URL."""
-    if given.command not in READING:
-        if is_redis_url(given.file):
-            raise JournalError(f"{given.command} is for a journal in a file, not in Redis")
-        return FilePlace(given.file)
+    """Return the place of the journal, or of its copy. Raise ValueError if it is the wrong URL."""
+    if given.command not in READING and is_redis_url(given.file):
+        raise JournalError(f"{given.command} is for a journal in a file, not in Redis")
+    if given.command == COPY:
+        place = _place_of(given.url, given)
+        if not isinstance(place, RedisPlace):
+            raise ValueError(f"{given.url} is no URL of a Redis server (a file needs only cp)")
+        return place
+    return _place_of(given.file, given) if given.command in READING else FilePlace(given.file)
+
+
+def _place_of(text: str, given: argparse.Namespace) -> Place:
     files = {"ca": given.ca, "certificate": given.certificate, "key": given.key}
     password = os.environ.get(PASSWORD)
-    return place_of(given.file, given.name, sentinels=given.sentinels, password=password, **files)
+    return place_of(text, given.name, sentinels=given.sentinels, password=password, **files)
 
 
 def _run(given: argparse.Namespace, place: Place) -> int:
@@ -107,7 +118,16 @@ def _run(given: argparse.Namespace, place: Place) -> int:
             print(maintaining.compact(given.file), end="")
         case "reset":
             print(maintaining.reset(given.file, given.first_sequence), end="")
+        case "copy":
+            from maze.journal.copying import copy  # noqa: PLC0415, redis-py loads slowly
+
+            assert isinstance(place, RedisPlace)
+            print(copy(given.file, place, _warn), end="")
     return 0
+
+
+def _warn(text: str) -> None:
+    print(f"maze.journal: {text}", file=sys.stderr)
 
 
 def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
@@ -148,6 +168,9 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     follows.add_argument("csv", metavar="CSV", help='a file of lines "follower,followed"')
     add("compact", "give the disk space of removed batches back to the file system")
     reset = add("reset", "begin a new epoch: forget the sequence and the follow graph")
+    copy = add(COPY, "copy a journal's file to Redis, so that a server can continue there")
+    copy.add_argument("url", metavar="URL", help="the URL of a Redis server")
+    _add_redis_options(copy)
     for command in (follows, reset):
         command.add_argument(
             "--first-sequence",

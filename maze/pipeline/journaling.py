@@ -30,7 +30,7 @@ from maze.journal.journal import (
     UnavailableError,
 )
 from maze.journal.snapshot_schedule import RETRY_SECONDS, SnapshotSchedule
-from maze.journal.snapshots import SnapshotTaker
+from maze.journal.snapshots import STOPPED, SnapshotTaker
 from maze.net.native_thread import run_in_thread
 from maze.pipeline.committed import Committed
 from maze.pipeline.journal_store import Lease, open_store
@@ -168,12 +168,24 @@ class Journaling:
         return self.position
 
     def _take(self, lease: Lease) -> int:
-        """Return the fence, once no other process holds the lease."""
-        is_waiting = False
-        while (fence := run_in_thread(lease.take)) is None:
-            if not is_waiting:
-                log.info("lease_waits", because="another process writes the journal")
-                is_waiting = True
+        """Return the fence, once no other process holds the lease.
+
+        Raise UnavailableError only before it is known that another process holds it.
+        """
+        because = ""
+        while True:
+            reason = "another process writes the journal"
+            try:
+                fence = run_in_thread(lease.take)
+            except UnavailableError as error:
+                if not because:
+                    raise
+                fence, reason = None, str(error)
+            if fence is not None:
+                break
+            if reason != because:
+                log.info("lease_waits", because=reason)
+                because = reason
             gevent.sleep(min(lease.seconds / RENEWALS, MAX_LEASE_WAIT_SECONDS))
         self._renewing = gevent.spawn(self._renew, lease, fence)
         return fence
@@ -272,7 +284,7 @@ class Journaling:
             self._schedule.finish()
             seconds = round(monotonic() - began, 3)
             log.info("snapshot_taken", position=str(position), seconds=seconds)
-        else:
+        elif reason != STOPPED:
             self._schedule.fail(monotonic())
             log.error("snapshot_failed", error=reason, retries_after_seconds=RETRY_SECONDS)
 

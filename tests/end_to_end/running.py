@@ -185,9 +185,11 @@ class Child:
         return self
 
     def listens(self, ready: dict[str, Any]) -> None:
-        """Take the server's addresses from its ``ready`` line."""
-        self.source_address = (ready["source_host"], ready["source_port"])
-        self.client_address = (ready["client_host"], ready["client_port"])
+        """Take the server's addresses from its ``ready`` line; a role may lack one of the ports."""
+        if "source_host" in ready:
+            self.source_address = (ready["source_host"], ready["source_port"])
+        if "client_host" in ready:
+            self.client_address = (ready["client_host"], ready["client_port"])
 
     def source(self, *, tls: ssl.SSLContext | None = None) -> Source:
         source = Source(self.source_address, tls=tls)

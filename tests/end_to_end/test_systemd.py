@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,9 @@ from .supervisor import Supervisor
 pytestmark = pytest.mark.realtime
 
 UNIT = ROOT / "deploy" / "follower-maze.service"
+ROLE = ROOT / "deploy" / "follower-maze@.service.d" / "role.conf"
+"""Makes the unit a template for ingests and edges."""
+
 INSTALLED = "/opt/follower-maze/.venv/bin/python"
 
 
@@ -50,10 +54,10 @@ def test_a_server_that_cannot_start_is_never_ready(tmp_path: Path) -> None:
         assert supervisor.received() == []
 
 
-def unit() -> RawConfigParser:
+def unit(path: Path = UNIT) -> RawConfigParser:
     parser = RawConfigParser(strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read(UNIT, encoding="utf-8")
+    parser.read(path, encoding="utf-8")
     return parser
 
 
@@ -81,16 +85,47 @@ def test_the_installation_steps_create_what_the_unit_file_needs() -> None:
     assert secrets.removeprefix("-") in steps
 
 
+def test_an_instance_has_its_own_settings_secrets_and_state() -> None:
+    service = unit(ROLE)["Service"]
+    python, *_, settings = service["ExecStart"].split()
+    assert (python, settings) == (INSTALLED, "/etc/follower-maze/%i.toml")
+    assert service["EnvironmentFile"] == "-/etc/follower-maze/%i.env"
+    assert service["StateDirectory"] == "follower-maze-%i"
+    assert service["TimeoutStartSec"] == "infinity"  # a standby is not ready
+
+
+def test_the_installation_steps_of_roles_name_the_files_that_are_there() -> None:
+    text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    steps = text.partition("## Under systemd")[2].partition("\n## ")[0]
+    assert f"cp deploy/{UNIT.name} /etc/systemd/system/follower-maze@.service" in steps
+    assert f"cp -r deploy/{ROLE.parent.name} /etc/systemd/system/" in steps
+    assert "/etc/follower-maze/ingest.toml" in steps
+    assert "systemctl enable --now --no-block follower-maze@ingest" in steps
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
 @pytest.mark.parametrize("arguments", [["verify", "--man=no"], ["security", "--threshold=20"]])
-def test_systemd_finds_nothing_wrong_with_the_unit_file(
-    tmp_path: Path, arguments: list[str]
+@pytest.mark.parametrize("name", ["follower-maze", "follower-maze@edge-1"])
+def test_systemd_finds_nothing_wrong_with_the_unit_files(
+    tmp_path: Path, arguments: list[str], name: str
 ) -> None:
-    copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text(encoding="utf-8").replace(INSTALLED, sys.executable))
+    template = name.partition("@")
+    copies = {tmp_path / f"{template[0]}{template[1]}.service": UNIT}
+    if template[1]:
+        copies[tmp_path / ROLE.parent.name / ROLE.name] = ROLE
+    for copy, file in copies.items():
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(file.read_text(encoding="utf-8").replace(INSTALLED, sys.executable))
     offline = ["--offline=true", "--no-pager"] if arguments[0] == "security" else []
-    command = ["systemd-analyze", *arguments, *offline, str(copy)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    run = subprocess.run(
+        ["systemd-analyze", *arguments, *offline, str(tmp_path / f"{name}.service")],
+        # systemd looks for the drop-in beside the system's units, too.
+        env=os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     if arguments[0] == "verify":
         assert run.stderr == ""

@@ -1,0 +1,75 @@
+"""The HAProxy of ``deploy/haproxy.cfg``, in front of servers of a test."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from end_to_end.peers import until
+from end_to_end.running import ROOT
+from programs import installed
+from redis_server import free_port
+
+CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
+
+
+class Ports(NamedTuple):
+    """The ports of a server behind HAProxy."""
+
+    own: int
+    """Source port of an ingest, client port of an edge."""
+    admin: int
+
+    @classmethod
+    def free(cls) -> Self:
+        """Return ports that nobody uses now."""
+        return cls(free_port(), free_port())
+
+
+class HAProxy:
+    """A running HAProxy; ``servers`` has the ports of each server that the file names.
+
+    It checks twenty times as often as in service, and the servers that are not given are left out.
+    """
+
+    def __init__(self, folder: Path, servers: Mapping[str, Ports]) -> None:
+        self.source_port, self.client_port = free_port(), free_port()
+        path = folder / "haproxy.cfg"
+        path.write_text(self._configuration(servers))
+        self._log = (folder / "haproxy.log").open("wb")
+        self._process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", installed("haproxy"), "-db", "-f", str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def _configuration(self, servers: Mapping[str, Ports]) -> str:
+        def server(found: re.Match[str]) -> str:
+            ports = servers.get(found[2])
+            return f"{found[1]}127.0.0.1:{ports.own} port {ports.admin}\n" if ports else ""
+
+        text = CONFIGURATION.read_text(encoding="utf-8")
+        text = re.sub(r"( +server (\S+) )\S+ port \d+\n", server, text)
+        text = text.replace("inter 1s", "inter 50ms")
+        text = text.replace("bind :9099", f"bind 127.0.0.1:{self.client_port}")
+        return text.replace("bind :9090", f"bind 127.0.0.1:{self.source_port}")
+
+    def __enter__(self) -> Self:
+        until(self._listens, "HAProxy to listen")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._log.close()
+
+    def _listens(self) -> bool:
+        assert self._process.poll() is None, Path(self._log.name).read_text()
+        with closing(socket.socket()) as sock:
+            return sock.connect_ex(("127.0.0.1", self.client_port)) == 0
