@@ -92,6 +92,11 @@ class Following:
         self._resume_bytes = settings.resume_bytes
         self._asked_at = self._answer_asked_at = 0.0
         """When the present request was sent, and the last one that was answered."""
+        self._answered_at: float | None = None
+        """When the last answer came."""
+        self.losses = 0
+        """How often the ingest could no longer be reached."""
+        self.snapshots_loaded = 0
         router.resumes.may_reach = self._may_reach
         router.take_from(self)
 
@@ -124,7 +129,19 @@ class Following:
         position, routed = self.position, self.ready.position
         if position is None:
             return None
-        return position.next - routed.next if position.epoch == routed.epoch else position.next
+        if position.epoch != routed.epoch:
+            return position.next
+        return max(0, position.next - routed.next)  # Redis may have lost what was routed
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the ingest has answered on this connection, and nothing is wrong."""
+        return self._answered_at is not None and self.trouble is None
+
+    @property
+    def answer_seconds(self) -> float | None:
+        """Seconds since the last answer; None before the first."""
+        return None if self._answered_at is None else monotonic() - self._answered_at
 
     @property
     def trouble(self) -> str | None:
@@ -141,7 +158,8 @@ class Following:
         try:
             self._recover(report)
         except JournalError as error:
-            raise JournalUnusableError(f"the feed {self._address}: {error}") from None
+            feed = f"the feed {self._address}: " if self._address else ""
+            raise JournalUnusableError(f"{feed}{error}") from None
 
     def _recover(self, report: Callable[[Position], None]) -> None:
         """Rebuild the follow graph, which is empty, and the recent events. Raise JournalError."""
@@ -158,6 +176,7 @@ class Following:
                 router.fanout.graph.clear().free()
                 self._wait_to_retry()
         position = recovery.state.position
+        self.snapshots_loaded += recovery.snapshot is not None
         self.ready.begin(position)
         self._set_lost(None)
         self._marks = recovery.uncarried
@@ -245,6 +264,7 @@ class Following:
                 if self._behind:
                     self._rebuild()
                 self._follow()
+                return
             except TrimmedError as error:
                 self._behind = str(error)
             except UnavailableError as error:
@@ -277,17 +297,20 @@ class Following:
         log.warning("feed_rebuilt", position=str(self.ready.end), sessions_told=told)
 
     def _follow(self) -> None:
-        """Read until the ingest cannot be reached. Raise JournalError."""
+        """Read until nothing follows, or the ingest cannot be reached. Raise JournalError."""
         self._ask(self.ready.end)
         self._set_lost(None)
         self.ended.clear()
         while True:
+            is_last = self._expects_end and not self._follower.tells_end
             batches = self._follower.receive()
+            self._answered_at = monotonic()
             if self._follower.tells_position:
                 self._answer_asked_at = self._asked_at
             state = self._follower.state
-            if self._expects_end and not (batches or self._follower.tells_end):
-                self._end()  # the ingest has ended, and there is nothing more
+            if is_last and not batches:  # asked after the ingest had ended
+                self._end()
+                return
             end = batches[-1].position if batches else self.ready.end
             if state and state.has_ended and state.position == end:
                 self._arrive(batches)
@@ -343,6 +366,7 @@ class Following:
     def _set_lost(self, reason: str | None) -> None:
         """Log that the feed is lost or back, once."""
         if reason and not self._lost:
+            self.losses += 1
             log.critical("feed_unavailable", error=reason, delivers="nothing until it is back")
         elif self._lost and not reason:
             log.warning("feed_available", position=str(self.ready.end))

@@ -47,7 +47,8 @@ def no_contiguity_check() -> None:
             block = max(1, int(1000 * min(seconds, self._client.timeout / 2)))
             words = ("XREAD", "COUNT", 100, "BLOCK", block, "STREAMS", self._keys.stream, start)
             streams = self._client.call(*words)
-            return self._batches(streams[0][1]) if streams else []
+            entries = self._decoded(streams[0][1]) if streams else []
+            return [batch for entry in entries for batch in entry.batches]
 
     vars(redis_reader)["RedisReader"] = Reader
     vars(following)["follows"] = lambda batch, position: True
