@@ -33,7 +33,13 @@ from maze.feed.messages import (
     encode_snapshot,
 )
 from maze.feed.ring import Ring
-from maze.journal.journal import Batch, JournalError, JournalReader, UnavailableError
+from maze.journal.journal import (
+    Batch,
+    JournalError,
+    JournalReader,
+    TrimmedError,
+    UnavailableError,
+)
 from maze.listener.access import Access
 from maze.listener.handshake_rejects import HandshakeError, HandshakeReason
 from maze.listener.tls import TLS_HANDSHAKE
@@ -292,6 +298,9 @@ class FeedPort:
             else:
                 raise FrameError("it sent an unknown request")
         except JournalError as error:
+            if isinstance(error, TrimmedError):  # so nothing has to be kept for it
+                edge.has = None
+                self._note_move()
             yield encode_error(error)
         else:
             yield self._state().encode()
