@@ -18,7 +18,7 @@ from maze.listener.access import Access
 from maze.listener.listener import Listener
 from maze.listener.registration_wait import Registration
 from maze.listener.system_limits import check_accept_queue, clients_that_fit
-from maze.listener.tls_context import Context, load_contexts
+from maze.listener.tls_context import Contexts, load_contexts
 from maze.log.line_writer import FLUSH_SECONDS
 from maze.log.reject_file import RejectFileWriter
 from maze.log.reject_log import RejectLog
@@ -70,7 +70,7 @@ class Server:
         """
         if fault := journal_fault(settings) or role_fault(settings):
             raise SettingsError(fault)
-        self._source_context, client_context = load_contexts(settings)
+        self.contexts = load_contexts(settings)
         self.settings = settings
         self.rejects = RejectLog()
         self.registration = Registration()
@@ -80,7 +80,7 @@ class Server:
             settings,
             self.sessions,
             self.registration,
-            Access(settings.client, settings, client_context, self.registration),
+            Access(settings.client, settings, self.contexts.client, self.registration),
         )
         self._listeners: dict[str, Listener] = {}
         """By name, in the order in which they are opened."""
@@ -100,6 +100,11 @@ class Server:
     def journaling(self) -> Journaling | None:
         """The journal that this server writes, if there is one."""
         return self.intake.journaling if self.intake else None
+
+    @property
+    def is_standby(self) -> bool:
+        """Whether another process writes the journal, and this one waits to take over."""
+        return self.journaling is not None and self.journaling.is_standby
 
     @property
     def waiting_events(self) -> int:
@@ -150,7 +155,7 @@ class Server:
             intake,
             self.rejects,
             self.registration,
-            Access(settings.source, settings, self._source_context),
+            Access(settings.source, settings, self.contexts.source),
         )
 
     @property
@@ -208,11 +213,12 @@ class Server:
             self.state = "replaying"
             self.intake.recover(report)
 
-    def use_contexts(self, contexts: tuple[Context, Context]) -> None:
-        """Use these TLS contexts (source port, client port) for new connections."""
-        source_context, self.clients.access.context = contexts
+    def use_contexts(self, contexts: Contexts) -> None:
+        """Use these TLS contexts for new connections."""
+        self.contexts = contexts
+        self.clients.access.context = contexts.client
         if self.source:
-            self.source.access.context = source_context
+            self.source.access.context = contexts.source
 
     def trace(self, traces: bool) -> None:
         """Turn the debug log of each chunk and batch on or off."""

@@ -55,7 +55,7 @@ class RedisServer:
     def start(self) -> None:
         """Start the server, and wait until it has read its files."""
         self._process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", program(), *self._options()],
+            ["setpriv", "--pdeathsig", "KILL", *self._program(), *self._options()],
             stdin=subprocess.DEVNULL,
             stdout=(self.folder / "log").open("ab"),
             stderr=subprocess.STDOUT,
@@ -67,6 +67,15 @@ class RedisServer:
             assert self._process.poll() is None, f"{PROGRAM} has ended: {log[-2_000:]}"
             assert time.monotonic() < deadline, f"{PROGRAM} does not answer: {log[-2_000:]}"
             time.sleep(0.002)
+
+    @property
+    def pid(self) -> int:
+        """The id of the process, which must run."""
+        assert self._process
+        return self._process.pid
+
+    def _program(self) -> list[str]:
+        return [program()]
 
     def _options(self) -> list[str]:
         own = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.path]

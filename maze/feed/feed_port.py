@@ -5,12 +5,13 @@ thread. An edge that wants what is not committed yet waits for the next commit. 
 for what it has room for, so a slow one holds up nobody.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from hmac import compare_digest
-from itertools import chain
+from io import BufferedReader
+from socket import SHUT_WR
 from time import monotonic
-from typing import IO
+from typing import IO, TypeVar
 
 import gevent
 import structlog
@@ -19,6 +20,7 @@ from gevent.socket import socket
 
 from maze.core import Position
 from maze.feed.messages import (
+    ALIVE,
     MAX_GREETING_BYTES,
     READ,
     SNAPSHOT,
@@ -31,11 +33,16 @@ from maze.feed.messages import (
     encode_snapshot,
 )
 from maze.feed.ring import Ring
-from maze.journal.frames import Frame, FrameError, read_frames
-from maze.journal.journal import Batch, JournalError, JournalReader
-from maze.net.native_thread import run_in_thread
+from maze.journal.journal import Batch, JournalError, JournalReader, UnavailableError
+from maze.listener.access import Access
+from maze.listener.handshake_rejects import HandshakeError, HandshakeReason
+from maze.listener.tls import TLS_HANDSHAKE
+from maze.net.connection import Connection
+from maze.net.frames import Frame, FrameError, encode_frame, read_frames
+from maze.net.native_thread import ThreadCall
 from maze.net.peer import Address, Peer
 from maze.net.sockets import current_greenlet, send_at_once
+from maze.net.stream import file_of
 
 log = structlog.get_logger()
 
@@ -45,13 +52,22 @@ GREETING_SECONDS = 5.0
 MAX_REQUEST_BYTES = 1024
 """Size of the largest request."""
 
+ALIVE_SECONDS = 1.0
+"""Time after which an edge that waits for the disk is told that the ingest is still there."""
 
-class Edge:
-    """An edge that is connected."""
+CLOSE_SECONDS = 1.0
+"""Time for an edge that was refused to close its connection, once it has read why."""
 
-    def __init__(self, name: str, peer: Peer) -> None:
+Result = TypeVar("Result")
+
+
+class EdgeConnection:
+    """The connection of an edge."""
+
+    def __init__(self, name: str, peer: Peer, connection: Connection) -> None:
         self.name = name
         self.peer = peer
+        self.connection = connection
         self.greenlet = current_greenlet()
         self.routed: Position | None = None
         """What it has routed, as it said last; None if it does not follow on this connection."""
@@ -62,7 +78,19 @@ class Edge:
         self.moved_at = 0.0
         """When that last changed, by the monotonic clock."""
         self.sent_bytes = 0
-        self.has_committed = Event()
+        self.woken = Event()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it is woken, or has left, for at most so long."""
+        self.woken.clear()
+        # It sends nothing while it waits for an answer, so what can be read is its end.
+        watcher = gevent.get_hub().loop.io(self.connection.descriptor, 1)
+        watcher.start(self.woken.set)
+        try:
+            self.woken.wait(seconds)
+        finally:
+            watcher.stop()
+            watcher.close()
 
 
 class FeedPort:
@@ -78,23 +106,30 @@ class FeedPort:
         ring: Ring,
         position: Callable[[], Position],
         token: str,
+        *,
         on_move: Callable[[Position | None], None] = lambda position: None,
+        access: Access | None = None,
     ) -> None:
         self._on_move = on_move
         self._reader = reader
         self._ring = ring
         self._position = position
         self._token = token
+        self._access = access
         self._kept_from = ring.position
         self._needless_below = Position(0, 0)
         self._has_ended = False
         self._is_closed = False
-        self._edges: dict[Edge, None] = {}
+        self._edges: dict[EdgeConnection, None] = {}
+        self.dropped = 0
+        """Edges that were dropped because they held up the sources."""
+        self.sent_bytes = {"ring": 0, "file": 0, "snapshot": 0}
+        """Bytes sent to edges, by where they came from."""
         self._someone_moved = Event()
         self._greenlets: set[gevent.Greenlet[..., object]] = set()
 
     @property
-    def edges(self) -> list[Edge]:
+    def edges(self) -> list[EdgeConnection]:
         """The edges that follow the journal."""
         return list(self._edges)
 
@@ -145,6 +180,7 @@ class FeedPort:
         for edge in self.edges:
             if edge.has and edge.has < position and now - edge.moved_at > seconds:
                 self._needless_below = position
+                self.dropped += 1
                 log.error("edge_dropped", edge=edge.name, peer=edge.peer, position=str(edge.has))
                 edge.greenlet.kill(block=False)
 
@@ -166,21 +202,49 @@ class FeedPort:
 
     def _handle(self, sock: socket, address: Address) -> None:
         peer = Peer(address)
-        with suppress(OSError):
-            send_at_once(sock)
-        sock.settimeout(GREETING_SECONDS)
+        send_at_once(sock)
         try:
-            with sock.makefile("rb") as requests:
-                greeting = self._greeting(sock, requests, peer)
-                if greeting is None:
-                    return
-                sock.settimeout(None)
-                self._serve(sock, requests, Edge(greeting.name, peer))
+            connection = self._authorized(sock, address, peer)
+            if connection is None:
+                return
+            connection.settimeout(GREETING_SECONDS)
+            with file_of(connection) as requests:
+                greeting = self._greeting(connection, requests, peer)
+                if greeting is not None:
+                    connection.settimeout(None)
+                    edge = EdgeConnection(greeting.name, peer, connection)
+                    self._serve(edge, requests)
+            connection.send_close_notify()
         except OSError as error:
             log.debug("edge_cut_off", edge=peer, error=str(error.strerror or error))
 
-    def _greeting(self, sock: socket, requests: IO[bytes], peer: Peer) -> Greeting | None:
+    def _authorized(self, sock: socket, address: Address, peer: Peer) -> Connection | None:
+        """Return the connection, with TLS complete if there is any; None if it is refused."""
+        if self._access is None:
+            return Connection(sock)
+        try:
+            return self._access.authorize(sock, address)[0]
+        except HandshakeError as error:
+            is_plain = error.reason is HandshakeReason.PLAIN_TEXT
+            if is_plain:  # what it sent is not logged: it may hold the token
+                error.detail = "the feed is over TLS, and the edge has no feed-tls-ca"
+            self._access.rejects.record(error, peer)
+            if is_plain:
+                reason = "the ingest serves its feed over TLS: set --feed-tls-ca"
+                sock.sendall(encode_error(UnavailableError(reason)))
+        except Exception:  # affects this connection only
+            self._access.rejects.fail(peer)
+        _await_close(sock)
+        return None
+
+    def _greeting(
+        self, connection: Connection, requests: BufferedReader, peer: Peer
+    ) -> Greeting | None:
         """Return the edge's greeting; None, once it was told why, if it is refused."""
+        if requests.peek(1)[:1] == TLS_HANDSHAKE and connection.direct:
+            reason = "it speaks TLS, and this feed is plain: set feed-tls-cert and feed-tls-key"
+            self._refuse(connection, peer, reason)
+            return None
         line = requests.readline(MAX_GREETING_BYTES)
         if not line:  # who connected only looked whether somebody listens
             return None
@@ -190,19 +254,24 @@ class FeedPort:
         elif not compare_digest(greeting.token.encode(), self._token.encode()):
             reason = "the token is wrong: set MAZE_FEED_TOKEN to that of the ingest"
         else:
-            sock.sendall(self._state().encode())
+            connection.send_all(self._state().encode())
             return greeting
-        log.warning("edge_refused", edge=peer, reason=reason)
-        sock.sendall(encode_error(JournalError(reason)))
+        self._refuse(connection, peer, reason)
         return None
 
-    def _serve(self, sock: socket, requests: IO[bytes], edge: Edge) -> None:
+    def _refuse(self, connection: Connection, peer: Peer, reason: str) -> None:
+        log.warning("edge_refused", edge=peer, reason=reason)
+        connection.send_all(encode_error(JournalError(reason)))
+
+    def _serve(self, edge: EdgeConnection, requests: IO[bytes]) -> None:
         reason = "left"
         try:
             for request in read_frames(requests, MAX_REQUEST_BYTES):
                 for part in self._answer(edge, request):
-                    sock.sendall(part)
+                    edge.connection.send_all(part)
                     edge.sent_bytes += len(part)
+        except BrokenPipeError:  # it has left before it was answered
+            pass
         except (FrameError, OSError) as error:
             reason = str(getattr(error, "strerror", None) or error)
         finally:
@@ -211,23 +280,23 @@ class FeedPort:
                 self._note_move()
                 log.info("edge_disconnected", edge=edge.name, peer=edge.peer, reason=reason)
 
-    def _answer(self, edge: Edge, request: Frame) -> Iterable[bytes]:
-        """Return the frames that answer a request."""
-        frames: Iterable[bytes] = []
+    def _answer(self, edge: EdgeConnection, request: Frame) -> Iterator[bytes]:
+        """Yield the frames that answer a request."""
         try:
             if request.kind == READ:
-                frames = self._read(edge, Read.decode(request.content))
+                yield from self._read(edge, Read.decode(request.content))
             elif request.kind == SNAPSHOT:
-                frames = self._snapshot()
+                yield from self._snapshot()
             elif request.kind == STATE:
-                self._kept_from = run_in_thread(self._reader.kept_from)
+                self._kept_from = yield from _in_thread(self._reader.kept_from)
             else:
                 raise FrameError("it sent an unknown request")
         except JournalError as error:
-            return [encode_error(error)]
-        return chain(frames, [self._state().encode()])
+            yield encode_error(error)
+        else:
+            yield self._state().encode()
 
-    def _read(self, edge: Edge, request: Read) -> list[bytes]:
+    def _read(self, edge: EdgeConnection, request: Read) -> Iterator[bytes]:
         after = request.after
         if request.wait_milliseconds:  # the edge follows the journal on this connection
             if edge not in self._edges:
@@ -239,20 +308,27 @@ class FeedPort:
             self._note_move()
             is_done = edge.knows_end and edge.routed == after
             if after == self._position() and (is_done or not self._has_ended):
-                edge.has_committed.clear()
-                edge.has_committed.wait(request.wait_milliseconds / 1000)
+                edge.wait(request.wait_milliseconds / 1000)
             edge.knows_end = self._has_ended
         if after == self._position():
-            return []
+            return
         frames = self._ring.frames_after(after, request.max_bytes)
         if frames is not None:
-            return frames
-        batches = run_in_thread(self._reader.read, after, request.max_bytes)
-        return [encode_batch(batch) for batch in batches]
+            yield from self._counted("ring", frames)
+        else:
+            batches = yield from _in_thread(self._reader.read, after, request.max_bytes)
+            yield from self._counted("file", map(encode_batch, batches))
 
-    def _snapshot(self) -> Iterable[bytes]:
-        snapshot = run_in_thread(self._reader.get_snapshot, _report_unusable)
-        return encode_snapshot(snapshot) if snapshot else []
+    def _snapshot(self) -> Iterator[bytes]:
+        snapshot = yield from _in_thread(self._reader.get_snapshot, _report_unusable)
+        if snapshot:
+            yield from self._counted("snapshot", encode_snapshot(snapshot))
+
+    def _counted(self, origin: str, frames: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield frames, and count their bytes as they are sent."""
+        for frame in frames:
+            self.sent_bytes[origin] += len(frame)
+            yield frame
 
     def _state(self) -> State:
         return State(self._position(), self._kept_from, self._has_ended)
@@ -264,8 +340,25 @@ class FeedPort:
 
     def _wake(self) -> None:
         for edge in self._edges:
-            edge.has_committed.set()
+            edge.woken.set()
 
 
 def _report_unusable(message: str) -> None:
     log.warning("snapshot_not_used", error=message)
+
+
+def _in_thread(call: Callable[..., Result], *arguments: object) -> Generator[bytes, None, Result]:
+    """Return what a call in a native thread returns; yield signs of life until then."""
+    running = ThreadCall(call, *arguments)
+    while not running.wait(ALIVE_SECONDS):
+        yield encode_frame(ALIVE, b"")
+    return running.result()
+
+
+def _await_close(sock: socket) -> None:
+    """Wait until the peer has read what was sent and closes; a reset could drop it before."""
+    with suppress(OSError), gevent.Timeout(CLOSE_SECONDS, False):  # type: ignore[arg-type]
+        sock.settimeout(None)
+        sock.shutdown(SHUT_WR)
+        while sock.recv(MAX_REQUEST_BYTES):
+            pass

@@ -2,6 +2,7 @@
 
 import select
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
@@ -9,6 +10,7 @@ from typing import IO, Any, TypeVar
 
 from maze.core import Position
 from maze.feed.messages import (
+    ALIVE,
     BATCH,
     ERROR,
     MAX_FRAME_BYTES,
@@ -21,8 +23,17 @@ from maze.feed.messages import (
     decode_begin,
     decode_error,
 )
-from maze.journal.frames import BEGIN, CHUNK, END, FrameError, encode_frame, read_frames
-from maze.journal.journal import Batch, JournalReader, Snapshot, UnavailableError, follows
+from maze.journal.journal import (
+    Batch,
+    JournalError,
+    JournalReader,
+    Snapshot,
+    UnavailableError,
+    follows,
+)
+from maze.journal.snapshot_frames import BEGIN, CHUNK, END
+from maze.listener.tls_context import ClientContext, describe_tls_error
+from maze.net.frames import FrameError, encode_frame, read_frames
 from maze.settings.feed_address import UNIX, FeedAddress
 
 Content = TypeVar("Content")
@@ -35,11 +46,14 @@ class FeedReader(JournalReader):
     """Reads a journal over one connection, which is made when it is needed.
 
     ``sockets`` is the ``socket`` module, and all methods block the thread; or ``gevent.socket``,
-    and they let the event loop go on. An ingest that has not answered for ``timeout`` seconds
-    counts as gone. Every method raises UnavailableError if the ingest cannot be reached, and may be
-    called again.
+    and they let the event loop go on. An ingest that has not answered for ``timeout`` seconds, and
+    has not said that it is still reading its disk, counts as gone. ``tls`` returns the context of
+    the next connection; None makes it a plain one. Every method raises UnavailableError if the
+    ingest cannot be reached, and may be called again.
     """
 
+    tells_position = True
+    """Whether the last answer told the journal's position."""
     tells_end = True
     """Whether the ingest tells when it stops."""
 
@@ -50,11 +64,13 @@ class FeedReader(JournalReader):
         *,
         timeout: float,
         sockets: ModuleType = socket,
+        tls: Callable[[], ClientContext | None] = lambda: None,
     ) -> None:
         self._address = address
         self._greeting = greeting
         self._timeout = timeout
         self._sockets = sockets
+        self._tls = tls
         self._socket: Any = None
         self._file: IO[bytes] | None = None
         self._after = NOWHERE
@@ -150,12 +166,18 @@ class FeedReader(JournalReader):
                 sock.connect(host.removeprefix(UNIX))
             else:
                 self._socket = sock = self._sockets.create_connection((host, port), self._timeout)
+                if tls := self._tls():
+                    self._socket = sock = tls.wrap(sock, host)
             self._file = sock.makefile("rb")
             sock.sendall(self._greeting.encode())
         except OSError as error:
             raise self._lost(_reason(error)) from None
-        for _ in self._answer():
-            raise self._lost("it sent an unexpected frame")
+        try:
+            for _ in self._answer():
+                raise self._lost("it sent an unexpected frame")
+        except JournalError:  # it refuses this edge
+            self.close()
+            raise
         return sock
 
     def _answer(self) -> Any:
@@ -170,7 +192,8 @@ class FeedReader(JournalReader):
                     return
                 if kind == ERROR:
                     raise decode_error(content)
-                yield kind, content
+                if kind != ALIVE:
+                    yield kind, content
             raise FrameError("it closed the connection")
         except (OSError, ValueError, FrameError) as error:
             raise self._lost(_reason(error)) from None
@@ -202,6 +225,21 @@ def _has_ended(sock: Any) -> bool:
 
 def _reason(error: Exception) -> str:
     """Return what an error says, without its number."""
-    if isinstance(error, TimeoutError):
+    # gevent raises an SSLError of its own if a step of TLS takes too long.
+    if isinstance(error, TimeoutError) or "timed out" in str(error):
         return "it does not answer"
+    if isinstance(error, ssl.SSLError):
+        return _tls_reason(error)
     return str(getattr(error, "strerror", None) or error)
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    """Return why there is no connection over TLS."""
+    reason = error.reason or ""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid: {error.verify_message.rstrip('.')}"
+    if "CERTIFICATE_REQUIRED" in reason:
+        return "it requires a certificate of this edge: set feed-tls-cert and feed-tls-key"
+    if "ALERT" in reason:
+        return f"it refuses TLS with this edge: {describe_tls_error(error)}"
+    return f"no TLS: {describe_tls_error(error)}; does the ingest have --feed-tls-cert?"

@@ -21,7 +21,7 @@ from gevent.socket import socket
 
 from maze.listener.handshake_rejects import HandshakeError, HandshakeReason
 from maze.listener.registration_wait import Registration
-from maze.listener.tls_context import ServerContext
+from maze.listener.tls_context import ServerContext, describe_tls_error
 from maze.net.connection import MAX_PARTS, SEND_BYTES, Connection, unsent_parts
 from maze.net.time_slice import TimeSlice
 
@@ -30,7 +30,7 @@ RECORD_BYTES = 16 * 1024
 never given more than one record at a time."""
 MAX_UNSENT_BYTES = SEND_BYTES + 64 * 1024
 """Maximum unsent bytes: one send, and TLS replies to a peer that does not read them."""
-HANDSHAKE = 0x16
+TLS_HANDSHAKE = b"\x16"
 """First byte of every TLS connection: the type of a handshake record (RFC 8446, 5.1)."""
 
 
@@ -51,7 +51,8 @@ class HandshakeSlices:
 class TlsConnection(Connection):
     """The server's end of a TLS connection.
 
-    ``handshake``, ``recv`` and ``wait_writable`` may wait; the other methods never do.
+    ``handshake``, ``recv``, ``send_all`` and ``wait_writable`` may wait; the other methods never
+    do.
     """
 
     direct = False
@@ -86,7 +87,7 @@ class TlsConnection(Connection):
         Raise HandshakeError, at the latest at the deadline plus ``waited_seconds``.
         """
         data = self._receive(deadline)
-        if data and data[0] != HANDSHAKE:
+        if data and data[:1] != TLS_HANDSHAKE:
             raise HandshakeError(HandshakeReason.PLAIN_TEXT, data)
         while data:
             self._incoming.write(data)
@@ -206,7 +207,9 @@ class TlsConnection(Connection):
             complete = False
         except ssl.SSLError as error:
             self._send_answers()  # the alert that tells the peer the reason
-            raise HandshakeError(HandshakeReason.TLS_FAILED, detail=_described(error)) from None
+            raise HandshakeError(
+                HandshakeReason.TLS_FAILED, detail=describe_tls_error(error)
+            ) from None
         try:
             self.sock.settimeout(max(0.0, deadline - time.monotonic()))
             self.sock.sendall(self._outgoing.read())
@@ -240,7 +243,7 @@ class TlsConnection(Connection):
                 pieces.append(piece)
                 size -= len(piece)
         except ssl.SSLError as error:
-            self._broken = self._broken or _described(error)
+            self._broken = self._broken or describe_tls_error(error)
         self._send_answers()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -293,10 +296,3 @@ def _portion(parts: Sequence[bytes | memoryview]) -> bytes | memoryview:
             break
     data = chosen[0] if len(chosen) == 1 else b"".join(chosen)
     return data if size <= SEND_BYTES else memoryview(data)[:SEND_BYTES]
-
-
-def _described(error: ssl.SSLError) -> str:
-    """Return a short description of an OpenSSL error."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not valid: {error.verify_message}"
-    return (error.reason or str(error)).replace("_", " ").lower()

@@ -1,11 +1,15 @@
-"""TLS contexts, one per port, made from the certificate and key files that the options name.
+"""TLS contexts, made from the certificate and key files that the options name.
 
 Reading files blocks: while the server runs, it must be done in a native thread.
 """
 
 import ssl
 from dataclasses import dataclass
-from typing import NoReturn
+from types import ModuleType
+from typing import Any, NamedTuple, NoReturn
+
+import gevent.socket
+import gevent.ssl
 
 from maze.errors import SettingsError
 from maze.settings.options import Settings
@@ -47,6 +51,32 @@ Context = ServerContext | None
 """The TLS context of a port; None if the port is plain."""
 
 
+class ClientContext:
+    """The certificate and authority with which connections are made to another server."""
+
+    def __init__(self, contexts: dict[ModuleType, ssl.SSLContext]) -> None:
+        self._contexts = contexts
+
+    def wrap(self, sock: Any, host: str) -> Any:
+        """Complete TLS with a server that must prove that it is ``host``; return the connection.
+
+        The socket may be one of gevent. Raise OSError.
+        """
+        module = gevent.ssl if isinstance(sock, gevent.socket.socket) else ssl
+        return self._contexts[module].wrap_socket(sock, server_hostname=host)
+
+
+class Contexts(NamedTuple):
+    """The TLS contexts of a server; each is None without TLS."""
+
+    source: Context
+    client: Context
+    feed: Context
+    """For the port on which an ingest serves its journal."""
+    ingest: ClientContext | None
+    """For an edge's connections to its ingest."""
+
+
 @dataclass(frozen=True)
 class _File:
     """A file named by an option."""
@@ -66,10 +96,10 @@ class _File:
             raise SettingsError(f"{self} cannot be read: {error.strerror}") from None
 
 
-def load_contexts(settings: Settings) -> tuple[Context, Context]:
-    """Return the contexts of the source port and the client port.
+def load_contexts(settings: Settings) -> Contexts:
+    """Return the contexts that the role has. Raise SettingsError.
 
-    Raise SettingsError if TLS options contradict each other or a file cannot be used.
+    The error tells which options contradict each other, or which file cannot be used.
     """
     if settings.client_identity == "certificate" and not settings.client_tls_ca:
         raise SettingsError(
@@ -81,7 +111,12 @@ def load_contexts(settings: Settings) -> tuple[Context, Context]:
             "--source-names needs --source-tls-ca: "
             "the authority that signs the sources' certificates"
         )
-    return _load(settings.source), _load(settings.client)
+    return Contexts(
+        _load(settings.source),
+        _load(settings.client),
+        _load(settings.feed_port) if settings.feed and settings.role == "ingest" else None,
+        _load_client(settings.feed_port) if settings.feed and settings.role == "edge" else None,
+    )
 
 
 def _load(port: PortSettings) -> Context:
@@ -96,10 +131,27 @@ def _load(port: PortSettings) -> Context:
     return ServerContext(context)
 
 
+def _load_client(port: PortSettings) -> ClientContext | None:
+    if not (port.tls_cert or port.tls_key or port.tls_ca):
+        return None
+    ca = _required(port, "tls-ca", port.tls_ca)
+    contexts = {}
+    for module in (ssl, gevent.ssl):
+        context: ssl.SSLContext = module.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        _load_authority(context, ca)
+        if port.tls_cert or port.tls_key:
+            cert = _required(port, "tls-cert", port.tls_cert)
+            _load_certificate(context, cert, _required(port, "tls-key", port.tls_key))
+        contexts[module] = context
+    return ClientContext(contexts)
+
+
 def _required(port: PortSettings, option: str, path: str | None) -> _File:
     flag = port.flag(option)
     if not path:
-        raise SettingsError(f"TLS on the {port.name} port also needs {flag}")
+        where = "the feed" if port.name == "feed" else f"the {port.name} port"
+        raise SettingsError(f"TLS on {where} also needs {flag}")
     return _File(flag, path)
 
 
@@ -141,3 +193,10 @@ def _load_authority(context: ssl.SSLContext, ca: _File) -> None:
         context.load_verify_locations(ca.path)
     except OSError:
         raise SettingsError(f"{ca} holds no certificate in PEM format") from None
+
+
+def describe_tls_error(error: ssl.SSLError) -> str:
+    """Return a short description of an OpenSSL error."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not valid: {error.verify_message}"
+    return (error.reason or str(error)).replace("_", " ").lower()

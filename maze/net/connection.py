@@ -24,7 +24,7 @@ DISCARD_BYTES = 64 * 1024
 class Connection:
     """A plain TCP connection.
 
-    ``recv`` and ``wait_writable`` may wait; the other methods never do.
+    ``recv``, ``send_all`` and ``wait_writable`` may wait; the other methods never do.
     """
 
     __slots__ = ("descriptor", "sock")
@@ -59,6 +59,15 @@ class Connection:
         After BlockingIOError the next call must pass the same parts.
         """
         return os.writev(self.descriptor, parts)
+
+    def send_all(self, data: bytes) -> None:
+        """Send all bytes. Raise OSError if the connection is broken."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self.send([rest]) :]
+            except BlockingIOError:
+                self.wait_writable(None)
 
     def send_unsent(self) -> None:
         """Send ``unsent_bytes``; raise BlockingIOError if the kernel does not accept them all."""

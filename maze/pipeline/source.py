@@ -17,7 +17,7 @@ from maze.listener.access import Access
 from maze.listener.connection_limits import MAX_SOURCE_HANDSHAKES
 from maze.listener.handshake_rejects import HandshakeError, HandshakeReason
 from maze.listener.registration_wait import Registration
-from maze.listener.tls import HANDSHAKE
+from maze.listener.tls import TLS_HANDSHAKE
 from maze.log.reject_log import RejectLog
 from maze.log.text import escaped
 from maze.net.connection import Connection
@@ -52,9 +52,6 @@ MAX_PEEK_BYTES = 8 * 1024
 MAX_WAITING = 100
 """Maximum sources that wait for a slot. More than ``max-sources`` can wait only if most of them
 have already ended their streams."""
-
-TLS_HANDSHAKE = bytes([HANDSHAKE])
-"""First byte of every TLS connection."""
 
 
 class SourceCloseReason(StrEnum):

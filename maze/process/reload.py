@@ -7,16 +7,19 @@ import gevent
 import structlog
 
 from maze.errors import SettingsError
-from maze.listener.tls_context import Context, load_contexts
+from maze.listener.tls_context import Contexts, load_contexts
 from maze.log.configure import set_level
 from maze.server import Server
 from maze.settings.options import Settings, flag_of, key_of
 
 log = structlog.get_logger()
 
+PORTS = ("source", "client", "feed")
+"""The ports that can speak TLS."""
+
 RELOADED = {
     "log_level",
-    *(f"{port}_tls_{end}" for port in ("source", "client") for end in ("cert", "key", "ca")),
+    *(f"{port}_tls_{end}" for port in PORTS for end in ("cert", "key", "ca")),
 }
 """Options that may change while the server runs."""
 
@@ -57,7 +60,7 @@ class Reloader:
         if ignored := self._ignored(settings):
             log.warning("options_not_reloaded", options=", ".join(ignored), until="a restart")
 
-    def _load(self) -> tuple[Settings, tuple[Context, Context]] | Exception:
+    def _load(self) -> tuple[Settings, Contexts] | Exception:
         """Return the new settings and contexts, or the error; runs in a native thread."""
         try:
             settings = self._read()
@@ -79,7 +82,7 @@ class Reloader:
 
 def _check_tls_unchanged(before: Settings, after: Settings) -> None:
     """Raise SettingsError if TLS or its certificate check was turned on or off."""
-    for name in ("source_tls_cert", "source_tls_ca", "client_tls_cert", "client_tls_ca"):
+    for name in (f"{port}_tls_{end}" for port in PORTS for end in ("cert", "ca")):
         if bool(getattr(before, name)) != bool(getattr(after, name)):
             raise SettingsError(
                 f"{flag_of(name)} can be added or removed only by restarting the server"

@@ -7,6 +7,9 @@ from maze.core import Position
 from maze.feed.feed_port import FeedPort
 from maze.feed.ring import Ring
 from maze.journal.sqlite import SQLiteJournal
+from maze.listener.access import Access
+from maze.listener.handshake_rejects import HandshakeReason
+from maze.listener.tls_context import Contexts
 from maze.pipeline.intake import Intake
 from maze.pipeline.source import SourcePort
 from maze.server import Report, Server
@@ -53,12 +56,14 @@ class FeedServer(IngestServer):
         assert isinstance(journaling.journal, SQLiteJournal)
         self._journal = journaling.journal
         self._dropping: gevent.Greenlet[..., None] | None = None
+        self._access = Access(settings.feed_port, settings, self.contexts.feed)
         self.feed = FeedPort(
             journaling.reader,
             Ring(journaling.position, RING_BYTES),
             lambda: journaling.position,
             settings.feed_token,
-            self._on_move,
+            on_move=self._on_move,
+            access=self._access,
         )
         journaling.is_held = self._is_held
         journaling.on_batches = self.feed.on_committed
@@ -78,13 +83,14 @@ class FeedServer(IngestServer):
         Nothing is written then, so that the journal does not outgrow its bound, and the sources are
         paused. An edge that does not move for ``stall-timeout`` meanwhile is dropped.
         """
-        journal = self._journal
-        wanted, needed = journal.held_back, journal.needed_from
-        if wanted is None or needed is None or needed >= wanted:
-            return False
-        if not self._dropping:
+        if self._edge_needs_more and not self._dropping:
             self._dropping = gevent.spawn(self._drop_behind)
-        return True
+        return self._edge_needs_more
+
+    @property
+    def _edge_needs_more(self) -> bool:
+        wanted, needed = self._journal.held_back, self._journal.needed_from
+        return wanted is not None and needed is not None and needed < wanted
 
     def _drop_behind(self) -> None:
         """Drop edges that do not move while they hold up the sources."""
@@ -95,14 +101,26 @@ class FeedServer(IngestServer):
             gevent.sleep(CHECK_SECONDS)
         self._dropping = None
 
+    def use_contexts(self, contexts: Contexts) -> None:
+        """Use these TLS contexts for new connections."""
+        super().use_contexts(contexts)
+        self._access.context = contexts.feed
+
     def recover(self, report: Report) -> None:
         """Continue where the journal ends. Raise JournalUnusableError."""
         super().recover(report)
         self.feed.begin()
 
     def feed_status(self) -> dict[str, object]:
-        """Return the edges that follow."""
-        return {"edges": self.feed.edges_status()}
+        """Return the edges that follow, what was sent to them, and who was not let in."""
+        rejected = {reason.value: self._access.rejects.counts[reason] for reason in HandshakeReason}
+        return {
+            "edges": self.feed.edges_status(),
+            "edges_dropped": self.feed.dropped,
+            "sent_bytes": dict(self.feed.sent_bytes),
+            "is_held_up": self._edge_needs_more,
+            "handshakes_rejected": rejected,
+        }
 
     def finish_feed(self, timeout: float) -> None:
         """Wait until edges have got everything, for at most ``timeout`` seconds."""

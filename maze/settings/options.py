@@ -96,7 +96,9 @@ class Settings:
         2_000, 1, 1_000_000, "maximum client connections that have not sent their user id yet"
     )
     handshake_timeout: float = CLIENTS.duration(
-        "5s", "10ms to 1h", "time for a client to send its user id, or a source to complete TLS"
+        "5s",
+        "10ms to 1h",
+        "time for a client to send its user id, or a source or an edge to complete TLS",
     )
     handshake_limit: int = CLIENTS.size("64B", "19B to 4KiB", "maximum length of an id line")
     position_interval: float = CLIENTS.duration(
@@ -197,6 +199,16 @@ class Settings:
         "Unix socket",
         bounds="none, or 16 to 256 characters",
         value="TOKEN",
+    )
+
+    feed_tls_cert: str | None = ROLE.file(
+        "certificate of this end of the feed, in PEM: with it, an ingest serves the feed over TLS, "
+        "and an edge presents it"
+    )
+    feed_tls_key: str | None = ROLE.file("private key of the certificate in feed-tls-cert, in PEM")
+    feed_tls_ca: str | None = ROLE.file(
+        "certificate authority of the other end of the feed, in PEM: with it, an edge follows over "
+        "TLS, and an ingest requires a certificate of each edge"
     )
 
     resume_events: int = RESUME.whole(
@@ -302,9 +314,16 @@ class Settings:
 
     @property
     def feed_port(self) -> PortSettings:
-        """The settings of the port on which an ingest serves its journal."""
+        """The settings of the feed: in an ingest, those of the port on which it serves."""
         assert self.feed
-        return PortSettings(name="feed", host=self.feed.host, number=self.feed.port)
+        return PortSettings(
+            name="feed",
+            host=self.feed.host,
+            number=self.feed.port,
+            tls_cert=self.feed_tls_cert,
+            tls_key=self.feed_tls_key,
+            tls_ca=self.feed_tls_ca,
+        )
 
     @property
     def client(self) -> PortSettings:
@@ -357,12 +376,14 @@ def edges_fault(settings: Settings) -> str | None:
     """Describe what contradicts ``edges``, if it is set and anything does."""
     if settings.edges and (settings.role != "all" or settings.feed):
         return "--edges starts an ingest and edges itself: it takes neither --role nor --feed"
-    return None
+    return _feed_tls_fault(settings) if settings.edges else None
 
 
 def role_fault(settings: Settings) -> str | None:
     """Describe a contradiction between the options of the role, if there is one."""
     role, feed = settings.role, settings.feed
+    if fault := _feed_tls_fault(settings):
+        return fault
     if role == "all":
         return "--feed needs --role ingest or --role edge" if feed else None
     if role == "edge" and settings.source_acks:
@@ -377,12 +398,25 @@ def role_fault(settings: Settings) -> str | None:
     return _feed_fault(settings, feed)
 
 
+def _feed_tls_fault(settings: Settings) -> str | None:
+    """Describe what is wrong if TLS is set for a feed that has none."""
+    feed = settings.feed
+    if feed and not feed.host.startswith(UNIX):
+        return None
+    for name in ("feed_tls_cert", "feed_tls_key", "feed_tls_ca"):
+        if getattr(settings, name):
+            return f"{flag_of(name)} needs a --feed at HOST:PORT: nothing else is a feed over TLS"
+    return None
+
+
 def _feed_fault(settings: Settings, feed: FeedAddress) -> str | None:
     """Describe what is wrong with the options of an ingest or an edge that has a feed."""
     if settings.role == "ingest" and settings.journal is None:
         return "--role ingest needs --journal: the edges are served from it"
     if settings.role == "edge" and settings.journal is not None:
         return "--role edge takes no --journal in a file: only the ingest opens it"
+    if settings.role == "edge" and not feed.host.startswith(UNIX) and not feed.port:
+        return f"--feed {feed} has no port: an edge needs the one on which the ingest serves"
     if settings.feed_token or feed.host.startswith(UNIX) or is_loopback(feed.host):
         return None
     return (
@@ -397,12 +431,23 @@ def port_fault(settings: Settings) -> str | None:
     The system's error for the second would read as if another program had the port.
     """
     seen: dict[tuple[str, int], str] = {}
-    for name in ("source", "client", "admin"):
-        host, port = getattr(settings, f"{name}_host"), getattr(settings, f"{name}_port")
-        other = seen.setdefault((host, port), name) if port > 0 else name
-        if other != name:
-            return f"--{other}-port and --{name}-port are both {port}: choose different ports"
+    for flag, address in _ports(settings).items():
+        other = seen.setdefault(address, flag) if address[1] > 0 else flag
+        if other != flag:
+            return f"{other} and {flag} are both {address[1]}: choose different ports"
     return None
+
+
+def _ports(settings: Settings) -> dict[str, tuple[str, int]]:
+    """Return host and port of each port that the role opens, by the flag that chooses it."""
+    ports = {"--admin-port": (settings.admin_host, settings.admin_port)}
+    if settings.role != "ingest":
+        ports = {"--client-port": (settings.client_host, settings.client_port)} | ports
+    if settings.role != "edge":
+        ports = {"--source-port": (settings.source_host, settings.source_port)} | ports
+    if settings.role == "ingest" and settings.feed:
+        ports["--feed"] = settings.feed
+    return ports
 
 
 def is_loopback(host: str) -> bool:

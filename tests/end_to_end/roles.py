@@ -95,7 +95,10 @@ class Edge(Maze):
 
 
 class Roles:
-    """Starts ingests, one at a time, and edges that follow them over a Unix socket."""
+    """Starts ingests, one at a time, and edges that follow them over a Unix socket.
+
+    Another ``feed`` can be set before the first ingest starts; its port may be 0.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.journal = str(folder / "journal")
@@ -106,8 +109,10 @@ class Roles:
     def ingest(self, **settings: Any) -> Ingest:
         """Start an ingest on the journal; the one before stops first."""
         self.stop_ingest()
-        self._ingests.append(Ingest(journal=self.journal, feed=self.feed, **settings))
-        return self._ingests[-1]
+        ingest = Ingest(journal=self.journal, feed=self.feed, **settings)
+        self._ingests.append(ingest)
+        self.feed = FeedAddress(*_address(ingest.server.addresses["feed"]))
+        return ingest
 
     def stop_ingest(self) -> None:
         while self._ingests:

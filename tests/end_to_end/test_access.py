@@ -114,12 +114,25 @@ def files(authority: Authority, tmp_path: Path) -> dict[str, str]:
     }
 
 
+FEED_CA, FEED_CERT, FEED_KEY = (
+    f"TLS on the feed also needs --feed-tls-{end}" for end in ("ca", "cert", "key")
+)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ("--client-tls-cert CERT", "also needs --client-tls-key"),
         ("--source-tls-key KEY", "also needs --source-tls-cert"),
         ("--source-tls-ca CA", "also needs --source-tls-cert"),
+        ("--role edge --feed h:1 --feed-token 0123456789abcdef --feed-tls-cert CERT", FEED_CA),
+        ("--role edge --feed 127.0.0.1:1 --feed-tls-ca CA --feed-tls-key KEY", FEED_CERT),
+        ("--role ingest --journal x --feed 127.0.0.1:0 --feed-tls-ca CA", FEED_CERT),
+        ("--role ingest --journal x --feed 127.0.0.1:0 --feed-tls-cert CERT", FEED_KEY),
+        (
+            "--role edge --feed 127.0.0.1:1 --feed-tls-ca ABSENT",
+            "--feed-tls-ca ABSENT cannot be read: No such file",
+        ),
         ("--client-identity certificate", "needs --client-tls-ca"),
         (
             "--client-identity certificate --client-tls-cert CERT --client-tls-key KEY",

@@ -13,17 +13,19 @@ from structlog.testing import LogCapture
 
 from maze.core import Position
 from maze.errors import JournalUnusableError
-from maze.feed.feed_port import Edge as PortEdge
-from maze.feed.feed_port import FeedPort
-from maze.feed.messages import SNAPSHOT
+from maze.feed import following
+from maze.feed.feed_port import EdgeConnection, FeedPort
+from maze.feed.messages import ALIVE, SNAPSHOT, encode_error
 from maze.feed.reader import FeedReader
-from maze.journal.frames import CHUNK, Frame, encode_frame
-from maze.journal.journal import Bounds, Snapshot
+from maze.journal.journal import Bounds, NoSnapshotError, Snapshot
+from maze.journal.snapshot_frames import BEGIN, CHUNK, END
+from maze.net.connection import Connection
+from maze.net.frames import Frame, encode_frame
 from maze.net.peer import UNIX_PEER, Peer
 from maze.net.time_slice import yield_to_event_loop
 from maze.pipeline.stats import NO_SEQUENCE
 
-from .peers import until
+from .peers import PATIENCE, until
 from .roles import Roles, logged
 from .running import shrink_buffers
 
@@ -81,10 +83,66 @@ def test_a_large_snapshot_is_encoded_while_it_is_sent(
         return encode_frame(kind, content)
 
     monkeypatch.setattr("maze.feed.messages.encode_frame", noted)
-    frames = iter(port._answer(PortEdge("edge", Peer(UNIX_PEER)), Frame(SNAPSHOT, b"")))
+    frames = port._answer(connection_of(), Frame(SNAPSHOT, b""))
     next(frames)
     assert encoded.count(CHUNK) <= 1
     assert len(list(frames)) == 21  # the chunks, and the end
+
+
+def test_an_ingest_that_reads_its_disk_for_long_says_that_it_is_there(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edge counts an ingest as gone that has not answered for five seconds."""
+    monkeypatch.setattr("maze.feed.feed_port.ALIVE_SECONDS", 0.01)
+    port = roles.ingest().server.feed
+    read = threading.Event()
+
+    def get_snapshot(report: object) -> Snapshot:
+        assert read.wait(PATIENCE)
+        return Snapshot(Position(1, 1), Bounds(1, 1, 1), [])
+
+    monkeypatch.setattr(port._reader, "get_snapshot", get_snapshot)
+    frames = port._answer(connection_of(), Frame(SNAPSHOT, b""))
+    try:
+        assert [next(frames) for _ in range(3)] == 3 * [encode_frame(ALIVE, b"")]
+    finally:
+        read.set()
+    kinds = [frame[:1] for frame in frames if frame[:1] != ALIVE]
+    assert kinds == [BEGIN, END]
+
+
+def test_an_error_of_a_read_that_took_long_is_told(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = roles.ingest().server.feed
+
+    def get_snapshot(report: object) -> Snapshot:
+        raise NoSnapshotError
+
+    monkeypatch.setattr(port._reader, "get_snapshot", get_snapshot)
+    frames = list(port._answer(connection_of(), Frame(SNAPSHOT, b"")))
+    assert frames == [encode_error(NoSnapshotError())]
+
+
+def test_an_edge_that_leaves_while_it_waits_for_events_is_noticed_at_once(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch, log: LogCapture
+) -> None:
+    """Otherwise it would hold up the ingest until the end of its wait."""
+    monkeypatch.setattr(following, "WAIT_SECONDS", 10 * PATIENCE)
+    ingest = roles.ingest()
+    edge = roles.edge()
+    ingest.await_edges(1)
+    assert ingest.server._journal.needed_from == edge.position
+    edge.following.close()
+    ingest.await_edges(0)
+    assert ingest.server._journal.needed_from is None
+    (left,) = logged(log, "edge_disconnected")
+    assert left["reason"] == "left"
+
+
+def connection_of() -> EdgeConnection:
+    with gevent.socket.socket() as sock:
+        return EdgeConnection("edge", Peer(UNIX_PEER), Connection(sock))
 
 
 # Stopping.

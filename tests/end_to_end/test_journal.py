@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import LogCapture
 
 from maze.core import Position
 from maze.errors import JournalUnusableError
+from maze.journal.journal import JournalError
+from maze.journal.snapshots import STOPPED, SnapshotTaker
 
-from .peers import Client, until
+from .peers import PATIENCE, Client, until
 from .running import Maze, shrink_buffers
 from .test_positions import read_position
 
@@ -246,3 +250,24 @@ def test_whoever_comes_back_gets_what_was_delivered_to_who_stayed(
                 client.close()
                 maze.await_sessions(USERS)
         assert life < 3
+
+
+def test_a_stop_during_a_snapshot_is_no_error(
+    start: Callable[..., Maze], log: LogCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+
+    def begin(taker: SnapshotTaker, *_: Any) -> None:
+        begun.set()
+        taker._answers.get(timeout=PATIENCE)  # until it is stopped
+        raise JournalError(STOPPED)
+
+    monkeypatch.setattr(SnapshotTaker, "_store", begin)
+    maze = start(snapshot_events=1)
+    maze.source().send(b"1|B\n")
+    until(begun.is_set, "the snapshot to begin")
+    maze.server.stop()
+    journaling = maze.server.intake.journaling
+    assert journaling
+    until(lambda: journaling._taker is None, "the snapshot to end")
+    assert not [line for line in log.entries if line["event"].startswith("snapshot")]

@@ -11,10 +11,11 @@ from gevent import socket
 from gevent.server import StreamServer
 
 from maze.core import Position
-from maze.feed.messages import BATCH, Greeting, State, encode_batch, encode_error
+from maze.feed.messages import ALIVE, BATCH, Greeting, State, encode_batch, encode_error
 from maze.feed.reader import FeedReader
-from maze.journal.frames import BEGIN, CHUNK, encode_frame
 from maze.journal.journal import AheadError, Batch, UnavailableError
+from maze.journal.snapshot_frames import BEGIN, CHUNK
+from maze.net.frames import encode_frame
 from maze.net.unix_socket import unix_listener
 from maze.settings.feed_address import FeedAddress
 
@@ -76,6 +77,15 @@ def test_batches_are_read(ingest: FakeIngest, reader: FeedReader) -> None:
     assert reader.state == State(Position(1, 5), START, False)
     assert reader.read(Position(1, 5), 100) == []
     assert ingest.greetings == [b"maze-feed 1 - me\n"]
+
+
+@pytest.mark.parametrize("ask", [read, get_snapshot, FeedReader.position, FeedReader.kept_from])
+def test_signs_of_life_are_no_part_of_an_answer(
+    ingest: FakeIngest, reader: FeedReader, ask: Callable[[FeedReader], object]
+) -> None:
+    alive = encode_frame(ALIVE, b"")
+    ingest.answers = [STATE, alive + STATE, alive + alive + STATE]
+    assert ask(reader) == ask(reader) == ask(reader)
 
 
 @pytest.mark.parametrize("ask", [read, get_snapshot, FeedReader.position, FeedReader.kept_from])

@@ -7,9 +7,19 @@ import pytest
 
 from maze.errors import SettingsError
 from maze.server import Server
-from maze.settings.options import Settings, flag_of, key_of, role_fault, variable_of
+from maze.settings.options import (
+    Settings,
+    edges_fault,
+    flag_of,
+    key_of,
+    role_fault,
+    variable_of,
+)
 
 from ..reading import read, refusal
+
+FEED = "unix:/run/maze/feed"
+TOKEN = "0123456789abcdef"
 
 
 def test_settings_do_not_change() -> None:
@@ -34,6 +44,10 @@ def test_the_three_names_of_an_option_follow_one_pattern(option: Field[Any]) -> 
         ("--source-port 9099", "--source-port and --client-port are both 9099"),
         ("--client-port 9095", "--client-port and --admin-port are both 9095"),
         ("--admin-port 9090", "--source-port and --admin-port are both 9090"),
+        ("--role edge --admin-port 9099", "--client-port and --admin-port are both 9099"),
+        ("--role ingest --admin-port 9090", "--source-port and --admin-port are both 9090"),
+        ("--role ingest --feed 127.0.0.1:9090", "--source-port and --feed are both 9090"),
+        ("--role ingest --feed 127.0.0.1:9095", "--admin-port and --feed are both 9095"),
     ],
 )
 def test_two_ports_of_the_server_that_are_one_are_refused(
@@ -47,6 +61,11 @@ def test_two_ports_of_the_server_that_are_one_are_refused(
     [
         "--source-port 0 --client-port 0 --admin-port 0",
         "--source-port 9099 --source-host 127.0.0.2",
+        "--role edge --client-port 9090",
+        "--role ingest --source-port 9099",
+        "--role ingest --source-port 0 --feed 127.0.0.1:0 --admin-port 0",
+        f"--role ingest --feed {FEED}",
+        "--role edge --client-port 9000 --feed 127.0.0.1:9000",
     ],
 )
 def test_free_ports_and_those_of_other_hosts_may_be_the_same(arguments: str) -> None:
@@ -78,9 +97,6 @@ def test_a_free_admin_port() -> None:
 
 # Roles.
 
-FEED = "unix:/run/maze/feed"
-TOKEN = "0123456789abcdef"
-
 
 @pytest.mark.parametrize(
     ("arguments", "fault"),
@@ -103,6 +119,24 @@ TOKEN = "0123456789abcdef"
         (
             f"--role edge --feed {FEED} --journal file",
             "--role edge takes no --journal in a file: only the ingest opens it",
+        ),
+        *(
+            (
+                f"{arguments} --feed-tls-{end} file",
+                f"--feed-tls-{end} needs a --feed at HOST:PORT: nothing else is a feed over TLS",
+            )
+            for end in ("cert", "key", "ca")
+            for arguments in (
+                "",
+                f"--role ingest --journal file --feed {FEED}",
+                f"--role edge --feed {FEED}",
+                "--role ingest --journal redis://host",
+                "--role edge --journal redis://host",
+            )
+        ),
+        (
+            "--role edge --feed 127.0.0.1:0",
+            "--feed 127.0.0.1:0 has no port: an edge needs the one on which the ingest serves",
         ),
         *(
             (
@@ -132,6 +166,7 @@ def test_a_role_and_options_that_contradict_it_are_refused(arguments: str, fault
             for role in ("ingest --journal file", "edge")
             for address in (FEED, "127.0.0.1:9000", "[::1]:9000", "localhost:9000")
         ),
+        "--role ingest --journal file --feed 127.0.0.1:0",
         *(
             f"--role {role} --feed 192.0.2.1:9000 --feed-token {TOKEN}"
             for role in ("ingest --journal file", "edge")
@@ -140,3 +175,9 @@ def test_a_role_and_options_that_contradict_it_are_refused(arguments: str, fault
 )
 def test_a_role_and_options_that_fit(arguments: str) -> None:
     assert role_fault(read(*arguments.split())) is None
+
+
+@pytest.mark.parametrize("end", ["cert", "key", "ca"])
+def test_processes_on_one_machine_have_no_feed_over_tls(end: str) -> None:
+    fault = edges_fault(read("--edges", "2", f"--feed-tls-{end}", "file"))
+    assert fault == f"--feed-tls-{end} needs a --feed at HOST:PORT: nothing else is a feed over TLS"
