@@ -15,7 +15,7 @@ from gevent.socket import socket
 
 from maze.admin.monitor import Monitor
 from maze.admin.view import ServerView
-from maze.journal.frames import FrameError, encode_frame, read_frames
+from maze.net.frames import FrameError, encode_frame, read_frames
 
 if TYPE_CHECKING:
     from maze.log.line_writer import LineWriter

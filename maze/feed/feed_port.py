@@ -33,12 +33,12 @@ from maze.feed.messages import (
     encode_snapshot,
 )
 from maze.feed.ring import Ring
-from maze.journal.frames import Frame, FrameError, encode_frame, read_frames
 from maze.journal.journal import Batch, JournalError, JournalReader, UnavailableError
 from maze.listener.access import Access
 from maze.listener.handshake_rejects import HandshakeError, HandshakeReason
 from maze.listener.tls import TLS_HANDSHAKE
 from maze.net.connection import Connection
+from maze.net.frames import Frame, FrameError, encode_frame, read_frames
 from maze.net.native_thread import ThreadCall
 from maze.net.peer import Address, Peer
 from maze.net.sockets import current_greenlet, send_at_once

@@ -264,7 +264,9 @@ class Following:
         while True:
             is_last = self._expects_end and not self._follower.tells_end
             batches = self._follower.receive()
-            self._answer_asked_at, self._answered_at = self._asked_at, monotonic()
+            self._answered_at = monotonic()
+            if self._follower.tells_position:
+                self._answer_asked_at = self._asked_at
             state = self._follower.state
             if is_last and not batches:  # asked after the ingest had ended
                 self._end()

@@ -2,7 +2,7 @@
 
 The edge begins with a line: ``maze-feed 1 TOKEN NAME``; the token is ``-`` if there is none. Then
 it sends requests, one at a time, and the ingest answers each with frames, the last of which is
-``END``, with the state of the journal, or ``ERROR``. ``journal.frames`` has the form of a frame.
+``END``, with the state of the journal, or ``ERROR``. ``net.frames`` has the form of a frame.
 Bytes in, bytes out.
 """
 
@@ -11,15 +11,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from maze.core import Position
-from maze.journal.frames import (
-    BEGIN,
-    CHUNK,
-    END,
-    FrameError,
-    begin_content,
-    encode_frame,
-    parse_begin,
-)
 from maze.journal.journal import (
     AheadError,
     Batch,
@@ -31,6 +22,8 @@ from maze.journal.journal import (
     TrimmedError,
     UnavailableError,
 )
+from maze.journal.snapshot_frames import BEGIN, CHUNK, END, begin_content, parse_begin
+from maze.net.frames import FrameError, encode_frame
 
 GREETING = b"maze-feed 1"
 """First words of an edge; the number is the version of these messages."""

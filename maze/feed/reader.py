@@ -23,7 +23,6 @@ from maze.feed.messages import (
     decode_begin,
     decode_error,
 )
-from maze.journal.frames import BEGIN, CHUNK, END, FrameError, encode_frame, read_frames
 from maze.journal.journal import (
     Batch,
     JournalError,
@@ -32,7 +31,9 @@ from maze.journal.journal import (
     UnavailableError,
     follows,
 )
+from maze.journal.snapshot_frames import BEGIN, CHUNK, END
 from maze.listener.tls_context import ClientContext, describe_tls_error
+from maze.net.frames import FrameError, encode_frame, read_frames
 from maze.settings.feed_address import UNIX, FeedAddress
 
 Content = TypeVar("Content")
@@ -51,6 +52,8 @@ class FeedReader(JournalReader):
     ingest cannot be reached, and may be called again.
     """
 
+    tells_position = True
+    """Whether the last answer told the journal's position."""
     tells_end = True
     """Whether the ingest tells when it stops."""
 

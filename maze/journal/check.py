@@ -1,89 +1,117 @@
-"""Finds the faults of a journal's file: batches that are missing, and wrong checksums."""
+"""Finds the faults of a journal: batches that are missing, and wrong checksums."""
 
 from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 from maze.core import Position
-from maze.journal.journal import JournalFileError, follows
-from maze.journal.reader import SQLiteReader
-from maze.journal.rows import (
-    BATCH,
-    DamagedRowError,
-    batch_of,
-    is_whole_chunk,
-    is_whole_snapshot,
-    position_of,
-)
-
-ROWS_AT_ONCE = 30
-"""Batches checked in one transaction (up to 30 MiB). A long transaction would let the log grow."""
+from maze.journal.journal import Batch, JournalFileError, JournalServerError, follows
 
 
-class Checker(SQLiteReader):
-    """Checks a journal's file, which a server may write meanwhile."""
+class Stored(NamedTuple):
+    """Batches that are stored as one."""
 
-    batches = 0
-    """Number of batches that were checked."""
-    snapshots = 0
-    """Number of snapshots that were checked."""
+    end: Position
+    """The position after them."""
+    batches: list[Batch] | None
+    """None if their checksum is wrong."""
+    before: Position | None = None
+    """The position that they follow, if that is stored."""
+
+
+class StoredSnapshot(NamedTuple):
+    """A finished snapshot."""
+
+    number: int
+    name: str
+    chunks: int | None
+    """How many chunks it should have; None if its own checksum is wrong."""
+
+
+class Checked(Protocol):
+    """A journal, wherever it is kept, as the checks see it."""
+
+    def close(self) -> None:
+        """Close it."""
+
+    def position(self) -> Position:
+        """Return the position after the last batch."""
+
+    def kept_from(self) -> Position:
+        """Return where the kept batches begin."""
+
+    def stored_after(self, after: Position) -> list[Stored]:
+        """Return the next batches after a position (up to about 30 MiB), whole or not."""
+
+    def stored_snapshots(self) -> list[StoredSnapshot]:
+        """Return the finished snapshots."""
+
+    def stored_chunks(self, snapshot: StoredSnapshot) -> list[tuple[int, bool]] | None:
+        """Return the place of each chunk of a snapshot, and whether its checksum is right.
+
+        None if the snapshot was removed meanwhile.
+        """
+
+
+class Checker:
+    """Checks a journal, which a server may write meanwhile."""
+
+    def __init__(self, journal: Checked) -> None:
+        self._journal = journal
+        self.batches = 0
+        """Number of batches that were checked."""
+        self.snapshots = 0
+        """Number of snapshots that were checked."""
 
     def faults(self) -> Iterator[str]:
         """Return what is wrong, a line for each fault."""
         try:
             yield from self._faults_of_batches()
             yield from self._faults_of_snapshots()
-        except JournalFileError as error:
+        except (JournalFileError, JournalServerError) as error:
             yield str(error)
 
     def _faults_of_batches(self) -> Iterator[str]:
-        with self._reading():
-            after = self._kept_from()
+        journal = self._journal
+        after = journal.kept_from()
         while True:
-            with self._reading():
-                after = max(after, self._kept_from())  # batches may have been trimmed meanwhile
-                rows = self._database.execute(
-                    f"SELECT {BATCH} FROM batch WHERE (epoch, last) > (?, ?) "
-                    "ORDER BY epoch, last LIMIT ?",
-                    (after.epoch, after.next - 1, ROWS_AT_ONCE),
-                ).fetchall()
-            if not rows:
+            position = journal.position()
+            stored = journal.stored_after(after)
+            if after < (kept_from := journal.kept_from()):  # batches were trimmed meanwhile
+                after = kept_from
+                continue
+            if not stored:
+                if after < position:
+                    yield f"no batch after {_shown(after)}; there is no other"
                 return
-            for row in rows:
-                self.batches += 1
-                end = position_of(row)
-                try:
-                    batch = batch_of(row)
-                except DamagedRowError:
-                    yield f"the checksum of batch {end.epoch}-{end.next} is wrong"
+            for end, batches, before in stored:
+                if batches is None:
+                    self.batches += 1
+                    yield f"the checksum of batch {_shown(end)} is wrong"
                 else:
-                    if not follows(batch, after):
-                        first = Position(batch.epoch, batch.first)
-                        yield (
-                            f"no batch after {after.epoch}-{after.next}; "
-                            f"the next is {first.epoch}-{first.next}"
-                        )
+                    self.batches += len(batches)
+                    if before not in (None, after) or not follows(batches[0], after):
+                        first = Position(batches[0].epoch, batches[0].first)
+                        yield f"no batch after {_shown(after)}; the next is {_shown(first)}"
                 after = end
 
     def _faults_of_snapshots(self) -> Iterator[str]:
-        with self._reading():
-            snapshots = self._finished_snapshots()
-        for row in snapshots:
-            *_, count, _, number = row
-            with self._reading():
-                chunks = self._database.execute(
-                    "SELECT place, crc, data FROM chunk WHERE snapshot = ? ORDER BY place",
-                    (number,),
-                ).fetchall()
-                if row not in self._finished_snapshots():
-                    continue  # removed meanwhile
+        for snapshot in self._journal.stored_snapshots():
+            chunks = self._journal.stored_chunks(snapshot)
+            if chunks is None:
+                continue
             self.snapshots += 1
-            name = f"snapshot {row[0]}-{row[1] + 1}"
-            if not is_whole_snapshot(row):
+            _, name, count = snapshot
+            if count is None:
                 yield f"the checksum of {name} is wrong"
                 continue
-            missing = set(range(count)) - {place for place, _, _ in chunks}
+            missing = set(range(count)) - {place for place, _ in chunks}
             yield from (f"chunk {place} of {name} is missing" for place in sorted(missing))
-            for place, crc, data in chunks:
+            for place, is_whole in chunks:
                 if place >= count:
                     yield f"chunk {place} of {name} is one too many"
-                elif not is_whole_chunk(number, place, data, crc):
+                elif not is_whole:
                     yield f"the checksum of chunk {place} of {name} is wrong"
+
+
+def _shown(position: Position) -> str:
+    return f"{position.epoch}-{position.next}"

@@ -12,16 +12,12 @@ from maze.journal.journal import Batch, JournalError, Snapshot
 from maze.journal.places import RedisPlace
 from maze.journal.reader import SQLiteReader
 from maze.journal.redis import GROUP_BYTES, RedisJournal
-from maze.journal.retention import Retention
 
 READ_BYTES = GROUP_BYTES
 """Bytes of batches copied at a time, about."""
 
 LEASE_SECONDS = 30.0
 """Time for which the lease is held with each append; a server may begin when it ends."""
-
-KEEP_ALL = Retention(float("inf"), 2**63 - 1)
-"""Has the sections noted that later retentions can remove, and removes nothing."""
 
 
 def copy(path: str, place: RedisPlace, report: Callable[[str], None]) -> str:
@@ -43,9 +39,9 @@ def _copy(original: SQLiteReader, place: RedisPlace, report: Callable[[str], Non
     kept_from, end = original.kept_from(), original.position()
     snapshot = original.get_snapshot(report)
     # Without a snapshot, the kept batches begin with an empty graph. Else the copy begins a step
-    # earlier and is trimmed, so that it notes that a start needs a snapshot.
-    start = Position(kept_from.epoch - 1, 0) if snapshot else kept_from
-    with closing(RedisJournal(place.address, start, place.name, retention=KEEP_ALL)) as journal:
+    # earlier and is trimmed, so that a start is known to need a snapshot.
+    start = Position(kept_from.epoch - 1, 1) if snapshot else kept_from
+    with closing(RedisJournal(place.address, start, place.name)) as journal:
         if journal.kept_from() not in (start, kept_from) or journal.position() > end:
             raise JournalError(
                 f"{journal.where} is another journal: give the copy another --name, or continue "

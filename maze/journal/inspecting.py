@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 
 from maze.core import Position, parse_number
+from maze.journal.check import Checker
 from maze.journal.journal import Batch, JournalError, TrimmedError
 from maze.journal.places import Place, Reader
 
@@ -40,7 +41,8 @@ def info(place: Place) -> str:
 def check(place: Place, out: BinaryIO) -> int:
     """Write a line for each fault of a journal; return how many there are."""
     faults = 0
-    with closing(place.checker()) as checker:
+    with closing(place.reader()) as reader:
+        checker = Checker(reader)
         for fault in checker.faults():
             out.write(f"{fault}\n".encode())
             faults += 1

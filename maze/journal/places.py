@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Protocol
 
 from maze.core import Position
-from maze.journal.check import Checker
+from maze.journal.check import Checked
 from maze.journal.figures import Overview, Statistics
 from maze.journal.file import FORMAT
 from maze.journal.journal import JournalReader
@@ -23,11 +22,8 @@ PLACE_VARIABLE = "MAZE_SNAPSHOT_OF"
 """Variable by which a child process learns the place of a journal in Redis; see ``encode``."""
 
 
-class Reader(JournalReader, Protocol):
+class Reader(JournalReader, Checked, Protocol):
     """Reads a journal, wherever it is kept."""
-
-    def close(self) -> None:
-        """Close it."""
 
     def epoch_begin(self) -> Position:
         """Return where the kept batches of the present epoch begin."""
@@ -37,19 +33,6 @@ class Reader(JournalReader, Protocol):
 
     def overview(self) -> Overview:
         """Return further figures."""
-
-
-class Checking(Protocol):
-    """Checks a journal, wherever it is kept."""
-
-    batches: int
-    snapshots: int
-
-    def close(self) -> None:
-        """Close it."""
-
-    def faults(self) -> Iterator[str]:
-        """Return what is wrong, a line for each fault."""
 
 
 class FilePlace:
@@ -63,10 +46,6 @@ class FilePlace:
     def reader(self) -> Reader:
         """Open the journal to read it."""
         return SQLiteReader(self.path)
-
-    def checker(self) -> Checking:
-        """Open the journal to check it."""
-        return Checker(self.path)
 
     def size(self, used_bytes: int) -> str:
         """Describe the journal's size."""
@@ -100,12 +79,6 @@ class RedisPlace:
         from maze.journal.redis_reader import TIMEOUT, RedisReader  # noqa: PLC0415, loads slowly
 
         return RedisReader(self.address, self.name, timeout=timeout or TIMEOUT)
-
-    def checker(self) -> Checking:
-        """Open the journal to check it."""
-        from maze.journal.redis_check import RedisChecker  # noqa: PLC0415, redis-py loads slowly
-
-        return RedisChecker(self.address, self.name)
 
     def size(self, used_bytes: int) -> str:
         """Describe the journal's size."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from maze.core import Position
+from maze.journal.check import Stored, StoredSnapshot
 from maze.journal.figures import Overview, Statistics
 from maze.journal.file import open_to_read
 from maze.journal.file_errors import as_damaged, as_unavailable, damage
@@ -36,6 +37,10 @@ MAX_NEXT = 2**63
 
 BATCH_BYTES = 200
 """Bytes counted for a batch besides its lines: reading a small batch costs as much."""
+
+
+CHECKED_BATCHES = 30
+"""Batches checked at once (up to 30 MiB)."""
 
 
 class SQLiteReader:
@@ -160,6 +165,43 @@ class SQLiteReader:
             if row:
                 self._batch(row)
 
+    def stored_after(self, after: Position) -> list[Stored]:
+        """Return the next batches after a position, whole or not; see ``Checked``.
+
+        A transaction for more of them would let the log grow.
+        """
+        with self._reading():
+            rows = self._database.execute(
+                f"SELECT {BATCH} FROM batch WHERE (epoch, last) > (?, ?) "
+                "ORDER BY epoch, last LIMIT ?",
+                (after.epoch, after.next - 1, CHECKED_BATCHES),
+            ).fetchall()
+        return [_stored(row) for row in rows]
+
+    def stored_snapshots(self) -> list[StoredSnapshot]:
+        """Return the finished snapshots."""
+        with self._reading():
+            rows = self._finished_snapshots()
+        return [
+            StoredSnapshot(
+                row[-1],
+                f"snapshot {row[0]}-{row[1] + 1}",
+                row[6] if is_whole_snapshot(row) else None,
+            )
+            for row in rows
+        ]
+
+    def stored_chunks(self, snapshot: StoredSnapshot) -> list[tuple[int, bool]] | None:
+        """Return the chunks of a snapshot, whole or not; see ``Checked``."""
+        number = snapshot.number
+        with self._reading():
+            if number not in [row[-1] for row in self._finished_snapshots()]:
+                return None
+            chunks = self._database.execute(
+                "SELECT place, crc, data FROM chunk WHERE snapshot = ? ORDER BY place", (number,)
+            ).fetchall()
+        return [(place, is_whole_chunk(number, place, data, crc)) for place, crc, data in chunks]
+
     def _events_by_epoch(self) -> Iterator[int]:
         epoch = -1
         of_next_epoch = "FROM batch WHERE epoch > ? ORDER BY epoch, last LIMIT 1"
@@ -246,6 +288,13 @@ class SQLiteReader:
     def _row(self, query: str, values: Sequence[object] = ()) -> Row:
         row: Row = self._database.execute(query, values).fetchone()
         return row
+
+
+def _stored(row: Row) -> Stored:
+    try:
+        return Stored(position_of(row), [batch_of(row)])
+    except DamagedRowError:
+        return Stored(position_of(row), None)
 
 
 def _size(batch: Batch) -> int:

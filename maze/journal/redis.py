@@ -1,12 +1,14 @@
-"""A journal in Redis: a stream with an entry for each batch.
+"""A journal in Redis: a stream with an entry for each append.
 
-Each change is one Lua script (``redis_scripts``), which checks the fence first. Repeating a call
-whose answer was lost is always safe. How durable an append is when it returns is up to Redis
-(``appendfsync``, replicas); ``TailedJournal`` appends again what Redis has lost.
+Each change is one Lua script (``redis_scripts``), which checks the fence first and writes once.
+Repeating a call whose answer was lost is always safe. How durable an append is when it returns is
+up to Redis (``appendfsync``, replicas); ``TailedJournal`` appends again what Redis has lost.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
 
 from maze.core import Position
 from maze.journal.journal import (
@@ -16,25 +18,38 @@ from maze.journal.journal import (
     GapError,
     GoneError,
     Journal,
+    JournalError,
     OtherEpochError,
     SnapshotReplacedError,
     TrimmedError,
     check_kept,
+    to_append,
 )
 from maze.journal.redis_address import RedisAddress
-from maze.journal.redis_checks import check_server, rewrite_after_start, safe_seconds
+from maze.journal.redis_checks import check_server, safe_seconds
 from maze.journal.redis_connection import Argument
-from maze.journal.redis_entries import ENTRY_BYTES, SnapshotRow, encode_batch, encode_chunk
+from maze.journal.redis_entries import (
+    ENTRY_BYTES,
+    FORMAT,
+    SnapshotRow,
+    encode_chunk,
+    encode_entry,
+    id_of,
+    parse_id,
+)
 from maze.journal.redis_errors import damage
-from maze.journal.redis_reader import FORMAT, NAME, TIMEOUT, RedisReader, newest_first
+from maze.journal.redis_reader import NAME, TIMEOUT, RedisReader, newest_first
 from maze.journal.redis_scripts import (
     ADD_CHUNK,
     APPEND,
     BEGIN_SNAPSHOT,
     CREATE,
     FINISH_SNAPSHOT,
+    FORGET_SNAPSHOTS,
     LEASE,
+    OLDEST,
     RELEASE,
+    REMOVE_CHUNKS,
     RENEW,
     RESTORE_FENCE,
     TRIM,
@@ -45,16 +60,22 @@ from maze.journal.retention import KeptBatch, Retention
 LARGEST_ID = 2**64 - 1
 """Largest second half of an entry's id."""
 
+NOWHERE = Position(0, 0)
+"""Where no journal ends."""
+
 GROUP_BYTES = 2**20
 """Bytes of bodies from which on an append should take no further batch: with 8 MiB, which suits a
 file, a byte takes twice the time."""
 
-SECTION_BYTES = 4 * 2**20
-"""Size at which a section that retention removes as a whole ends, if it does not end sooner, with
-the second."""
+MAX_REMOVED_ENTRIES = 100
+"""Entries removed with one append (under a millisecond of Redis' time)."""
 
-MAX_REMOVED_SECTIONS = 100
-"""Sections removed with one append."""
+MAX_REMOVED_BYTES = 4 * 2**20
+"""Bytes at which an append removes no further entry."""
+
+LEFT_SNAPSHOTS = 20
+"""Snapshots before the present one of which chunks are removed that were left by a writer that
+ended too early."""
 
 
 class RedisJournal(RedisReader, Journal):
@@ -77,17 +98,16 @@ class RedisJournal(RedisReader, Journal):
     ) -> None:
         super().__init__(address, name, timeout=timeout)
         self._owner = ""
-        self._fence = 0
+        self._lease_ms = 0
+        self._fence = self._fence_before = 0
         self._retention = retention
         self._clock = clock
         self._tidied: int | None = None
-        self._section_began = -1
-        self._section_bytes = 0
         check_server(self._client)
-        self._create(start)
+        while not self._create(start):
+            pass
         self._state()  # checks the format
-        self._connections = 0
-        self._check_restart()
+        self._end, self._appended = NOWHERE, 0  # as far as known: the first append finds out
 
     def lease(self) -> int:
         """Take the lease whoever holds it, and return its fence."""
@@ -101,93 +121,118 @@ class RedisJournal(RedisReader, Journal):
         It ends after ``seconds`` on Redis' clock, unless it is renewed. Even then nobody is fenced
         before another one takes it.
         """
-        self._owner = owner
-        return self._take_lease(owner, seconds)
+        return self._take_lease(owner, _milliseconds(seconds))
 
     def renew_lease(self, fence: int, seconds: float) -> None:
         """Hold the lease for ``seconds`` from now. Raise FencedError if another one has taken it.
 
         This also makes the fence valid again if Redis has lost it in a crash; so does ``append``.
         """
-        keys = ("state", "lease")
-        self._run_fenced(RENEW, keys, fence, self._owner, _milliseconds(seconds))
+        self._run_fenced(RENEW, fence, self._owner, _milliseconds(seconds))
 
     def release_lease(self, fence: int) -> None:
         """Let others take the lease at once. Raise FencedError."""
-        self._run(RELEASE, ("state", "lease"), fence, self._owner)
+        self._run(RELEASE, fence)
 
     def append(self, batches: Sequence[Batch], fence: int) -> Position:
         """Append batches; see ``Journal.append``.
 
-        A GapError also means that Redis has lost batches that were appended.
+        If this is interrupted, only those before the begin of an epoch may have been appended. A
+        GapError also means that Redis has lost batches that were appended.
         """
         now = int(self._clock())
         self._tidy(now, fence)  # first, because it makes room if Redis' memory is full
-        entries = [encode_batch(batch, now) for batch in batches]
-        self._section_bytes += sum(map(len, entries))
-        ends_section = now != self._section_began or self._section_bytes >= SECTION_BYTES
-        arguments: list[Argument] = []
-        for (epoch, first, end, *_), entry in zip(batches, entries, strict=True):
-            arguments += (epoch, first, end, entry)
-        mark = int(ends_section and self._retention is not None)
-        keys = ("state", "stream", "marks")
-        answer = self._run_fenced(APPEND, keys, fence, now, mark, ENTRY_BYTES, *arguments)
-        if ends_section and batches:
-            self._section_began, self._section_bytes = now, 0
-        self._check_restart()
-        return Position(int(answer[0]), int(answer[1]))
+        while True:
+            error: JournalError | None = None
+            groups: list[list[Batch]] = []
+            try:
+                groups = _by_epoch(to_append(batches, self._end))
+            except (GapError, OtherEpochError) as raised:
+                error = raised
+            if all(self._append_at_end(group, fence, now) for group in groups or [[]]):
+                if error:
+                    raise error
+                return self._end
+
+    def _append_at_end(self, batches: Sequence[Batch], fence: int, now: int) -> bool:
+        """Append batches of one epoch; return False if the journal ends elsewhere, and note it.
+
+        Without batches, this is a question.
+        """
+        arguments: list[Argument] = [id_of(self._end)]
+        if batches:
+            value = encode_entry(batches, self._end, now, self._appended)
+            arguments += [id_of(batches[-1].position), value]
+        answer = self._run_fenced(APPEND, fence, *arguments)
+        if answer:
+            self._end = parse_id(answer[0])
+            self._appended = self._heads(answer)[0].total if len(answer) == 3 else 0
+            return False
+        if batches:
+            self._end = batches[-1].position
+            self._appended += len(value) + ENTRY_BYTES
+        return True
 
     def safe_seconds(self) -> float:
         """Return for how long Redis may still lose an append; see ``Tail``."""
         return safe_seconds(self._client)
 
     def trim(self, before: Position, fence: int) -> None:
-        """Remove the batches that end at or below a position."""
-        epoch, number = before.epoch, min(before.next, LARGEST_ID - 1)
-        self._run(TRIM, ("state", "stream", "marks"), fence, epoch, number, number + 1)
+        """Remove the batches that end at or below a position, except those that were appended
+        together with later ones."""
+        number = min(before.next + 1, LARGEST_ID)
+        self._run(TRIM, fence, id_of(before._replace(next=number)))
 
     def begin_snapshot(self, position: Position, bounds: Bounds, fence: int) -> "RedisSnapshot":
         """Begin a snapshot; see ``Journal.begin_snapshot``."""
         state = self._state()
         check_kept(position, state.kept_from, state.position)
-        self._check_end(position, state)
-        (number,) = self._run(BEGIN_SNAPSHOT, ("state",), fence, self._keys.chunks)
+        self._check_end(position, state.kept_from)
+        number = int(self._run(BEGIN_SNAPSHOT, fence, keys=[self._keys.begun])[0])
+        self._remove_chunks(number, fence)
         row = SnapshotRow(position, int(self._clock()), bounds, chunks=0, size=0)
-        return RedisSnapshot(self, int(number), row, fence)
+        return RedisSnapshot(self, number, row, fence)
 
     def add_chunk(self, number: int, place: int, chunk: bytes, fence: int) -> None:
         """Add a chunk to an unfinished snapshot; see ``SnapshotWriter.add``."""
-        keys = [self._keys.state, f"{self._keys.chunks}{number}"]
-        self._run_with(ADD_CHUNK, keys, fence, number, place, encode_chunk(number, place, chunk))
+        keys = [self._keys.begun, f"{self._keys.chunks}{number}"]
+        self._run(ADD_CHUNK, fence, number, place, encode_chunk(number, place, chunk), keys=keys)
 
     def finish_snapshot(self, number: int, row: SnapshotRow, fence: int) -> None:
         """Keep a snapshot and the one before; see ``SnapshotWriter.finish``."""
-        stored = newest_first(self._client.call("HGETALL", self._keys.snapshots))
-        others = [(each.position if each else (-1, 0), int(name)) for name, each in stored]
-        ranked = sorted({*others, (row.position, number)}, reverse=True)
-        removed = [each for _, each in ranked[2:]]
-        of_row = (*row.position, row.encode(), row.chunks)
-        keys = ("state", "snapshots")
-        self._run(FINISH_SNAPSHOT, keys, fence, number, *of_row, self._keys.chunks, *removed)
+        is_trimmed = int(row.position < self.kept_from())  # only the holder of the lease trims
+        chunks, snapshots = f"{self._keys.chunks}{number}", self._keys.snapshots
+        keys = [self._keys.begun, chunks, snapshots]
+        self._run(FINISH_SNAPSHOT, fence, number, row.chunks, row.encode(), is_trimmed, keys=keys)
+        stored = newest_first(self._client.call("HGETALL", snapshots))
+        ranked = sorted((row.position if row else NOWHERE, int(name)) for name, row in stored)
+        if removed := [each for _, each in ranked[:-2]]:
+            self._run(FORGET_SNAPSHOTS, fence, *removed, keys=[snapshots])
+        self._remove_chunks(number, fence)
 
-    def _check_restart(self) -> None:
-        """Have the append-only file written anew if the server may have restarted."""
-        connections = self._client.connections
-        if connections != self._connections:
-            rewrite_after_start(self._client, self._keys.state)
-            self._connections = connections
+    def _remove_chunks(self, number: int, fence: int) -> None:
+        """Remove the chunks of all snapshots up to a number that are not finished, or no more."""
+        kept = {int(each) for each in self._client.call("HKEYS", self._keys.snapshots)}
+        names = set(range(max(1, number - LEFT_SNAPSHOTS), number + 1)) - kept
+        if names:
+            keys = [f"{self._keys.chunks}{each}" for each in sorted(names)]
+            self._run(REMOVE_CHUNKS, fence, keys=keys)
 
-    def _create(self, start: Position) -> None:
-        answer = self._client.run(CREATE, [self._keys.state, self._keys.stream], FORMAT, *start)
-        if answer[0] == b"HEADLESS":
-            raise damage(self.where, f"it has batches, but no key {self._keys.state}")
+    def _create(self, start: Position) -> bool:
+        """Create the journal, in steps, unless there is one; return whether that was the last."""
+        keys = [self._keys.origin, self._keys.stream]
+        kind, *rest = self._client.run(CREATE, keys, FORMAT, id_of(start))
+        if kind == b"HEADLESS":
+            raise damage(self.where, rest[0].decode())
+        return bool(kind == b"OK")
 
-    def _take_lease(self, owner: str, seconds: float) -> int | None:
-        keys = [self._keys.state, self._keys.lease]
-        answer = self._client.run(LEASE, keys, owner, _milliseconds(seconds))
+    def _take_lease(self, owner: str, milliseconds: int) -> int | None:
+        keys = [self._keys.lease, self._keys.stream]
+        answer = self._client.run(LEASE, keys, owner, milliseconds)
         if answer[0] == b"HELD":
             return None
-        self._fence = int(self._checked(answer)[0])
+        self._owner, self._lease_ms = owner, milliseconds
+        self._fence, self._fence_before = map(int, self._checked(answer))
         return self._fence
 
     def _tidy(self, now: int, fence: int) -> None:
@@ -197,44 +242,43 @@ class RedisJournal(RedisReader, Journal):
         """
         if self._retention is None or now == self._tidied:
             return
-        marks, stored, values = self._client.pipeline(
-            ("LRANGE", self._keys.marks, 0, MAX_REMOVED_SECTIONS - 1),
-            ("HGETALL", self._keys.snapshots),
-            ("HMGET", self._keys.state, "bytes", "trimmed"),
-        )
-        rows = [row for _, row in newest_first(stored) if row]
-        before, is_complete = None, True
-        if len(rows) >= 2:
-            appended, trimmed = map(int, values)
-            used = appended - trimmed + sum(row.size for row in rows)
-            sections = list(_sections(marks, trimmed))
-            before, is_complete = self._retention.trimming(sections, rows[-1].position, now, used)
-            if before and len(marks) == MAX_REMOVED_SECTIONS and before == sections[-1].position:
-                is_complete = False
+        rows = newest_first(self._client.call("HGETALL", self._keys.snapshots))
+        whole = [row for _, row in rows if row]
+        if len(whole) >= 2 and self._remove_oldest(self._retention, whole, now, fence):
+            return
+        self._tidied = now
+
+    def _remove_oldest(
+        self, retention: Retention, snapshots: list[SnapshotRow], now: int, fence: int
+    ) -> bool:
+        """Remove what is old, or a part of that; return whether more may be left."""
+        used = self._batch_bytes(self._state()) + sum(row.size for row in snapshots)
+        stream = self._keys.stream
+        found = self._client.run(OLDEST, [stream], MAX_REMOVED_ENTRIES, MAX_REMOVED_BYTES)
+        oldest = self._heads(found)
+        kept = [KeptBatch(head.end, head.committed, head.bytes) for head in oldest]
+        before, is_complete = retention.trimming(kept, snapshots[-1].position, now, used)
         if before:
             self.trim(before, fence)
-        if is_complete:
-            self._tidied = now
+        return not is_complete or (before is not None and before == oldest[-1].end)
 
-    def _run_fenced(
-        self, script: Script, keys: Sequence[str], fence: int, *arguments: Argument
-    ) -> list[bytes]:
+    def _run_fenced(self, script: Script, fence: int, *arguments: Argument) -> list[Any]:
         """Run a script; if Redis has lost the fence that it gave to this object, tell it again."""
         try:
-            return self._run(script, keys, fence, *arguments)
+            return self._run(script, fence, *arguments)
         except FencedError:
             if fence != self._fence:
                 raise
-            self._run(RESTORE_FENCE, ("state", "lease"), fence, self._owner)
-            return self._run(script, keys, fence, *arguments)
+            self._run(RESTORE_FENCE, fence, self._owner, self._lease_ms, self._fence_before)
+            return self._run(script, fence, *arguments)
 
-    def _run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> list[bytes]:
-        return self._run_with(script, [getattr(self._keys, key) for key in keys], *arguments)
+    def _run(
+        self, script: Script, fence: int, *arguments: Argument, keys: Sequence[str] = ()
+    ) -> list[Any]:
+        names = [self._keys.lease, self._keys.stream, *keys]
+        return self._checked(self._client.run(script, names, fence, *arguments))
 
-    def _run_with(self, script: Script, keys: Sequence[str], *arguments: Argument) -> list[bytes]:
-        return self._checked(self._client.run(script, keys, *arguments))
-
-    def _checked(self, answer: list[bytes]) -> list[bytes]:
+    def _checked(self, answer: list[Any]) -> list[Any]:
         """Return an answer without its first element. Raise the error that this one stands for."""
         kind, *rest = answer
         match kind:
@@ -242,10 +286,6 @@ class RedisJournal(RedisReader, Journal):
                 raise FencedError
             case b"GONE":
                 raise GoneError(f"{self.where} was removed while it was open")
-            case b"EPOCH":
-                raise OtherEpochError(f"epoch {int(rest[0])} has not begun")
-            case b"GAP":
-                raise GapError(Position(int(rest[0]), int(rest[1])))
             case b"REPLACED":
                 raise SnapshotReplacedError("a later snapshot was begun")
             case b"LOST":
@@ -275,13 +315,9 @@ class RedisSnapshot:
         self._journal.finish_snapshot(self._number, self._row, self._fence)
 
 
-def _sections(marks: list[bytes], trimmed: int) -> Iterator[KeptBatch]:
-    """Return the sections of the stream between marks, as if each were a batch."""
-    before = trimmed
-    for mark in marks:
-        epoch, number, committed, appended = map(int, mark.split())
-        yield KeptBatch(Position(epoch, number), committed, appended - before)
-        before = appended
+def _by_epoch(batches: list[Batch]) -> list[list[Batch]]:
+    """Return the batches of each epoch, in order."""
+    return [list(group) for _, group in groupby(batches, lambda batch: batch.epoch)]
 
 
 def _milliseconds(seconds: float) -> int:

@@ -7,8 +7,9 @@ from maze.journal.journal import JournalServerError
 from maze.journal.redis_connection import RedisClient
 from maze.journal.tail import SAFE_SECONDS
 
-MIN_VERSION = (6, 2)
-"""First version with XTRIM MINID and exclusive ranges. Valkey tells a version of Redis, too."""
+MIN_VERSION = (7, 0)
+"""First version that logs a script with one write as no transaction; see ``redis_scripts``. Valkey
+tells a version of Redis, too."""
 
 FSYNC_SECONDS = {b"always": 0.0, b"everysec": SAFE_SECONDS, b"no": 60.0}
 """Time until an append is on the disk, by ``appendfsync``. Without fsync, Linux takes half a minute
@@ -28,7 +29,7 @@ def check_server(client: RedisClient) -> None:
     version = fields.get("redis_version", "0")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < MIN_VERSION:
-        raise JournalServerError(f"{client.address} is Redis {version}: 6.2 or later is needed")
+        raise JournalServerError(f"{client.address} is Redis {version}: 7.0 or later is needed")
     policy = fields.get("maxmemory_policy", "noeviction")
     if fields.get("maxmemory", "0") != "0" and policy != "noeviction":
         raise JournalServerError(
@@ -39,25 +40,6 @@ def check_server(client: RedisClient) -> None:
         raise JournalServerError(
             f"{client.address} keeps nothing on its disk: set appendonly to yes"
         )
-
-
-def rewrite_after_start(client: RedisClient, state: str) -> None:
-    """Have Redis write its append-only file anew, once after each start of the server.
-
-    If a loss of power cuts off the end of a transaction, Redis (up to 8, and Valkey up to 9) skips
-    what is left of it at the next start, but leaves it in the file. At the start after that, all
-    that was written behind it counts as part of the transaction, and is dropped. The hash ``state``
-    remembers for which start it was done.
-    """
-    run = info(client)["run_id"]
-    if client.call("HGET", state, "rewritten") == run.encode():
-        return
-    try:
-        client.call("BGREWRITEAOF")
-    except JournalServerError as error:
-        if "already in progress" not in str(error):
-            raise
-    client.call("HSET", state, "rewritten", run)
 
 
 def safe_seconds(client: RedisClient) -> float:

@@ -121,8 +121,6 @@ class RedisClient:
         self._lock = Lock()  # for the sentinels alone; lists and their pop() need none
         self._sentinels = list(address.sentinels)
         self._generation = 0
-        self.connections = 0
-        """Connections opened so far. Behind a new one, the server may have restarted."""
         try:
             self._tls = _context(ssl, address) if address.tls else None
             self._gevent_tls = _context(gevent.ssl, address) if address.tls else None
@@ -150,13 +148,13 @@ class RedisClient:
             connection.send_packed_command(connection.pack_commands(commands))
             return [connection.read_response() for _ in commands]
 
-    def run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> list[bytes]:
+    def run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> list[Any]:
         """Run a Lua script, which Redis learns if it does not know it, and return its answer."""
         rest = (len(keys), *keys, *arguments)
         with self._connected() as connection:
             try:
                 connection.send_command("EVALSHA", script.sha, *rest)
-                answer: list[bytes] = connection.read_response()
+                answer: list[Any] = connection.read_response()
             except NoScriptError:
                 connection.send_command("EVAL", script.text, *rest)
                 answer = connection.read_response()
@@ -223,7 +221,6 @@ class RedisClient:
             password=address.password,
         )
         connection.connect()
-        self.connections += 1
         return connection
 
     def _ask_sentinels(self) -> Endpoint:

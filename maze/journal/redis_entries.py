@@ -1,11 +1,15 @@
-"""How batches and snapshots are stored in Redis. Each has a checksum over everything in it."""
+"""How a journal is stored in Redis: its keys, and the form of batches and snapshots.
+
+Each batch and snapshot has a checksum over everything in it.
+"""
 
 import struct
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from maze.core import Position
-from maze.journal.journal import Batch, Bounds
+from maze.journal.journal import Batch, Bounds, JournalServerError
 
 FIELD = b"b"
 """Name of the one field of a stream's entry."""
@@ -13,52 +17,134 @@ FIELD = b"b"
 ENTRY_BYTES = 24
 """Approximate bytes of memory that Redis needs for an entry besides its value."""
 
-# CRC, whether bounds follow, first number, Unix time of the commit, bytes of the marks.
-_HEAD = struct.Struct("<IBQQI")
+# CRC, format, position before the entry, Unix time, bytes appended before it.
+_HEAD = struct.Struct("<IBQQQQ")
+# Whether bounds follow, sequence numbers, bytes of the marks and of the lines.
+_BATCH = struct.Struct("<BQII")
 _BOUNDS = struct.Struct("<QQQ")
 _CHECKED = struct.Struct("<QQ")
 _CRC = struct.Struct("<I")
 # Position, Unix time, bounds, number of chunks, their bytes, CRC.
 _SNAPSHOT = struct.Struct("<QQQQQQQQI")
 
+HEAD_BYTES = _HEAD.size
+"""Bytes at the begin of a value that ``decode_head`` needs."""
+
+FORMAT = 1
+"""Version of the keys and entries; a server does not read a journal of a newer format."""
+
+
+class Keys(NamedTuple):
+    """The keys of a journal. All have the same hash tag, so a cluster keeps them together."""
+
+    origin: str
+    """Text: the format, and where the journal began, with an empty graph."""
+    stream: str
+    """An entry for each append, with ``epoch-end`` as its id."""
+    lease: str
+    """Text: fence, end and owner of the lease."""
+    snapshots: str
+    """Hash: the row of each finished snapshot by its number."""
+    begun: str
+    """Number of the snapshot begun last."""
+    chunks: str
+    """Prefix; the key of a snapshot's chunks ends with its number."""
+
+    @classmethod
+    def of(cls, name: str) -> "Keys":
+        """Return the keys of the journal with a name."""
+        if not name or "{" in name or "}" in name:
+            raise JournalServerError(f"{name!r} is not a name for a journal")
+        names = ("origin", "batches", "lease", "snapshots", "begun", "snapshot:")
+        return cls(*(f"{{{name}}}:{each}" for each in names))
+
 
 class DamagedError(Exception):
     """An entry, row or chunk does not have the checksum that was stored with it."""
 
 
-class Entry(NamedTuple):
-    """A batch and the Unix time of its commit."""
+class Head(NamedTuple):
+    """What is known of an entry without its batches."""
 
-    batch: Batch
+    end: Position
+    """The position after it, from its id."""
+    before: Position
+    """The position that it follows."""
     committed: int
+    """Unix time of the commit."""
+    appended: int
+    """Bytes that had been appended to the journal before it."""
+    bytes: int
+    """Bytes of memory that it takes, about."""
+
+    @property
+    def total(self) -> int:
+        """Bytes that had been appended to the journal after it."""
+        return self.appended + self.bytes
 
 
-def encode_batch(batch: Batch, committed: int) -> bytes:
-    """Return the value of a batch's entry; its id has epoch and end."""
-    epoch, first, end, body, bounds, unchanged = batch
-    head = _HEAD.pack(0, bounds is not None, first, committed, len(unchanged))[_CRC.size :]
-    rest = [head, _BOUNDS.pack(*bounds) if bounds else b"", unchanged, body]
-    return b"".join([_CRC.pack(_crc(epoch, end, *rest)), *rest])
+class Entry(NamedTuple):
+    """Batches of one epoch that were appended together."""
+
+    head: Head
+    batches: list[Batch]
+
+
+def encode_entry(
+    batches: Sequence[Batch], before: Position, committed: int, appended: int
+) -> bytes:
+    """Return the value of an entry; see ``Head``. Its id is the position after it."""
+    parts = [_HEAD.pack(0, FORMAT, *before, committed, appended)[_CRC.size :]]
+    for _, first, end, body, bounds, unchanged in batches:
+        parts.append(_BATCH.pack(bounds is not None, end - first, len(unchanged), len(body)))
+        if bounds:
+            parts.append(_BOUNDS.pack(*bounds))
+        parts += (unchanged, body)
+    return b"".join([_CRC.pack(_crc(*batches[-1].position, *parts)), *parts])
+
+
+def decode_head(key: bytes, value: bytes, size: int) -> Head:
+    """Return the head of an entry, of whose ``size`` bytes it is the first. Raise DamagedError."""
+    try:
+        _, _, epoch, number, committed, appended = _HEAD.unpack_from(value)
+    except struct.error:
+        raise DamagedError from None
+    before = Position(epoch, number)
+    return Head(parse_id(key), before, committed, appended, size + ENTRY_BYTES)
 
 
 def decode_entry(entry: Any) -> Entry:
-    """Return the batch of a stream's entry. Raise DamagedError."""
+    """Return what a stream's entry has. Raise DamagedError."""
     key, fields = entry
-    epoch, end = parse_id(key)
-    try:
-        name, value = fields
-        crc, has_bounds, first, committed, marks = _HEAD.unpack_from(value)
-    except (struct.error, TypeError, ValueError):
-        raise DamagedError from None
-    if name != FIELD or crc != _crc(epoch, end, memoryview(value)[_CRC.size :]):
+    end = parse_id(key)
+    if len(fields) != 2 or fields[0] != FIELD:
         raise DamagedError
+    value = fields[1]
+    head = decode_head(key, value, len(value))
+    if value[: _CRC.size] != _CRC.pack(_crc(*end, memoryview(value)[_CRC.size :])):
+        raise DamagedError
+    return Entry(head, list(_batches(value, end)))
+
+
+def _batches(value: bytes, end: Position) -> Iterator[Batch]:
+    """Return the batches of a value that is whole."""
+    parts = []
     at = _HEAD.size
-    bounds = None
-    if has_bounds:
-        bounds = Bounds(*_BOUNDS.unpack_from(value, at))
-        at += _BOUNDS.size
-    body = value[at + marks :]
-    return Entry(Batch(epoch, first, end, body, bounds, value[at : at + marks]), committed)
+    while at < len(value):
+        has_bounds, numbers, marks, lines = _BATCH.unpack_from(value, at)
+        at += _BATCH.size
+        bounds = None
+        if has_bounds:
+            bounds = Bounds(*_BOUNDS.unpack_from(value, at))
+            at += _BOUNDS.size
+        unchanged = value[at : at + marks]
+        at += marks
+        parts.append((numbers, value[at : at + lines], bounds, unchanged))
+        at += lines
+    first = end.next - sum(numbers for numbers, *_ in parts)
+    for numbers, body, bounds, unchanged in parts:
+        yield Batch(end.epoch, first, first + numbers, body, bounds, unchanged)
+        first += numbers
 
 
 def position_of(entry: Any) -> Position:
@@ -70,6 +156,11 @@ def parse_id(key: bytes) -> Position:
     """Return the position of an entry's id."""
     epoch, _, end = key.partition(b"-")
     return Position(int(epoch), int(end))
+
+
+def id_of(position: Position) -> str:
+    """Return the id of an entry that ends at a position."""
+    return f"{position.epoch}-{position.next}"
 
 
 class SnapshotRow(NamedTuple):

@@ -19,8 +19,8 @@ from redis.exceptions import (
 from maze.journal.journal import JournalError, JournalServerError, UnavailableError
 
 COMMANDS = (
-    "evalsha eval info bgrewriteaof hget hmget hset hdel hexists hincrby hgetall get set del "
-    "unlink time exists xadd xtrim xrange xrevrange xread llen lindex lpop lrange rpush xlen"
+    "evalsha eval info time exists get set incr unlink hset hdel hexists hgetall hkeys llen lrange "
+    "rpush xadd xinfo xlen xrange xread xrevrange xtrim"
 )
 """Commands that the user of a journal needs."""
 

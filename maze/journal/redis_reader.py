@@ -1,10 +1,11 @@
 """Reads a journal in Redis; any number of readers may, on any machine."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from maze.core import Position
+from maze.journal.check import Stored, StoredSnapshot
 from maze.journal.figures import Overview, Statistics
 from maze.journal.journal import (
     Batch,
@@ -15,21 +16,25 @@ from maze.journal.journal import (
     Snapshot,
     UnavailableError,
     check_kept,
-    follows,
 )
 from maze.journal.redis_address import RedisAddress
 from maze.journal.redis_connection import RedisClient
 from maze.journal.redis_entries import (
+    FORMAT,
     DamagedError,
+    Entry,
+    Head,
+    Keys,
     SnapshotRow,
     decode_chunk,
     decode_entry,
+    decode_head,
+    id_of,
+    parse_id,
     position_of,
 )
 from maze.journal.redis_errors import damage
-
-FORMAT = 1
-"""Version of the keys and entries; a server does not read a journal of a newer format."""
+from maze.journal.redis_scripts import STATE
 
 NAME = "maze"
 """Name of a journal that was given no other."""
@@ -43,11 +48,14 @@ BATCH_BYTES = 200
 READ_BYTES = 4 * 2**20
 """Bytes of batches read at a time, about, if the caller names no limit."""
 
-MAX_READ_BATCHES = 128
-"""Batches asked for at once. They may be a thousand times larger than those before."""
+MAX_READ_ENTRIES = 128
+"""Entries asked for at once. They may be a thousand times larger than those before."""
 
 FIRST_GUESS_BYTES = 2**16
-"""Size of a batch before any was read."""
+"""Size of an entry before any was read."""
+
+CHECKED_ENTRIES = 20
+"""Entries checked at once (up to 30 MiB)."""
 
 CHUNKS_AT_ONCE = 4
 """Chunks of a snapshot asked for at once (about 4 MiB)."""
@@ -56,42 +64,15 @@ MIN_BLOCK_MS = 1
 """Shortest wait; 0 would mean for ever."""
 
 
-class Keys(NamedTuple):
-    """The keys of a journal. All have the same hash tag, so a cluster keeps them together."""
+class State(NamedTuple):
+    """What is known of a journal without its batches."""
 
-    state: str
-    """Hash: format, fence, position, where the kept batches begin, and counters."""
-    stream: str
-    """An entry for each batch, with ``epoch-end`` as its id."""
-    marks: str
-    """List: where retention may cut; see ``redis_scripts.APPEND``."""
-    lease: str
-    """Owner of the lease; expires."""
-    snapshots: str
-    """Hash: the row of each finished snapshot by its number."""
-    chunks: str
-    """Prefix; the key of a snapshot's chunks ends with its number."""
-
-    @classmethod
-    def of(cls, name: str) -> "Keys":
-        """Return the keys of the journal with a name."""
-        if not name or "{" in name or "}" in name:
-            raise JournalServerError(f"{name!r} is not a name for a journal")
-        names = ("state", "batches", "marks", "lease", "snapshots", "snapshot:")
-        return cls(*(f"{{{name}}}:{each}" for each in names))
-
-
-class _State(NamedTuple):
     kept_from: Position
     position: Position
     needs_snapshot: bool
-    batch_bytes: int
-
-
-_STATE = (
-    *("format", "from_epoch", "from_next", "epoch", "next"),
-    *("needs_snapshot", "bytes", "trimmed"),
-)
+    """Whether the graph where the kept batches begin is unknown without a snapshot."""
+    ends: list[Any]
+    """Id, head and size of the first and the last entry, unless there is none."""
 
 
 class RedisReader:
@@ -109,7 +90,7 @@ class RedisReader:
         self._keys = Keys.of(name)
         self._client = RedisClient(address, timeout)
         self.where = f"the journal {name!r} in {address}"
-        self._batch_bytes = FIRST_GUESS_BYTES  # average size of the batches read last
+        self._entry_bytes = FIRST_GUESS_BYTES  # average size of those read last
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -124,20 +105,22 @@ class RedisReader:
         return self._state().kept_from
 
     def read(self, after: Position, max_bytes: int = READ_BYTES) -> list[Batch]:
-        """Return some of the batches after a position; see ``Journal.read``."""
-        state, entries = self._view(self._range(after, max_bytes))
-        check_kept(after, state.kept_from, state.position)
-        if not entries:
-            if after != state.position:
-                raise self._gap(None, after)
-            return []
-        batches = self._batches(entries)
-        first = batches[0]
-        if first[:2] > after:
-            self._check_end(after, state)
-            if not follows(first, after):
-                raise self._gap(first, after)
-        return self._take(batches, max_bytes)
+        """Return some of the batches after a position; see ``Journal.read``.
+
+        Batches that were appended together are returned together, even beyond ``max_bytes``.
+        """
+        for _ in range(2):  # the second time if something is appended between the two calls
+            entries = self._entries(f"({id_of(after)}", self._count(max_bytes))
+            if entries and entries[0].head.before == after:
+                return self._take(entries, max_bytes)
+            state = self._state()
+            check_kept(after, state.kept_from, state.position)
+            if entries:
+                entries[0] = self._rest(entries[0], after)
+                return self._take(entries, max_bytes)
+            if after == state.position:
+                return []
+        raise self._gap(None, after)
 
     def wait(self, after: Position, seconds: float, max_bytes: int = READ_BYTES) -> list[Batch]:
         """Return the batches after a position as ``read`` does, or [] if none comes in time."""
@@ -145,17 +128,17 @@ class RedisReader:
         while (left := deadline - time.monotonic()) > 0:
             # Redis has to answer before the connection loses its patience.
             block = max(MIN_BLOCK_MS, int(1000 * min(left, self._client.timeout / 2)))
-            start = f"{after.epoch}-{after.next}"
             count = self._count(max_bytes)
+            key = self._keys.stream
             streams = self._client.call(
-                *("XREAD", "COUNT", count, "BLOCK", block, "STREAMS", self._keys.stream, start)
+                *("XREAD", "COUNT", count, "BLOCK", block, "STREAMS", key, id_of(after))
             )
             if streams:
-                batches = self._batches(streams[0][1])
-                if batches[0][:2] == after:
-                    return self._take(batches, max_bytes)
-            # Nothing, or something that does not simply continue: batches were trimmed or lost, an
-            # epoch has begun. XREAD would pass over that without a word.
+                entries = self._decoded(streams[0][1])
+                if entries[0].head.before == after:
+                    return self._take(entries, max_bytes)
+            # Nothing, or something that does not simply continue: batches were trimmed or lost, or
+            # some of an entry are known. XREAD would pass over that without a word.
             if found := self.read(after, max_bytes):
                 return found
         return self.read(after, max_bytes) if seconds <= 0 else []
@@ -189,13 +172,14 @@ class RedisReader:
         return Statistics(
             state.kept_from,
             state.position,
-            sum(self._events_by_epoch()),
-            state.batch_bytes + sum(row.size for row in rows),
+            self._count_events(state),
+            self._batch_bytes(state) + sum(row.size for row in rows),
             rows[0].position if rows else None,
         )
 
     def overview(self) -> Overview:
-        """Return further figures about the journal."""
+        """Return further figures about the journal. Its batches are counted as they were appended:
+        those that were appended together are one."""
         stream = self._keys.stream
         count, oldest, newest, stored = self._client.pipeline(
             ("XLEN", stream),
@@ -203,95 +187,128 @@ class RedisReader:
             ("XREVRANGE", stream, "+", "-", "COUNT", 1),
             ("HGETALL", self._keys.snapshots),
         )
-        times = [self._decode(entries[0])[1] if entries else None for entries in (oldest, newest)]
+        times = [entry.head.committed for entry in self._decoded(oldest + newest)]
         rows = [row for _, row in newest_first(stored) if row]
         snapshots = [(row.position, row.committed, row.size) for row in rows]
-        return Overview(count, times[0], times[1], snapshots)
+        if not times:
+            return Overview(count, None, None, snapshots)
+        return Overview(count, times[0], times[-1], snapshots)
 
     def epoch_begin(self) -> Position:
         """Return where the kept batches of the present epoch begin."""
-        state, entries = self._state(), None
-        if state.position.epoch != state.kept_from.epoch:
-            entries = self._first_of_epoch(state.position.epoch)
-        if not entries:
+        state = self._state()
+        epoch = state.position.epoch
+        if epoch == state.kept_from.epoch:
             return state.kept_from
-        return Position(state.position.epoch, self._decode(entries[0])[0].first)
+        (entry,) = self._entries(epoch, 1, epoch)
+        return Position(epoch, entry.batches[0].first)
 
-    def _state(self) -> _State:
-        return self._parsed(self._client.call("HMGET", self._keys.state, *_STATE))
+    def stored_after(self, after: Position) -> list[Stored]:
+        """Return the next batches after a position, whole or not; see ``Checked``."""
+        command = ("XRANGE", self._keys.stream, f"({id_of(after)}", "+", "COUNT", CHECKED_ENTRIES)
+        return [_stored(each) for each in self._client.call(*command)]
 
-    def _view(self, command: Sequence[Any]) -> tuple[_State, Any]:
-        """Return the answer to a command that reads batches, and a state that fits it.
+    def stored_snapshots(self) -> list[StoredSnapshot]:
+        """Return the finished snapshots."""
+        return [
+            StoredSnapshot(int(number), f"snapshot {id_of(row.position)}", row.chunks)
+            if row
+            else StoredSnapshot(int(number), f"snapshot number {number}", None)
+            for number, row in newest_first(self._client.call("HGETALL", self._keys.snapshots))
+        ]
 
-        Others append and trim meanwhile. What was there before the command, and is still kept after
-        it, is in the answer.
-        """
-        values = ("HMGET", self._keys.state, *_STATE)
-        before, answer, after = self._client.pipeline(values, command, values)
-        return self._parsed(before)._replace(kept_from=self._parsed(after).kept_from), answer
+    def stored_chunks(self, snapshot: StoredSnapshot) -> list[tuple[int, bool]] | None:
+        """Return the chunks of a snapshot, whole or not; see ``Checked``."""
+        number = snapshot.number
+        key = f"{self._keys.chunks}{number}"
+        chunks: list[tuple[int, bool]] = []
+        while stored := self._client.call("LRANGE", key, len(chunks), len(chunks)):
+            chunks.append((len(chunks), _is_whole_chunk(number, len(chunks), stored[0])))
+        return chunks if self._client.call("HEXISTS", self._keys.snapshots, number) else None
 
-    def _parsed(self, values: list[bytes | None]) -> _State:
-        version, *numbers = [None if value is None else int(value) for value in values]
-        if version is None:
-            raise self._missing()
-        if version > FORMAT:
-            raise JournalServerError(f"{self.where} has format {version}; this server has {FORMAT}")
-        if None in numbers:
-            raise damage(self.where, "its state is not whole")
-        from_epoch, from_next, epoch, number, needs_snapshot, appended, trimmed = numbers
-        return _State(
-            Position(from_epoch or 0, from_next or 0),
-            Position(epoch or 0, number or 0),
-            bool(needs_snapshot),
-            (appended or 0) - (trimmed or 0),
-        )
+    def _state(self) -> State:
+        keys = [self._keys.origin, self._keys.stream]
+        origin, last, *entries = self._client.run(STATE, keys)
+        if not origin and not last:
+            raise UnavailableError(f"{self.where} does not exist")
+        if not last:
+            raise damage(self.where, "its batches are gone")
+        if not origin:
+            raise damage(self.where, f"it has batches, but no key {self._keys.origin}")
+        version, _, start = origin.partition(b" ")
+        if int(version) > FORMAT:
+            found = f"{self.where} has format {int(version)}"
+            raise JournalServerError(f"{found}; this server has {FORMAT}")
+        position = parse_id(last)
+        heads = self._heads(entries[:3])
+        kept_from = heads[0].before if heads else position
+        return State(kept_from, position, kept_from != parse_id(start), entries)
 
-    def _missing(self) -> JournalError:
-        return UnavailableError(f"{self.where} does not exist")
+    def _batch_bytes(self, state: State) -> int:
+        """Return about how much memory the kept batches take."""
+        heads = self._heads(state.ends)
+        return heads[-1].total - heads[0].appended if heads else 0
 
-    def _range(self, after: Position, max_bytes: int) -> Sequence[Any]:
-        start = f"({after.epoch}-{after.next}"
-        return ("XRANGE", self._keys.stream, start, "+", "COUNT", self._count(max_bytes))
+    def _heads(self, parts: Sequence[Any]) -> list[Head]:
+        """Return the heads of the entries in a script's answer."""
+        try:
+            return [decode_head(*parts[at : at + 3]) for at in range(0, len(parts), 3)]
+        except DamagedError:
+            raise damage(self.where, "it has an entry without a head") from None
 
     def _count(self, max_bytes: int) -> int:
-        """Return how many batches to ask for, if they are as large as the last ones."""
-        return min(max(max_bytes // self._batch_bytes, 1), MAX_READ_BATCHES)
+        """Return how many entries to ask for, if they are as large as the last ones."""
+        return min(max(max_bytes // self._entry_bytes, 1), MAX_READ_ENTRIES)
 
-    def _batches(self, entries: list[Any]) -> list[Batch]:
-        batches = [self._decode(entry)[0] for entry in entries]
-        self._batch_bytes = max(_size(batches) // len(batches), 1)
-        return batches
+    def _entries(self, start: str | int, count: int, end: str | int = "+") -> list[Entry]:
+        command = ("XRANGE", self._keys.stream, start, end, "COUNT", count)
+        return self._decoded(self._client.call(*command))
 
-    def _decode(self, entry: Any) -> tuple[Batch, int]:
+    def _decoded(self, stored: list[Any]) -> list[Entry]:
+        entries = [self._decode(each) for each in stored]
+        if entries:
+            size = sum(_size(entry.batches) for entry in entries)
+            self._entry_bytes = max(size // len(entries), 1)
+        return entries
+
+    def _decode(self, stored: Any) -> Entry:
         try:
-            return decode_entry(entry)
+            return decode_entry(stored)
         except DamagedError:
-            at = entry[0].decode("utf-8", "replace")
+            at = stored[0].decode("utf-8", "replace")
             raise damage(self.where, f"the checksum of batch {at} is wrong") from None
 
-    def _take(self, batches: list[Batch], max_bytes: int) -> list[Batch]:
-        """Return the first batch, and those after it up to a limit. Raise if one is missing."""
-        found = batches[:1]
+    def _rest(self, entry: Entry, after: Position) -> Entry:
+        """Return an entry without the batches up to a position. Raise OtherEpochError."""
+        if entry.head.before > after:
+            raise self._gap(entry.batches[0], after)
+        batches = [batch for batch in entry.batches if batch.position > after]
+        if not batches or batches[0][:2] > after:
+            raise OtherEpochError(f"no batch ends at {after.epoch}-{after.next}")
+        return Entry(entry.head, batches)
+
+    def _take(self, entries: list[Entry], max_bytes: int) -> list[Batch]:
+        """Return the first batches, and those after it up to a limit. Raise if one is missing."""
+        end, found = entries[0].head.end, entries[0].batches
         size = _size(found)
-        for batch in batches[1:]:
-            if not follows(batch, found[-1].position):
-                raise self._gap(batch, found[-1].position)
-            size += _size([batch])
+        for head, batches in entries[1:]:
+            if head.before != end:
+                raise self._gap(batches[0], end)
+            size += _size(batches)
             if size > max_bytes:
                 break
-            found.append(batch)
+            end = head.end
+            found += batches
         return found
 
-    def _check_end(self, position: Position, state: _State) -> None:
+    def _check_end(self, position: Position, kept_from: Position) -> None:
         """Raise OtherEpochError unless a batch ends at the position, or the kept ones begin."""
-        if position != state.kept_from and not self._ends_at(position):
-            raise OtherEpochError(f"no batch ends at {position.epoch}-{position.next}")
-
-    def _ends_at(self, position: Position) -> bool:
-        if not any(position):
-            return False  # 0-0 is no id
-        key = f"{position.epoch}-{position.next}"
-        return bool(self._client.call("XRANGE", self._keys.stream, key, key))
+        if position == kept_from:
+            return
+        for entry in self._entries(id_of(position), 1):
+            if any(batch.position == position for batch in entry.batches):
+                return
+        raise OtherEpochError(f"no batch ends at {position.epoch}-{position.next}")
 
     def _gap(self, batch: Batch | None, position: Position) -> JournalError:
         found = f"the next is {batch.epoch}-{batch.first}" if batch else "there is no other"
@@ -315,19 +332,35 @@ class RedisReader:
                 return None
         return chunks if len(chunks) == row.chunks else None
 
-    def _events_by_epoch(self) -> Iterator[int]:
-        stream = self._keys.stream
-        entries = self._client.call("XRANGE", stream, "-", "+", "COUNT", 1)
-        while entries:
-            epoch, first = self._decode(entries[0])[0][:2]
-            (last,) = self._client.call("XREVRANGE", stream, epoch, epoch, "COUNT", 1)
-            yield position_of(last).next - first
-            entries = self._first_of_epoch(epoch + 1, "+")
+    def _count_events(self, state: State) -> int:
+        """Return how many sequence numbers the kept batches have."""
+        if state.kept_from.epoch == state.position.epoch:
+            return state.position.next - state.kept_from.next
+        events, from_id = 0, "-"
+        while entries := self._entries(from_id, 1):
+            (entry,) = entries
+            epoch = entry.head.end.epoch
+            key = self._keys.stream
+            (last,) = self._client.call("XREVRANGE", key, epoch, epoch, "COUNT", 1)
+            events += position_of(last).next - entry.batches[0].first
+            from_id = f"{epoch + 1}"
+        return events
 
-    def _first_of_epoch(self, epoch: int, end: str | None = None) -> Any:
-        """Return the first entry of an epoch, or of it and the later ones, in a list."""
-        stream = self._keys.stream
-        return self._client.call("XRANGE", stream, epoch, end or epoch, "COUNT", 1)
+
+def _stored(entry: Any) -> Stored:
+    try:
+        head, batches = decode_entry(entry)
+        return Stored(head.end, batches, head.before)
+    except DamagedError:
+        return Stored(position_of(entry), None)
+
+
+def _is_whole_chunk(snapshot: int, place: int, stored: bytes) -> bool:
+    try:
+        decode_chunk(snapshot, place, stored)
+    except DamagedError:
+        return False
+    return True
 
 
 def newest_first(stored: list[bytes]) -> list[tuple[str, SnapshotRow | None]]:

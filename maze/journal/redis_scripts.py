@@ -1,30 +1,55 @@
 """The Lua scripts of a Redis journal. Redis runs each in one go, so nothing comes in between.
 
-Numbers of the journal go up to 2**63, but a Lua number is exact only up to 2**53. So they are
-decimal strings throughout: Redis adds to them itself (HINCRBY), and ``less`` compares them.
+Each script writes at most once. Redis logs a script with several writes as a transaction. If a
+crash cuts the append-only file within one, Redis (7.0 to 8, and Valkey) may leave its begin in the
+file; what is written behind it then counts as part of the transaction, and is dropped at the start
+after next. A single write has no such begin: it is in the file, or it is not.
 
-A script that Redis does not finish (it runs out of memory, or is killed) is not undone. So each
-changes the state last: then what it has done before is found again, or has no effect.
+A script compares positions only for equality, as texts: a Lua number is exact up to 2**53, and the
+numbers of a journal go up to 2**63.
 
-All but the first begin with the keys of the state and have the writer's fence as first argument.
 The answer is a list; its first element says what it is.
 """
 
 from hashlib import sha1
 
-_FUNCTIONS = """
-local function less(a, b) return #a < #b or (#a == #b and a < b) end
-local function before(e, n, f, m) return less(e, f) or (e == f and less(n, m)) end
+from maze.journal.redis_entries import HEAD_BYTES
+
+_CHECK_STREAM = """
+if redis.call('EXISTS', KEYS[2]) == 0 then return {'GONE'} end
+local lease = redis.call('GET', KEYS[1])
 """
 
-_CHECK_FENCE = """
-local fence = redis.call('HGET', KEYS[1], 'fence')
-if not fence then return {'GONE'} end
-if fence ~= ARGV[1] then return {'FENCED'} end
+_CHECK_FENCE = (
+    _CHECK_STREAM
+    + """
+if not lease or string.match(lease, '^%d+') ~= ARGV[1] then return {'FENCED'} end
+"""
+)
+"""The first keys are lease and stream, and the first argument is the writer's fence."""
+
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
 """
 
-_CHECK_UNFINISHED = """
-if redis.call('HGET', KEYS[1], 'unfinished') ~= ARGV[2] then return {'REPLACED'} end
+_PARSE_LEASE = """
+local fence, ending, holder = '0', '0', ''
+if lease then fence, ending, holder = string.match(lease, '^(%d+) (%d+) (.*)$') end
+fence, ending = tonumber(fence), tonumber(ending)
+"""
+
+_CHECK_NEWEST = """
+if redis.call('GET', KEYS[3]) ~= ARGV[2] then return {'REPLACED'} end
+"""
+
+_LAST_ID = """
+local function last_id()
+    local info = redis.call('XINFO', 'STREAM', KEYS[2])
+    for i = 1, #info, 2 do
+        if info[i] == 'last-generated-id' then return info[i + 1], info end
+    end
+end
 """
 
 
@@ -36,199 +61,200 @@ class Script:
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-CREATE = Script("""
-if redis.call('EXISTS', KEYS[1]) == 0 then
-    if redis.call('EXISTS', KEYS[2]) == 1 then return {'HEADLESS'} end
-    redis.call('HSET', KEYS[1], 'format', ARGV[1], 'fence', '0', 'needs_snapshot', '0',
-        'from_epoch', ARGV[2], 'from_next', ARGV[3], 'epoch', ARGV[2], 'next', ARGV[3],
-        'bytes', '0', 'trimmed', '0')
-end
-return {'OK', redis.call('HGET', KEYS[1], 'format')}
-""")
-"""Create the state (1) of a journal without a stream (2), unless there is one; return its format.
-Arguments: format, epoch and number at which it begins."""
-
-LEASE = Script(
-    _FUNCTIONS,
+CREATE = Script(
+    _LAST_ID,
     """
-local fence = redis.call('HGET', KEYS[1], 'fence')
-if not fence then return {'GONE'} end
-if ARGV[1] ~= '' then
-    local holder = redis.call('GET', KEYS[2])
-    if holder and holder ~= ARGV[1] then return {'HELD'} end
+local origin = redis.call('GET', KEYS[1])
+if redis.call('EXISTS', KEYS[2]) == 0 then
+    if origin then return {'HEADLESS', 'its batches are gone'} end
+    redis.call('XADD', KEYS[2], 'MAXLEN', '=', 0, ARGV[2], 'b', '')
+    return {'AGAIN'}
 end
-local time = redis.call('TIME')
-local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
-if less(fence, now) then
-    redis.call('HSET', KEYS[1], 'fence', now)
-else
-    redis.call('HINCRBY', KEYS[1], 'fence', 1)
+if not origin then
+    if redis.call('XLEN', KEYS[2]) > 0 then
+        return {'HEADLESS', 'it has batches, but no key ' .. KEYS[1]}
+    end
+    redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. last_id())
 end
-if ARGV[1] ~= '' then
-    redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-else
-    redis.call('DEL', KEYS[2])
-end
-return {'OK', redis.call('HGET', KEYS[1], 'fence')}
-""",
-)
-"""Take the lease (2), unless another owner holds it; return the new fence. Arguments: owner (empty:
-take it whoever holds it) and milliseconds.
-
-A fence is the time in microseconds. So it is never given out twice, even if Redis has lost the last
-ones in a crash."""
-
-RENEW = Script(
-    _CHECK_FENCE,
-    """
-local holder = redis.call('GET', KEYS[2])
-if holder and holder ~= ARGV[2] then return {'FENCED'} end
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 return {'OK'}
 """,
 )
-"""Hold the lease (2) for longer. Arguments: fence, owner, milliseconds."""
+"""Create a journal unless there is one: first the empty stream (2), then the key that says where it
+begins (1). To be called again if the answer is AGAIN. Arguments: format and position."""
+
+STATE = Script(
+    _LAST_ID,
+    """
+local origin = redis.call('GET', KEYS[1])
+if redis.call('EXISTS', KEYS[2]) == 0 then return {origin or '', ''} end
+local last, info = last_id()
+local answer = {origin or '', last}
+for i = 1, #info, 2 do
+    if (info[i] == 'first-entry' or info[i] == 'last-entry') and info[i + 1] then
+        local id, fields = unpack(info[i + 1])
+        answer[#answer + 1] = id
+        answer[#answer + 1] = string.sub(fields[2], 1, HEAD)
+        answer[#answer + 1] = #fields[2]
+    end
+end
+return answer
+""".replace("HEAD", str(HEAD_BYTES)),
+)
+"""Return where the journal begins (key 1), the id of the last entry of the stream (2), whether or
+not it was removed; then, unless the stream is empty, id, head and size of its first entry and of
+its last one."""
+
+OLDEST = Script(
+    """
+local found, from, bytes = {}, '-', 0
+while #found < 3 * ARGV[1] and bytes < tonumber(ARGV[2]) do
+    local entry = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 1)[1]
+    if not entry then break end
+    local value = entry[2][2]
+    found[#found + 1] = entry[1]
+    found[#found + 1] = string.sub(value, 1, HEAD)
+    found[#found + 1] = #value
+    bytes = bytes + #value
+    from = '(' .. entry[1]
+end
+return found
+""".replace("HEAD", str(HEAD_BYTES)),
+)
+"""Return id, head and size of the oldest entries of a stream (1). Arguments: how many at most, and
+at how many bytes no further one is looked at."""
+
+LEASE = Script(
+    _CHECK_STREAM,
+    _PARSE_LEASE,
+    _NOW,
+    """
+if ARGV[1] ~= '' and holder ~= ARGV[1] and now < ending then return {'HELD'} end
+local taken = string.format('%.0f', math.max(now, fence + 1))
+local ends = string.format('%.0f', now + 1000 * ARGV[2])
+redis.call('SET', KEYS[1], taken .. ' ' .. ends .. ' ' .. ARGV[1])
+return {'OK', taken, string.format('%.0f', fence)}
+""",
+)
+"""Take the lease (1), unless another owner holds it; return the new fence and the one before.
+Arguments: owner (empty: take it whoever holds it) and milliseconds.
+
+The lease is a text: fence, end in microseconds, owner. It has no expiry, because Redis logs the
+removal of a key in the same transaction as what the script writes. A fence is the time in
+microseconds. So it is never given out twice, even if Redis has lost the last ones in a crash."""
+
+RENEW = Script(
+    _CHECK_FENCE,
+    _NOW,
+    """
+local ends = string.format('%.0f', now + 1000 * ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ends .. ' ' .. ARGV[2])
+return {'OK'}
+""",
+)
+"""Hold the lease (1) for longer. Arguments: fence, owner, milliseconds."""
 
 RESTORE_FENCE = Script(
-    _FUNCTIONS,
+    _CHECK_STREAM,
+    _PARSE_LEASE,
+    _NOW,
     """
-local fence = redis.call('HGET', KEYS[1], 'fence')
-if not fence then return {'GONE'} end
-local holder = redis.call('GET', KEYS[2])
-if not less(fence, ARGV[1]) or (holder and holder ~= ARGV[2]) then return {'FENCED'} end
-redis.call('HSET', KEYS[1], 'fence', ARGV[1])
+if fence > tonumber(ARGV[4]) or (holder ~= ARGV[2] and now < ending) then return {'FENCED'} end
+local ends = string.format('%.0f', now + 1000 * ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ends .. ' ' .. ARGV[2])
 return {'OK'}
 """,
 )
 """Make a fence valid again that Redis has lost in a crash, unless another owner has taken the lease
-(2) since. Arguments: fence, owner."""
+(1) since. Arguments: fence, owner, milliseconds, and the fence before."""
 
 RELEASE = Script(
     _CHECK_FENCE,
     """
-if redis.call('GET', KEYS[2]) == ARGV[2] then redis.call('DEL', KEYS[2]) end
+redis.call('SET', KEYS[1], ARGV[1] .. ' 0 ')
 return {'OK'}
 """,
 )
-"""Let others take the lease (2) at once. Arguments: fence, owner."""
+"""Let others take the lease (1) at once. Argument: fence."""
 
 APPEND = Script(
-    _FUNCTIONS,
+    _LAST_ID,
     _CHECK_FENCE,
     """
-local position = redis.call('HMGET', KEYS[1], 'epoch', 'next')
-local epoch, number = position[1], position[2]
-local missing = {}
-for i = 5, #ARGV, 4 do
-    local e, first, last = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-    if before(epoch, number, e, last) then
-        if less(epoch, e) then
-            if first ~= last then return {'EPOCH', e} end
-        elseif first ~= number then
-            return {'GAP', position[1], position[2]}
-        end
-        epoch, number = e, last
-        missing[#missing + 1] = i
-    end
+local entry = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+local last = entry and entry[1] or last_id()
+if last ~= ARGV[2] then
+    if not entry then return {'AT', last} end
+    return {'AT', last, string.sub(entry[2][2], 1, HEAD), #entry[2][2]}
 end
-if #missing > 0 then
-    local bytes = 0
-    for _, i in ipairs(missing) do
-        redis.call('XADD', KEYS[2], ARGV[i] .. '-' .. ARGV[i + 2], 'b', ARGV[i + 3])
-        bytes = bytes + #ARGV[i + 3] + ARGV[4]
-    end
-    redis.call('HINCRBY', KEYS[1], 'bytes', bytes)
-    if ARGV[3] == '1' then
-        local total = redis.call('HGET', KEYS[1], 'bytes')
-        redis.call('RPUSH', KEYS[3], table.concat({epoch, number, ARGV[2], total}, ' '))
-    end
-    redis.call('HSET', KEYS[1], 'epoch', epoch, 'next', number)
-end
-return {'OK', epoch, number}
-""",
+if ARGV[3] then redis.call('XADD', KEYS[2], ARGV[3], 'b', ARGV[4]) end
+return {'OK'}
+""".replace("HEAD", str(HEAD_BYTES)),
 )
-"""Append to the stream (2) the batches that it lacks, all or none; return the position. Arguments:
-fence, Unix time, whether to add a mark (3), bytes counted for each batch besides its entry; then
-for each batch its epoch, first number, end and entry.
-
-A mark has a position, the time, and how many bytes were appended up to there. Retention removes
-whole sections between marks, so it does not have to read the entries."""
+"""Append an entry to the stream (2) if its last one has a certain id; else return the id, the head
+and the size of the last one. Arguments: fence, expected id; unless it is only a question, id and
+value of the new entry."""
 
 TRIM = Script(
-    _FUNCTIONS,
     _CHECK_FENCE,
     """
-local last = redis.call('XREVRANGE', KEYS[2], ARGV[2] .. '-' .. ARGV[3], '-', 'COUNT', 1)[1]
-if not last then return {'OK'} end
-local epoch, number = string.match(last[1], '(%d+)-(%d+)')
-redis.call('XTRIM', KEYS[2], 'MINID', '=', ARGV[2] .. '-' .. ARGV[4])
-redis.call('HSET', KEYS[1], 'from_epoch', epoch, 'from_next', number, 'needs_snapshot', '1')
-while true do
-    local mark = redis.call('LINDEX', KEYS[3], 0)
-    if not mark then break end
-    local e, n, bytes = string.match(mark, '(%d+) (%d+) %d+ (%d+)')
-    if before(epoch, number, e, n) then break end
-    redis.call('LPOP', KEYS[3])
-    redis.call('HSET', KEYS[1], 'trimmed', bytes)
-end
+redis.call('XTRIM', KEYS[2], 'MINID', '=', ARGV[2])
 return {'OK'}
 """,
 )
-"""Remove the batches of the stream (2) that end at or below a position, and the marks (3) up to
-there. Arguments: fence, epoch, number, number + 1.
-
-XTRIM comes first: while the memory is full, Redis refuses HSET, but not in a script that has
-changed something already."""
+"""Remove the entries of the stream (2) below an id. Arguments: fence, id. While the memory is full,
+Redis does not refuse it."""
 
 BEGIN_SNAPSHOT = Script(
     _CHECK_FENCE,
     """
-local unfinished = redis.call('HGET', KEYS[1], 'unfinished')
-if unfinished then redis.call('UNLINK', ARGV[2] .. unfinished) end
-local number = tostring(redis.call('HINCRBY', KEYS[1], 'begun', 1))
-redis.call('HSET', KEYS[1], 'unfinished', number)
-return {'OK', number}
+return {'OK', tostring(redis.call('INCR', KEYS[3]))}
 """,
 )
-"""Begin a snapshot and remove an unfinished one; return its number. Arguments: fence, prefix of the
-keys of chunks."""
+"""Begin a snapshot; return its number, which is counted (3). Argument: fence."""
 
 ADD_CHUNK = Script(
     _CHECK_FENCE,
-    _CHECK_UNFINISHED,
+    _CHECK_NEWEST,
     """
-local count, place = redis.call('LLEN', KEYS[2]), tonumber(ARGV[3])
+local count, place = redis.call('LLEN', KEYS[4]), tonumber(ARGV[3])
 if count < place then return {'LOST'} end
-if count == place then redis.call('RPUSH', KEYS[2], ARGV[4]) end
+if count == place then redis.call('RPUSH', KEYS[4], ARGV[4]) end
 return {'OK'}
 """,
 )
-"""Add a chunk to an unfinished snapshot's (2), unless it is there, or Redis has lost one before it.
-Arguments: fence, number of the snapshot, place, chunk."""
+"""Add a chunk to those of the snapshot begun last (4), unless it is there, or Redis has lost one
+before it. Arguments: fence, number of the snapshot, place, chunk."""
 
 FINISH_SNAPSHOT = Script(
-    _FUNCTIONS,
     _CHECK_FENCE,
     """
-if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then return {'OK'} end
+if redis.call('HEXISTS', KEYS[5], ARGV[2]) == 1 then return {'OK'} end
 """,
-    _CHECK_UNFINISHED,
+    _CHECK_NEWEST,
     """
-if redis.call('LLEN', ARGV[7] .. ARGV[2]) ~= tonumber(ARGV[6]) then return {'LOST'} end
-local from = redis.call('HMGET', KEYS[1], 'from_epoch', 'from_next')
-if before(ARGV[3], ARGV[4], from[1], from[2]) then return {'TRIMMED'} end
-redis.call('HSET', KEYS[2], ARGV[2], ARGV[5])
-for i = 8, #ARGV do
-    redis.call('HDEL', KEYS[2], ARGV[i])
-    redis.call('UNLINK', ARGV[7] .. ARGV[i])
-end
-if ARGV[3] == from[1] and ARGV[4] == from[2] then
-    redis.call('HSET', KEYS[1], 'needs_snapshot', '1')
-end
-redis.call('HDEL', KEYS[1], 'unfinished')
+if redis.call('LLEN', KEYS[4]) ~= tonumber(ARGV[3]) then return {'LOST'} end
+if ARGV[5] == '1' then return {'TRIMMED'} end
+redis.call('HSET', KEYS[5], ARGV[2], ARGV[4])
 return {'OK'}
 """,
 )
-"""Add a snapshot to the finished ones (2), unless it is there. Arguments: fence, its number, epoch,
-next number, row and number of chunks; prefix of the keys of chunks; numbers of the snapshots to be
-removed."""
+"""Add the snapshot begun last to the finished ones (5), unless it is there. Arguments: fence, its
+number, number of its chunks (4), row, and whether what follows it was trimmed."""
+
+FORGET_SNAPSHOTS = Script(
+    _CHECK_FENCE,
+    """
+redis.call('HDEL', KEYS[3], unpack(ARGV, 2))
+return {'OK'}
+""",
+)
+"""Remove rows of finished snapshots (3). Arguments: fence, numbers."""
+
+REMOVE_CHUNKS = Script(
+    _CHECK_FENCE,
+    """
+redis.call('UNLINK', unpack(KEYS, 3))
+return {'OK'}
+""",
+)
+"""Remove the chunks of snapshots, which are the keys from the third one on. Argument: fence."""

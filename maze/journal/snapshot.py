@@ -17,19 +17,12 @@ from contextlib import closing, suppress
 from typing import IO
 
 from maze.core import FollowGraph, Position
-from maze.journal.frames import (
-    BEGIN,
-    CHUNK,
-    END,
-    REPORT,
-    begin_content,
-    end_content,
-    write_frame,
-)
 from maze.journal.journal import Batch, JournalError
 from maze.journal.marks import Marks
 from maze.journal.places import PLACE_VARIABLE, FilePlace, Reader, RedisPlace
+from maze.journal.snapshot_frames import BEGIN, CHUNK, END, REPORT, begin_content, end_content
 from maze.journal.state import GraphState, graph_chunks, merged
+from maze.net.frames import write_frame
 
 NICENESS = 10
 """Niceness added for the child, so that the server gets the processor when it needs it."""

@@ -12,18 +12,10 @@ from queue import SimpleQueue
 from typing import IO, Any
 
 from maze.core import Position
-from maze.journal.frames import (
-    BEGIN,
-    CHUNK,
-    END,
-    REPORT,
-    FrameError,
-    end_content,
-    parse_begin,
-    read_frames,
-)
 from maze.journal.journal import Journal, JournalError
 from maze.journal.places import PLACE_VARIABLE, RedisPlace
+from maze.journal.snapshot_frames import BEGIN, CHUNK, END, REPORT, end_content, parse_begin
+from maze.net.frames import FrameError, read_frames
 
 COMMAND = (sys.executable, "-m", "maze.journal.snapshot")
 """Command of the child; the journal's file is its last argument, if it is kept in a file."""

@@ -17,7 +17,7 @@ from gevent.event import AsyncResult, Event
 from gevent.socket import socket, socketpair
 
 from maze.admin.relay import METRICS, QUESTION
-from maze.journal.frames import Frame, FrameError, encode_frame, read_frames
+from maze.net.frames import Frame, FrameError, encode_frame, read_frames
 from maze.roles.child import DRAIN, VARIABLE, Child
 
 log = structlog.get_logger()

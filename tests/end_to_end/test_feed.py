@@ -17,9 +17,10 @@ from maze.feed import following
 from maze.feed.feed_port import EdgeConnection, FeedPort
 from maze.feed.messages import ALIVE, SNAPSHOT, encode_error
 from maze.feed.reader import FeedReader
-from maze.journal.frames import BEGIN, CHUNK, END, Frame, encode_frame
 from maze.journal.journal import Bounds, NoSnapshotError, Snapshot
+from maze.journal.snapshot_frames import BEGIN, CHUNK, END
 from maze.net.connection import Connection
+from maze.net.frames import Frame, encode_frame
 from maze.net.peer import UNIX_PEER, Peer
 from maze.net.time_slice import yield_to_event_loop
 from maze.pipeline.stats import NO_SEQUENCE

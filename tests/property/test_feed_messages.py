@@ -17,8 +17,8 @@ from maze.feed.messages import (
     encode_batch,
     encode_snapshot,
 )
-from maze.journal.frames import BEGIN, CHUNK, END
 from maze.journal.journal import Batch, Bounds, Snapshot
+from maze.journal.snapshot_frames import BEGIN, CHUNK, END
 
 NUMBERS = st.integers(0, 2**64 - 1)
 POSITIONS = st.builds(Position, NUMBERS, NUMBERS)

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maze.core import Decoder, Fanout, FollowGraph, Position, next_epoch
-from maze.journal.frames import BEGIN, CHUNK, parse_begin, read_frames
 from maze.journal.journal import Batch, Bounds, Snapshot
 from maze.journal.marks import Marks
 from maze.journal.snapshot import write_snapshot
+from maze.journal.snapshot_frames import BEGIN, CHUNK, parse_begin
 from maze.journal.sqlite import SQLiteJournal
 from maze.journal.state import GraphState
+from maze.net.frames import read_frames
 
 USERS = range(5)
 users = st.sampled_from(USERS)

@@ -3,7 +3,7 @@
 import io
 
 from maze.feed.messages import MAX_FRAME_BYTES
-from maze.journal.frames import read_frames
+from maze.net.frames import read_frames
 
 
 def content_of(frame: bytes, kind: bytes) -> bytes:

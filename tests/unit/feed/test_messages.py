@@ -18,7 +18,6 @@ from maze.feed.messages import (
     encode_error,
     encode_snapshot,
 )
-from maze.journal.frames import BEGIN, END, FrameError
 from maze.journal.journal import (
     AheadError,
     Batch,
@@ -31,6 +30,8 @@ from maze.journal.journal import (
     TrimmedError,
     UnavailableError,
 )
+from maze.journal.snapshot_frames import BEGIN, END
+from maze.net.frames import FrameError
 
 from .reading import content_of
 

@@ -13,8 +13,9 @@ from gevent.server import StreamServer
 from maze.core import Position
 from maze.feed.messages import ALIVE, BATCH, Greeting, State, encode_batch, encode_error
 from maze.feed.reader import FeedReader
-from maze.journal.frames import BEGIN, CHUNK, encode_frame
 from maze.journal.journal import AheadError, Batch, UnavailableError
+from maze.journal.snapshot_frames import BEGIN, CHUNK
+from maze.net.frames import encode_frame
 from maze.net.unix_socket import unix_listener
 from maze.settings.feed_address import FeedAddress
 

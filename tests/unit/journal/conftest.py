@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from redis_server import RedisServer, running
+
+from maze.journal.redis import RedisJournal
+
+from .files import START
 
 
 @pytest.fixture(scope="module")
@@ -20,3 +25,10 @@ def server(running_server: RedisServer) -> RedisServer:
     """The module's Redis server, empty."""
     running_server.command("FLUSHALL")
     return running_server
+
+
+@pytest.fixture
+def journal(server: RedisServer) -> Iterator[RedisJournal]:
+    """A new journal in Redis."""
+    with closing(RedisJournal(server.address, START)) as opened:
+        yield opened

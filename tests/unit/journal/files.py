@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 
 from maze.core import Position
-from maze.journal.journal import Batch
+from maze.journal.journal import Batch, Journal
 from maze.journal.sqlite import SQLiteJournal
 
 START = Position(1, 1)
@@ -27,3 +27,9 @@ def change(path: str, *statements: str) -> None:
         for statement in statements:
             database.execute(statement)
         database.commit()
+
+
+def append_apart(journal: Journal, batches: list[Batch], fence: int) -> None:
+    """Append each batch by a call of its own."""
+    for batch in batches:
+        journal.append([batch], fence)

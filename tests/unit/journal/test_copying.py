@@ -208,7 +208,8 @@ def test_events_that_redis_has_lost_meanwhile_are_noticed(
     filled(path)
 
     def lose(seconds: float) -> None:
-        server.command("HSET", "{maze}:state", "next", "2")
+        server.command("XDEL", "{maze}:batches", "1-4")
+        server.command("XSETID", "{maze}:batches", "1-2")
 
     server.command("CONFIG", "SET", "appendfsync", "everysec")
     monkeypatch.setattr(copying, "sleep", lose)

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from maze.journal.places import RedisPlace
 from maze.journal.redis_address import RedisAddress, is_redis_url
 
 
@@ -91,3 +92,12 @@ def test_a_file_is_no_redis_url() -> None:
     assert is_redis_url("unix:///s")
     assert not is_redis_url("/var/lib/maze/journal")
     assert not is_redis_url("redis")
+
+
+@pytest.mark.parametrize(
+    ("url", "sentinels"), [("redis://u:p@h:1/2", ""), ("unix:///s", ""), ("redis://m", "a,b:2")]
+)
+def test_a_place_is_handed_on_as_it_is(url: str, sentinels: str) -> None:
+    place = RedisPlace(RedisAddress.parse(url, sentinels=sentinels), "other")
+    again = RedisPlace.decode(place.encode())
+    assert vars(again) == vars(place)

@@ -14,7 +14,7 @@ from maze.journal.__main__ import main
 from maze.journal.journal import Batch, Bounds
 from maze.journal.redis import RedisJournal
 
-from .files import START, events
+from .files import START, append_apart, events
 
 Run = Callable[..., tuple[int, bytes, str]]
 
@@ -36,7 +36,8 @@ def url(server: RedisServer) -> str:
     """The URL of a server with a journal of two epochs and a snapshot."""
     with closing(RedisJournal(server.address, START, clock=lambda: 86_400.0)) as journal:
         fence = journal.lease()
-        journal.append([*events(1, 4), Batch(2, 7, 7, b""), Batch(2, 7, 9, b"7|B\n8|B\n")], fence)
+        batches = [*events(1, 4), Batch(2, 7, 7, b""), Batch(2, 7, 9, b"7|B\n8|B\n")]
+        append_apart(journal, batches, fence)
         journal.put_snapshot(Position(1, 3), Bounds(1, 1, 1), [b"one", b"two"], fence)
     return f"unix://{server.path}"
 
@@ -76,11 +77,9 @@ def test_check_finds_every_fault(url: str, run: Run, server: RedisServer) -> Non
     assert out.decode().splitlines() == [
         "no batch after 1-2; the next is 1-3",
         "the checksum of batch 2-10 is wrong",
-        f"the journal 'maze' in {url} is damaged: no batch after 2-10; there is no other. Restore "
-        "it from a backup, or use another name to begin anew",
         "the checksum of snapshot number 9 is wrong",
-        "chunk 2 of snapshot 1-3 is one too many",
         "the checksum of chunk 0 of snapshot 1-3 is wrong",
+        "chunk 2 of snapshot 1-3 is one too many",
     ]
     server.command("LTRIM", "{maze}:snapshot:1", "1", "1")
     assert b"chunk 1 of snapshot 1-3 is missing" in run("check", url)[1]
@@ -109,7 +108,9 @@ def test_another_name_is_another_journal(url: str, run: Run) -> None:
 def test_a_password_may_come_from_the_environment(
     url: str, run: Run, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.command("ACL", "SETUSER", "reading", "on", ">secret", "~*", "+@read")
+    server.command(
+        "ACL", "SETUSER", "reading", "on", ">secret", "~*", "+@read", "+eval", "+evalsha"
+    )
     url = url.replace("unix://", "unix://reading@")
     assert run("dump", url)[0] == 1
     monkeypatch.setenv("MAZE_JOURNAL_PASSWORD", "secret")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 
 import pytest
+from end_to_end.peers import until
 from redis_server import running
 
 from maze.core import Position
-from maze.journal.journal import Batch, GapError
+from maze.journal.journal import Batch, Bounds, GapError
 from maze.journal.redis import RedisJournal
+from maze.journal.retention import Retention
 from maze.journal.tail import LostError, Tail
 from maze.journal.tailed import TailedJournal
 
@@ -45,28 +48,69 @@ def test_what_a_crash_has_lost_is_appended_again(torn_bytes: int) -> None:
         ]
 
 
-def test_what_follows_a_torn_append_outlives_another_crash() -> None:
+@pytest.mark.parametrize("cut", [*range(1, 100, 12), -1])
+def test_what_follows_a_torn_append_outlives_another_crash(cut: int) -> None:
     """Redis leaves the begin of a torn transaction in its file. Another start would take all that
     follows as a part of it, and drop it."""
     with running() as server:
         redis = RedisJournal(server.address, START)
         journal = TailedJournal(redis, Tail(10**6, START), report=lambda _: None)
         fence = journal.lease()
-        journal.append(events(1, 2), fence)
         file = server.append_only_file()
-        size = file.stat().st_size
-        journal.append(events(2, 3), fence)
-        torn = size + file.read_bytes()[size:].index(b"HINCRBY")
-        server.kill()
-        os.truncate(file, torn)
-        server.start()
-        for number in range(2, 5):
-            journal.append(events(number, number + 1), fence)
-        server.append_only_file()
-        server.kill()
-        server.start()
-        assert redis.read(START, 10**6) == events(1, 5)
+        kept: list[Batch] = []
+        for _ in range(3):
+            first = kept[-1].end if kept else 1
+            for number in range(first, first + 3):
+                size = file.stat().st_size
+                journal.append(events(number, number + 1), fence)
+            kept = events(1, first + 3)
+            server.kill()
+            torn = size + cut if cut > 0 else file.stat().st_size + cut
+            assert size < torn < file.stat().st_size
+            os.truncate(file, torn)
+            server.start()
+            assert redis.read(START, 10**6) == kept[:-1]
+            assert journal.append([], fence) == kept[-1].position
+            server.kill()
+            server.start()
+            assert redis.read(START, 10**6) == kept
         assert b"CRITICAL" not in (server.folder / "log").read_bytes()
+
+
+def _taken(journal: RedisJournal, taken: list[int]) -> list[int]:
+    """Take the lease as another owner, if it has ended."""
+    taken.extend(filter(None, [journal.try_lease("two", 60.0)]))
+    return taken
+
+
+def test_nothing_is_written_as_a_transaction() -> None:
+    """So there is none that a loss of power could tear."""
+    with running() as server:
+        file = server.append_only_file()
+        seconds = count()
+        journal = RedisJournal(
+            server.address, START, retention=Retention(0, 1), clock=lambda: next(seconds)
+        )
+        assert journal.try_lease("one", 0.001)
+        taken: list[int] = []
+        until(lambda: bool(_taken(journal, taken)), "the lease to end")
+        (fence,) = taken
+        server.command("DEL", "{maze}:lease")  # as a crash does
+        journal.renew_lease(fence, 60.0)
+        for number in range(1, 30, 3):
+            batches = [*events(number, number + 3)]
+            if number == 1:
+                batches[0] = batches[0]._replace(bounds=Bounds(1, 1, 1), unchanged=b"marks")
+            journal.append(batches, fence)
+            journal.put_snapshot(journal.position(), Bounds(1, 1, 1), [b"one", b"two"], fence)
+        journal.append([Batch(2, 1, 1, b""), Batch(2, 1, 2, b"1|B\n"), Batch(3, 1, 1, b"")], fence)
+        journal.trim(Position(1, 20), fence)
+        journal.release_lease(fence)
+        assert journal.kept_from() >= Position(1, 19)
+        written = file.read_bytes().upper()
+        for command in (b"XADD", b"XTRIM", b"SET", b"INCR", b"RPUSH", b"HSET", b"HDEL", b"UNLINK"):
+            assert b"\r\n%s\r\n" % command in written
+        assert b"MULTI" not in written
 
 
 def test_a_lease_that_a_crash_has_lost_is_no_takeover() -> None:

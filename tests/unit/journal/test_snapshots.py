@@ -1,6 +1,5 @@
 """Taking a snapshot: the child, its frames, and how it ends when something is wrong."""
 
-import io
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -11,20 +10,12 @@ from typing import Any
 import pytest
 
 from maze.core import FollowGraph, Position
-from maze.journal.frames import (
-    BEGIN,
-    CHUNK,
-    END,
-    REPORT,
-    FrameError,
-    begin_content,
-    end_content,
-    parse_begin,
-    read_frames,
-    write_frame,
-)
 from maze.journal.journal import Batch, Bounds, Snapshot
 from maze.journal.marks import Marks
+from maze.journal.snapshot_frames import (
+    begin_content,
+    parse_begin,
+)
 from maze.journal.snapshots import STOPPED, SnapshotTaker
 from maze.journal.sqlite import SQLiteJournal
 from maze.journal.state import GraphState, graph_chunks
@@ -136,7 +127,8 @@ def test_a_file_that_the_child_cannot_read_is_the_reason(
 WRITE = """
 import sys
 from maze.core import Position
-from maze.journal.frames import *
+from maze.journal.snapshot_frames import *
+from maze.net.frames import *
 from maze.journal.journal import Bounds
 out = sys.stdout.buffer
 begin = begin_content(Position(1, 1), Bounds(1, 1, 1))
@@ -235,35 +227,6 @@ def test_the_child_ignores_the_terminal(path: str, journal: SQLiteJournal) -> No
     code = "import os, sys; sys.exit(f'own session: {os.getsid(0) == os.getpid()}')"
     reason = taker(path, journal, code).run()
     assert reason == "it ended with status 1: own session: True"
-
-
-# Frames
-
-
-def frames(*contents: tuple[bytes, bytes]) -> bytes:
-    out = io.BytesIO()
-    for kind, content in contents:
-        write_frame(out, kind, content)
-    return out.getvalue()
-
-
-def test_frames_are_read_as_they_were_written() -> None:
-    written = [(BEGIN, b""), (CHUNK, b"a" * 100_000), (REPORT, b"\n"), (END, end_content(3))]
-    assert list(read_frames(io.BytesIO(frames(*written)))) == written
-    assert not list(read_frames(io.BytesIO(b"")))
-
-
-def test_every_cut_and_every_changed_byte_is_found() -> None:
-    whole = frames((CHUNK, b"abc"), (END, end_content(1)))
-    first = len(frames((CHUNK, b"abc")))
-    for cut in range(1, len(whole)):
-        if cut != first:
-            with pytest.raises(FrameError):
-                list(read_frames(io.BytesIO(whole[:cut])))
-        changed = bytearray(whole)
-        changed[cut] ^= 1
-        with pytest.raises(FrameError):
-            list(read_frames(io.BytesIO(bytes(changed))))
 
 
 def test_the_largest_position_and_bounds_fit() -> None:

@@ -1,22 +1,14 @@
-"""Frames: how parts of a journal travel on the pipe from a snapshot's child, and on a feed."""
+"""Frames: how parts of a message travel on a pipe or a connection."""
 
 import struct
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 from zlib import crc32
 
-from maze.core import Position
-from maze.journal.journal import Bounds
-
-BEGIN, CHUNK, REPORT, END = b"B", b"C", b"R", b"E"
-"""Kinds of frames: position and bounds; a chunk; a line for the log; the number of chunks."""
-
 MAX_FRAME_BYTES = 2**24
 """Size of the largest frame (16 MiB); a chunk has about 1 MiB."""
 
 _HEAD = struct.Struct("<cII")  # kind, length, CRC of the kind and the content
-_BEGIN = struct.Struct("<QQQQQ")
-_END = struct.Struct("<Q")
 
 
 class FrameError(Exception):
@@ -54,22 +46,3 @@ def read_frames(source: IO[bytes], max_bytes: int = MAX_FRAME_BYTES) -> Iterator
         if crc32(content, crc32(kind)) != crc:
             raise FrameError("it wrote a frame with a wrong checksum")
         yield Frame(kind, content)
-
-
-def begin_content(position: Position, bounds: Bounds) -> bytes:
-    """Return the content of the first frame."""
-    return _BEGIN.pack(*position, *bounds)
-
-
-def parse_begin(content: bytes) -> tuple[Position, Bounds]:
-    """Return position and bounds. Raise FrameError."""
-    try:
-        epoch, number, *bounds = _BEGIN.unpack(content)
-    except struct.error:
-        raise FrameError("it wrote a first frame of another size") from None
-    return Position(epoch, number), Bounds(*bounds)
-
-
-def end_content(chunks: int) -> bytes:
-    """Return the content of the last frame."""
-    return _END.pack(chunks)
