@@ -177,12 +177,24 @@ class Journaling:
         return self.position
 
     def _take(self, lease: Lease) -> int:
-        """Return the fence, once no other process holds the lease."""
-        is_waiting = False
-        while (fence := _try_to_take(lease)) is None:
-            if not is_waiting:
-                log.info("lease_waits", because="another process writes the journal")
-                is_waiting = True
+        """Return the fence, once no other process holds the lease.
+
+        Raise UnavailableError only before it is known that another process holds it.
+        """
+        because = ""
+        while True:
+            reason = "another process writes the journal"
+            try:
+                fence = run_in_thread(lease.take)
+            except UnavailableError as error:
+                if not lease.is_awaited:
+                    raise
+                fence, reason = None, str(error)
+            if fence is not None:
+                break
+            if reason != because:
+                log.info("lease_waits", because=reason)
+                because = reason
             gevent.sleep(min(lease.seconds / RENEWALS, MAX_LEASE_WAIT_SECONDS))
         self._renewing = gevent.spawn(self._renew, lease, fence)
         return fence
@@ -328,16 +340,6 @@ class Journaling:
             self._fail("journal_fenced", exit_status=FENCED_STATUS, error=str(error))
         else:
             self._fail("journal_failed", error=str(error))
-
-
-def _try_to_take(lease: Lease) -> int | None:
-    """Return the fence, or None if another process holds the lease or a standby asks in vain."""
-    try:
-        return run_in_thread(lease.take)
-    except UnavailableError:
-        if not lease.is_awaited:  # a start fails, but a standby goes on waiting
-            raise
-        return None
 
 
 def _on_read(read: Event, error: Exception | None) -> None:
