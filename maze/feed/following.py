@@ -245,8 +245,6 @@ class Following:
             batches = self._follower.receive()
             self._answer_asked_at = self._asked_at
             state = self._follower.state
-            if self._expects_end and not (batches or self._follower.tells_end):
-                self._end()  # the ingest has ended, and there is nothing more
             end = batches[-1].position if batches else self.ready.end
             if state and state.has_ended and state.position == end:
                 self._arrive(batches)
@@ -255,7 +253,10 @@ class Following:
                 self._router.wait_until_idle()  # nothing is left but to say what was routed
                 self._ask(end)
                 continue
-            self.ended.clear()
+            if batches or not self._expects_end or self._follower.tells_end:
+                self.ended.clear()
+            else:
+                self._end()  # the ingest has ended, and there is nothing more
             self._ask(end)  # so that the answer is under way while these are decoded
             self._arrive(batches)
             self._router.resumes.on_advance()

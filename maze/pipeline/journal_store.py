@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from secrets import token_hex
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -28,7 +29,8 @@ class Lease:
 
     def __init__(self, journal: RedisJournal, seconds: float) -> None:
         self._journal = journal
-        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        # Containers may have the same name, and the same process id.
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
         self.seconds = seconds
 
     def take(self) -> int | None:

@@ -169,12 +169,21 @@ class Journaling:
 
     def _take(self, lease: Lease) -> int:
         """Return the fence, once no other process holds the lease."""
-        is_waiting = False
-        while (fence := run_in_thread(lease.take)) is None:
-            if not is_waiting:
-                log.info("lease_waits", because="another process writes the journal")
-                is_waiting = True
+        fence = run_in_thread(lease.take)
+        if fence is None:
+            log.info("lease_waits", because="another process writes the journal")
+        trouble: str | None = None
+        while fence is None:
             gevent.sleep(min(lease.seconds / RENEWALS, MAX_LEASE_WAIT_SECONDS))
+            try:
+                fence = run_in_thread(lease.take)
+            except UnavailableError as error:  # a standby waits for Redis, too
+                new_trouble: str | None = str(error)
+            else:
+                new_trouble = None
+            if new_trouble != trouble:
+                trouble = new_trouble
+                self._on_trouble(trouble)
         self._renewing = gevent.spawn(self._renew, lease, fence)
         return fence
 

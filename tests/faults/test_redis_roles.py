@@ -90,6 +90,18 @@ def test_a_standby_takes_over_when_the_ingest_is_killed(house: House) -> None:
     client.expect(MORE)
 
 
+def test_a_standby_outlives_redis(house: House, redis: RedisServer) -> None:
+    ingest, standby, edge = house.ingest(), house.standby(), house.edge()
+    redis.kill()
+    standby.await_logged("journal_unavailable")
+    ingest.signal(signal.SIGKILL)
+    redis.start()
+    client = client_of(edge)
+    house.took_over(standby).source().send(FIRST)
+    client.expect(FIRST)
+    assert len(standby.logged("lease_waits")) == 1
+
+
 def test_an_ingest_that_stops_in_order_gives_the_lease_back(house: House) -> None:
     ingest, standby = house.ingest(lease="1h"), house.standby(lease="1h")
     ingest.signal(signal.SIGTERM)
@@ -149,6 +161,17 @@ def test_every_client_gets_exactly_its_bytes_over_redis(redis: RedisServer) -> N
         ]
     )
     assert status == 0
+
+
+def test_edges_end_once_they_have_what_the_ingest_wrote(house: House) -> None:
+    parent = house.start("--edges", "2", "--drain-timeout", "20s").ready()
+    client = parent.client(7)
+    until(lambda: bool(parent.logged("session_opened")), "the session")
+    parent.source().send(FIRST)
+    client.expect(FIRST)
+    parent.signal(signal.SIGTERM)
+    assert parent.status() == 0
+    assert not parent.logged("events_not_routed")
 
 
 def test_a_parent_drains_its_edges_after_the_ingest(house: House) -> None:
