@@ -5,6 +5,7 @@ FUZZ = 60s
 SOAK = 10m
 KILLS = 100
 POWER_CUTS = 20
+TIME = 10m
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,18 +44,18 @@ types:
 
 # Property tests with few examples; `faults` runs all of them.
 tests:
-	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-brief} $(PYTEST) $(foreach folder,browser faults fuzz soak,--ignore=tests/$(folder))
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-brief} $(PYTEST) $(foreach folder,browser chaos faults fuzz soak,--ignore=tests/$(folder))
 
 # With the pure core, because coverage does not see the compiled one.
 coverage:
 	MAZE_PURE=1 $(PYTEST) --cov --cov-report=term-missing:skip-covered \
-		$(foreach folder,browser faults fuzz soak,--ignore=tests/$(folder))
+		$(foreach folder,browser chaos faults fuzz soak,--ignore=tests/$(folder))
 
 browser:
 	$(PYTEST) tests/browser
 
 faults:
-	$(PYTEST) tests/property tests/faults tests/fuzz tests/soak
+	$(PYTEST) tests/property tests/faults tests/fuzz tests/soak tests/chaos
 
 # The core's tests, with a compiled core built with sanitizers that check each memory access.
 sanitized:
@@ -73,8 +74,11 @@ soak: .venv ## inject faults for SOAK (10m); check every byte, and that nothing 
 crashes: .venv ## kill servers with a journal in mid-run: KILLS (100) times, and POWER_CUTS (20)
 	@$(BIN)/python -m tests.faults.crashes --kills $(KILLS) --power-cuts $(POWER_CUTS)
 
+chaos: .venv ## break a part of a running service again and again for TIME (10m); check every byte
+	@PYTHONPATH=tests $(BIN)/python -m chaos --time $(TIME)
+
 clean: ## remove what the other targets made
-	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .fuzz .soak .crashes build
+	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .fuzz .soak .crashes .chaos build
 	rm -f maze/core/_compiled/*.so maze/core/_compiled/*.c
 
 .venv: .venv/built
@@ -90,5 +94,5 @@ clean: ## remove what the other targets made
 	@$(BIN)/python -c 'from maze.core import IMPLEMENTATION; print("the", IMPLEMENTATION, "core serves")'
 	@touch $@
 
-.PHONY: help run simulator simulator-test demo test check fuzz soak crashes clean .venv
+.PHONY: help run simulator simulator-test demo test check fuzz soak crashes chaos clean .venv
 .PHONY: quick thorough lint types tests coverage browser faults sanitized watched

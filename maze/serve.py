@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if settings.edges:
             return _run_parent(settings, sys.argv[1:] if arguments is None else arguments)
-        server = _server_of(settings)
+        server = _server_of(settings, child)
         if child:
             server.inherit(child.listeners)
             child.begin(partial(_drain_child, server), server.stop)
@@ -85,14 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return server.status
 
 
-def _server_of(settings: Settings) -> Server:
+def _server_of(settings: Settings, child: Child | None) -> Server:
     """Create the server of a role. Raise MazeError."""
     if settings.role == "all":
         return MazeServer(settings)
     if settings.role == "edge":
         from maze.roles.edge import EdgeServer  # noqa: PLC0415, roles take 2 MB
 
-        return EdgeServer(settings)
+        return EdgeServer(settings, child.name if child else "")
     from maze.roles.ingest import FeedServer, IngestServer  # noqa: PLC0415
 
     return FeedServer(settings) if settings.feed else IngestServer(settings)

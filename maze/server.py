@@ -102,6 +102,11 @@ class Server:
         return self.intake.journaling if self.intake else None
 
     @property
+    def is_standby(self) -> bool:
+        """Whether another process writes the journal, and this one waits to take over."""
+        return self.journaling is not None and self.journaling.is_standby
+
+    @property
     def waiting_events(self) -> int:
         """Number of events that wait behind a missing one."""
         return self.intake.reorder.waiting if self.intake else 0

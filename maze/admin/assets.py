@@ -26,7 +26,7 @@ CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-SCRIPTS = ("values.js", "graphs.js", "clients.js", "app.js")
+SCRIPTS = ("values.js", "graphs.js", "clients.js", "journal.js", "app.js")
 FILES = {"index.html", *SCRIPTS, "page.css", "icon.svg", CHARTS}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maze.core import Reason
 from maze.listener.connection_limits import RefusalReason
@@ -16,6 +16,10 @@ from maze.pipeline.resumes import ResumeOutcome
 from maze.pipeline.session import CloseReason
 from maze.pipeline.source import SourceCloseReason
 from maze.server import Server
+
+if TYPE_CHECKING:
+    from maze.journal.tailed import TailedJournal
+    from maze.pipeline.journal_store import Lease
 
 Section = dict[str, Any]
 Counters = dict[str, Any]
@@ -126,7 +130,7 @@ def _journal(server: Server) -> Section | None:
     """Return the counts and positions of the journal; None without one.
 
     Its position is None until the journal is replayed. Figures about the file are None until the
-    file is first inspected, a moment later.
+    file is first inspected, a moment later. Only a journal in Redis has a lease and a tail.
     """
     journaling = server.journaling
     if journaling is None:
@@ -142,6 +146,30 @@ def _journal(server: Server) -> Section | None:
         "oldest_position": file and str(file.kept_from),
         "used_bytes": file and file.used_bytes,
         "snapshot_position": file and file.snapshot and str(file.snapshot),
+        "lease": journaling.lease and _lease(journaling.lease),
+        "tail": journaling.tailed and _tail(journaling.tailed),
+    }
+
+
+def _lease(lease: Lease) -> Section:
+    """Return what is known of the lease; only the process that holds it has a fence."""
+    seconds = lease.renewed_seconds
+    return {
+        "is_held": lease.fence is not None,
+        "fence": lease.fence,
+        "renewed_seconds": seconds and round(seconds, 3),
+    }
+
+
+def _tail(journal: TailedJournal) -> Section:
+    """Return what the server of the journal may still lose, and how often it has lost some."""
+    tail = journal.tail
+    return {
+        "batches": len(tail),
+        "bytes": tail.bytes,
+        "limit_bytes": tail.max_bytes,
+        "gaps": journal.gaps,
+        "batches_again": journal.batches_again,
     }
 
 

@@ -74,6 +74,27 @@ HELP = {
     "maze_journal_used_bytes": "Bytes of the journal's file that are in use.",
     "maze_journal_snapshot_sequence": "Sequence number from which a start reads the journal: that "
     "of the newest snapshot or, without one, the lowest kept.",
+    "maze_journal_lease_held": "1 while this process holds the lease of a journal in Redis; 0 in a "
+    "standby.",
+    "maze_journal_fence": "Number of the lease that this process holds; each new one is higher.",
+    "maze_journal_lease_renewed_seconds": "Seconds since the lease was taken or renewed.",
+    "maze_journal_tail_batches": "Batches kept because Redis may still lose them.",
+    "maze_journal_tail_bytes": "Bytes of memory of these batches.",
+    "maze_journal_tail_limit_bytes": "Maximum bytes of these batches (tail-bytes).",
+    "maze_journal_gaps": "Times that Redis had lost batches, which were appended again.",
+    "maze_journal_batches_appended_again": "Batches appended again because Redis had lost them.",
+    "maze_feed_edges": "Edges that follow this ingest's journal.",
+    "maze_feed_edge_lag_events": "Sequence numbers of the journal that an edge has not routed, as "
+    "it told its ingest.",
+    "maze_feed_edges_dropped": "Edges dropped because they held up the sources.",
+    "maze_feed_held_up": "1 while nothing is written because an edge needs what is to be removed, "
+    "else 0.",
+    "maze_feed_sent_bytes": "Bytes sent to edges.",
+    "maze_feed_connected": "1 while this edge follows the journal, else 0.",
+    "maze_feed_lag_events": "Sequence numbers of the journal that this edge has not routed.",
+    "maze_feed_answer_age_seconds": "Seconds since the ingest, or Redis, has answered this edge.",
+    "maze_feed_losses": "Times that this edge could no longer reach its ingest, or Redis.",
+    "maze_feed_snapshots_loaded": "Snapshots that this edge has begun with.",
     "maze_resumes": "Resumes that ended.",
     "maze_resuming_clients": "Clients that have not yet been sent everything that they missed.",
     "maze_recent_events": "Events kept in memory for clients that resume.",
@@ -131,6 +152,8 @@ class Metrics(Collector):
         yield from self._session_metrics(snapshot["sessions"], snapshot["queues"])
         yield from self._order_metrics(snapshot["order"])
         yield from self._journal_metrics(snapshot["journal"])
+        if feed := snapshot["feed"]:
+            yield from _edges_metrics(feed) if "edges" in feed else _feed_metrics(feed)
         yield from _resume_metrics(snapshot["resumes"])
         yield from self._duration_metrics()
         yield from self._log_metrics()
@@ -184,6 +207,8 @@ class Metrics(Collector):
             yield _gauge("maze_journal_oldest_sequence", file.kept_from.next)
             yield _gauge("maze_journal_used_bytes", file.used_bytes)
             yield _gauge("maze_journal_snapshot_sequence", (file.snapshot or file.kept_from).next)
+        if journal["lease"]:
+            yield from _lease_metrics(journal["lease"], journal["tail"])
 
     def _duration_metrics(self) -> Iterator[Metric]:
         stats = self._server.router.stats
@@ -210,6 +235,46 @@ def _event_metrics(events: Section, sources: Section) -> Iterator[Metric]:
     file = events["reject_file"] or {"written": 0, "dropped": 0}
     yield _counter("maze_rejects_written", file["written"])
     yield _counter("maze_rejects_dropped", file["dropped"])
+
+
+def _lease_metrics(lease: Section, tail: Section) -> Iterator[Metric]:
+    """Yield the metrics of a journal in Redis. A standby has no fence."""
+    yield _gauge("maze_journal_lease_held", lease["is_held"])
+    if lease["is_held"]:
+        yield _gauge("maze_journal_fence", lease["fence"])
+        yield _gauge("maze_journal_lease_renewed_seconds", lease["renewed_seconds"])
+    yield _gauge("maze_journal_tail_batches", tail["batches"])
+    yield _gauge("maze_journal_tail_bytes", tail["bytes"])
+    yield _gauge("maze_journal_tail_limit_bytes", tail["limit_bytes"])
+    yield _counter("maze_journal_gaps", tail["gaps"])
+    yield _counter("maze_journal_batches_appended_again", tail["batches_again"])
+
+
+def _edges_metrics(feed: Section) -> Iterator[Metric]:
+    """Yield the metrics of an ingest's feed.
+
+    Of edges with the same name, the largest lag is shown: an edge may have come back while its
+    former connection is not known to be broken.
+    """
+    lags: dict[str, int] = {}
+    for edge in feed["edges"]:
+        lags[edge["name"]] = max(lags.get(edge["name"], 0), edge["lag_events"])
+    yield _gauge("maze_feed_edges", len(feed["edges"]))
+    yield _gauges("maze_feed_edge_lag_events", "edge", lags)
+    yield _counter("maze_feed_edges_dropped", feed["edges_dropped"])
+    yield _gauge("maze_feed_held_up", feed["is_held_up"])
+    yield _counters("maze_feed_sent_bytes", "origin", feed["sent_bytes"])
+
+
+def _feed_metrics(feed: Section) -> Iterator[Metric]:
+    """Yield the metrics of an edge's feed; what is not known yet is absent."""
+    yield _gauge("maze_feed_connected", feed["is_connected"])
+    if feed["lag_events"] is not None:
+        yield _gauge("maze_feed_lag_events", feed["lag_events"])
+    if feed["answer_seconds"] is not None:
+        yield _gauge("maze_feed_answer_age_seconds", feed["answer_seconds"])
+    yield _counter("maze_feed_losses", feed["losses"])
+    yield _counter("maze_feed_snapshots_loaded", feed["snapshots_loaded"])
 
 
 def _resume_metrics(resumes: Section) -> Iterator[Metric]:
@@ -246,6 +311,13 @@ def _counter(name: str, value: float) -> Metric:
 
 def _counters(name: str, label: str, values: Mapping[str, int]) -> Metric:
     family = CounterMetricFamily(name, HELP[name], labels=[label])
+    for word, value in values.items():
+        family.add_metric([word], value)
+    return family
+
+
+def _gauges(name: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, HELP[name], labels=[label])
     for word, value in values.items():
         family.add_metric([word], value)
     return family

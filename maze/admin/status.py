@@ -37,6 +37,8 @@ LIMITS = (
 """Options listed under ``limits``: those that set a bound or decide what happens at it."""
 STUCK_SECONDS = 10.0
 """Seconds without routing that count as a fault; every step of a healthy router is shorter."""
+STANDBY = "standby: another process writes the journal, and this one waits to take over"
+"""Why a standby is not ready."""
 SLOWEST_CLIENTS = 10
 """Clients in the status that the live page receives."""
 
@@ -56,7 +58,7 @@ def status(server: Server, monitor: Monitor) -> dict[str, Any]:
         "version": __version__,
         "core": IMPLEMENTATION,
         "python": platform.python_version(),
-        "state": server.state,
+        "state": "standby" if server.is_standby else server.state,
         "is_ready": unready_reason(server, monitor) is None,
         "started_at": round(monitor.started_at, 3),
         "uptime_seconds": round(time.time() - monitor.started_at, 3),
@@ -84,6 +86,8 @@ def unready_reason(server: Server, monitor: Monitor) -> str | None:
     """Return why the server is not ready for clients; None if it is ready."""
     if server.failed:
         return "the server failed"
+    if server.is_standby:
+        return STANDBY
     if server.state != "ready":
         return server.state
     if server.trouble:

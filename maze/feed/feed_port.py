@@ -5,7 +5,7 @@ thread. An edge that wants what is not committed yet waits for the next commit. 
 for what it has room for, so a slow one holds up nobody.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from hmac import compare_digest
 from io import BufferedReader
@@ -121,6 +121,10 @@ class FeedPort:
         self._has_ended = False
         self._is_closed = False
         self._edges: dict[EdgeConnection, None] = {}
+        self.dropped = 0
+        """Edges that were dropped because they held up the sources."""
+        self.sent_bytes = {"ring": 0, "file": 0, "snapshot": 0}
+        """Bytes sent to edges, by where they came from."""
         self._someone_moved = Event()
         self._greenlets: set[gevent.Greenlet[..., object]] = set()
 
@@ -176,6 +180,7 @@ class FeedPort:
         for edge in self.edges:
             if edge.has and edge.has < position and now - edge.moved_at > seconds:
                 self._needless_below = position
+                self.dropped += 1
                 log.error("edge_dropped", edge=edge.name, peer=edge.peer, position=str(edge.has))
                 edge.greenlet.kill(block=False)
 
@@ -308,15 +313,22 @@ class FeedPort:
         if after == self._position():
             return
         frames = self._ring.frames_after(after, request.max_bytes)
-        if frames is None:
+        if frames is not None:
+            yield from self._counted("ring", frames)
+        else:
             batches = yield from _in_thread(self._reader.read, after, request.max_bytes)
-            frames = [encode_batch(batch) for batch in batches]
-        yield from frames
+            yield from self._counted("file", map(encode_batch, batches))
 
     def _snapshot(self) -> Iterator[bytes]:
         snapshot = yield from _in_thread(self._reader.get_snapshot, _report_unusable)
         if snapshot:
-            yield from encode_snapshot(snapshot)
+            yield from self._counted("snapshot", encode_snapshot(snapshot))
+
+    def _counted(self, origin: str, frames: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield frames, and count their bytes as they are sent."""
+        for frame in frames:
+            self.sent_bytes[origin] += len(frame)
+            yield frame
 
     def _state(self) -> State:
         return State(self._position(), self._kept_from, self._has_ended)

@@ -83,6 +83,11 @@ class Following:
         self._resume_bytes = settings.resume_bytes
         self._asked_at = self._answer_asked_at = 0.0
         """When the present request was sent, and the last one that was answered."""
+        self._answered_at: float | None = None
+        """When the last answer came."""
+        self.losses = 0
+        """How often the ingest could no longer be reached."""
+        self.snapshots_loaded = 0
         router.resumes.may_reach = self._may_reach
         router.take_from(self)
 
@@ -115,7 +120,19 @@ class Following:
         position, routed = self.position, self.ready.position
         if position is None:
             return None
-        return position.next - routed.next if position.epoch == routed.epoch else position.next
+        if position.epoch != routed.epoch:
+            return position.next
+        return max(0, position.next - routed.next)  # Redis may have lost what was routed
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the ingest has answered on this connection, and nothing is wrong."""
+        return self._answered_at is not None and self.trouble is None
+
+    @property
+    def answer_seconds(self) -> float | None:
+        """Seconds since the last answer; None before the first."""
+        return None if self._answered_at is None else monotonic() - self._answered_at
 
     # Called by the server.
 
@@ -136,8 +153,10 @@ class Following:
                 router.fanout.graph.clear().free()
                 self._wait_to_retry()
             except JournalError as error:
-                raise JournalUnusableError(f"the feed {self._address}: {error}") from None
+                feed = f"the feed {self._address}: " if self._address else ""
+                raise JournalUnusableError(f"{feed}{error}") from None
         position = recovery.state.position
+        self.snapshots_loaded += recovery.snapshot is not None
         self.ready.begin(position)
         self._set_trouble(None)
         self._marks = recovery.uncarried
@@ -223,6 +242,7 @@ class Following:
         while True:
             try:
                 self._follow()
+                return
             except UnavailableError as error:
                 if self._expects_end:  # the ingest stops as well, and has said all it had to say
                     self._end()
@@ -237,14 +257,20 @@ class Following:
                 return
 
     def _follow(self) -> None:
-        """Read until the ingest cannot be reached. Raise JournalError."""
+        """Read until nothing follows, or the ingest cannot be reached. Raise JournalError."""
         self._ask(self.ready.end)
         self._set_trouble(None)
         self.ended.clear()
         while True:
+            is_last = self._expects_end and not self._follower.tells_end
             batches = self._follower.receive()
-            self._answer_asked_at = self._asked_at
+            self._answered_at = monotonic()
+            if self._follower.tells_position:
+                self._answer_asked_at = self._asked_at
             state = self._follower.state
+            if is_last and not batches:  # asked after the ingest had ended
+                self._end()
+                return
             end = batches[-1].position if batches else self.ready.end
             if state and state.has_ended and state.position == end:
                 self._arrive(batches)
@@ -253,10 +279,7 @@ class Following:
                 self._router.wait_until_idle()  # nothing is left but to say what was routed
                 self._ask(end)
                 continue
-            if batches or not self._expects_end or self._follower.tells_end:
-                self.ended.clear()
-            else:
-                self._end()  # the ingest has ended, and there is nothing more
+            self.ended.clear()
             self._ask(end)  # so that the answer is under way while these are decoded
             self._arrive(batches)
             self._router.resumes.on_advance()
@@ -303,6 +326,7 @@ class Following:
     def _set_trouble(self, trouble: str | None) -> None:
         """Log that the feed is lost or back, once."""
         if trouble and not self.trouble:
+            self.losses += 1
             log.critical("feed_unavailable", error=trouble, delivers="nothing until it is back")
         elif self.trouble and not trouble:
             log.warning("feed_available", position=str(self.ready.end))

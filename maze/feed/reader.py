@@ -52,6 +52,8 @@ class FeedReader(JournalReader):
     ingest cannot be reached, and may be called again.
     """
 
+    tells_position = True
+    """Whether the last answer told the journal's position."""
     tells_end = True
     """Whether the ingest tells when it stops."""
 

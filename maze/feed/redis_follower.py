@@ -24,6 +24,9 @@ LOST_SECONDS = 10.0
 """Time for the ingest to append again what Redis has lost in a crash. Until then an edge, which may
 have it already, waits."""
 
+POSITION_SECONDS = 0.25
+"""Time between two questions for the journal's position, while there is always more to read."""
+
 NOWHERE = Position(0, 0)
 
 
@@ -37,6 +40,11 @@ class RedisFollower(JournalReader):
         self._reader = reader
         self._asked = NOWHERE, 0, 0.0
         self._lost_since: float | None = None
+        self._position_asked_at = 0.0
+        self.tells_position = False
+        """Whether the state has the journal's position as of the last request, not an earlier one.
+        """
+        self._is_reached = False
         self.state: State | None = None
         """What is known of the journal; None before the first answer."""
 
@@ -63,21 +71,51 @@ class RedisFollower(JournalReader):
     def request(
         self, after: Position, max_bytes: int, *, wait: float = 0.0, routed: Position = NOWHERE
     ) -> None:
-        """Note what is asked for; ``receive`` asks. ``routed`` is of no interest to Redis."""
+        """Note what is asked for; ``receive`` asks. ``routed`` is of no interest to Redis.
+
+        Raise UnavailableError if Redis could not be reached, and cannot be reached yet.
+        """
+        if not self._is_reached:
+            self._reach(after)
         self._asked = after, max_bytes, wait
 
     def receive(self) -> list[Batch]:
         """Return the batches that were asked for; see ``JournalReader.read``."""
         after, max_bytes, wait = self._asked
+        self._is_reached = False
+        batches = self._checked(lambda: self._reader.wait(after, wait, max_bytes))
+        position = self._journal_position(after, batches)
+        self.state = State(position, NOWHERE, has_ended=False)
+        self._is_reached, self._lost_since = True, None
+        return batches
+
+    def _reach(self, after: Position) -> None:
+        """See whether Redis answers, and has what the edge has."""
+        self._checked(lambda: self._reader.read(after, 1))
+        self._is_reached = True
+
+    def _checked(self, read: Callable[[], list[Batch]]) -> list[Batch]:
+        """Return what is read. For ``LOST_SECONDS``, what Redis has lost is only unavailable."""
         try:
-            batches = self._reader.wait(after, wait, max_bytes)
+            return read()
         except (AheadError, OtherEpochError) as error:
             now = monotonic()
             self._lost_since = self._lost_since or now
             if now - self._lost_since > LOST_SECONDS:
                 raise
             raise UnavailableError(f"{error}; the ingest should append it again") from None
-        self._lost_since = None
-        position = batches[-1].position if batches else after
-        self.state = State(position, NOWHERE, has_ended=False)
-        return batches
+
+    def _journal_position(self, after: Position, batches: list[Batch]) -> Position:
+        """Return the journal's position: more may follow the batches that were read.
+
+        Clients come from edges that are further, and what is not there yet must not count as lost.
+        """
+        if not batches:
+            self.tells_position = True
+            return after
+        now = monotonic()
+        self.tells_position = now - self._position_asked_at >= POSITION_SECONDS
+        if self.tells_position:
+            self._position_asked_at = now
+            return self._reader.position()
+        return max(batches[-1].position, self.state.position if self.state else NOWHERE)

@@ -126,6 +126,12 @@ class GroupCommit:
         """
         self._items.put((work, on_done))
 
+    def set_trouble(self, message: str | None) -> None:
+        """Note why the journal cannot be written at present; None if it can."""
+        if message != self.trouble:
+            self.trouble = message
+            self._on_trouble(message)
+
     def close(self, timeout: float) -> bool:
         """Append what was put, then end the thread; return whether everything is committed.
 
@@ -155,20 +161,15 @@ class GroupCommit:
         self.pending_batches -= len(batches)
         self.pending_bytes -= size
         self._observe(seconds)
-        self._set_trouble(None)
+        self.set_trouble(None)
         self._on_committed(batches)
-
-    def _set_trouble(self, message: str | None) -> None:
-        if message != self.trouble:
-            self.trouble = message
-            self._on_trouble(message)
 
     def _check_slow(self) -> None:
         """Report trouble if an append takes long. Called by the timer while batches are pending."""
         if not self.pending_batches or self.lost:
             self._slow_timer.stop()
         elif not self.trouble and self.busy_seconds >= SLOW_SECONDS:
-            self._set_trouble(f"a write has not ended for {SLOW_SECONDS:g} s")
+            self.set_trouble(f"a write has not ended for {SLOW_SECONDS:g} s")
 
     def _lose(self, error: Exception) -> None:
         self.lost = error
@@ -239,7 +240,7 @@ class GroupCommit:
             try:
                 self._journal.append(batches, self._fence)
             except UnavailableError as error:
-                self._notify(self._set_trouble, str(error))
+                self._notify(self.set_trouble, str(error))
             else:
                 self._notify(self._committed, batches, monotonic() - began)
                 return True

@@ -35,7 +35,7 @@ class Tail:
     def __init__(
         self, max_bytes: int, start: Position, *, safe_seconds: float = SAFE_SECONDS
     ) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._safe_seconds = safe_seconds
         self._kept: deque[_Kept] = deque()
         self._begin = start
@@ -53,7 +53,7 @@ class Tail:
     @property
     def is_full(self) -> bool:
         """Whether nothing more may be committed before something is dropped."""
-        return self.bytes >= self._max_bytes and bool(self._kept)
+        return self.bytes >= self.max_bytes and bool(self._kept)
 
     def begin(self, position: Position) -> None:
         """Begin at a position; nothing was committed yet."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections.abc import Callable
-from secrets import token_hex
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -13,13 +14,14 @@ import structlog
 from maze.core import Position
 from maze.errors import SettingsError
 from maze.journal import group_commit
-from maze.journal.journal import Journal
+from maze.journal.journal import FencedError, Journal
 from maze.journal.places import Reader, RedisPlace, place_of
 from maze.journal.retention import Retention
 from maze.settings.options import Settings
 
 if TYPE_CHECKING:
     from maze.journal.redis import RedisJournal
+    from maze.journal.tailed import TailedJournal
 
 log = structlog.get_logger()
 
@@ -29,20 +31,40 @@ class Lease:
 
     def __init__(self, journal: RedisJournal, seconds: float) -> None:
         self._journal = journal
-        # Containers may have the same name, and the same process id.
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
+        # Two containers may have the same host name, and the same process id.
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.seconds = seconds
+        self.fence: int | None = None
+        """The fence; None if this process does not hold the lease, as far as it knows."""
+        self.is_awaited = False
+        """Whether another process holds the lease, and this one waits for it."""
+        self._renewed_at = 0.0
+
+    @property
+    def renewed_seconds(self) -> float | None:
+        """Seconds since the lease was taken or renewed; None if this process does not hold it."""
+        return None if self.fence is None else monotonic() - self._renewed_at
 
     def take(self) -> int | None:
         """Take the lease; return its fence, or None if another process holds it."""
-        return self._journal.try_lease(self._owner, self.seconds)
+        self._renewed_at = monotonic()
+        self.fence = self._journal.try_lease(self._owner, self.seconds)
+        self.is_awaited = self.fence is None
+        return self.fence
 
     def renew(self, fence: int) -> None:
         """Hold the lease for longer. Raise FencedError if another process has taken it."""
-        self._journal.renew_lease(fence, self.seconds)
+        asked_at = monotonic()
+        try:
+            self._journal.renew_lease(fence, self.seconds)
+        except FencedError:
+            self.fence = None
+            raise
+        self._renewed_at = asked_at
 
     def release(self, fence: int) -> None:
         """Let another process take the lease at once."""
+        self.fence = None
         self._journal.release_lease(fence)
 
 
@@ -61,6 +83,8 @@ class Store(NamedTuple):
     """Bytes at which an append takes no further batch."""
     lease: Lease | None = None
     """None if only one process can open the journal to write it."""
+    tailed: TailedJournal | None = None
+    """The journal that is written, if its server may lose what it has confirmed."""
     begin: Callable[[Position], None] = lambda position: None
     """Called with the position from which this process writes, before it does."""
 
@@ -121,13 +145,15 @@ def _open_redis(
         place.address, start, place.name, timeout=settings.journal_timeout, retention=retention
     )
     tail = Tail(settings.tail_bytes, journal.position(), safe_seconds=journal.safe_seconds())
+    tailed = TailedJournal(journal, tail, report=_report_gap)
     return Store(
-        TailedJournal(journal, tail, report=_report_gap),
+        tailed,
         journal,
         place.reader(settings.journal_timeout),
         place,
         GROUP_BYTES,
         Lease(journal, settings.lease),
+        tailed,
         tail.begin,
     )
 

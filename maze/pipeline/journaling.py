@@ -73,6 +73,10 @@ class Journaling:
         self.journal = self._store.journal
         self.reader = self._store.reader
         """A second connection, for resumes; it only reads."""
+        self.lease = self._store.lease
+        """The lease of a journal that several processes can open; None of a file."""
+        self.tailed = self._store.tailed
+        """The journal, if its server may lose what it has confirmed; else None."""
         self._on_commit = on_commit
         self._fail = fail
         self._bounds = Bounds(
@@ -98,6 +102,7 @@ class Journaling:
         self._taker: SnapshotTaker | None = None
         """The taker of the present snapshot, if one is being taken."""
         self._renewing: gevent.Greenlet[..., None] | None = None
+        self._is_asked = False  # whether the journal has not yet answered if it is there
         self._upkeep = gevent.Greenlet(self._keep_up)
         self._epoch_has_begun = Event()
 
@@ -107,6 +112,11 @@ class Journaling:
         if self._commit is None:
             return None
         return str(self._commit.lost) if self._commit.lost else self._commit.trouble
+
+    @property
+    def is_standby(self) -> bool:
+        """Whether another process writes the journal, and this one waits to take over."""
+        return self.lease is not None and self.lease.is_awaited
 
     @property
     def commits(self) -> int:
@@ -127,13 +137,12 @@ class Journaling:
         journal is damaged.
         """
         recovery = Recovery(self.journal, graph, recent, report)
-        lease = self._store.lease
         try:
-            if lease:
-                self._fence = self._take(lease)
+            if self.lease:
+                self._fence = self._take(self.lease)
             began = monotonic()
             recovery.run()
-            if not lease:  # only then, because a file that is damaged must not be changed
+            if not self.lease:  # only then, because a file that is damaged must not be changed
                 self._fence = run_in_thread(self.journal.lease)
         except JournalError as error:
             raise JournalUnusableError(str(error)) from None
@@ -169,21 +178,12 @@ class Journaling:
 
     def _take(self, lease: Lease) -> int:
         """Return the fence, once no other process holds the lease."""
-        fence = run_in_thread(lease.take)
-        if fence is None:
-            log.info("lease_waits", because="another process writes the journal")
-        trouble: str | None = None
-        while fence is None:
+        is_waiting = False
+        while (fence := _try_to_take(lease)) is None:
+            if not is_waiting:
+                log.info("lease_waits", because="another process writes the journal")
+                is_waiting = True
             gevent.sleep(min(lease.seconds / RENEWALS, MAX_LEASE_WAIT_SECONDS))
-            try:
-                fence = run_in_thread(lease.take)
-            except UnavailableError as error:  # a standby waits for Redis, too
-                new_trouble: str | None = str(error)
-            else:
-                new_trouble = None
-            if new_trouble != trouble:
-                trouble = new_trouble
-                self._on_trouble(trouble)
         self._renewing = gevent.spawn(self._renew, lease, fence)
         return fence
 
@@ -193,17 +193,22 @@ class Journaling:
             gevent.sleep(lease.seconds / RENEWALS)
             try:
                 run_in_thread(lease.renew, fence)
-            except UnavailableError:  # the next append or renewal tells
-                continue
+            except UnavailableError:
+                pass  # the next append says so
             except JournalError as error:
                 self._on_lost(error)
                 return
-            if self._commit and not self._commit.pending_batches:
+            if self._commit and not (self._commit.pending_batches or self._is_asked):
+                self._is_asked = True
                 self._commit.submit(partial(self.journal.append, [], fence), self._on_asked)
 
     def _on_asked(self, error: Exception | None) -> None:
-        """Called when the journal was asked whether it has lost anything."""
-        if error and not isinstance(error, UnavailableError):
+        """Called when the journal was asked whether it is there, and has lost nothing."""
+        assert self._commit
+        self._is_asked = False
+        if error is None or isinstance(error, UnavailableError):
+            self._commit.set_trouble(str(error) if error else None)
+        else:
             self._on_lost(error)
 
     def take(self, reorder: ReorderBuffer) -> None:
@@ -247,9 +252,9 @@ class Journaling:
 
     def _close(self) -> None:
         """Let another process write, and close the journal."""
-        if self._store.lease and self._fence:
+        if self.lease and self._fence:
             with suppress(JournalError):  # then the lease ends by itself
-                self._store.lease.release(self._fence)
+                self.lease.release(self._fence)
         self._store.close()
 
     def _keep_up(self) -> None:
@@ -323,6 +328,16 @@ class Journaling:
             self._fail("journal_fenced", exit_status=FENCED_STATUS, error=str(error))
         else:
             self._fail("journal_failed", error=str(error))
+
+
+def _try_to_take(lease: Lease) -> int | None:
+    """Return the fence, or None if another process holds the lease or a standby asks in vain."""
+    try:
+        return run_in_thread(lease.take)
+    except UnavailableError:
+        if not lease.is_awaited:  # a start fails, but a standby goes on waiting
+            raise
+        return None
 
 
 def _on_read(read: Event, error: Exception | None) -> None:

@@ -18,7 +18,7 @@ import gevent
 import structlog
 from greenlet import greenlet
 
-from maze.admin.counters import Counters, counters
+from maze.admin.counters import Counters, Section, counters
 from maze.log.line_writer import LineWriter
 from maze.server import Server
 
@@ -73,13 +73,13 @@ class Diagnostics:
             log.info("dump_stack", count=count, stack=_format(stack))
 
 
-def _flatten(snapshot: Counters) -> dict[str, int | str]:
+def _flatten(snapshot: Counters) -> dict[str, object]:
     """Return the counters under names that are unique without their section."""
     events, sources, sessions, order = (
         snapshot[part] for part in ("events", "sources", "sessions", "order")
     )
     journal, resumes = snapshot["journal"] or {}, snapshot["resumes"]
-    flat: dict[str, int | str] = {
+    flat: dict[str, object] = {
         "sessions": sessions["connected"],
         "sources": len(sources["connected"]),
         "routed_events": events["routed"],
@@ -90,7 +90,8 @@ def _flatten(snapshot: Counters) -> dict[str, int | str]:
         "discarded_bytes": sessions["discarded_bytes"],
         "sources_refused": sources["refused"],
         **{name: resumes[name] for name in RESUMES},
-        **{f"journal_{name}": value for name, value in journal.items() if value is not None},
+        **_known("journal", journal),
+        **_known("feed", snapshot["feed"] or {}),
     }
     for prefix, counts in (
         ("rejects", events["reject_file"] or {}),
@@ -103,6 +104,17 @@ def _flatten(snapshot: Counters) -> dict[str, int | str]:
         ("resumes", _without_zeros(resumes["outcomes"])),
     ):
         flat |= {f"{prefix}_{name}": count for name, count in counts.items()}
+    return flat
+
+
+def _known(prefix: str, section: Section) -> dict[str, object]:
+    """Return what is known in a section, and in the sections within it."""
+    flat: dict[str, object] = {}
+    for name, value in section.items():
+        if isinstance(value, dict):
+            flat |= _known(f"{prefix}_{name}", value)
+        elif value is not None:
+            flat[f"{prefix}_{name}"] = value
     return flat
 
 

@@ -94,10 +94,10 @@ class ChildProcess:
     def ask(self, timeout: float, *question: object) -> Any:
         """Return the answer to a question, see ``admin.relay``; wait at most ``timeout`` seconds.
 
-        Raise NoAnswerError.
+        A process answers before it is ready, too. Raise NoAnswerError.
         """
         questions = self._questions
-        if questions is None or not self.ready.is_set():
+        if questions is None:
             raise NoAnswerError
         if len(self._unanswered) >= MAX_UNANSWERED:
             raise NoAnswerError

@@ -1,6 +1,5 @@
 """An edge: serves clients with what an ingest's feed tells it."""
 
-import os
 import socket
 from types import ModuleType
 
@@ -16,12 +15,14 @@ from maze.settings.options import Settings
 class EdgeServer(Server):
     """A server with a client port, whose events come from a feed."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Create the parts.
+    def __init__(self, settings: Settings, process: str = "") -> None:
+        """Create the parts. ``process`` is the name that a parent has given to this process.
 
         Raise SettingsError if TLS options or files cannot be used or options contradict each other.
         """
         super().__init__(settings)
+        self._name = f"{socket.gethostname()}:{process or settings.client_port}"
+        self._place = redis_place(settings) if settings.is_in_redis else None
         self.following = Following(settings, self.router, self._open_reader, self.fail)
         self.add_client_port()
 
@@ -38,10 +39,16 @@ class EdgeServer(Server):
 
     def feed_status(self) -> dict[str, object]:
         """Return what is known of the feed."""
+        following = self.following
+        seconds = following.answer_seconds
         return {
-            "address": str(self.settings.feed),
-            "position": self.following.position and str(self.following.position),
-            "lag_events": self.following.lag_events,
+            "address": str(self._place.address if self._place else self.settings.feed),
+            "is_connected": following.is_connected,
+            "position": following.position and str(following.position),
+            "lag_events": following.lag_events,
+            "answer_seconds": seconds and round(seconds, 3),
+            "losses": following.losses,
+            "snapshots_loaded": following.snapshots_loaded,
             "trouble": self.trouble,
         }
 
@@ -55,14 +62,12 @@ class EdgeServer(Server):
 
     def _open_reader(self, sockets: ModuleType = socket) -> FeedReader | RedisFollower:
         settings = self.settings
-        if place := settings.is_in_redis and redis_place(settings):
-            return RedisFollower(place.reader(settings.journal_timeout))
-        address, token = self.settings.feed, self.settings.feed_token
-        assert address
-        name = f"{socket.gethostname()}:{os.getpid()}"
+        if self._place:
+            return RedisFollower(self._place.reader(settings.journal_timeout))
+        assert settings.feed
         return FeedReader(
-            address,
-            Greeting(token, name),
+            settings.feed,
+            Greeting(settings.feed_token, self._name),
             timeout=ANSWER_SECONDS,
             sockets=sockets,
             tls=lambda: self.contexts.ingest,

@@ -83,13 +83,14 @@ class FeedServer(IngestServer):
         Nothing is written then, so that the journal does not outgrow its bound, and the sources are
         paused. An edge that does not move for ``stall-timeout`` meanwhile is dropped.
         """
-        journal = self._journal
-        wanted, needed = journal.held_back, journal.needed_from
-        if wanted is None or needed is None or needed >= wanted:
-            return False
-        if not self._dropping:
+        if self._edge_needs_more and not self._dropping:
             self._dropping = gevent.spawn(self._drop_behind)
-        return True
+        return self._edge_needs_more
+
+    @property
+    def _edge_needs_more(self) -> bool:
+        wanted, needed = self._journal.held_back, self._journal.needed_from
+        return wanted is not None and needed is not None and needed < wanted
 
     def _drop_behind(self) -> None:
         """Drop edges that do not move while they hold up the sources."""
@@ -111,9 +112,15 @@ class FeedServer(IngestServer):
         self.feed.begin()
 
     def feed_status(self) -> dict[str, object]:
-        """Return the edges that follow, and how many handshakes were rejected, by reason."""
+        """Return the edges that follow, what was sent to them, and who was not let in."""
         rejected = {reason.value: self._access.rejects.counts[reason] for reason in HandshakeReason}
-        return {"edges": self.feed.edges_status(), "handshakes_rejected": rejected}
+        return {
+            "edges": self.feed.edges_status(),
+            "edges_dropped": self.feed.dropped,
+            "sent_bytes": dict(self.feed.sent_bytes),
+            "is_held_up": self._edge_needs_more,
+            "handshakes_rejected": rejected,
+        }
 
     def finish_feed(self, timeout: float) -> None:
         """Wait until edges have got everything, for at most ``timeout`` seconds."""

@@ -9,12 +9,13 @@ from typing import Any
 
 import gevent
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from maze.admin.application import HttpError
 from maze.admin.client_list import SORT_FIELDS
+from maze.admin.metrics import HELP
 from maze.admin.monitor import KEPT_TICKS, TICK_SECONDS
 from maze.log.processors import RECENT
 from maze.roles.child_process import ChildProcess, NoAnswerError
@@ -23,6 +24,12 @@ from maze.settings.options import Settings
 
 ANSWER_SECONDS = 1.0
 """Time within which a process has to answer."""
+
+FIGURES = (
+    *("state", "sessions", "deliveries", "position", "is_connected", "lag_events"),
+    "memory_bytes",
+)
+"""What a process itself tells of its row in the table of processes."""
 
 PAGE_ONLY = ("clients", "warnings", "point")
 """What only the live page shows of a status."""
@@ -61,16 +68,17 @@ class ParentView:
 
     def unready_reason(self) -> str | None:
         """Return why clients should not be sent here; None if they may."""
-        if self.state != "ready":
+        if self.state == "draining":
             return self.state
         for process in self._processes:
+            status = self._statuses.get(process.name)
+            if status and (reason := status["unready_reason"]):
+                return f"{process.name}: {reason}"
             if not process.ready.is_set():
                 return f"{process.name} is starting"
-            if process.name not in self._statuses:
+            if status is None:
                 return f"{process.name} does not answer"
-            if reason := self._statuses[process.name]["unready_reason"]:
-                return f"{process.name}: {reason}"
-        return None
+        return None if self.state == "ready" else self.state
 
     def metrics(self) -> bytes:
         """Return the metrics of all processes; the label ``process`` tells them apart."""
@@ -78,6 +86,10 @@ class ParentView:
         for process, text in self._ask_all("metrics"):
             for family in text_string_to_metric_families(text.decode()):
                 _add_family(families, family, process.name)
+        is_ready = GaugeMetricFamily(
+            "maze_ready", HELP["maze_ready"], self.unready_reason() is None
+        )
+        _add_family(families, is_ready, "parent")
         own = generate_latest(self._registry).decode()
         for family in text_string_to_metric_families(own):
             _add_family(families, family, "parent")
@@ -141,8 +153,10 @@ class ParentView:
 
     def _own(self) -> Status:
         """Return what the parent itself knows."""
+        ingest = self._statuses.get("ingest")
+        is_standby = ingest is not None and ingest["state"] == "standby"
         return {
-            "state": self.state,
+            "state": "standby" if is_standby else self.state,
             "is_ready": self.unready_reason() is None,
             "started_at": round(self._started_at, 3),
             "uptime_seconds": round(time.time() - self._started_at, 3),
@@ -153,16 +167,16 @@ class ParentView:
         """Return one row of the table of processes; None stands for what is not known."""
         status = self._statuses.get(process.name)
         row: Status = {"name": process.name, "pid": process.pid, "restarts": process.restarts}
-        figures = ("state", "sessions", "deliveries", "position", "lag_events", "memory_bytes")
         if status is None:
-            return row | dict.fromkeys(figures)
-        feed = status["feed"]
+            return row | dict.fromkeys(FIGURES)
+        feed = status["feed"] or {}
         return row | {
             "state": status["state"],
             "sessions": status["sessions"]["connected"],
             "deliveries": status["rates"]["1s"]["deliveries"],
             "position": status["order"]["next_sequence"],
-            "lag_events": feed.get("lag_events") if feed else None,
+            "is_connected": feed.get("is_connected"),
+            "lag_events": feed.get("lag_events"),
             "memory_bytes": status["process"]["memory_bytes"],
         }
 

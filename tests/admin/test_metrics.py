@@ -9,7 +9,7 @@ from end_to_end.peers import until
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from maze.admin.metrics import Metrics
+from maze.admin.metrics import HELP, Metrics
 from maze.admin.monitor import Monitor
 from maze.admin.status import status
 from maze.core import Decoder, Reason
@@ -22,20 +22,20 @@ from maze.pipeline.source import SourceCloseReason
 from maze.settings.option_types import ranges as parse_ranges
 
 from .conftest import Start
-from .watching import Watched
+from .watching import Watched, Watcher
 
 DOCS = Path(__file__).parents[2] / "docs"
 PROCESS_PREFIX = "process_"
 """Prefix of the metrics that the client library's own collector exports."""
 
 
-def families(watched: Watched) -> dict[str, Metric]:
+def families(watched: Watcher) -> dict[str, Metric]:
     answer = watched.ask("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     return {family.name: family for family in text_string_to_metric_families(answer.body.decode())}
 
 
-def values(watched: Watched) -> dict[tuple[str, str], float]:
+def values(watched: Watcher) -> dict[tuple[str, str], float]:
     """Return every sample's value by its name and label values."""
     return {
         (sample.name, " ".join(sample.labels.values())): sample.value
@@ -44,12 +44,17 @@ def values(watched: Watched) -> dict[tuple[str, str], float]:
     }
 
 
-def sample_names(watched: Watched) -> set[str]:
+def sample_names(watched: Watcher) -> set[str]:
     return {sample.name for family in families(watched).values() for sample in family.samples}
 
 
-def test_every_family_has_help_a_type_and_a_conventional_name(journaled: Watched) -> None:
-    for name, family in families(journaled).items():
+def families_of(kinds: list[Watcher]) -> dict[str, Metric]:
+    """Return the families that several servers export."""
+    return {name: family for watcher in kinds for name, family in families(watcher).items()}
+
+
+def test_every_family_has_help_a_type_and_a_conventional_name(kinds: list[Watcher]) -> None:
+    for name, family in families_of(kinds).items():
         assert family.documentation, name
         assert family.type in {"counter", "gauge", "histogram"}, name
         assert name.startswith(("maze_", PROCESS_PREFIX)), name
@@ -59,9 +64,9 @@ def test_every_family_has_help_a_type_and_a_conventional_name(journaled: Watched
             assert not set(sample.labels) & {"user", "client", "connection", "session", "peer"}
 
 
-def test_the_document_has_the_type_labels_and_help_of_every_metric(journaled: Watched) -> None:
+def test_the_document_has_the_type_labels_and_help_of_every_metric(kinds: list[Watcher]) -> None:
     rows = set()
-    for name, family in families(journaled).items():
+    for name, family in families_of(kinds).items():
         if name.startswith("maze_"):
             total = "_total" if family.type == "counter" else ""
             labels = {label for sample in family.samples for label in sample.labels} - {"le"}
@@ -69,6 +74,11 @@ def test_the_document_has_the_type_labels_and_help_of_every_metric(journaled: Wa
             rows.add(f"| `{name}{total}` | {family.type} | {listed} | {family.documentation} |")
     document = (DOCS / "observability.md").read_text(encoding="utf-8")
     assert rows - set(document.splitlines()) == set()
+
+
+def test_every_metric_with_a_help_text_is_exported(kinds: list[Watcher]) -> None:
+    exported = {name for name in families_of(kinds) if name.startswith("maze_")}
+    assert {name.removesuffix("_info") for name in exported} == set(HELP)
 
 
 def test_traffic_is_counted_by_type_and_by_session(watched: Watched) -> None:

@@ -11,6 +11,7 @@ from end_to_end.running import Maze
 from gevent.socket import create_connection, socket
 
 from maze.admin import Admin
+from maze.server import Server
 from maze.settings.option_types import FREE_PORT
 
 
@@ -32,20 +33,18 @@ class Answer(NamedTuple):
         return str(message)
 
 
-class Watched(Maze):
-    """A server in this process with its admin port."""
+class Watcher:
+    """The admin port of a server in this process, and requests to it."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**{"admin_port": FREE_PORT, **settings})
-        self.admin = Admin(self.server)
+    def __init__(self, server: Server) -> None:
+        self.admin = Admin(server)
         self.admin.start()
         self.sockets: list[socket] = []
 
-    def close(self) -> None:
+    def stop_watching(self) -> None:
         for sock in self.sockets:
             sock.close()
         self.admin.stop()
-        super().close()
 
     def connect(self) -> socket:
         """Open a connection to the admin port and send nothing."""
@@ -88,6 +87,18 @@ class Watched(Maze):
 
         until(is_there, what)
         return self.status()
+
+
+class Watched(Watcher, Maze):
+    """A server in this process with its admin port."""
+
+    def __init__(self, **settings: Any) -> None:
+        Maze.__init__(self, **{"admin_port": FREE_PORT, **settings})
+        Watcher.__init__(self, self.server)
+
+    def close(self) -> None:
+        self.stop_watching()
+        super().close()
 
 
 def read_all(sock: socket) -> bytes:

@@ -12,7 +12,7 @@ from simulator.stream.workload import Workload
 
 from .clients import ChaosClient
 from .forms import Form
-from .plan import FULL, LONG_STOP, POWER, TERM, TRIM, Plan
+from .plan import FULL, LONG_STOP, POWER, TERM, TRIM, TRIM_STOP, Plan
 from .processes import Process
 from .stores import journal_command
 
@@ -27,6 +27,8 @@ EXPECTED_ERRORS = {
 """Log events of level error or critical that any fault may cause."""
 
 FENCED_STATUS = 3
+FENCED_SECONDS = 10.0
+"""Longest time until an ingest finds out that another one writes."""
 
 
 class Watch:
@@ -107,7 +109,7 @@ def check_journal(form: Form, workload: Workload, plan: Plan) -> None:
 
 def check_one_writes(form: Form) -> None:
     """Assert that only one ingest takes sources; wait for one that finds out that it is fenced."""
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + FENCED_SECONDS
 
     def writing() -> list[str]:
         return [name for name in form.ingests if form.processes[name].is_ready]
@@ -160,6 +162,6 @@ def may_be_refused(form: Form, plan: Plan, process: Process) -> bool:
 
 def may_be_cut_off(plan: Plan, process: Process) -> bool:
     """Return whether an edge may lack what the journal no longer has."""
-    is_stopped = plan.target == "edge" and plan.fault == LONG_STOP
+    is_stopped = plan.target == "edge" and plan.fault in (LONG_STOP, TRIM_STOP)
     is_edge = process.name.startswith("edge")
     return plan.form == "redis" and plan.moment == TRIM and is_stopped and is_edge

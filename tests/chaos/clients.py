@@ -57,6 +57,13 @@ class ChaosClient(ResumingClient):
         """What the service told the client that cannot be right, if anything."""
         return self._wrong.why if self._wrong else None
 
+    @property
+    def differs(self) -> bool:
+        """Whether other bytes were received than the client's, or too few."""
+        has_other = self._kept is not None and self._kept_from < self.received
+        is_short = self.next > self.expected.last_number and self.received < self.expected.bytes
+        return has_other or is_short
+
     def hop(self) -> None:
         """Disconnect, and come back at any edge."""
         if self.connected and not self.closed_by and self.position:

@@ -22,7 +22,7 @@ OPTIONS = [
 LEASE = "2s"
 """Long enough that an ingest on a busy machine keeps it."""
 
-JOURNAL_TIMEOUT = "1s"
+JOURNAL_TIMEOUT = "2s"
 
 
 class Form:

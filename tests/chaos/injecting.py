@@ -21,6 +21,7 @@ from .processes import limit_files
 from .stores import RedisStore, SentinelStore, Server
 
 SHORT_SECONDS, LONG_SECONDS = 1.0, 20.0
+STOP_SECONDS = {plans.STOP: SHORT_SECONDS, plans.LEASE_STOP: 5.0, plans.LONG_STOP: LONG_SECONDS}
 FAULTY_LINK_SECONDS = 2.0
 FULL_SECONDS = 1.0
 FULL_BYTES = 1 << 15
@@ -65,8 +66,10 @@ def _break_process(form: Form, name: str, fault: str) -> None:
                 os.kill(pid, signal.SIGKILL)
         case plans.TERM:
             os.kill(pid, signal.SIGTERM)
-        case plans.STOP | plans.LONG_STOP:
-            stop(pid, SHORT_SECONDS if fault == plans.STOP else LONG_SECONDS)
+        case plans.TRIM_STOP:
+            _stop_until_trimmed(form, pid)
+        case plans.STOP | plans.LEASE_STOP | plans.LONG_STOP:
+            stop(pid, STOP_SECONDS[fault])
         case plans.FULL:
             fill_disk(pid)
         case _:
@@ -79,6 +82,20 @@ def stop(pid: int, seconds: float) -> None:
         os.kill(pid, signal.SIGSTOP)
         gevent.sleep(seconds)
         os.kill(pid, signal.SIGCONT)
+
+
+def _stop_until_trimmed(form: Form, pid: int) -> None:
+    """Stop a process until the journal no longer has what follows its present position."""
+    os.kill(pid, signal.SIGSTOP)
+    begin = form.store.state()
+    assert begin
+
+    def is_trimmed() -> bool:
+        state = form.store.state()
+        return state is not None and state.kept_from > begin.next
+
+    until(is_trimmed, "the journal to be trimmed")
+    os.kill(pid, signal.SIGCONT)
 
 
 def fill_disk(pid: int) -> None:
@@ -133,7 +150,7 @@ def _break_server(server: RedisServer, fault: str, random: Random) -> None:
         case plans.TERM:
             server.signal(signal.SIGTERM)
         case plans.STOP | plans.LONG_STOP:
-            return stop(server.pid, SHORT_SECONDS if fault == plans.STOP else LONG_SECONDS)
+            return stop(server.pid, STOP_SECONDS[fault])
         case plans.FULL:
             return fill_disk(server.pid)
         case _:

@@ -6,6 +6,12 @@ from random import Random
 from typing import NamedTuple
 
 KILL, TERM, STOP, LONG_STOP = "kill", "term", "stop-1s", "stop-20s"
+LEASE_STOP = "stop-5s"
+"""Longer than a lease lasts."""
+
+TRIM_STOP = "stop-until-trimmed"
+"""Until the journal no longer has what the process needs next."""
+
 CUT, HOLD, DELAY, SLOW = "cut-in-reply", "hold-1s", "delay-50ms", "2MB/s"
 FULL, POWER = "disk-full", "power-cut"
 
@@ -24,9 +30,9 @@ FAULTS: dict[str, dict[str, tuple[str, ...]]] = {
         "edge:ingest": OF_LINK,
     },
     "redis": {
-        "ingest": OF_PROCESS,
+        "ingest": (*OF_PROCESS, LEASE_STOP),
         "standby": OF_PROCESS,
-        "edge": OF_PROCESS,
+        "edge": (*OF_PROCESS, TRIM_STOP),
         "redis": (*OF_PROCESS, POWER, FULL),
         "ingest:redis": OF_LINK,
         "edge:redis": OF_LINK,
@@ -79,13 +85,15 @@ def plan_of(seed: int, form: str | None = None) -> Plan:
     form = form or choose(FORM_SHARES)
     target = choose(sorted(FAULTS[form]))
     fault = choose(FAULTS[form][target])
-    load = choose(LOADS)
+    load = choose([FAST] if fault == TRIM_STOP else LOADS)
     moment = choose([each for each in MOMENTS if makes_sense(form, target, fault, load, each)])
     return Plan(seed, form, target, fault, load, moment)
 
 
 def makes_sense(form: str, target: str, fault: str, load: str, moment: str) -> bool:
     """Return whether the fault can come at that moment, and every byte must still arrive."""
+    if fault == TRIM_STOP:
+        return moment == TRIM
     if moment == TAKEOVER:
         return form == "redis" and target != "standby" and fault != POWER
     if moment == TRIM:  # while idle, nothing is trimmed

@@ -12,7 +12,7 @@ import gevent
 from end_to_end.peers import until
 
 from simulator.play.resuming import leavings
-from simulator.stream.oracle import Prepared, block_size, prepare
+from simulator.stream.oracle import MIN_BLOCK, Prepared, prepare
 from simulator.stream.workload import Workload
 
 from . import checks
@@ -24,14 +24,15 @@ from .plan import Plan
 from .source import ChaosSource
 
 CLIENTS, MANY_CLIENTS = 30, 300
-USERS = 1_000
+USERS = 2_000
 MIX = (3.0, 2.0, 0.3, 2.0, 3.0)
 EVENTS = {plans.IDLE: 12_000, plans.STEADY: 35_000, plans.FAST: 120_000}
 TRIM_EVENTS = 200_000
 RATES = {plans.IDLE: 10_000.0, plans.STEADY: 10_000.0, plans.FAST: None}
-TRIM_RATE = 40_000.0
-AHEAD_EVENTS = 15_000
-"""So far the source goes ahead of the slowest client while the journal is trimmed."""
+TRIM_RATE = 30_000.0
+AHEAD_EVENTS = 4_000
+"""So far the source goes ahead of the slowest client while the journal is trimmed: less than is
+kept, which is all that follows the older of two snapshots."""
 
 IDLE_SHARE, HELD_SHARE = 0.5, 0.8
 """Shares of the stream that are sent before the fault has ended."""
@@ -47,7 +48,7 @@ DEFAULT_STRICT_SECONDS = 5.0
 
 OPTIONS = {
     plans.SNAPSHOT: ("--snapshot-events", "1000"),
-    plans.TRIM: ("--snapshot-events", "10000", "--journal-retain-bytes", "1MiB"),
+    plans.TRIM: ("--snapshot-events", "20000", "--journal-retain-bytes", "1MiB"),
 }
 """Options of the journal that bring a moment about."""
 
@@ -70,12 +71,21 @@ class Result(NamedTuple):
 
 
 class Run:
-    """One run of a plan in an empty folder. ``programs`` replace the servers' by name."""
+    """One run of a plan in an empty folder.
+
+    ``programs`` replace those of servers by name. ``many_clients`` resume at once if that is the
+    plan's moment.
+    """
 
     def __init__(
-        self, plan: Plan, folder: Path, programs: dict[str, Sequence[str]] | None = None
+        self,
+        plan: Plan,
+        folder: Path,
+        programs: dict[str, Sequence[str]] | None = None,
+        many_clients: int = MANY_CLIENTS,
     ) -> None:
         self._plan = plan
+        self._many_clients = many_clients
         self._random = plan.random
         self._workload = self._make_workload()
         self._form = FORMS[plan.form](folder, OPTIONS.get(plan.moment, ()), programs)
@@ -107,14 +117,14 @@ class Run:
 
     def _make_workload(self) -> Workload:
         plan = self._plan
-        clients = MANY_CLIENTS if plan.moment == plans.RESUMING else CLIENTS
+        clients = self._many_clients if plan.moment == plans.RESUMING else CLIENTS
         events = TRIM_EVENTS if plan.moment == plans.TRIM else EVENTS[plan.load]
         return Workload(events, clients, USERS, seed=plan.seed, mix=MIX)
 
     def _play(self) -> float:
         """Play the stream and break something; return the time until all was served again."""
         workload = self._workload
-        prepared = prepare(workload, block_size(workload.clients), lambda _: None)
+        prepared = prepare(workload, MIN_BLOCK, lambda _: None)
         self._connect(prepared)
         source = self._source = self._make_source(prepared)
         watch = checks.Watch(self._form, self._plan, self._clients)
@@ -177,7 +187,7 @@ class Run:
         match self._plan.moment:
             case plans.SNAPSHOT:
                 await_snapshot(self._form)
-            case plans.TRIM:
+            case plans.TRIM if self._plan.fault != plans.TRIM_STOP:
                 writer = self._form.processes.get(self._form.active())
                 writer = writer or self._form.processes["parent"]
                 until(lambda: writer.logged("snapshot_taken") >= 2, "two snapshots")
@@ -209,8 +219,9 @@ class Run:
     def _has_all(self) -> bool:
         """Whether all is done, or has gone wrong for good."""
         assert self._source
-        wrong = next((client.wrong for client in self._clients if client.wrong), None)
-        assert wrong is None, wrong
+        for client in self._clients:
+            assert not client.wrong, f"user {client.user}: {client.wrong}"
+            assert not client.differs, f"user {client.user} has received other bytes than its own"
         assert self._source.lost is None, self._source.lost
         return self._source.done and all(client.complete for client in self._clients)
 

@@ -19,12 +19,18 @@ from end_to_end.running import ROOT
 from redis_server import RedisServer, Sentinel, free_port
 
 from maze.journal.journal import JournalError
+from maze.journal.places import RedisPlace
 from maze.journal.reader import SQLiteReader
+from maze.journal.redis_address import RedisAddress
 
 UNSAFE_SECONDS = 1.0
 """With ``appendfsync everysec``, a loss of power loses at least what was written in this time."""
 
 SAMPLE_SECONDS = 0.05
+
+STATE_SECONDS = 1.0
+"""Longest time for which a server that was asked for its state may not answer."""
+
 REDIS_OPTIONS = ("--appendfsync", "everysec")
 SENTINELS = 3
 QUORUM = 2
@@ -33,9 +39,10 @@ DOWN_MILLISECONDS = "1000"
 
 
 class State(NamedTuple):
-    """What a journal says of itself: the next number, and the fence of its writer."""
+    """What a journal says of itself: its next number, where it begins, its writer's fence."""
 
     next: int
+    kept_from: int
     fence: int
 
 
@@ -62,10 +69,10 @@ class FileStore:
     def state(self) -> State | None:
         with suppress(JournalError, sqlite3.Error, OSError):
             with closing(SQLiteReader(str(self.path))) as reader:
-                position = reader.position()
+                position, kept_from = reader.position(), reader.kept_from()
             with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as database:
                 (fence,) = database.execute("SELECT fence FROM kept").fetchone()
-            return State(position.next, int(fence))
+            return State(position.next, kept_from.next, int(fence))
         return None
 
     def close(self) -> None:
@@ -206,12 +213,12 @@ class SentinelStore:
 
 
 def _state(server: RedisServer) -> State | None:
-    with suppress(OSError, ValueError, gevent.Timeout), gevent.Timeout(1.0):
-        stream = server.command("XINFO", "STREAM", "{maze}:batches")
-        end = re.search(rb"last-generated-id\r\n\$\d+\r\n\d+-(\d+)", stream)
+    place = RedisPlace(RedisAddress.parse(f"redis://127.0.0.1:{server.port}"))
+    with suppress(OSError, JournalError), closing(place.reader(STATE_SECONDS)) as reader:
+        position, kept_from = reader.position(), reader.kept_from()
         fence = re.search(rb"\r\n(\d+) ", server.command("GET", "{maze}:lease"))
-        if end and fence:
-            return State(int(end[1]), int(fence[1]))
+        if fence:
+            return State(position.next, kept_from.next, int(fence[1]))
     return None
 
 

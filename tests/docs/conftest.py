@@ -1,5 +1,29 @@
 """Fixtures: a watched server, and those of the end-to-end tests."""
 
-from admin.conftest import bounded, journaled, log, start, watched
+from admin.conftest import (
+    bounded,
+    feed,
+    journaled,
+    kinds,
+    log,
+    redis,
+    redis_journaled,
+    roles,
+    start,
+    watch,
+    watched,
+)
 
-__all__ = ["bounded", "journaled", "log", "start", "watched"]
+__all__ = [
+    "bounded",
+    "feed",
+    "journaled",
+    "kinds",
+    "log",
+    "redis",
+    "redis_journaled",
+    "roles",
+    "start",
+    "watch",
+    "watched",
+]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from admin.conftest import Start
-from admin.test_metrics import families, sample_names, values
-from admin.watching import Watched
+from admin.test_metrics import families_of, sample_names, values
+from admin.watching import Watcher
 
 from maze.core import Reason
 from maze.listener.connection_limits import RefusalReason
@@ -28,12 +28,12 @@ DOCS = ROOT / "docs"
 DEPLOY = ROOT / "deploy"
 
 
-def test_the_document_lists_every_metric_and_no_other(journaled: Watched) -> None:
+def test_the_document_lists_every_metric_and_no_other(kinds: list[Watcher]) -> None:
     text = (DOCS / "observability.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `(maze_[a-z_]+)`", text, re.MULTILINE))
     exported = {
         f"{name}_total" if family.type == "counter" else name
-        for name, family in families(journaled).items()
+        for name, family in families_of(kinds).items()
         if name.startswith("maze_")
     }
     assert listed == exported
@@ -59,28 +59,29 @@ def expressions_of(dashboard: Any) -> Iterator[str]:
             yield target["expr"]
 
 
-def test_the_dashboard_asks_for_what_is_exported(journaled: Watched) -> None:
+def test_the_dashboard_asks_for_what_is_exported(kinds: list[Watcher]) -> None:
     dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
     asked = [metric_names(expression) for expression in expressions_of(dashboard)]
     assert all(asked)
-    assert set().union(*asked) <= sample_names(journaled)
+    assert set().union(*asked) <= set().union(*map(sample_names, kinds))
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"]) >= 8
 
 
-def test_the_alerts_ask_for_what_is_exported(journaled: Watched) -> None:
+def test_the_alerts_ask_for_what_is_exported(kinds: list[Watcher]) -> None:
     text = (DEPLOY / "alerts.yml").read_text(encoding="utf-8")
     expressions = re.findall(r"^ +expr: (.+)$", text, re.MULTILINE)
     names = [metric_names(expression) for expression in expressions]
     assert len(names) == text.count("- alert:") >= 5
-    assert set().union(*names) - {"up"} <= sample_names(journaled)
+    assert set().union(*names) - {"up"} <= set().union(*map(sample_names, kinds))
     assert all(found or "up{" in text for found in names)
 
 
-def test_labels_in_the_documents_are_real(journaled: Watched) -> None:
-    reasons = {word for _, labels in values(journaled) for word in labels.split()}
+def test_labels_in_the_documents_are_real(kinds: list[Watcher]) -> None:
+    samples = (sample for watcher in kinds for sample in values(watcher))
+    reasons = {word for _, labels in samples for word in labels.split()}
     for name in ("grafana-dashboard.json", "alerts.yml"):
         text = (DEPLOY / name).read_text(encoding="utf-8").replace('\\"', '"')
-        asked = re.findall(r'(?:reason|outcome|type|level)(?:=|=~)"([a-z_|]+)"', text)
+        asked = re.findall(r'(?:reason|outcome|type|level|origin)(?:=|=~)"([a-z_|]+)"', text)
         assert {word for group in asked for word in group.split("|")} <= reasons
 
 

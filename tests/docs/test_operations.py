@@ -28,3 +28,11 @@ def test_the_permissions_for_a_journal_in_redis_are_those_that_it_needs() -> Non
     text = OPERATIONS.read_text(encoding="utf-8")
     rule = text.partition("<!-- permissions: begin")[2].partition("<!-- permissions: end")[0]
     assert re.findall(r"\+(\w+)", rule) == COMMANDS.split()
+
+
+def test_every_alert_is_explained() -> None:
+    text = OPERATIONS.read_text(encoding="utf-8")
+    table = text.partition("<!-- alerts: begin")[2].partition("<!-- alerts: end")[0]
+    rules = (OPERATIONS.parents[1] / "deploy" / "alerts.yml").read_text(encoding="utf-8")
+    alerts = re.findall(r"- alert: (\w+)", rules)
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == alerts

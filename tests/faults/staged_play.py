@@ -62,7 +62,7 @@ class StagedPlay(Play):
         timing = Timing(timeout=2 * PATIENCE, linger=0.1, rate=RATE)
         super().__init__(address, workload.connected, timing, conduct)
         self._workload = workload
-        self._steps = steps(self)
+        self._steps = self._begin(steps)
         self._prepared = prepare(workload, block_size(workload.clients), lambda _events: None)
         self.addresses: Iterator[Address] | None = repeat(address)
         """Where clients and source connect, in turn; None while there is no server."""
@@ -86,6 +86,11 @@ class StagedPlay(Play):
                 self.run(sources, clients, self._prepared, self._progress, told)
         return self
 
+    def _begin(self, steps: Callable[[StagedPlay], Steps]) -> Steps:
+        # A client that is cut before the first answer comes back, but that would not be a resume.
+        yield from self.until_resumes(0)
+        yield from steps(self)
+
     def until_share(self, share: float) -> Steps:
         """Wait until a share of the events is sent; at their rate, the server has most of them."""
         self._may_send = share + AHEAD
@@ -107,6 +112,10 @@ class StagedPlay(Play):
         """Wait until a server serves; if it has several processes, until all do."""
         yield from self.until(lambda: _lines_of_all(server))
         server.listens(_lines_of_all(server)[0])
+
+    def until_resumes(self, count: int) -> Steps:
+        """Wait until clients have come back so many times: those that were cut may not know yet."""
+        yield from self.until(lambda: self.resumes >= count)
 
     def check(self) -> None:
         """Assert that all steps were taken, and that every client received exactly its bytes."""

@@ -61,6 +61,7 @@ def test_the_clients_of_an_edge_that_stops_go_on_at_another(start: Start, tmp_pa
         had.extend(len(logged("session_opened")) for logged in opened)
         servers["edge-1"].signal(signal.SIGTERM)
         yield from play.until_ended(servers["edge-1"])
+        yield from play.until_resumes(CLIENTS // 2)
 
     with HAProxy(tmp_path, ports) as haproxy:
         played = play(haproxy, 20_000, steps)
@@ -84,12 +85,14 @@ def test_everything_is_replaced_one_by_one_without_a_loss(start: Start, tmp_path
             edge.await_logged("ready")
 
         def steps(play: StagedPlay) -> Steps:
-            for share, name in ((0.1, "edge-1"), (0.4, "edge-2")):
+            # The first edge has half of the clients, then the second one has all of them.
+            for share, name, resumes in ((0.1, "edge-1", 0.5), (0.4, "edge-2", 1.5)):
                 yield from play.until_share(share)
                 edges[name].signal(signal.SIGTERM)
                 yield from play.until_ended(edges[name])
                 edges[name] = start("edge", ports[name], *options)
                 yield from play.until_ready(edges[name])
+                yield from play.until_resumes(int(resumes * CLIENTS))
             yield from play.until_share(0.7)
             ingest.signal(signal.SIGTERM)
             yield from play.until_ended(ingest)
@@ -98,4 +101,3 @@ def test_everything_is_replaced_one_by_one_without_a_loss(start: Start, tmp_path
         with HAProxy(tmp_path, ports) as haproxy:
             played = play(haproxy, 30_000, steps)
     assert played.reconnects >= 1
-    assert played.resumes >= CLIENTS

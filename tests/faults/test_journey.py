@@ -30,6 +30,7 @@ class Journey:
         self.url = f"unix://{redis.path}"
         self.feed = f"unix:{folder / 'feed'}"
         self._children = children
+        self._parts = 0
         self.servers: list[Child] = []
         """Those that run now; the one with the source port is the first."""
 
@@ -49,6 +50,8 @@ class Journey:
         for server in self.servers:
             yield from play.until_ready(server)
         play.addresses = cycle(self.addresses())
+        self._parts += 1
+        yield from play.until_resumes(self._parts * CLIENTS)
 
     def addresses(self) -> list[Address]:
         """Return the addresses of the source port and of each client port."""

@@ -53,6 +53,7 @@ function showStatus(status) {
   showProcesses(status.processes || []);
   showClients(status.clients, status.sessions.connected);
   showJournal(status);
+  showFeed(status);
   showResumes(status.resumes);
   showRejects(status);
   showWarnings(status.warnings);
@@ -80,10 +81,12 @@ function noticesOf(status) {
   const { order, router, limits } = status;
   if (restartedAt && status.uptime_seconds < 60) notices.restart = `The server restarted at ${moment(restartedAt * 1000)} UTC; its counters began again at zero.`;
   if (status.state === "draining") notices.draining = "The server is stopping: clients still receive what is queued for them.";
+  if (status.state === "standby") notices.standby = "This server is a standby: another process writes the journal. It accepts no connections until it takes over.";
   if (status.state === "replaying") notices.replaying = "The server is reading its journal; it accepts no connections yet.";
   if (trouble(status)) notices["trouble " + trouble(status)] = status.role === "edge"
     ? `Feed: ${trouble(status)}. No event is routed until the ingest can be reached again.`
     : `Journal: ${trouble(status)}. No event is routed until the journal can be written again.`;
+  if (status.feed && status.feed.is_held_up) notices.held = "Nothing is written at present: an edge still needs what is to be removed from the journal.";
   if (router.stuck_seconds > 2) notices.stuck = `The router has routed nothing for ${seconds(Math.floor(router.stuck_seconds))}, although events are ready and neither a client nor the journal holds it up.`;
   if (isGap(status)) {
     notices["gap " + order.missing_sequence] = `Event ${order.missing_sequence} has been missing for ${seconds(Math.floor(order.missing_seconds))} and blocks routing:`
@@ -124,68 +127,6 @@ function showOrder(order) {
     : `Event ${order.missing_sequence} has been missing for ${seconds(order.missing_seconds)}; ${several(order.waiting_events, "event waits", "events wait")} behind it.`);
 }
 
-// The journal, and clients that come back.
-
-function fillTable(id, pairs) {
-  byId(id).querySelector("tbody").replaceChildren(...pairs.map((texts) => {
-    const row = document.createElement("tr");
-    for (const text of texts) row.insertCell().textContent = text;
-    return row;
-  }));
-}
-
-// The processes of a server that has several.
-
-function showProcesses(processes) {
-  show("processes", processes.length > 0);
-  const known = (value, write) => value === null ? "–" : write(value);
-  byId("processes").querySelector("tbody").replaceChildren(...processes.map((process) => {
-    const row = document.createElement("tr");
-    row.insertCell().textContent = process.name;
-    row.insertCell().textContent = process.state || "does not answer";
-    for (const text of [
-      known(process.sessions, whole),
-      known(process.deliveries, (rate) => `${count(rate)} per second`),
-      known(process.lag_events, (number) => several(number, "event", "events")),
-      known(process.memory_bytes, bytes),
-      whole(process.restarts),
-    ]) {
-      const cell = row.insertCell();
-      cell.className = "number";
-      cell.textContent = text;
-    }
-    return row;
-  }));
-}
-
-function showJournal({ journal, rates }) {
-  show("journal", journal !== null);
-  if (journal === null) return;
-  const { commit_seconds: took } = journal;
-  const known = (value, write) => value === null ? "–" : write(value);
-  fillTable("journal", [
-    ["committed up to", known(journal.position, String)],
-    ["commits", `${count(rates["1s"].commits)} per second`],
-    ["median time of a commit", seconds(took.p50)],
-    ["99 % of commits within", seconds(took.p99)],
-    ["events kept", known(journal.events_kept, whole)],
-    ["file in use", known(journal.used_bytes, bytes)],
-    ["newest snapshot", journal.snapshot_position || "none"],
-  ]);
-  say("trouble", journal.trouble || "");
-  show("trouble", Boolean(journal.trouble));
-}
-
-function showResumes(resumes) {
-  const outcomes = Object.entries(resumes.outcomes).filter(([, number]) => number);
-  show("resumes", resumes.resuming > 0 || outcomes.length > 0);
-  fillTable("resumes", [
-    ["resuming now", whole(resumes.resuming)],
-    ...outcomes.map(([outcome, number]) => [outcome, whole(number)]),
-    ["events in memory", `${whole(resumes.recent_events)} (${bytes(resumes.recent_bytes)})`],
-  ]);
-}
-
 // Rejects and warnings.
 
 function showRejects(status) {
@@ -195,6 +136,7 @@ function showRejects(status) {
     ...Object.entries(status.sessions.refused).map(([reason, number]) => ["client", reason, number]),
     ...Object.entries(status.sources.handshakes_rejected).map(([reason, number]) => ["source", reason, number]),
     ["source", "refused", status.sources.refused],
+    ...Object.entries((status.feed && status.feed.handshakes_rejected) || {}).map(([reason, number]) => ["edge", reason, number]),
   ].filter(([, , number]) => number);
   byId("rejects").tBodies[0].replaceChildren(...counts.map(([what, reason, number]) => {
     const row = document.createElement("tr");

@@ -1,0 +1,96 @@
+"""What a parent shows of its processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from gevent.event import Event
+
+from maze.admin.monitor import Monitor
+from maze.admin.status import STANDBY, page_status
+from maze.roles.child_process import NoAnswerError
+from maze.roles.parent_view import FIGURES, ParentView
+from maze.server import MazeServer
+from maze.settings.options import Settings
+
+
+class FakeProcess:
+    """A process that answers with a status, or not at all."""
+
+    def __init__(self, name: str, number: int) -> None:
+        self.name = name
+        self.number = number
+        self.pid = 100 + number
+        self.restarts = 0
+        self.ready = Event()
+        self.ready.set()
+        server = MazeServer(Settings(source_port=0, client_port=0))
+        server.state = "ready"
+        self.status: Any = page_status(server, Monitor(server)) | {"unready_reason": None}
+        self.metrics = b"# HELP maze_ready r\n# TYPE maze_ready gauge\nmaze_ready 1.0\n"
+
+    def ask(self, timeout: float, name: str, *arguments: object) -> Any:
+        if self.status is None:
+            raise NoAnswerError
+        return self.metrics if name == "metrics" else self.status
+
+
+@pytest.fixture
+def processes() -> Any:
+    return [FakeProcess("ingest", 0), FakeProcess("edge-1", 1)]
+
+
+@pytest.fixture
+def view(processes: Any) -> ParentView:
+    view = ParentView(Settings(edges=1), processes)
+    view.state = "ready"
+    return view
+
+
+def readiness(view: ParentView) -> str | None:
+    view._tick()
+    return view.unready_reason()
+
+
+def test_the_parent_is_ready_once_all_processes_are(view: ParentView, processes: Any) -> None:
+    ingest, edge = processes
+    assert readiness(view) is None
+    assert b'maze_ready{process="parent"} 1.0' in view.metrics()
+    edge.ready.clear()
+    assert readiness(view) == "edge-1 is starting"
+    edge.ready.set()
+    known, edge.status = edge.status, None
+    assert readiness(view) == "edge-1 does not answer"
+    metrics = view.metrics()
+    assert b'maze_ready{process="parent"} 0.0' in metrics
+    assert b'maze_ready{process="ingest"} 1.0' in metrics
+    assert b'maze_ready{process="edge-1"}' not in metrics
+    edge.status = known
+    ingest.status["unready_reason"] = "journal: away"
+    assert readiness(view) == "ingest: journal: away"
+    view.state = "draining"
+    assert readiness(view) == "draining"
+
+
+def test_a_parent_whose_ingest_is_a_standby_says_so(view: ParentView, processes: Any) -> None:
+    view.state = "starting"
+    ingest = processes[0]
+    ingest.ready.clear()
+    ingest.status |= {"state": "standby", "unready_reason": STANDBY}
+    processes.pop()  # it is started once the ingest is ready
+    assert readiness(view) == f"ingest: {STANDBY}"
+    assert view.status()["state"] == "standby"
+
+
+def test_the_table_shows_the_feed_of_each_edge(view: ParentView, processes: Any) -> None:
+    processes[0].status["feed"] = {"edges": []}
+    processes[1].status["feed"] = {"is_connected": False, "lag_events": 7}
+    view._tick()
+    ingest, edge = view.status()["processes"]
+    assert (ingest["is_connected"], ingest["lag_events"]) == (None, None)
+    assert (edge["is_connected"], edge["lag_events"]) == (False, 7)
+    processes[1].status = None
+    view._tick()
+    edge = view.status()["processes"][1]
+    assert edge == {"name": "edge-1", "pid": 101, "restarts": 0} | dict.fromkeys(FIGURES)
