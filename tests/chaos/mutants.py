@@ -10,32 +10,33 @@ from maze.core import Position
 from maze.feed import following
 from maze.journal import redis, redis_reader, tail
 from maze.journal.journal import Batch
+from maze.journal.redis_entries import Entry, id_of
+from maze.journal.redis_reader import READ_BYTES
 from maze.journal.redis_scripts import APPEND, LEASE, RENEW, Script
 
 
-def _without(script: Script, *parts: str) -> Script:
-    """Return a script without some parts of its text."""
-    text = script.text
-    for part in parts:
-        assert part in text, part
-        text = text.replace(part, "")
-    return Script(text)
+def _changed(script: Script, before: str, after: str = "") -> Script:
+    """Return a script with a part of its text replaced."""
+    assert before in script.text, before
+    return Script(script.text.replace(before, after))
 
 
-FENCE_CHECK = "if fence ~= ARGV[1] then return {'FENCED'} end\n"
-HOLDER_CHECK = "if holder and holder ~= ARGV[2] then return {'FENCED'} end\n"
+FENCE_CHECK = "if not lease or string.match(lease, '^%d+') ~= ARGV[1] then return {'FENCED'} end\n"
 
 
 def no_fence_check() -> None:
     """Let whoever once had the lease append for ever."""
-    vars(redis)["APPEND"] = _without(APPEND, FENCE_CHECK)
-    vars(redis)["RENEW"] = _without(RENEW, FENCE_CHECK, HOLDER_CHECK)
+    vars(redis)["APPEND"] = _changed(APPEND, FENCE_CHECK)
+    vars(redis)["RENEW"] = _changed(RENEW, FENCE_CHECK)
 
 
 def no_gap_check() -> None:
     """Append a batch even if those before it are missing."""
-    check = "elseif first ~= number then\n            return {'GAP', position[1], position[2]}\n"
-    vars(redis)["APPEND"] = _without(APPEND, check)
+
+    def to_append(batches: Sequence[Batch], position: Position) -> list[Batch]:
+        return [batch for batch in batches if batch.position > position]
+
+    vars(redis)["to_append"] = to_append
 
 
 def no_contiguity_check() -> None:
@@ -43,15 +44,22 @@ def no_contiguity_check() -> None:
 
     class Reader(redis_reader.RedisReader):
         def wait(self, after: Position, seconds: float, max_bytes: int = 0) -> list[Batch]:
-            start = f"{after.epoch}-{after.next}"
             block = max(1, int(1000 * min(seconds, self._client.timeout / 2)))
-            words = ("XREAD", "COUNT", 100, "BLOCK", block, "STREAMS", self._keys.stream, start)
-            streams = self._client.call(*words)
-            entries = self._decoded(streams[0][1]) if streams else []
-            return [batch for entry in entries for batch in entry.batches]
+            streams = self._client.call(
+                *("XREAD", "COUNT", 100, "BLOCK", block),
+                *("STREAMS", self._keys.stream, id_of(after)),
+            )
+            return _batches(self._decoded(streams[0][1])) if streams else []
+
+        def read(self, after: Position, max_bytes: int = READ_BYTES) -> list[Batch]:
+            return _batches(self._entries(f"({id_of(after)}", self._count(max_bytes)))
 
     vars(redis_reader)["RedisReader"] = Reader
     vars(following)["follows"] = lambda batch, position: True
+
+
+def _batches(entries: Sequence[Entry]) -> list[Batch]:
+    return [batch for entry in entries for batch in entry.batches]
 
 
 def tail_dropped_early() -> None:
@@ -67,10 +75,9 @@ def tail_dropped_early() -> None:
 
 def two_appenders() -> None:
     """Give the lease to everybody, and the same fence."""
-    holder = "if holder and holder ~= ARGV[1] then return {'HELD'} end\n"
-    rises = LEASE.text.partition("local time =")[2].partition("if ARGV[1] ~= ''")[0]
-    vars(redis)["LEASE"] = _without(LEASE, holder, "local time =" + rises)
-    vars(redis)["RENEW"] = _without(RENEW, HOLDER_CHECK)
+    held = "if ARGV[1] ~= '' and holder ~= ARGV[1] and now < ending then return {'HELD'} end\n"
+    free = _changed(LEASE, held)
+    vars(redis)["LEASE"] = _changed(free, "math.max(now, fence + 1)", "lease and fence or now")
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
