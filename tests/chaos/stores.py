@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -91,9 +92,10 @@ class Server(RedisServer):
         self._sampling.kill()
         super().close()
 
-    @property
-    def log_text(self) -> str:
-        return (self.folder / "log").read_text(errors="replace")
+    def keep_files(self, folder: Path) -> None:
+        """Kill the server, and copy its log and its data to a folder."""
+        self.kill()
+        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("socket"))
 
     def lose_power(self, random: Random) -> int:
         """Kill the server, and remove the end of what it had not synced; return the bytes lost."""
@@ -145,7 +147,7 @@ class RedisStore:
         return _state(self.server)
 
     def close(self) -> None:
-        (self.folder / "redis.log").write_text(self.server.log_text)
+        self.server.keep_files(self.folder / "redis")
         self.server.close()
 
 
@@ -208,7 +210,7 @@ class SentinelStore:
 
     def close(self) -> None:
         for number, server in enumerate(self.servers):
-            (self.folder / f"redis-{number}.log").write_text(server.log_text)
+            server.keep_files(self.folder / f"redis-{number}")
         self._stack.close()
 
 

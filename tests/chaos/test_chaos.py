@@ -18,7 +18,7 @@ from .plan import FAULTS, MOMENTS, makes_sense, plan_of
 from .scenarios import SCENARIOS
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT = 150
+TIMEOUT = 200
 """Maximum seconds of a run; it takes five to ten on an idle machine."""
 
 SEEDS = {

@@ -90,18 +90,6 @@ def test_a_standby_takes_over_when_the_ingest_is_killed(house: House) -> None:
     client.expect(MORE)
 
 
-def test_a_standby_waits_while_redis_is_away(house: House, redis: RedisServer) -> None:
-    ingest, standby, edge = house.ingest(), house.standby(), house.edge()
-    redis.kill()
-    standby.await_logged("lease_waits", 2)
-    redis.start()
-    standby.await_logged("lease_waits", 3)
-    client = client_of(edge)
-    ingest.signal(signal.SIGKILL)
-    house.took_over(standby).source().send(FIRST)
-    client.expect(FIRST)
-
-
 def test_an_ingest_that_stops_in_order_gives_the_lease_back(house: House) -> None:
     ingest, standby = house.ingest(lease="1h"), house.standby(lease="1h")
     ingest.signal(signal.SIGTERM)
