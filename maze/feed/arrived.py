@@ -25,13 +25,12 @@ class Arrived(ReadyQueue):
     """
 
     def __init__(self, start: Position, *, max_bytes: int = sys.maxsize) -> None:
-        super().__init__(start)
         self._max_bytes = max_bytes
         self.begin(start)
 
     def begin(self, start: Position) -> None:
-        """Begin at a position; nothing is held."""
-        self.epoch, self.next_sequence = start
+        """Begin at a position; what is held is dropped."""
+        super().__init__(start)
         self.end = start
         """Position after the last batch that has arrived."""
         self._ready_end = start.next

@@ -33,7 +33,13 @@ from maze.feed.messages import (
     encode_snapshot,
 )
 from maze.feed.ring import Ring
-from maze.journal.journal import Batch, JournalError, JournalReader, UnavailableError
+from maze.journal.journal import (
+    Batch,
+    JournalError,
+    JournalReader,
+    TrimmedError,
+    UnavailableError,
+)
 from maze.listener.access import Access
 from maze.listener.handshake_rejects import HandshakeError, HandshakeReason
 from maze.listener.tls import TLS_HANDSHAKE
@@ -41,6 +47,7 @@ from maze.net.connection import Connection
 from maze.net.frames import Frame, FrameError, encode_frame, read_frames
 from maze.net.native_thread import ThreadCall
 from maze.net.peer import Address, Peer
+from maze.net.serving import Serving
 from maze.net.sockets import current_greenlet, send_at_once
 from maze.net.stream import file_of
 
@@ -119,14 +126,13 @@ class FeedPort:
         self._kept_from = ring.position
         self._needless_below = Position(0, 0)
         self._has_ended = False
-        self._is_closed = False
         self._edges: dict[EdgeConnection, None] = {}
         self.dropped = 0
         """Edges that were dropped because they held up the sources."""
         self.sent_bytes = {"ring": 0, "file": 0, "snapshot": 0}
         """Bytes sent to edges, by where they came from."""
         self._someone_moved = Event()
-        self._greenlets: set[gevent.Greenlet[..., object]] = set()
+        self.serving = Serving()
 
     @property
     def edges(self) -> list[EdgeConnection]:
@@ -186,19 +192,11 @@ class FeedPort:
 
     def close(self) -> None:
         """End all connections."""
-        self._is_closed = True
-        gevent.killall(list(self._greenlets), block=False)
+        self.serving.close()
 
     def handle(self, sock: socket, address: Address) -> None:
         """Serve one connection. The listener calls this in a greenlet of its own."""
-        if self._is_closed:  # the connection was accepted before the port closed
-            return
-        greenlet = current_greenlet()
-        self._greenlets.add(greenlet)
-        try:
-            self._handle(sock, address)
-        finally:
-            self._greenlets.discard(greenlet)
+        self.serving.run(self._handle, sock, address)
 
     def _handle(self, sock: socket, address: Address) -> None:
         peer = Peer(address)
@@ -292,6 +290,9 @@ class FeedPort:
             else:
                 raise FrameError("it sent an unknown request")
         except JournalError as error:
+            if isinstance(error, TrimmedError):  # so nothing has to be kept for it
+                edge.has = None
+                self._note_move()
             yield encode_error(error)
         else:
             yield self._state().encode()

@@ -4,8 +4,8 @@ An edge asks for more while it has room. When its clients are slow, it asks for 
 does not ask for stays in the journal.
 
 If the ingest cannot be reached, the edge tries again until it can; its clients stay connected. If
-what the edge needs is no longer kept, the edge stops: once it starts again, it begins with a
-snapshot, and its clients learn that they have missed something.
+what the edge needs is no longer kept, it begins again with the newest snapshot: clients that asked
+for positions are told that they have missed something, and the others are disconnected.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,13 @@ from maze.errors import JournalUnusableError
 from maze.feed.arrived import Arrived
 from maze.feed.reader import FeedReader
 from maze.feed.redis_follower import RedisFollower
-from maze.journal.journal import Batch, JournalError, UnavailableError, follows
+from maze.journal.journal import (
+    Batch,
+    JournalError,
+    TrimmedError,
+    UnavailableError,
+    follows,
+)
 from maze.journal.marks import Marks, UncarriedMarks
 from maze.journal.state import LINE_LIMIT, merged
 from maze.pipeline.journal_blocks import JournalBlocks
@@ -66,6 +72,7 @@ class Following:
             Position(0, settings.first_sequence), max_bytes=settings.reorder_bytes // 2
         )
         """The runs to be routed."""
+        self._open_reader = open_reader
         self._reader = open_reader()
         """For recovery and for resumes, which read in native threads."""
         self._follower = open_reader(sockets=socket)
@@ -77,8 +84,10 @@ class Following:
         self.ended = Event()
         """Set while everything has arrived that the ingest had when it stopped."""
         self._expects_end = False
-        self.trouble: str | None = None
-        """Why nothing arrives at present; None if something could."""
+        self._lost: str | None = None
+        """Why the ingest cannot be reached; None if it can."""
+        self._behind: str | None = None
+        """Why the graph is rebuilt; None if it is not."""
         self._address = settings.feed
         self._resume_bytes = settings.resume_bytes
         self._asked_at = self._answer_asked_at = 0.0
@@ -134,6 +143,11 @@ class Following:
         """Seconds since the last answer; None before the first."""
         return None if self._answered_at is None else monotonic() - self._answered_at
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing arrives at present; None if something could."""
+        return self._lost or self._behind
+
     # Called by the server.
 
     def recover(self, report: Callable[[Position], None]) -> None:
@@ -141,6 +155,14 @@ class Following:
 
         Raise JournalUnusableError if it refuses this edge, or its journal cannot be used.
         """
+        try:
+            self._recover(report)
+        except JournalError as error:
+            feed = f"the feed {self._address}: " if self._address else ""
+            raise JournalUnusableError(f"{feed}{error}") from None
+
+    def _recover(self, report: Callable[[Position], None]) -> None:
+        """Rebuild the follow graph, which is empty, and the recent events. Raise JournalError."""
         router = self._router
         while True:
             recovery = Recovery(self._reader, router.fanout.graph, router.recent, report)
@@ -148,17 +170,15 @@ class Following:
             try:
                 recovery.run()
                 break
-            except UnavailableError as error:
-                self._set_trouble(str(error))
+            except (UnavailableError, TrimmedError) as error:
+                if isinstance(error, UnavailableError):  # else there is a newer snapshot
+                    self._set_lost(str(error))
                 router.fanout.graph.clear().free()
                 self._wait_to_retry()
-            except JournalError as error:
-                feed = f"the feed {self._address}: " if self._address else ""
-                raise JournalUnusableError(f"{feed}{error}") from None
         position = recovery.state.position
         self.snapshots_loaded += recovery.snapshot is not None
         self.ready.begin(position)
-        self._set_trouble(None)
+        self._set_lost(None)
         self._marks = recovery.uncarried
         router.resumes.blocks = JournalBlocks(
             self._reader, self._marks.all, router.recent, self._resume_bytes
@@ -241,13 +261,17 @@ class Following:
     def _run(self) -> None:
         while True:
             try:
+                if self._behind:
+                    self._rebuild()
                 self._follow()
                 return
+            except TrimmedError as error:
+                self._behind = str(error)
             except UnavailableError as error:
                 if self._expects_end:  # the ingest stops as well, and has said all it had to say
                     self._end()
                     return
-                self._set_trouble(str(error))
+                self._set_lost(str(error))
                 self._wait_to_retry()
             except JournalError as error:
                 self._fail("feed_failed", error=str(error), position=str(self.ready.end))
@@ -256,10 +280,26 @@ class Following:
                 self._fail("feed_failed", position=str(self.ready.end))
                 return
 
+    def _rebuild(self) -> None:
+        """Begin again with the newest snapshot. Raise JournalError."""
+        router = self._router
+        sessions = len(router.sessions)
+        log.error(
+            "feed_behind", error=self._behind, position=str(router.position), sessions=sessions
+        )
+        self.ready.begin(router.position)  # what has arrived is dropped: it is old as well
+        router.begin_rebuild()
+        self._reader.close()  # a resume may still wait for an answer
+        self._reader = self._open_reader()
+        self._recover(_report_progress)
+        told = router.end_rebuild()
+        self._behind = None
+        log.warning("feed_rebuilt", position=str(self.ready.end), sessions_told=told)
+
     def _follow(self) -> None:
         """Read until nothing follows, or the ingest cannot be reached. Raise JournalError."""
         self._ask(self.ready.end)
-        self._set_trouble(None)
+        self._set_lost(None)
         self.ended.clear()
         while True:
             is_last = self._expects_end and not self._follower.tells_end
@@ -323,13 +363,17 @@ class Following:
         gevent.sleep(self._retry_seconds)
         self._retry_seconds = min(2 * self._retry_seconds, MAX_RETRY_SECONDS)
 
-    def _set_trouble(self, trouble: str | None) -> None:
+    def _set_lost(self, reason: str | None) -> None:
         """Log that the feed is lost or back, once."""
-        if trouble and not self.trouble:
+        if reason and not self._lost:
             self.losses += 1
-            log.critical("feed_unavailable", error=trouble, delivers="nothing until it is back")
-        elif self.trouble and not trouble:
+            log.critical("feed_unavailable", error=reason, delivers="nothing until it is back")
+        elif self._lost and not reason:
             log.warning("feed_available", position=str(self.ready.end))
-        if not trouble:
+        if not reason:
             self._retry_seconds = MIN_RETRY_SECONDS
-        self.trouble = trouble
+        self._lost = reason
+
+
+def _report_progress(position: Position) -> None:
+    log.info("journal_replaying", position=str(position))

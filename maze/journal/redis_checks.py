@@ -51,6 +51,7 @@ def safe_seconds(client: RedisClient) -> float:
         _, policy = client.call("CONFIG", "GET", "appendfsync")
     except JournalServerError:
         return SAFE_SECONDS
-    if int(info(client).get("connected_slaves", "0")):  # one may become the master, and lack some
+    replicas = int(info(client).get("connected_slaves", "0"))
+    if replicas or client.address.sentinels:  # a replica may become the master, and lack some
         return max(SAFE_SECONDS, FSYNC_SECONDS[policy])
     return FSYNC_SECONDS[policy]

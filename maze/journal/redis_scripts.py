@@ -15,6 +15,10 @@ from hashlib import sha1
 
 from maze.journal.redis_entries import HEAD_BYTES
 
+_EVEN_IF_FULL = "#!lua flags=allow-oom\n"
+"""First line of a script that Redis does not refuse while its memory is full. So a writer can begin
+then, and remove what is old."""
+
 _CHECK_STREAM = """
 if redis.call('EXISTS', KEYS[2]) == 0 then return {'GONE'} end
 local lease = redis.call('GET', KEYS[1])
@@ -124,6 +128,7 @@ return found
 at how many bytes no further one is looked at."""
 
 LEASE = Script(
+    _EVEN_IF_FULL,
     _CHECK_STREAM,
     _PARSE_LEASE,
     _NOW,
@@ -143,6 +148,7 @@ removal of a key in the same transaction as what the script writes. A fence is t
 microseconds. So it is never given out twice, even if Redis has lost the last ones in a crash."""
 
 RENEW = Script(
+    _EVEN_IF_FULL,
     _CHECK_FENCE,
     _NOW,
     """
@@ -154,6 +160,7 @@ return {'OK'}
 """Hold the lease (1) for longer. Arguments: fence, owner, milliseconds."""
 
 RESTORE_FENCE = Script(
+    _EVEN_IF_FULL,
     _CHECK_STREAM,
     _PARSE_LEASE,
     _NOW,
@@ -168,6 +175,7 @@ return {'OK'}
 (1) since. Arguments: fence, owner, milliseconds, and the fence before."""
 
 RELEASE = Script(
+    _EVEN_IF_FULL,
     _CHECK_FENCE,
     """
 redis.call('SET', KEYS[1], ARGV[1] .. ' 0 ')

@@ -177,12 +177,18 @@ class Journaling:
         return self.position
 
     def _take(self, lease: Lease) -> int:
-        """Return the fence, once no other process holds the lease."""
-        is_waiting = False
-        while (fence := _try_to_take(lease)) is None:
-            if not is_waiting:
-                log.info("lease_waits", because="another process writes the journal")
-                is_waiting = True
+        """Return the fence, once no other process holds the lease.
+
+        Raise UnavailableError only before it is known that another process holds it.
+        """
+        because = ""
+        while True:
+            fence, reason = _try_to_take(lease)
+            if fence is not None:
+                break
+            if reason != because:
+                log.info("lease_waits", because=reason)
+                because = reason
             gevent.sleep(min(lease.seconds / RENEWALS, MAX_LEASE_WAIT_SECONDS))
         self._renewing = gevent.spawn(self._renew, lease, fence)
         return fence
@@ -330,14 +336,14 @@ class Journaling:
             self._fail("journal_failed", error=str(error))
 
 
-def _try_to_take(lease: Lease) -> int | None:
-    """Return the fence, or None if another process holds the lease or a standby asks in vain."""
+def _try_to_take(lease: Lease) -> tuple[int | None, str]:
+    """Return the fence, or None and why there is none."""
     try:
-        return run_in_thread(lease.take)
-    except UnavailableError:
+        return run_in_thread(lease.take), "another process writes the journal"
+    except UnavailableError as error:
         if not lease.is_awaited:  # a start fails, but a standby goes on waiting
             raise
-        return None
+        return None, str(error)
 
 
 def _on_read(read: Event, error: Exception | None) -> None:

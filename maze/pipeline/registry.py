@@ -92,13 +92,17 @@ class Sessions(Collection[Session]):
         self._remove_unconnected(session)
         self._change_graph(self._graph.connect, session)
 
+    def disconnect(self, session: Session) -> None:
+        """Take a session out of the graph: it gets no payloads until it is connected again."""
+        self._add_unconnected(session)
+        self._change_graph(self._graph.disconnect, session)
+
     # Called by the sessions.
 
     def enter(self, session: Session) -> None:
         """Add a session that begins."""
         self._empty.clear()
-        self._unconnected[session] = None
-        self._unconnected_users[session.user] += 1
+        self._add_unconnected(session)
         self._on_enter(session)
 
     def leave(self, session: Session, reason: CloseReason) -> None:
@@ -121,6 +125,10 @@ class Sessions(Collection[Session]):
     def _read_next(self) -> bool:
         self._readable.popleft().read()
         return bool(self._readable)
+
+    def _add_unconnected(self, session: Session) -> None:
+        self._unconnected[session] = None
+        self._unconnected_users[session.user] += 1
 
     def _remove_unconnected(self, session: Session) -> None:
         del self._unconnected[session]

@@ -150,6 +150,19 @@ class Resumes:
             if replay is not None or position.epoch < epoch:
                 self._miss(session)
 
+    def withdraw(self) -> list[Session]:
+        """End all replays, because what they need is dropped; leave the sessions unconnected.
+
+        Return those to which nothing was sent: their position can be answered later.
+        """
+        unanswered = [session for session in self._replays if not session.pushed_bytes]
+        for session in list(self._replays):
+            if session.pushed_bytes:
+                self._end(session, ResumeOutcome.MISSED)
+        self._replays.clear()
+        self._held.clear()
+        return unanswered
+
     def _serve(self, session: Session, room: int) -> bool:
         """Replay the next part from memory; return whether there is more."""
         if session not in self._replays:
@@ -219,18 +232,19 @@ class Resumes:
                 self._go_back(session, replay)
             else:
                 self._read(session, replay, room)
-        except BehindError:
-            self._give_up(session)
-        except UnavailableError as error:  # the others that need the journal wait as well
-            if session in self._replays:
-                log.warning(
-                    "resume_delayed", user=session.user, client=session.peer, error=str(error)
-                )
-                gevent.sleep(RETRY_SECONDS)
-        except JournalError as error:
-            if session in self._replays:
-                log.error("resume_failed", user=session.user, client=session.peer, error=str(error))
-            self._give_up(session)
+        except (BehindError, JournalError) as error:
+            if self._replays.get(session) is replay:  # it has not ended while the journal was read
+                self._on_journal_error(session, error)
+
+    def _on_journal_error(self, session: Session, error: BehindError | JournalError) -> None:
+        about = {"user": session.user, "client": session.peer, "error": str(error)}
+        if isinstance(error, UnavailableError):  # the others that need the journal wait as well
+            log.warning("resume_delayed", **about)
+            gevent.sleep(RETRY_SECONDS)
+            return
+        if isinstance(error, JournalError):
+            log.error("resume_failed", **about)
+        self._give_up(session)
 
     def _go_back(self, session: Session, replay: JournalReplay) -> None:
         """Go back one step; answer the position once it is known whom the user followed there."""

@@ -28,9 +28,9 @@ from maze.net.time_slice import TimeSlice
 from maze.pipeline.batch import Batches, ReadyRuns
 from maze.pipeline.implementation import Outbox, flush_all
 from maze.pipeline.positions import Positions
-from maze.pipeline.registry import Sessions
+from maze.pipeline.registry import CLOSED_AT_ONCE, Sessions
 from maze.pipeline.resumes import Resumes
-from maze.pipeline.session import Session
+from maze.pipeline.session import CloseReason, Session
 from maze.pipeline.slow_clients import SlowClients
 from maze.pipeline.stats import Stats
 from maze.settings.options import Settings
@@ -122,6 +122,9 @@ class Router:
             on_wait=self._pace,
             yield_if_due=self.yield_if_due,
         )
+        self._is_rebuilding = False
+        self._waiting: dict[Session, bool] = {}
+        """The sessions that wait for the end of a rebuild: whether they have missed something."""
         self._time_slice = TimeSlice()
         self._work = Event()
         self._idle = Event()
@@ -175,10 +178,61 @@ class Router:
         self._positions.begin_epoch(asking)  # but not to those told by the line above
         gevent.get_hub().threadpool.apply(detached.free)  # this waits, so it comes last
 
+    def begin_rebuild(self) -> None:
+        """Empty the follow graph, which the upstream builds anew: it has missed something.
+
+        The upstream has no runs meanwhile. Plain sessions are closed, because they cannot be told;
+        the others wait, unconnected, and so do those that begin now.
+        """
+        self._is_rebuilding = True
+        detached = self.fanout.graph.clear()
+        self.stats.latency.forget()
+        for session in self.resumes.withdraw():
+            self._waiting[session] = False
+        for count, session in enumerate(list(self.sessions), start=1):
+            if session in self.sessions:  # it has not ended meanwhile
+                self._suspend(session)
+            if not count % CLOSED_AT_ONCE:
+                self.yield_if_due()
+        gevent.get_hub().threadpool.apply(detached.free)
+
+    def _suspend(self, session: Session) -> None:
+        """Close a session, or have it wait for the end of a rebuild."""
+        if session in self._waiting:
+            return
+        if not session.asks:
+            session.close(CloseReason.BEHIND)
+            return
+        if session in self.fanout.graph.recipients:
+            self.sessions.disconnect(session)
+            self._positions.remove(session)
+        self._waiting[session] = True
+
+    def end_rebuild(self) -> int:
+        """Connect the sessions that wait; return how many were told that they have missed events.
+
+        The graph is that of the present position, from which they get everything.
+        """
+        self._is_rebuilding = False
+        told = 0
+        while self._waiting:
+            session = next(iter(self._waiting))
+            if self._waiting.pop(session):
+                told += 1
+                self._connect(session, True)
+            else:
+                self._on_enter(session)
+            self._flush([session])
+            self.yield_if_due()
+        return told
+
     # Called by the sessions, through the registry.
 
     def _on_enter(self, session: Session) -> None:
         """Connect a new session at once, or once its client was sent what it has missed."""
+        if self._is_rebuilding:
+            self._waiting[session] = False
+            return
         if session.position is not None:
             self.resumes.begin(session)
             return
@@ -199,6 +253,7 @@ class Router:
         self.stats.latency.remove(session)
         self._positions.remove(session)
         self.resumes.remove(session)
+        self._waiting.pop(session, None)
         self.slow_clients.remove(session)
 
     def _on_progress(self, session: Session) -> None:
@@ -222,7 +277,8 @@ class Router:
             while self._upstream.advance():
                 self.slow_clients.make_room()
                 self._registration.wait()
-                self._deliver()
+                if self._upstream.ready.ready:  # unless a rebuild has dropped it meanwhile
+                    self._deliver()
                 self._pace()
                 if not self.yield_if_due():
                     gevent.sleep(0)  # lets the sources read and the writers send

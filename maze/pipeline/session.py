@@ -51,7 +51,7 @@ class CloseReason(StrEnum):
     HOLDING = "holding"
     """The client held up the others for longer than the hold timeout."""
     BEHIND = "behind"
-    """Events that the client had missed were dropped before they were sent."""
+    """Events for the client were dropped before they were sent."""
     SLOW = "slow"
     """The session exceeded a bound, and the policy for slow clients is to disconnect them."""
     FINISHED = "finished"

@@ -22,6 +22,7 @@ from maze.log.reject_log import RejectLog
 from maze.log.text import escaped
 from maze.net.connection import Connection
 from maze.net.peer import Address, Peer
+from maze.net.serving import Serving
 from maze.net.sockets import current_greenlet, has_vanished, is_broken, peek, peer_has_closed
 from maze.pipeline.intake import Intake
 from maze.settings.options import Settings
@@ -104,7 +105,6 @@ class SourcePort:
         self._rejects = rejects
         self.access = access
         self._handshakes = 0
-        self._closed = False
         self._sources: dict[socket, Peer] = {}
         self._waiting_for_slot: dict[socket, tuple[Peer, Greenlet[..., Any]]] = {}
         """Sources that wait for a slot, in the order in which they connected."""
@@ -113,7 +113,7 @@ class SourcePort:
         ends no stream: it may be a probe, or an HTTP request to the wrong port."""
         self._stream_is_ending = False
         self._slots_changed = Event()
-        self._greenlets: set[Greenlet[..., Any]] = set()
+        self.serving = Serving()
         self.refused = 0
         self.closed: Counter[SourceCloseReason] = Counter()
         self.received_bytes = 0
@@ -126,20 +126,11 @@ class SourcePort:
 
     def handle(self, sock: socket, address: Address) -> None:
         """Serve one connection. The listener calls this in a greenlet of its own."""
-        if self._closed:  # the connection was accepted before the port closed
-            return
-        greenlet = current_greenlet()
-        self._greenlets.add(greenlet)
-        try:
-            self._authorize(sock, address)
-        finally:
-            self._greenlets.discard(greenlet)
+        self.serving.run(self._authorize, sock, address)
 
     def close(self) -> None:
         """Stop reading from all sources, without ending their streams."""
-        self._closed = True
-        for greenlet in list(self._greenlets):
-            greenlet.kill(block=False)
+        self.serving.close()
 
     def _authorize(self, sock: socket, address: Address) -> None:
         """Serve the connection if access control admits it."""
@@ -303,7 +294,7 @@ class SourcePort:
         """Decode a chunk and submit its runs, in steps if it has many rejects."""
         while True:
             self._registration.wait_for_batch()
-            if self._closed:  # ``close`` was called, but has not ended this greenlet yet
+            if self.serving.is_closed:  # ``close`` was called, but has not ended this greenlet yet
                 raise GreenletExit
             self._stream_has_begun = True
             runs, rejects = decoder.feed(data)

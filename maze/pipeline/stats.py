@@ -64,6 +64,10 @@ class Latency:
             self._ready_since = now
             self._next_sample_at = now + SAMPLE_SECONDS
 
+    def forget(self) -> None:
+        """Forget the sampled event: it is not routed."""
+        self.sampled = NO_SEQUENCE
+
     def due(self, next_sequence: int) -> float:
         """Return when the sampled event became ready, once its batch is routed; else 0."""
         if NO_SEQUENCE != self.sampled < next_sequence:

@@ -16,9 +16,9 @@ class EdgeServer(Server):
     """A server with a client port, whose events come from a feed."""
 
     def __init__(self, settings: Settings, process: str = "") -> None:
-        """Create the parts. ``process`` is the name that a parent has given to this process.
+        """Create the parts; see ``Server``.
 
-        Raise SettingsError if TLS options or files cannot be used or options contradict each other.
+        ``process`` is the name that a parent has given to this process.
         """
         super().__init__(settings)
         self._name = f"{socket.gethostname()}:{process or settings.client_port}"

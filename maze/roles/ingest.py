@@ -35,11 +35,7 @@ class IngestServer(Server):
     source: SourcePort
 
     def __init__(self, settings: Settings) -> None:
-        """Create the parts.
-
-        Raise SettingsError if TLS options or files cannot be used or options contradict each other,
-        and JournalUnusableError if the journal cannot be opened.
-        """
+        """Create the parts; see ``Server``. Raise JournalUnusableError, too."""
         super().__init__(settings)
         self.intake = Intake(settings, self.rejects, self.router, self.fail)
         self.source = self.add_source_port(self.intake)

@@ -116,7 +116,7 @@ def check_endings(form: Form, plan: Plan) -> None:
     """Assert that processes ended only as the fault explains."""
     for process in form.processes.values():
         expected = process.expected | ({FENCED_STATUS} if process.name in form.ingests else set())
-        if may_be_cut_off(plan, process) or may_be_refused(form, plan, process):
+        if may_be_refused(form, plan, process):
             expected.add(1)
         if plan.fault == TERM and process.name in form.ingests:
             expected.add(-signal.SIGTERM)  # while it waits for the lease
@@ -129,7 +129,7 @@ def check_logs(form: Form, plan: Plan) -> None:
     for process in form.processes.values():
         expected = set(EXPECTED_ERRORS)
         if may_be_cut_off(plan, process):
-            expected |= {"feed_failed", "edge_dropped"}
+            expected |= {"feed_behind", "edge_dropped"}
         if plan.fault == FULL or is_over_redis(plan):
             expected.add("snapshot_failed")
         may_be_text = may_be_refused(form, plan, process)

@@ -105,7 +105,7 @@ class Maze:
             peer.close()
         self.expect_all_freed()
         # Otherwise a source's last log line might be captured by the next test.
-        until(lambda: not self.server.source._greenlets, "every source's greenlet to end")
+        until(lambda: not self.server.source.serving.greenlets, "every source's greenlet to end")
 
     def expect_all_freed(self) -> None:
         until(

@@ -64,8 +64,8 @@ def test_a_connection_without_a_word_is_no_edge_that_is_refused(
     ingest = roles.ingest()
     with gevent.socket.socket(gevent.socket.AF_UNIX) as sock:
         sock.connect(roles.feed.host.removeprefix("unix:"))
-        until(lambda: ingest.server.feed._greenlets, "the connection")
-    until(lambda: not ingest.server.feed._greenlets, "the ingest to notice the end")
+        until(lambda: ingest.server.feed.serving.greenlets, "the connection")
+    until(lambda: not ingest.server.feed.serving.greenlets, "the ingest to notice the end")
     assert not logged(log, "edge_refused")
 
 

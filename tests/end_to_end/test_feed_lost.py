@@ -18,7 +18,7 @@ from maze.journal.sqlite import SQLiteJournal
 from maze.settings.option_types import FREE_PORT
 
 from .peers import until
-from .roles import Roles, append, logged
+from .roles import Roles, logged
 
 
 def test_an_ingest_that_restarts_is_followed_again(roles: Roles, log: LogCapture) -> None:
@@ -97,22 +97,6 @@ def test_a_client_resumes_from_the_journal_of_an_ingest_that_has_restarted(roles
     ingest = roles.ingest()
     ingest.await_edges(1)
     edge.resumed(7, start).expect(b"2|S|3\n")
-
-
-def test_an_edge_behind_what_is_kept_ends(roles: Roles, log: LogCapture) -> None:
-    roles.ingest()
-    edge = roles.edge()
-    epoch = edge.position.epoch
-    roles.stop_ingest()
-    until(lambda: edge.server.trouble, "the edge to lose its feed")
-    append(roles, [Batch(epoch, 1, 5, b""), Batch(epoch, 5, 9, b"")], Position(epoch, 5))
-    roles.ingest()
-    until(lambda: edge.server.state == "stopped", "the edge to end")
-    assert edge.server.failed
-    (failed,) = logged(log, "feed_failed")
-    assert failed["error"] == f"what follows {epoch}-1 is no longer kept"
-    assert failed["position"] == f"{epoch}-1"
-    assert roles.edge().position == Position(epoch, 9)
 
 
 def test_an_edge_that_has_what_the_journal_lacks_ends(roles: Roles, log: LogCapture) -> None:

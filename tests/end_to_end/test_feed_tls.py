@@ -197,8 +197,8 @@ def test_a_peer_that_leaves_in_the_handshake_is_no_edge_that_is_refused(
 ) -> None:
     ingest = roles.ingest(**at_ingest)
     with gevent.socket.create_connection(roles.feed):
-        until(lambda: ingest.server.feed._greenlets, "the connection")
-    until(lambda: not ingest.server.feed._greenlets, "the ingest to notice the end")
+        until(lambda: ingest.server.feed.serving.greenlets, "the connection")
+    until(lambda: not ingest.server.feed.serving.greenlets, "the ingest to notice the end")
     assert {line["log_level"] for line in logged(log, "handshake_rejected")} == {"debug"}
 
 

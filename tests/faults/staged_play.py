@@ -34,6 +34,9 @@ RATE = 20_000.0
 AHEAD = 0.15
 """Share of the stream that the source may send while a step is under way."""
 
+STEP_SECONDS = 2 * PATIENCE
+"""Maximum seconds of a step: a parent starts three processes, one after another."""
+
 LOOK_SECONDS = 0.02
 """Time between two looks at what a step waits for."""
 
@@ -59,7 +62,7 @@ class StagedPlay(Play):
         self, address: Address, workload: Workload, steps: Callable[[StagedPlay], Steps]
     ) -> None:
         conduct = Conduct(resuming=dict.fromkeys(workload.connected, ()), last=workload.events)
-        timing = Timing(timeout=2 * PATIENCE, linger=0.1, rate=RATE)
+        timing = Timing(timeout=2 * STEP_SECONDS, linger=0.1, rate=RATE)
         super().__init__(address, workload.connected, timing, conduct)
         self._workload = workload
         self._steps = self._begin(steps)
@@ -96,21 +99,22 @@ class StagedPlay(Play):
         self._may_send = share + AHEAD
         yield from self.until(lambda: self.sent_events >= share * self._workload.events)
 
-    def until(self, condition: Callable[[], Any]) -> Steps:
-        """Wait for a condition, while the play goes on."""
-        deadline = time.monotonic() + PATIENCE
+    def until(self, condition: Callable[[], Any], server: Child | None = None) -> Steps:
+        """Wait for a condition, often of a server, while the play goes on."""
+        deadline = time.monotonic() + STEP_SECONDS
         while not condition():
-            assert time.monotonic() < deadline, "a step takes too long"
+            log = server.stderr()[-4_000:] if server else ""
+            assert time.monotonic() < deadline, f"a step takes too long: {log}"
             yield None
 
     def until_ended(self, server: Child) -> Steps:
         """Wait until a server's process has ended in order."""
-        yield from self.until(lambda: server.process.poll() is not None)
+        yield from self.until(lambda: server.process.poll() is not None, server)
         assert server.status() == 0
 
     def until_ready(self, server: Child) -> Steps:
         """Wait until a server serves; if it has several processes, until all do."""
-        yield from self.until(lambda: _lines_of_all(server))
+        yield from self.until(lambda: _lines_of_all(server), server)
         server.listens(_lines_of_all(server)[0])
 
     def until_resumes(self, count: int) -> Steps:

@@ -151,6 +151,17 @@ def test_every_client_gets_exactly_its_bytes_over_redis(redis: RedisServer) -> N
     assert status == 0
 
 
+def test_edges_end_once_they_have_what_the_ingest_wrote(house: House) -> None:
+    parent = house.start("--edges", "2", "--drain-timeout", "20s").ready()
+    client = parent.client(7)
+    until(lambda: bool(parent.logged("session_opened")), "the session")
+    parent.source().send(FIRST)
+    client.expect(FIRST)
+    parent.signal(signal.SIGTERM)
+    assert parent.status() == 0
+    assert not parent.logged("events_not_routed")
+
+
 def test_a_parent_drains_its_edges_after_the_ingest(house: House) -> None:
     parent = house.start("--edges", "2").ready()
     clients = parent.clients(range(12))

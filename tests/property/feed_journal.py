@@ -49,7 +49,7 @@ class FeedJournal(Journal):
 
     def disconnect(self) -> None:
         """End the connections, as an ingest does that restarts."""
-        connections = list(self._port._greenlets)
+        connections = list(self._port.serving.greenlets)
         self._port.close()
         gevent.joinall(connections, timeout=30.0, raise_error=True)
         self._port = FeedPort(self._journal, self.ring, self._journal.position, TOKEN)

@@ -125,6 +125,13 @@ class ArrivedMachine(RuleBasedStateMachine):
         self.buffer.make_change()
         self.position = event.position
 
+    @rule(events=st.integers(1, 50))
+    def begin_later(self, events: int) -> None:
+        """Drop what has arrived, as an edge does that is behind what is kept."""
+        self.end = self.position = Position(self.end.epoch, self.end.next + events)
+        self.coming = []
+        self.buffer.begin(self.end)
+
     @precondition(lambda self: hasattr(self, "buffer"))
     @invariant()
     def counts_agree(self) -> None:

@@ -24,6 +24,8 @@ class Reader:
     def wait(self, *_: object) -> list[Batch]:
         return self.found
 
+    read = wait
+
 
 def receive(follower: Any, reader: Reader, first: int, end: int) -> tuple[Position, bool]:
     """Read one batch, or none; return the position that is known, and whether it is new."""

@@ -19,7 +19,7 @@ from maze.core import Position
 from maze.journal.journal import Batch, Bounds, JournalError, JournalServerError, UnavailableError
 from maze.journal.redis import RedisJournal
 from maze.journal.redis_address import RedisAddress
-from maze.journal.redis_checks import check_server
+from maze.journal.redis_checks import check_server, safe_seconds
 from maze.journal.redis_connection import RedisClient
 from maze.journal.redis_errors import COMMANDS
 from maze.journal.redis_reader import RedisReader
@@ -99,6 +99,27 @@ def test_a_memory_that_is_full_does_not_keep_what_is_old(configured: RedisServer
     assert journal.read(Position(1, 5)) == []
     assert journal.get_snapshot(pytest.fail)
     assert journal.statistics().kept_from == Position(1, 5)
+
+
+def test_a_writer_can_begin_while_the_memory_is_full(configured: RedisServer) -> None:
+    """Else nobody could make room after a restart."""
+    before = RedisJournal(configured.address, START)
+    fence = before.lease()
+    before.append(events(1, 5), fence)
+    for _ in range(2):
+        before.put_snapshot(Position(1, 5), Bounds(1, 1, 1), [], fence)
+    configured.command("CONFIG", "SET", "maxmemory", "1")
+    journal = RedisJournal(configured.address, START, retention=Retention(-1, 10**9))
+    taken = journal.try_lease("another", 60.0)
+    assert taken
+    journal.renew_lease(taken, 60.0)
+    configured.command("DEL", "{maze}:lease")
+    journal.renew_lease(taken, 60.0)
+    with pytest.raises(UnavailableError, match="OOM"):
+        journal.append(events(5, 6), taken)
+    assert journal.kept_from() == Position(1, 5)
+    journal.release_lease(taken)
+    configured.command("CONFIG", "SET", "maxmemory", "0")
 
 
 def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
@@ -315,6 +336,16 @@ def test_how_long_an_append_may_be_lost_depends_on_the_server() -> None:
             replica.command("REPLICAOF", "127.0.0.1", str(port))
             until(lambda: b"slave0:" in server.command("INFO", "replication"), "the replica")
             assert journal.safe_seconds() == 2.0
+
+
+def test_an_append_may_be_lost_where_sentinels_choose_the_master(server: RedisServer) -> None:
+    """Even if no replica is connected at present."""
+    client = RedisClient(server.address, 5.0)
+    server.command("CONFIG", "SET", "appendfsync", "always")
+    assert safe_seconds(client) == 0.0
+    client.address = RedisAddress.parse("redis://maze", sentinels="a.example")
+    assert safe_seconds(client) == 2.0
+    server.command("CONFIG", "SET", "appendfsync", "no")
 
 
 class Pretending:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, cast
 
 import pytest
-from end_to_end.peers import until
+from end_to_end.peers import PATIENCE, until
 from structlog.testing import capture_logs
 
 from maze.core import Decoder, FollowGraph, Payload, Position, Recent
-from maze.journal.journal import Batch, UnavailableError
+from maze.journal.journal import Batch, TrimmedError, UnavailableError
 from maze.journal.marks import Marks
 from maze.journal.memory import MemoryJournal
+from maze.net.time_slice import yield_to_event_loop
 from maze.pipeline import resumes
 from maze.pipeline.implementation import QueuedMemory
 from maze.pipeline.journal_blocks import JournalBlocks
@@ -128,3 +130,45 @@ def test_a_resume_waits_while_the_journal_cannot_be_read(monkeypatch: pytest.Mon
         until(lambda: world.connected, "the session to be connected")
     assert client.got.startswith(b"=|7-3\n3|B\n4|B\n")
     assert [line["event"] for line in logged].count("resume_delayed") == 2
+
+
+def test_a_withdrawn_client_is_left_alone_by_what_is_read_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may begin again, and then succeeds, although the former read fails."""
+    world = World(kept=0)
+    read, may_fail = world.journal.read, threading.Event()
+    tries: list[Position] = []
+
+    def fail_late(after: Position, max_bytes: int) -> list[Batch]:
+        tries.append(after)
+        if len(tries) == 1:
+            assert may_fail.wait(PATIENCE)
+            raise TrimmedError("it is gone")
+        return read(after, max_bytes)
+
+    monkeypatch.setattr(world.journal, "read", fail_late)
+    client = cast("Any", Client(Position(EPOCH, 3)))
+    world.resumes.begin(client)
+    until(lambda: tries, "the first read")
+    assert world.resumes.withdraw() == [client]
+    assert len(world.resumes) == 0
+    world.resumes.begin(client)
+    may_fail.set()
+    until(lambda: world.connected, "the session to be connected")
+    assert client.got.startswith(b"=|7-3\n3|B\n4|B\n")
+    assert world.resumes.outcomes == {ResumeOutcome.RESUMED: 1}
+    assert not world.missed
+
+
+def test_a_client_that_was_sent_something_has_missed_the_rest_when_it_is_withdrawn() -> None:
+    world = World(kept=1_000)
+    client = cast("Any", Client(Position(EPOCH, 3)))
+    world.resumes.begin(client)
+    client.pushed_bytes = 1
+    assert world.resumes.withdraw() == []
+    assert world.resumes.outcomes == {ResumeOutcome.MISSED: 1}
+    for _ in range(10):
+        yield_to_event_loop()
+    assert not client.got
+    assert not world.connected
