@@ -26,7 +26,7 @@ from maze.journal.journal import (
     to_append,
 )
 from maze.journal.redis_address import RedisAddress
-from maze.journal.redis_checks import check_server, safe_seconds
+from maze.journal.redis_checks import check_server, info, safe_seconds
 from maze.journal.redis_connection import Argument
 from maze.journal.redis_entries import (
     ENTRY_BYTES,
@@ -111,17 +111,22 @@ class RedisJournal(RedisReader, Journal):
 
     def lease(self) -> int:
         """Take the lease whoever holds it, and return its fence."""
-        fence = self._take_lease("", 0)
+        fence = self._take_lease("", 0, takes_ended=True)
         assert fence is not None
         return fence
 
-    def try_lease(self, owner: str, seconds: float) -> int | None:
+    def try_lease(self, owner: str, seconds: float, *, takes_ended: bool = True) -> int | None:
         """Take the lease unless another owner holds it; return its fence, or None.
 
         It ends after ``seconds`` on Redis' clock, unless it is renewed. Even then nobody is fenced
-        before another one takes it.
+        before another one takes it. Without ``takes_ended``, take only one that was given back.
         """
-        return self._take_lease(owner, _milliseconds(seconds))
+        return self._take_lease(owner, _milliseconds(seconds), takes_ended=takes_ended)
+
+    def server_run(self) -> tuple[str, int]:
+        """Return the id of the server's run, and for how many whole seconds it has lasted."""
+        found = info(self._client)
+        return found["run_id"], int(found["uptime_in_seconds"])
 
     def renew_lease(self, fence: int, seconds: float) -> None:
         """Hold the lease for ``seconds`` from now. Raise FencedError if another one has taken it.
@@ -226,9 +231,9 @@ class RedisJournal(RedisReader, Journal):
             raise damage(self.where, rest[0].decode())
         return bool(kind == b"OK")
 
-    def _take_lease(self, owner: str, milliseconds: int) -> int | None:
+    def _take_lease(self, owner: str, milliseconds: int, *, takes_ended: bool) -> int | None:
         keys = [self._keys.lease, self._keys.stream]
-        answer = self._client.run(LEASE, keys, owner, milliseconds)
+        answer = self._client.run(LEASE, keys, owner, milliseconds, int(takes_ended))
         if answer[0] == b"HELD":
             return None
         self._owner, self._lease_ms = owner, milliseconds

@@ -133,7 +133,8 @@ LEASE = Script(
     _PARSE_LEASE,
     _NOW,
     """
-if ARGV[1] ~= '' and holder ~= ARGV[1] and now < ending then return {'HELD'} end
+local is_held = now < ending or (ending > 0 and ARGV[3] == '0')
+if is_held and ARGV[1] ~= '' and holder ~= ARGV[1] then return {'HELD'} end
 local taken = string.format('%.0f', math.max(now, fence + 1))
 local ends = string.format('%.0f', now + 1000 * ARGV[2])
 redis.call('SET', KEYS[1], taken .. ' ' .. ends .. ' ' .. ARGV[1])
@@ -141,7 +142,8 @@ return {'OK', taken, string.format('%.0f', fence)}
 """,
 )
 """Take the lease (1), unless another owner holds it; return the new fence and the one before.
-Arguments: owner (empty: take it whoever holds it) and milliseconds.
+Arguments: owner (empty: take it whoever holds it), milliseconds, and 0 to leave a lease that has
+ended, but was not given back, to its holder.
 
 The lease is a text: fence, end in microseconds, owner. It has no expiry, because Redis logs the
 removal of a key in the same transaction as what the script writes. A fence is the time in

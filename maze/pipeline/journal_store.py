@@ -14,7 +14,7 @@ import structlog
 from maze.core import Position
 from maze.errors import SettingsError
 from maze.journal import group_commit
-from maze.journal.journal import FencedError, Journal
+from maze.journal.journal import FencedError, Journal, UnavailableError
 from maze.journal.places import Reader, RedisPlace, place_of
 from maze.journal.retention import Retention
 from maze.settings.options import Settings
@@ -29,8 +29,14 @@ log = structlog.get_logger()
 class Lease:
     """The right to write a journal in Redis, which one process holds at a time."""
 
-    def __init__(self, journal: RedisJournal, seconds: float) -> None:
+    def __init__(
+        self, journal: RedisJournal, seconds: float, clock: Callable[[], float] = monotonic
+    ) -> None:
         self._journal = journal
+        self._clock = clock
+        self._server_run = ""
+        self._server_since: float | None = None
+        """Since when Redis has been there; None before the first answer."""
         # Two containers may have the same host name, and the same process id.
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.seconds = seconds
@@ -43,18 +49,37 @@ class Lease:
     @property
     def renewed_seconds(self) -> float | None:
         """Seconds since the lease was taken or renewed; None if this process does not hold it."""
-        return None if self.fence is None else monotonic() - self._renewed_at
+        return None if self.fence is None else self._clock() - self._renewed_at
 
     def take(self) -> int | None:
-        """Take the lease; return its fence, or None if another process holds it."""
-        self._renewed_at = monotonic()
-        self.fence = self._journal.try_lease(self._owner, self.seconds)
+        """Take the lease; return its fence, or None if another process holds it.
+
+        A holder cannot renew its lease while Redis is away, and it alone has what Redis has lost in
+        a crash. So it has the time of a lease to come back before another process takes over.
+        """
+        self._renewed_at = now = self._clock()
+        try:
+            takes_ended = now - self._there_since(now) >= self.seconds
+            self.fence = self._journal.try_lease(self._owner, self.seconds, takes_ended=takes_ended)
+        except UnavailableError:
+            self._server_run = ""
+            raise
         self.is_awaited = self.fence is None
         return self.fence
 
+    def _there_since(self, now: float) -> float:
+        """Return since when the same server has answered. Raise UnavailableError."""
+        run, seconds = self._journal.server_run()
+        if self._server_since is None:
+            self._server_since = now - seconds
+        elif run != self._server_run:
+            self._server_since = now
+        self._server_run = run
+        return self._server_since
+
     def renew(self, fence: int) -> None:
         """Hold the lease for longer. Raise FencedError if another process has taken it."""
-        asked_at = monotonic()
+        asked_at = self._clock()
         try:
             self._journal.renew_lease(fence, self.seconds)
         except FencedError:

@@ -75,7 +75,7 @@ def tail_dropped_early() -> None:
 
 def two_appenders() -> None:
     """Give the lease to everybody, and the same fence."""
-    held = "if ARGV[1] ~= '' and holder ~= ARGV[1] and now < ending then return {'HELD'} end\n"
+    held = "if is_held and ARGV[1] ~= '' and holder ~= ARGV[1] then return {'HELD'} end\n"
     free = _changed(LEASE, held)
     vars(redis)["LEASE"] = _changed(free, "math.max(now, fence + 1)", "lease and fence or now")
 

@@ -126,3 +126,22 @@ def test_an_owner_may_have_any_name(server: RedisServer) -> None:
         assert first.try_lease(name, 60.0)
         assert second.try_lease("second", 60.0) is None
         first.lease()
+
+
+def test_a_lease_that_has_ended_can_be_left_to_its_holder(server: RedisServer) -> None:
+    journal = RedisJournal(server.address, START)
+    assert journal.try_lease("second", 60.0, takes_ended=False)  # nobody ever had it
+    set_lease(server, 5, "first", ends=1)
+    assert journal.try_lease("second", 60.0, takes_ended=False) is None
+    assert journal.try_lease("first", 60.0, takes_ended=False)
+    set_lease(server, 5)  # given back
+    assert journal.try_lease("second", 60.0, takes_ended=False)
+
+
+def test_the_run_of_a_server_has_an_id(server: RedisServer) -> None:
+    journal = RedisJournal(server.address, START)
+    before, seconds = journal.server_run()
+    assert seconds in range(600)
+    server.kill()
+    server.start()
+    assert journal.server_run()[0] != before
