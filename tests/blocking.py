@@ -127,7 +127,8 @@ def _frames_of_maze(thread: int, descriptor: int) -> list[str]:
     stacks = os.pread(descriptor, 1 << 20, 0).decode(errors="replace").split("\n\n")
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
-    (stack,) = [stack for stack in stacks if f"hread 0x{thread:016x} " in stack]
+    # A thread that has just ended may still be listed with the same id; the newest comes first.
+    stack = next((each for each in stacks if f"hread 0x{thread:016x} " in each), "")
     places = re.findall(r'File "(.+)", line (\d+) in (.+)', stack)
     return [
         f"{function} ({Path(path).name} line {line})"
