@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket as system
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from gevent.socket import wait_read
 from structlog.testing import LogCapture
 
 from maze.core import Position
 from maze.journal.journal import Batch
 from maze.journal.reader import SQLiteReader
+from maze.pipeline.router import Router
 
 from .peers import PATIENCE, Client, joined, until
 from .roles import Edge, Roles, append, logged
@@ -144,9 +147,10 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Slow]:
     return lambda after=None: Slow(monkeypatch, after)
 
 
-def test_clients_that_connect_while_an_edge_is_rebuilt_wait(
+def test_clients_that_ask_and_connect_while_an_edge_is_rebuilt_wait(
     roles: Roles, slow: Callable[..., Slow]
 ) -> None:
+    """Their first line says from where they get events."""
     behind = Behind(roles)
     behind.trim()
     ingest = roles.ingest()
@@ -155,20 +159,71 @@ def test_clients_that_connect_while_an_edge_is_rebuilt_wait(
     snapshot.await_asked()
     assert edge.server.trouble == f"what follows {behind.epoch}-3 is no longer kept"
     assert ingest.server._journal.needed_from is None  # nothing has to be kept for it
-    plain, asking = edge.client(8), edge.client(b"8|\n")
+    asking = edge.client(b"8|\n")
     resuming, old = edge.client(b"8|%d-9\n" % behind.epoch), edge.client(b"8|%d-1\n" % behind.epoch)
-    leaving = edge.client(9)
+    leaving = edge.client(b"9|\n")
     leaving.close()
-    edge.await_sessions(5)
+    edge.await_sessions(4)
     assert not any(session.pushed_bytes for session in edge.sessions if session.user == 8)
+    source = ingest.source()
+    source.send(b"9|B\n")
+    until(lambda: ingest.durable == behind.at(10), "the event to be written")
     snapshot.release()
-    assert read_position(asking) == ("=", behind.end)
+    assert read_position(asking) == ("=", behind.at(10))
     assert read_position(resuming) == ("=", behind.end)
-    assert read_position(old) == ("!", behind.end)
+    assert read_position(old) == ("!", behind.at(10))
+    resuming.expect(b"9|B\n")
+    source.send(b"10|B\n")
+    for client in (asking, resuming, old):
+        client.expect(b"10|B\n")
+
+
+def test_a_plain_client_that_connects_while_an_edge_is_rebuilt_is_closed(
+    roles: Roles, slow: Callable[..., Slow], log: LogCapture
+) -> None:
+    """It would miss what is written meanwhile, and cannot be told."""
+    behind = Behind(roles)
+    behind.trim()
+    ingest = roles.ingest()
+    snapshot = slow()
+    snapshot.await_asked()
+    behind.plain.expect_closed()
+    plain = behind.edge.stranger()
+    plain.send(b"8\n")
+    plain.expect_closed()
+    closed = logged(log, "session_closed")
+    assert [(entry["user"], entry["reason"]) for entry in closed] == [(7, "behind"), (8, "behind")]
+    assert not logged(log, "session_failed")
+    snapshot.release()
     behind.await_rebuilt()
+    plain = behind.edge.client(8)
     ingest.source().send(b"9|B\n")
-    for client in (plain, asking, resuming, old):
-        client.expect(b"9|B\n")
+    plain.expect(b"9|B\n")
+
+
+def test_a_plain_client_whose_id_has_arrived_when_a_rebuild_ends_is_closed(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it would miss was written before the edge read its id."""
+    behind = Behind(roles)
+    behind.trim()
+    arrived: list[system.socket] = []
+    end_rebuild = Router.end_rebuild
+
+    def end(router: Router) -> int:
+        # This socket blocks: the event loop does not run, so the edge cannot accept it yet.
+        client = system.create_connection(behind.edge.client_address)
+        client.sendall(b"8\n")
+        client.setblocking(False)
+        arrived.append(client)
+        return end_rebuild(router)
+
+    monkeypatch.setattr(Router, "end_rebuild", end)
+    roles.ingest()
+    behind.await_rebuilt()
+    with arrived[0] as client:
+        wait_read(client.fileno(), timeout=PATIENCE)
+        assert client.recv(1) == b""
 
 
 def test_clients_that_leave_while_an_edge_is_rebuilt(
