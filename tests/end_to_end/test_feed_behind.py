@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket as system
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -147,16 +147,30 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Slow]:
     return lambda after=None: Slow(monkeypatch, after)
 
 
+class Rebuilding(Behind):
+    """An edge that is rebuilt, and waits for the snapshot until ``release`` is called."""
+
+    def __init__(self, roles: Roles, slow: Callable[..., Slow]) -> None:
+        super().__init__(roles)
+        self.trim()
+        self.ingest = roles.ingest()
+        snapshot = slow()
+        snapshot.await_asked()
+        self.release = snapshot.release
+
+
+@pytest.fixture
+def rebuilding(roles: Roles, slow: Callable[..., Slow]) -> Iterator[Rebuilding]:
+    rebuilding = Rebuilding(roles, slow)
+    yield rebuilding
+    rebuilding.release()
+
+
 def test_clients_that_ask_and_connect_while_an_edge_is_rebuilt_wait(
-    roles: Roles, slow: Callable[..., Slow]
+    rebuilding: Rebuilding,
 ) -> None:
     """Their first line says from where they get events."""
-    behind = Behind(roles)
-    behind.trim()
-    ingest = roles.ingest()
-    edge = behind.edge
-    snapshot = slow()
-    snapshot.await_asked()
+    behind, edge, ingest = rebuilding, rebuilding.edge, rebuilding.ingest
     assert edge.server.trouble == f"what follows {behind.epoch}-3 is no longer kept"
     assert ingest.server._journal.needed_from is None  # nothing has to be kept for it
     asking = edge.client(b"8|\n")
@@ -168,7 +182,7 @@ def test_clients_that_ask_and_connect_while_an_edge_is_rebuilt_wait(
     source = ingest.source()
     source.send(b"9|B\n")
     until(lambda: ingest.durable == behind.at(10), "the event to be written")
-    snapshot.release()
+    rebuilding.release()
     assert read_position(asking) == ("=", behind.at(10))
     assert read_position(resuming) == ("=", behind.end)
     assert read_position(old) == ("!", behind.at(10))
@@ -179,14 +193,10 @@ def test_clients_that_ask_and_connect_while_an_edge_is_rebuilt_wait(
 
 
 def test_a_plain_client_that_connects_while_an_edge_is_rebuilt_is_closed(
-    roles: Roles, slow: Callable[..., Slow], log: LogCapture
+    rebuilding: Rebuilding, log: LogCapture
 ) -> None:
     """It would miss what is written meanwhile, and cannot be told."""
-    behind = Behind(roles)
-    behind.trim()
-    ingest = roles.ingest()
-    snapshot = slow()
-    snapshot.await_asked()
+    behind = rebuilding
     behind.plain.expect_closed()
     plain = behind.edge.stranger()
     plain.send(b"8\n")
@@ -194,10 +204,10 @@ def test_a_plain_client_that_connects_while_an_edge_is_rebuilt_is_closed(
     closed = logged(log, "session_closed")
     assert [(entry["user"], entry["reason"]) for entry in closed] == [(7, "behind"), (8, "behind")]
     assert not logged(log, "session_failed")
-    snapshot.release()
+    rebuilding.release()
     behind.await_rebuilt()
     plain = behind.edge.client(8)
-    ingest.source().send(b"9|B\n")
+    behind.ingest.source().send(b"9|B\n")
     plain.expect(b"9|B\n")
 
 
@@ -227,48 +237,37 @@ def test_a_plain_client_whose_id_has_arrived_when_a_rebuild_ends_is_closed(
 
 
 def test_clients_that_leave_while_an_edge_is_rebuilt(
-    roles: Roles, slow: Callable[..., Slow], log: LogCapture
+    rebuilding: Rebuilding, log: LogCapture
 ) -> None:
-    behind = Behind(roles)
-    behind.trim()
-    roles.ingest()
-    snapshot = slow()
-    snapshot.await_asked()
-    behind.asking.close()
-    behind.edge.await_sessions(0)
-    snapshot.release()
-    behind.await_rebuilt()
+    rebuilding.asking.close()
+    rebuilding.edge.await_sessions(0)
+    rebuilding.release()
+    rebuilding.await_rebuilt()
     assert logged(log, "feed_rebuilt")[0]["sessions_told"] == 0
 
 
 def test_an_ingest_that_goes_while_an_edge_is_rebuilt(
-    roles: Roles, slow: Callable[..., Slow], log: LogCapture
+    roles: Roles, rebuilding: Rebuilding, log: LogCapture
 ) -> None:
-    behind = Behind(roles)
-    behind.trim()
-    roles.ingest()
-    snapshot = slow()
-    snapshot.await_asked()
-    snapshot.release()
+    edge, asking = rebuilding.edge, rebuilding.asking
+    losses = edge.following.losses
+    roles.stop_ingest()
+    until(lambda: edge.following.losses > losses, "the edge to lose its feed")
+    rebuilding.release()
     ingest = roles.ingest()
-    assert read_position(behind.asking) == ("!", behind.end)
+    assert read_position(asking) == ("!", rebuilding.end)
     ingest.source().send(b"9|B\n")
-    behind.asking.expect(b"9|B\n")
-    assert len(logged(log, "feed_rebuilt")) == 1
+    asking.expect(b"9|B\n")
+    assert len(logged(log, "feed_behind")) == len(logged(log, "feed_rebuilt")) == 1
 
 
-def test_an_edge_that_stops_while_it_is_rebuilt(roles: Roles, slow: Callable[..., Slow]) -> None:
-    behind = Behind(roles)
-    behind.trim()
-    roles.ingest()
-    snapshot = slow()
-    snapshot.await_asked()
+def test_an_edge_that_stops_while_it_is_rebuilt(rebuilding: Rebuilding) -> None:
     try:
-        behind.edge.server.drain()
+        rebuilding.edge.server.drain()
     finally:
-        snapshot.release()
-    behind.asking.expect_closed()
-    assert not behind.edge.server.failed
+        rebuilding.release()
+    rebuilding.asking.expect_closed()
+    assert not rebuilding.edge.server.failed
 
 
 # What an edge is busy with.
