@@ -33,16 +33,13 @@ from maze.journal.snapshot_schedule import RETRY_SECONDS, SnapshotSchedule
 from maze.journal.snapshots import STOPPED, SnapshotTaker
 from maze.net.native_thread import run_in_thread
 from maze.pipeline.committed import Committed
-from maze.pipeline.journal_store import Lease, open_store
+from maze.pipeline.journal_store import RENEWALS, Lease, open_store
 from maze.pipeline.recovery import Recovery
 from maze.pipeline.stats import COMMIT_SECONDS, Histogram
 from maze.pipeline.unwritten_marks import UnwrittenMarks
 from maze.settings.options import Settings
 
 log = structlog.get_logger()
-
-RENEWALS = 3
-"""Renewals of a lease in the time after which it ends."""
 
 MAX_LEASE_WAIT_SECONDS = 1.0
 """Longest time between two attempts to take a lease, which may be free at any time."""
@@ -195,8 +192,10 @@ class Journaling:
 
     def _renew(self, lease: Lease, fence: int) -> None:
         """Renew the lease before it ends; look whether Redis has lost anything."""
+        renewed_at = monotonic()
         while True:
-            gevent.sleep(lease.seconds / RENEWALS)
+            gevent.sleep(max(0.0, renewed_at + lease.seconds / RENEWALS - monotonic()))
+            renewed_at = monotonic()
             try:
                 run_in_thread(lease.renew, fence)
             except UnavailableError:
