@@ -18,7 +18,7 @@ import structlog
 from gevent.event import Event
 
 from maze.core import FollowGraph, Position, Recent, ReorderBuffer, next_epoch
-from maze.errors import JournalUnusableError
+from maze.errors import JournalFencedError, JournalUnusableError
 from maze.journal.figures import Statistics
 from maze.journal.group_commit import GroupCommit
 from maze.journal.journal import (
@@ -42,10 +42,8 @@ from maze.settings.options import Settings
 log = structlog.get_logger()
 
 MAX_LEASE_WAIT_SECONDS = 1.0
-"""Longest time between two attempts to take a lease, which may be free at any time."""
-
-FENCED_STATUS = 3
-"""Exit status of a process that may no longer write its journal: another one does."""
+"""Longest time between two attempts to take a lease, which may be free at any time, or to read the
+journal."""
 
 UPKEEP_SECONDS = 1.0
 """Time between two inspections of the file."""
@@ -99,6 +97,8 @@ class Journaling:
         self._taker: SnapshotTaker | None = None
         """The taker of the present snapshot, if one is being taken."""
         self._renewing: gevent.Greenlet[..., None] | None = None
+        self._lease_lost: JournalError | None = None
+        """Why the lease was lost while the journal was read."""
         self._is_asked = False  # whether the journal has not yet answered if it is there
         self._upkeep = gevent.Greenlet(self._keep_up)
         self._epoch_has_begun = Event()
@@ -131,16 +131,18 @@ class Journaling:
         """Rebuild graph and recent events; return the position at which the stream continues.
 
         If another process holds the lease, wait until it is gone. Raise JournalUnusableError if the
-        journal is damaged.
+        journal is damaged, JournalFencedError if another process has taken the lease since.
         """
-        recovery = Recovery(self.journal, graph, recent, report)
         try:
             if self.lease:
                 self._fence = self._take(self.lease)
             began = monotonic()
-            recovery.run()
+            recovery = self._read(graph, recent, report)
             if not self.lease:  # only then, because a file that is damaged must not be changed
                 self._fence = run_in_thread(self.journal.lease)
+        except FencedError as error:
+            log.critical("journal_fenced", error=str(error))
+            raise JournalFencedError(str(error)) from None
         except JournalError as error:
             raise JournalUnusableError(str(error)) from None
         self._bounds_are_written = recovery.state.bounds == self._bounds
@@ -173,6 +175,38 @@ class Journaling:
         )
         return self.position
 
+    def _read(
+        self, graph: FollowGraph, recent: Recent, report: Callable[[Position], None]
+    ) -> Recovery:
+        """Rebuild graph and recent events; read anew if Redis was away. Raise JournalError.
+
+        The lease is renewed meanwhile. If that finds it lost, reading is given up.
+        """
+        trouble = None
+        while True:
+            recovery = Recovery(self.journal, graph, recent, report)
+            try:
+                recovery.run()
+                break
+            except UnavailableError as error:
+                if not self.lease:
+                    raise
+                if str(error) != trouble:
+                    trouble = str(error)
+                    self._on_trouble(trouble)
+            graph.clear().free()
+            gevent.sleep(_retry_seconds(self.lease))
+            self._check_lease()
+        self._check_lease()
+        if trouble:
+            log.warning("journal_available", position=str(recovery.state.position))
+        return recovery
+
+    def _check_lease(self) -> None:
+        """Raise what a renewal raised while the journal was read."""
+        if self._lease_lost:
+            raise self._lease_lost
+
     def _take(self, lease: Lease) -> int:
         """Return the fence, once no other process holds the lease.
 
@@ -186,7 +220,7 @@ class Journaling:
             if reason != because:
                 log.info("lease_waits", because=reason)
                 because = reason
-            gevent.sleep(min(lease.seconds / RENEWALS, MAX_LEASE_WAIT_SECONDS))
+            gevent.sleep(_retry_seconds(lease))
         self._renewing = gevent.spawn(self._renew, lease, fence)
         return fence
 
@@ -201,7 +235,10 @@ class Journaling:
             except UnavailableError:
                 pass  # the next append says so
             except JournalError as error:
-                self._on_lost(error)
+                if self._commit:
+                    self._on_lost(error)
+                else:
+                    self._lease_lost = error
                 return
             if self._commit and not (self._commit.pending_batches or self._is_asked):
                 self._is_asked = True
@@ -330,7 +367,7 @@ class Journaling:
         if isinstance(error, GoneError):
             log.critical("journal_gone", error=str(error), delivers="nothing until a restart")
         elif isinstance(error, FencedError):
-            self._fail("journal_fenced", exit_status=FENCED_STATUS, error=str(error))
+            self._fail("journal_fenced", exit_status=JournalFencedError.status, error=str(error))
         else:
             self._fail("journal_failed", error=str(error))
 
@@ -343,6 +380,10 @@ def _try_to_take(lease: Lease) -> tuple[int | None, str]:
         if not lease.is_awaited:  # a start fails, but a standby goes on waiting
             raise
         return None, str(error)
+
+
+def _retry_seconds(lease: Lease) -> float:
+    return min(lease.seconds / RENEWALS, MAX_LEASE_WAIT_SECONDS)
 
 
 def _on_read(read: Event, error: Exception | None) -> None:
