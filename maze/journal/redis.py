@@ -131,9 +131,14 @@ class RedisJournal(RedisReader, Journal):
         return self._take_lease(owner, _milliseconds(seconds), takes_ended=takes_ended)
 
     def server_run(self) -> tuple[str, int]:
-        """Return the id of the server's run, and for how many whole seconds it has lasted."""
+        """Return the id of the server's run, and for how many whole seconds it was there at least.
+
+        A replica that was promoted does not tell when that was. It forgets that it was a replica
+        if it has none itself for an hour (``repl-backlog-ttl``).
+        """
         found = info(self._client)
-        return found["run_id"], int(found["uptime_in_seconds"])
+        was_replica = found.get("second_repl_offset", "-1") != "-1"
+        return found["run_id"], 0 if was_replica else int(found["uptime_in_seconds"])
 
     def renew_lease(self, fence: int, seconds: float) -> None:
         """Hold the lease for ``seconds`` from now. Raise FencedError if another one has taken it.
