@@ -69,7 +69,7 @@ class Journaling:
         self.reader = self._store.reader
         """A second connection, for resumes; it only reads."""
         self.lease = self._store.lease
-        """The lease of a journal that several processes can open; None of a file."""
+        """The lease of a journal that several processes can open; None for a file."""
         self.tailed = self._store.tailed
         """The journal, if its server may lose what it has confirmed; else None."""
         self._on_commit = on_commit
@@ -225,7 +225,7 @@ class Journaling:
         return fence
 
     def _renew(self, lease: Lease, fence: int) -> None:
-        """Renew the lease before it ends; look whether Redis has lost anything."""
+        """Renew the lease before it ends; check whether Redis has lost anything."""
         renewed_at = monotonic()
         while True:
             gevent.sleep(max(0.0, renewed_at + lease.seconds / RENEWALS - monotonic()))
@@ -233,7 +233,7 @@ class Journaling:
             try:
                 run_in_thread(lease.renew, fence)
             except UnavailableError:
-                pass  # the next append says so
+                pass  # the next append reports it
             except JournalError as error:
                 if self._commit:
                     self._on_lost(error)
@@ -245,7 +245,7 @@ class Journaling:
                 self._commit.submit(partial(self.journal.append, [], fence), self._on_asked)
 
     def _on_asked(self, error: Exception | None) -> None:
-        """Called when the journal was asked whether it is there, and has lost nothing."""
+        """Called with the result of a check that the journal is there and has lost nothing."""
         assert self._commit
         self._is_asked = False
         if error is None or isinstance(error, UnavailableError):
