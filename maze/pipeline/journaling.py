@@ -85,6 +85,8 @@ class Journaling:
         """The position up to which everything is durable."""
         self.on_batches: Callable[[list[Batch]], None] = lambda batches: None
         """Called with the batches of each commit."""
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called while this process waits for the lease, whenever the reason changes."""
         self.is_held: Callable[[], bool] = lambda: False
         """Whether nothing may be written at present."""
         self.seconds = Histogram(COMMIT_SECONDS)
@@ -220,6 +222,7 @@ class Journaling:
             if reason != because:
                 log.info("lease_waits", because=reason)
                 because = reason
+                self.on_wait()
             gevent.sleep(_retry_seconds(lease))
         self._renewing = gevent.spawn(self._renew, lease, fence)
         return fence

@@ -104,6 +104,18 @@ def test_an_ingest_that_stops_in_order_gives_the_lease_back(house: House) -> Non
     house.took_over(standby)
 
 
+@pytest.mark.parametrize("form", [("--role", "ingest"), ("--edges", "1")])
+def test_a_standby_logs_where_its_admin_port_is(house: House, form: tuple[str, str]) -> None:
+    ingest, standby = house.ingest(), house.start(*form, "--admin-port", "free")
+    standby.await_logged("lease_waits")
+    standby.await_logged("admin_ready")
+    assert not standby.logged("ready")
+    ingest.signal(signal.SIGTERM)
+    standby.ready().signal(signal.SIGTERM)
+    assert standby.status() == 0
+    assert len(standby.logged("admin_ready")) == 1
+
+
 def test_an_ingest_whose_lease_was_taken_ends(house: House) -> None:
     ingest, standby, edge = house.ingest(), house.standby(), house.edge()
     client = client_of(edge)
