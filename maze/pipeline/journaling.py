@@ -34,7 +34,7 @@ from maze.journal.snapshots import STOPPED, SnapshotTaker
 from maze.net.native_thread import run_in_thread
 from maze.pipeline.committed import Committed
 from maze.pipeline.journal_store import RENEWALS, Lease, open_store
-from maze.pipeline.recovery import Recovery
+from maze.pipeline.recovery import Recovery, free_in_thread
 from maze.pipeline.stats import COMMIT_SECONDS, Histogram
 from maze.pipeline.unwritten_marks import UnwrittenMarks
 from maze.settings.options import Settings
@@ -196,7 +196,7 @@ class Journaling:
                 if str(error) != trouble:
                     trouble = str(error)
                     self._on_trouble(trouble)
-            graph.clear().free()
+            free_in_thread(graph.clear())
             gevent.sleep(_retry_seconds(self.lease))
             self._check_lease()
         self._check_lease()
