@@ -112,6 +112,8 @@ class Store(NamedTuple):
     """The journal that is written, if its server may lose what it has confirmed."""
     begin: Callable[[Position], None] = lambda position: None
     """Called with the position from which this process writes, before it does."""
+    watch: Callable[[], None] = lambda: None
+    """Notices changed settings of the journal's server; called from time to time."""
 
     def close(self) -> None:
         """Close both connections; the last one to close a file moves its log into it."""
@@ -171,6 +173,10 @@ def _open_redis(
     )
     tail = Tail(settings.tail_bytes, journal.position(), safe_seconds=journal.safe_seconds())
     tailed = TailedJournal(journal, tail, report=_report_gap)
+
+    def watch() -> None:
+        tail.safe_seconds = journal.safe_seconds()
+
     return Store(
         tailed,
         journal,
@@ -180,6 +186,7 @@ def _open_redis(
         Lease(journal, settings.lease),
         tailed,
         tail.begin,
+        watch,
     )
 
 

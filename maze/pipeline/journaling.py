@@ -199,6 +199,7 @@ class Journaling:
             gevent.sleep(lease.seconds / RENEWALS)
             try:
                 run_in_thread(lease.renew, fence)
+                run_in_thread(self._store.watch)
             except UnavailableError:
                 pass  # the next append says so
             except JournalError as error:

@@ -142,3 +142,20 @@ def test_a_redis_that_is_away_is_noticed_while_nothing_is_written(
     redis.start()
     until(lambda: watched.ask("/readyz").status == 200, "Redis to be back")
     assert watched.status()["journal"]["trouble"] is None
+
+
+def test_a_redis_that_refuses_writes_is_noticed_while_nothing_is_written(
+    start: Start, redis: RedisServer
+) -> None:
+    watched = start(journal=f"unix://{redis.path}", lease=0.1)
+    journaling = watched.server.intake.journaling
+    assert journaling
+    assert journaling.tailed
+    tail = journaling.tailed.tail
+    redis.command("CONFIG", "SET", "min-replicas-to-write", "1")
+    until(lambda: watched.ask("/readyz").status == 503, "the refusal to be noticed")
+    assert "NOREPLICAS" in watched.status()["journal"]["trouble"]
+    redis.command("CONFIG", "SET", "appendfsync", "everysec", "min-replicas-to-write", "0")
+    until(lambda: watched.ask("/readyz").status == 200, "Redis to take writes again")
+    until(lambda: tail.safe_seconds == 2.0, "the changed setting to be noticed")
+    redis.command("CONFIG", "SET", "appendfsync", "no")
