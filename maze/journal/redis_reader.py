@@ -351,8 +351,9 @@ class RedisReader:
             (entry,) = entries
             epoch = entry.head.end.epoch
             key = self._keys.stream
-            (last,) = self._client.call("XREVRANGE", key, epoch, epoch, "COUNT", 1)
-            events += position_of(last).next - entry.batches[0].first
+            # Nothing if it was trimmed meanwhile.
+            for last in self._client.call("XREVRANGE", key, epoch, epoch, "COUNT", 1):
+                events += position_of(last).next - entry.batches[0].first
             from_id = f"{epoch + 1}"
         return events
 

@@ -126,6 +126,25 @@ def test_a_journal_that_was_created_in_part_is_completed(server: RedisServer) ->
     assert journal.get_snapshot(pytest.fail) is None
 
 
+def test_figures_while_an_epoch_is_trimmed(
+    journal: RedisJournal, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fence = journal.lease()
+    journal.append(events(1, 5), fence)
+    journal.append([Batch(2, 1, 1, b""), Batch(2, 1, 4, b"1|B\n2|B\n3|B\n")], fence)
+    reader = RedisReader(server.address)
+    assert reader.statistics().events == 4 + 3
+    call = reader._client.call
+
+    def trimming(*command: str | int) -> Any:
+        if command[0] == "XREVRANGE":
+            journal.trim(Position(1, 5), fence)
+        return call(*command)
+
+    monkeypatch.setattr(reader._client, "call", trimming)
+    assert reader.statistics().events == 3
+
+
 # Waiting
 
 
