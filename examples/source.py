@@ -13,7 +13,8 @@ def main(host: str = "127.0.0.1", port: str = "9090") -> None:
         for line in sys.stdin.buffer:
             connection.sendall(line)
         connection.shutdown(socket.SHUT_WR)
-        connection.recv(1)
+        while connection.recv(65536):  # acknowledgements, if the server sends any
+            pass
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ def _lease(lease: Lease) -> Section:
 
 
 def _tail(journal: TailedJournal) -> Section:
-    """Return what the server of the journal may still lose, and how often it has lost some."""
+    """Return what Redis may still lose, and how often it has lost something."""
     tail = journal.tail
     return {
         "batches": len(tail),

@@ -63,7 +63,7 @@ ALIVE_SECONDS = 1.0
 """Time after which an edge that waits for the disk is told that the ingest is still there."""
 
 CLOSE_SECONDS = 1.0
-"""Time for an edge that was refused to close its connection, once it has read why."""
+"""Time for a refused edge to read the reason and close its connection."""
 
 Result = TypeVar("Result")
 
@@ -88,9 +88,9 @@ class EdgeConnection:
         self.woken = Event()
 
     def wait(self, seconds: float) -> None:
-        """Wait until it is woken, or has left, for at most so long."""
+        """Wait until the edge is woken or has left, for at most ``seconds``."""
         self.woken.clear()
-        # It sends nothing while it waits for an answer, so what can be read is its end.
+        # An edge that waits for an answer sends nothing, so if there is something to read, it left.
         watcher = gevent.get_hub().loop.io(self.connection.descriptor, 1)
         watcher.start(self.woken.set)
         try:
@@ -128,9 +128,9 @@ class FeedPort:
         self._has_ended = False
         self._edges: dict[EdgeConnection, None] = {}
         self.dropped = 0
-        """Edges that were dropped because they held up the sources."""
+        """Number of edges dropped because they held up the sources."""
         self.sent_bytes = {"ring": 0, "file": 0, "snapshot": 0}
-        """Bytes sent to edges, by where they came from."""
+        """Bytes sent to edges, by origin."""
         self._someone_moved = Event()
         self.serving = Serving()
 
@@ -217,7 +217,7 @@ class FeedPort:
             log.debug("edge_cut_off", edge=peer, error=str(error.strerror or error))
 
     def _authorized(self, sock: socket, address: Address, peer: Peer) -> Connection | None:
-        """Return the connection, with TLS complete if there is any; None if it is refused."""
+        """Return the connection, after its TLS handshake if there is one; None if it is refused."""
         if self._access is None:
             return Connection(sock)
         try:
@@ -357,7 +357,7 @@ def _in_thread(call: Callable[..., Result], *arguments: object) -> Generator[byt
 
 
 def _await_close(sock: socket) -> None:
-    """Wait until the peer has read what was sent and closes; a reset could drop it before."""
+    """Wait until the peer has read what was sent, and closes; a reset could discard it."""
     with suppress(OSError), gevent.Timeout(CLOSE_SECONDS, False):  # type: ignore[arg-type]
         sock.settimeout(None)
         sock.shutdown(SHUT_WR)

@@ -95,7 +95,7 @@ class Following:
         self._answered_at: float | None = None
         """When the last answer came."""
         self.losses = 0
-        """How often the ingest could no longer be reached."""
+        """Number of times that the ingest could no longer be reached."""
         self.snapshots_loaded = 0
         router.resumes.may_reach = self._may_reach
         router.take_from(self)
@@ -145,7 +145,7 @@ class Following:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing arrives at present; None if something could."""
+        """Why nothing can arrive at present; None if it can."""
         return self._lost or self._behind
 
     # Called by the server.

@@ -239,7 +239,7 @@ def _tls_reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not valid: {error.verify_message.rstrip('.')}"
     if "CERTIFICATE_REQUIRED" in reason:
-        return "it requires a certificate of this edge: set feed-tls-cert and feed-tls-key"
+        return "it requires a certificate from this edge: set feed-tls-cert and feed-tls-key"
     if "ALERT" in reason:
         return f"it refuses TLS with this edge: {describe_tls_error(error)}"
     return f"no TLS: {describe_tls_error(error)}; does the ingest have --feed-tls-cert?"

@@ -1,4 +1,4 @@
-"""Follows a journal in Redis, as a feed is followed."""
+"""Follows a journal in Redis in the same way as a feed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from maze.journal.redis_reader import RedisReader
 
 LOST_SECONDS = 10.0
-"""Time for the ingest to append again what Redis has lost in a crash. Until then an edge, which may
-have it already, waits."""
+"""Time for the ingest to append again what Redis has lost in a crash. An edge waits until then,
+because it may already have what was lost."""
 
 POSITION_SECONDS = 0.25
-"""Time between two questions for the journal's position, while there is always more to read."""
+"""Time between two queries for the journal's position while there is always more to read."""
 
 NOWHERE = Position(0, 0)
 
@@ -35,7 +35,7 @@ LOST = AheadError, OtherEpochError
 
 
 class _Patience:
-    """Gives the ingest ``LOST_SECONDS``: until then, what Redis has lost is only unavailable."""
+    """Treats what Redis has lost as unavailable for ``LOST_SECONDS``."""
 
     def __init__(self) -> None:
         self._lost_since: float | None = None
@@ -58,10 +58,10 @@ class _Patience:
 
 
 class RedisFollower(JournalReader):
-    """Reads a journal in Redis; see ``FeedReader``, whose methods it has."""
+    """Reads a journal in Redis, with the methods of ``FeedReader``."""
 
     tells_end = False
-    """Whether it is told when the ingest stops."""
+    """Whether the ingest tells when it stops; over Redis, it cannot."""
 
     def __init__(self, reader: RedisReader) -> None:
         self._reader = reader
@@ -77,7 +77,7 @@ class RedisFollower(JournalReader):
         """What is known of the journal; None before the first answer."""
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         self._reader.close()
 
     def position(self) -> Position:
@@ -108,7 +108,7 @@ class RedisFollower(JournalReader):
     def request(
         self, after: Position, max_bytes: int, *, wait: float = 0.0, routed: Position = NOWHERE
     ) -> None:
-        """Note what is asked for; ``receive`` asks. ``routed`` is of no interest to Redis.
+        """Note the request, which ``receive`` sends. Redis needs no ``routed``.
 
         Raise UnavailableError if Redis could not be reached, and cannot be reached yet.
         """
@@ -127,14 +127,14 @@ class RedisFollower(JournalReader):
         return batches
 
     def _reach(self, after: Position) -> None:
-        """See whether Redis answers, and has what the edge has."""
+        """Check that Redis answers, and has what the edge has."""
         self._patience.checked(lambda: self._reader.read(after, 1), *LOST)
         self._is_reached = True
 
     def _journal_position(self, after: Position, batches: list[Batch]) -> Position:
         """Return the journal's position: more may follow the batches that were read.
 
-        Clients come from edges that are further, and what is not there yet must not count as lost.
+        Clients come from edges that are further ahead, and what has not arrived yet is not lost.
         """
         if not batches:
             self.tells_position = True

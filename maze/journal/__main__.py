@@ -92,7 +92,9 @@ def _place(given: argparse.Namespace) -> Place:
     if given.command == COPY:
         place = _place_of(given.url, given)
         if not isinstance(place, RedisPlace):
-            raise ValueError(f"{given.url} is no URL of a Redis server (a file needs only cp)")
+            raise ValueError(
+                f"{given.url} is not the URL of a Redis server (to copy a file, use cp)"
+            )
         return place
     return _place_of(given.file, given) if given.command in READING else FilePlace(given.file)
 
@@ -168,7 +170,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     follows.add_argument("csv", metavar="CSV", help='a file of lines "follower,followed"')
     add("compact", "give the disk space of removed batches back to the file system")
     reset = add("reset", "begin a new epoch: forget the sequence and the follow graph")
-    copy = add(COPY, "copy a journal's file to Redis, so that a server can continue there")
+    copy = add(COPY, "copy a journal from a file to Redis, so that a server can continue there")
     copy.add_argument("url", metavar="URL", help="the URL of a Redis server")
     _add_redis_options(copy)
     for command in (follows, reset):

@@ -1,4 +1,4 @@
-"""Finds the faults of a journal: batches that are missing, and wrong checksums."""
+"""Finds faults in a journal: missing batches, and wrong checksums."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol

@@ -14,7 +14,7 @@ from maze.journal.reader import SQLiteReader
 from maze.journal.redis import GROUP_BYTES, RedisJournal
 
 READ_BYTES = GROUP_BYTES
-"""Bytes of batches copied at a time, about."""
+"""Approximate bytes of batches copied at a time."""
 
 LEASE_SECONDS = 30.0
 """Time for which the lease is held with each append; a server may begin when it ends."""
@@ -38,19 +38,22 @@ def copy(path: str, place: RedisPlace, report: Callable[[str], None]) -> str:
 def _copy(original: SQLiteReader, place: RedisPlace, report: Callable[[str], None]) -> str:
     kept_from, end = original.kept_from(), original.position()
     snapshot = original.get_snapshot(report)
-    # Without a snapshot, the kept batches begin with an empty graph. Else the copy begins a step
-    # earlier and is trimmed, so that a start is known to need a snapshot.
+    # Without a snapshot, the kept batches begin with an empty graph. With one, the copy begins an
+    # epoch earlier and is trimmed, so that a server knows that it needs the snapshot to start.
     start = Position(kept_from.epoch - 1, 1) if snapshot else kept_from
     with closing(RedisJournal(place.address, start, place.name)) as journal:
         if journal.kept_from() not in (start, kept_from) or journal.position() > end:
             raise JournalError(
-                f"{journal.where} is another journal: give the copy another --name, or continue "
-                "with the journal that is there"
+                f"{journal.where} is not a copy of this file: give the copy another --name, or "
+                "continue with the journal that is there"
             )
         owner = f"copy:{socket.gethostname()}:{os.getpid()}"
         fence = journal.try_lease(owner, LEASE_SECONDS)
         if fence is None:
-            raise JournalError(f"{journal.where}: a server writes it; stop it first")
+            raise JournalError(
+                f"{journal.where}: another process writes it; stop that one first, or wait "
+                "half a minute if it was a copy that was killed"
+            )
         try:
             if snapshot:
                 begin = Batch(kept_from.epoch, kept_from.next, kept_from.next, b"")

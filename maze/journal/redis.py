@@ -61,7 +61,7 @@ LARGEST_ID = 2**64 - 1
 """Largest second half of an entry's id."""
 
 NOWHERE = Position(0, 0)
-"""Where no journal ends."""
+"""A position at which no journal ends."""
 
 GROUP_BYTES = 2**20
 """Bytes of bodies from which on an append should take no further batch: with 8 MiB, which suits a
@@ -74,8 +74,8 @@ MAX_REMOVED_BYTES = 4 * 2**20
 """Bytes at which an append removes no further entry."""
 
 LEFT_SNAPSHOTS = 20
-"""Snapshots before the present one of which chunks are removed that were left by a writer that
-ended too early."""
+"""Number of snapshots before the present one whose chunks are removed if a writer that ended too
+early left them."""
 
 
 class RedisJournal(RedisReader, Journal):
@@ -143,7 +143,7 @@ class RedisJournal(RedisReader, Journal):
     def append(self, batches: Sequence[Batch], fence: int) -> Position:
         """Append batches; see ``Journal.append``.
 
-        If this is interrupted, only those before the begin of an epoch may have been appended. A
+        If this is interrupted, only those before the start of an epoch may have been appended. A
         GapError also means that Redis has lost batches that were appended.
         """
         now = int(self._clock())
@@ -163,7 +163,8 @@ class RedisJournal(RedisReader, Journal):
     def _append_at_end(self, batches: Sequence[Batch], fence: int, now: int) -> bool:
         """Append batches of one epoch; return False if the journal ends elsewhere, and note it.
 
-        Without batches, this is a question, which is refused as batches would be.
+        Without batches, only check where the journal ends. Redis refuses that whenever it would
+        refuse batches.
         """
         arguments: list[Argument] = [id_of(self._end)]
         if batches:
@@ -219,7 +220,7 @@ class RedisJournal(RedisReader, Journal):
         self._remove_chunks(number, fence)
 
     def _remove_chunks(self, number: int, fence: int) -> None:
-        """Remove the chunks of all snapshots up to a number that are not finished, or no more."""
+        """Remove the chunks of snapshots up to a number that are not, or no longer, finished."""
         kept = {int(each) for each in self._client.call("HKEYS", self._keys.snapshots)}
         names = set(range(max(1, number - LEFT_SNAPSHOTS), number + 1)) - kept
         if names:
@@ -227,7 +228,7 @@ class RedisJournal(RedisReader, Journal):
             self._run(REMOVE_CHUNKS, fence, keys=keys)
 
     def _create(self, start: Position) -> bool:
-        """Create the journal, in steps, unless there is one; return whether that was the last."""
+        """Take the next step to create the journal, if any; return whether it was the last."""
         keys = [self._keys.origin, self._keys.stream]
         kind, *rest = self._client.run(CREATE, keys, FORMAT, id_of(start))
         if kind == b"HEADLESS":
@@ -259,7 +260,7 @@ class RedisJournal(RedisReader, Journal):
     def _remove_oldest(
         self, retention: Retention, snapshots: list[SnapshotRow], now: int, fence: int
     ) -> bool:
-        """Remove what is old, or a part of that; return whether more may be left."""
+        """Remove what is old, or part of it; return whether more may be left."""
         used = self._batch_bytes(self._state()) + sum(row.size for row in snapshots)
         stream = self._keys.stream
         found = self._client.run(OLDEST, [stream], MAX_REMOVED_ENTRIES, MAX_REMOVED_BYTES)

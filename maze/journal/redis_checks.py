@@ -8,8 +8,8 @@ from maze.journal.redis_connection import RedisClient
 from maze.journal.tail import SAFE_SECONDS
 
 MIN_VERSION = (7, 0)
-"""First version that logs a script with one write as no transaction; see ``redis_scripts``. Valkey
-tells a version of Redis, too."""
+"""First version that does not log a script with one write as a transaction; see ``redis_scripts``.
+Valkey reports a version of Redis, too."""
 
 FSYNC_SECONDS = {b"always": 0.0, b"everysec": SAFE_SECONDS, b"no": 60.0}
 """Time until an append is on the disk, by ``appendfsync``. Without fsync, Linux takes half a minute

@@ -28,7 +28,7 @@ _CRC = struct.Struct("<I")
 _SNAPSHOT = struct.Struct("<QQQQQQQQI")
 
 HEAD_BYTES = _HEAD.size
-"""Bytes at the begin of a value that ``decode_head`` needs."""
+"""Bytes at the beginning of a value that ``decode_head`` needs."""
 
 FORMAT = 1
 """Version of the keys and entries; a server does not read a journal of a newer format."""
@@ -75,7 +75,7 @@ class Head(NamedTuple):
     appended: int
     """Bytes that had been appended to the journal before it."""
     bytes: int
-    """Bytes of memory that it takes, about."""
+    """Approximate bytes of memory that it takes."""
 
     @property
     def total(self) -> int:

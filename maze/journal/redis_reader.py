@@ -53,7 +53,7 @@ MAX_READ_ENTRIES = 16
 at once are not read faster."""
 
 FIRST_GUESS_BYTES = 2**16
-"""Size of an entry before any was read."""
+"""Assumed size of an entry before any was read."""
 
 CHECKED_ENTRIES = 20
 """Entries checked at once (up to 30 MiB)."""
@@ -141,7 +141,7 @@ class RedisReader:
                 if first.head.before == after:
                     return self._take(first, stored[1:], max_bytes)
             # Nothing, or something that does not simply continue: batches were trimmed or lost, or
-            # some of an entry are known. XREAD would pass over that without a word.
+            # some of an entry are known. XREAD would skip that silently.
             if found := self.read(after, max_bytes):
                 return found
         return self.read(after, max_bytes) if seconds <= 0 else []

@@ -1,9 +1,9 @@
-"""The Lua scripts of a Redis journal. Redis runs each in one go, so nothing comes in between.
+"""The Lua scripts of a Redis journal. Redis runs each script without interruption.
 
 Each script writes at most once. Redis logs a script with several writes as a transaction. If a
-crash cuts the append-only file within one, Redis (7.0 to 8, and Valkey) may leave its begin in the
-file; what is written behind it then counts as part of the transaction, and is dropped at the start
-after next. A single write has no such begin: it is in the file, or it is not.
+crash cuts the append-only file within one, Redis (7.0 to 8, and Valkey) may leave its beginning
+in the file; what is written after it then counts as part of the transaction, and is dropped at the
+start after next. A single write has no such beginning: it is in the file, or it is not.
 
 A script compares positions only for equality, as texts: a Lua number is exact up to 2**53, and the
 numbers of a journal go up to 2**63.
@@ -16,8 +16,8 @@ from hashlib import sha1
 from maze.journal.redis_entries import HEAD_BYTES
 
 _EVEN_IF_FULL = "#!lua flags=allow-oom\n"
-"""First line of a script that Redis does not refuse while its memory is full. So a writer can begin
-then, and remove what is old."""
+"""First line of a script that Redis accepts even while its memory is full. So a writer can begin at
+that time, and remove what is old."""
 
 _CHECK_STREAM = """
 if redis.call('EXISTS', KEYS[2]) == 0 then return {'GONE'} end
@@ -84,7 +84,7 @@ return {'OK'}
 """,
 )
 """Create a journal unless there is one: first the empty stream (2), then the key that says where it
-begins (1). To be called again if the answer is AGAIN. Arguments: format and position."""
+begins (1). Call it again if the answer is AGAIN. Arguments: format and position."""
 
 STATE = Script(
     _LAST_ID,
@@ -125,7 +125,7 @@ return found
 """.replace("HEAD", str(HEAD_BYTES)),
 )
 """Return id, head and size of the oldest entries of a stream (1). Arguments: how many at most, and
-at how many bytes no further one is looked at."""
+the bytes from which no further one is read."""
 
 LEASE = Script(
     _EVEN_IF_FULL,
@@ -159,7 +159,7 @@ redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ends .. ' ' .. ARGV[2])
 return {'OK'}
 """,
 )
-"""Hold the lease (1) for longer. Arguments: fence, owner, milliseconds."""
+"""Renew the lease (1). Arguments: fence, owner, milliseconds."""
 
 RESTORE_FENCE = Script(
     _EVEN_IF_FULL,
@@ -205,11 +205,11 @@ return {'OK'}
 """.replace("HEAD", str(HEAD_BYTES)),
 )
 """Append an entry to the stream (2) if its last one has a certain id; else return the id, the head
-and the size of the last one. Arguments: fence, expected id; unless it is only a question, id and
+and the size of the last one. Arguments: fence, expected id; unless this is only a check, id and
 value of the new entry.
 
-A question changes nothing, but is a write: Redis refuses it whenever it would refuse an entry. It
-goes on answering what only reads while its disk is full, or once it is a replica."""
+A check changes nothing, but is a write, so Redis refuses it whenever it would refuse an entry. What
+only reads is answered even while the disk is full, or by a master that has become a replica."""
 
 TRIM = Script(
     _CHECK_FENCE,
@@ -218,8 +218,8 @@ redis.call('XTRIM', KEYS[2], 'MINID', '=', ARGV[2])
 return {'OK'}
 """,
 )
-"""Remove the entries of the stream (2) below an id. Arguments: fence, id. While the memory is full,
-Redis does not refuse it."""
+"""Remove the entries of the stream (2) below an id. Arguments: fence, id. Redis accepts it
+even while its memory is full."""
 
 BEGIN_SNAPSHOT = Script(
     _CHECK_FENCE,
@@ -227,7 +227,7 @@ BEGIN_SNAPSHOT = Script(
 return {'OK', tostring(redis.call('INCR', KEYS[3]))}
 """,
 )
-"""Begin a snapshot; return its number, which is counted (3). Argument: fence."""
+"""Begin a snapshot; return its number, from a counter (3). Argument: fence."""
 
 ADD_CHUNK = Script(
     _CHECK_FENCE,

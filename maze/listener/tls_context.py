@@ -60,7 +60,7 @@ class ClientContext:
     def wrap(self, sock: Any, host: str) -> Any:
         """Complete TLS with a server that must prove that it is ``host``; return the connection.
 
-        The socket may be one of gevent. Raise OSError.
+        The socket may be a gevent socket. Raise OSError.
         """
         module = gevent.ssl if isinstance(sock, gevent.socket.socket) else ssl
         return self._contexts[module].wrap_socket(sock, server_hostname=host)
@@ -97,9 +97,9 @@ class _File:
 
 
 def load_contexts(settings: Settings) -> Contexts:
-    """Return the contexts that the role has. Raise SettingsError.
+    """Return the contexts that the role needs. Raise SettingsError.
 
-    The error tells which options contradict each other, or which file cannot be used.
+    The error names the options that contradict each other, or the file that cannot be used.
     """
     if settings.client_identity == "certificate" and not settings.client_tls_ca:
         raise SettingsError(

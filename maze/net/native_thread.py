@@ -16,7 +16,7 @@ class ThreadCall(Generic[Result]):
         self._outcome = pool.spawn(_outcome, call, arguments)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end of the call, at most so long; return whether it has ended."""
+        """Wait at most ``seconds`` for the end of the call; return whether it has ended."""
         self._outcome.wait(seconds)
         return bool(self._outcome.ready())
 

@@ -16,7 +16,7 @@ class Serving:
         self.is_closed = False
 
     def run(self, serve: Callable[..., None], *arguments: Any) -> None:
-        """Call ``serve`` in the running greenlet, unless the port has closed meanwhile."""
+        """Call ``serve`` in the current greenlet, unless the port has closed meanwhile."""
         if self.is_closed:
             return
         greenlet = current_greenlet()

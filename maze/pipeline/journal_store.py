@@ -36,8 +36,8 @@ class Lease:
         self._clock = clock
         self._server_run = ""
         self._server_since: float | None = None
-        """Since when Redis has been there; None before the first answer."""
-        # Two containers may have the same host name, and the same process id.
+        """Time since which Redis has answered; None before the first answer."""
+        # Two containers may have the same host name and the same process id.
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.seconds = seconds
         self.fence: int | None = None
@@ -55,7 +55,8 @@ class Lease:
         """Take the lease; return its fence, or None if another process holds it.
 
         A holder cannot renew its lease while Redis is away, and it alone has what Redis has lost in
-        a crash. So it has the time of a lease to come back before another process takes over.
+        a crash. So once Redis is back, it has the time of a lease to return before another process
+        takes over.
         """
         self._renewed_at = now = self._clock()
         try:
@@ -68,7 +69,7 @@ class Lease:
         return self.fence
 
     def _there_since(self, now: float) -> float:
-        """Return since when the same server has answered. Raise UnavailableError."""
+        """Return the time since which the same server has answered. Raise UnavailableError."""
         run, seconds = self._journal.server_run()
         if self._server_since is None:
             self._server_since = now - seconds
@@ -78,7 +79,7 @@ class Lease:
         return self._server_since
 
     def renew(self, fence: int) -> None:
-        """Hold the lease for longer. Raise FencedError if another process has taken it."""
+        """Renew the lease. Raise FencedError if another process has taken it."""
         asked_at = self._clock()
         try:
             self._journal.renew_lease(fence, self.seconds)
@@ -97,7 +98,7 @@ class Store(NamedTuple):
     """An open journal."""
 
     journal: Journal
-    """What is written."""
+    """The journal that is written."""
     figures: Reader
     """The same journal, for its figures."""
     reader: Reader
@@ -111,9 +112,9 @@ class Store(NamedTuple):
     tailed: TailedJournal | None = None
     """The journal that is written, if its server may lose what it has confirmed."""
     begin: Callable[[Position], None] = lambda position: None
-    """Called with the position from which this process writes, before it does."""
+    """Called with the position from which this process writes, before it writes."""
     watch: Callable[[], None] = lambda: None
-    """Notices changed settings of the journal's server; called from time to time."""
+    """Reads the settings of the journal's server again; called with each renewal of the lease."""
 
     def close(self) -> None:
         """Close both connections; the last one to close a file moves its log into it."""

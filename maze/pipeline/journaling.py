@@ -42,13 +42,13 @@ from maze.settings.options import Settings
 log = structlog.get_logger()
 
 RENEWALS = 3
-"""Renewals of a lease in the time after which it ends."""
+"""Number of renewals in the time after which a lease ends."""
 
 MAX_LEASE_WAIT_SECONDS = 1.0
 """Longest time between two attempts to take a lease, which may be free at any time."""
 
 FENCED_STATUS = 3
-"""Exit status of a process that may no longer write its journal: another one does."""
+"""Exit status of a process that may no longer write its journal, because another one does."""
 
 UPKEEP_SECONDS = 1.0
 """Time between two inspections of the file."""
@@ -74,7 +74,7 @@ class Journaling:
         self.reader = self._store.reader
         """A second connection, for resumes; it only reads."""
         self.lease = self._store.lease
-        """The lease of a journal that several processes can open; None of a file."""
+        """The lease of a journal that several processes can open; None for a file."""
         self.tailed = self._store.tailed
         """The journal, if its server may lose what it has confirmed; else None."""
         self._on_commit = on_commit
@@ -194,14 +194,14 @@ class Journaling:
         return fence
 
     def _renew(self, lease: Lease, fence: int) -> None:
-        """Renew the lease before it ends; look whether Redis has lost anything."""
+        """Renew the lease before it ends; check whether Redis has lost anything."""
         while True:
             gevent.sleep(lease.seconds / RENEWALS)
             try:
                 run_in_thread(lease.renew, fence)
                 run_in_thread(self._store.watch)
             except UnavailableError:
-                pass  # the next append says so
+                pass  # the next append reports it
             except JournalError as error:
                 self._on_lost(error)
                 return
@@ -210,7 +210,7 @@ class Journaling:
                 self._commit.submit(partial(self.journal.append, [], fence), self._on_asked)
 
     def _on_asked(self, error: Exception | None) -> None:
-        """Called when the journal was asked whether it is there, and has lost nothing."""
+        """Called with the result of a check that the journal is there and has lost nothing."""
         assert self._commit
         self._is_asked = False
         if error is None or isinstance(error, UnavailableError):

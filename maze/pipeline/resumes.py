@@ -48,7 +48,7 @@ STEP_EVENTS = 10_000
 """Maximum events inspected per step (compiled 0.06 ms, pure 2 ms)."""
 
 RETRY_SECONDS = 0.5
-"""Time after which a journal that could not be read is tried again."""
+"""Time after which the server tries again to read a journal that could not be read."""
 
 STEP_BYTES = 64 * 1024
 """Maximum bytes queued per step, a little more than one send carries."""

@@ -124,7 +124,7 @@ class Router:
         )
         self._is_rebuilding = False
         self._waiting: dict[Session, bool] = {}
-        """The sessions that wait for the end of a rebuild: whether they have missed something."""
+        """Sessions that wait for the end of a rebuild, and whether each has missed something."""
         self._time_slice = TimeSlice()
         self._work = Event()
         self._idle = Event()
@@ -179,10 +179,10 @@ class Router:
         gevent.get_hub().threadpool.apply(detached.free)  # this waits, so it comes last
 
     def begin_rebuild(self) -> None:
-        """Empty the follow graph, which the upstream builds anew: it has missed something.
+        """Empty the follow graph, which the upstream rebuilds because it has missed something.
 
         The upstream has no runs meanwhile. Plain sessions are closed, because they cannot be told;
-        the others wait, unconnected, and so do those that begin now.
+        the others wait, unconnected, and so do sessions that begin meanwhile.
         """
         self._is_rebuilding = True
         detached = self.fanout.graph.clear()
@@ -211,7 +211,7 @@ class Router:
     def end_rebuild(self) -> int:
         """Connect the sessions that wait; return how many were told that they have missed events.
 
-        The graph is that of the present position, from which they get everything.
+        The graph is that of the present position; from there on, they get everything.
         """
         self._is_rebuilding = False
         told = 0

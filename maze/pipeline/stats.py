@@ -65,7 +65,7 @@ class Latency:
             self._next_sample_at = now + SAMPLE_SECONDS
 
     def forget(self) -> None:
-        """Forget the sampled event: it is not routed."""
+        """Forget the sampled event: it will not be routed."""
         self.sampled = NO_SEQUENCE
 
     def due(self, next_sequence: int) -> float:

@@ -108,7 +108,7 @@ def _flatten(snapshot: Counters) -> dict[str, object]:
 
 
 def _known(prefix: str, section: Section) -> dict[str, object]:
-    """Return what is known in a section, and in the sections within it."""
+    """Return the known values of a section and of the sections within it."""
     flat: dict[str, object] = {}
     for name, value in section.items():
         if isinstance(value, dict):

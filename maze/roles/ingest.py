@@ -108,7 +108,7 @@ class FeedServer(IngestServer):
         self.feed.begin()
 
     def feed_status(self) -> dict[str, object]:
-        """Return the edges that follow, what was sent to them, and who was not let in."""
+        """Return the edges that follow, what was sent to them, and what was rejected."""
         rejected = {reason.value: self._access.rejects.counts[reason] for reason in HandshakeReason}
         return {
             "edges": self.feed.edges_status(),

@@ -98,7 +98,7 @@ class Parent:
         log.info("draining", processes=len(self.processes))
         ingest, *edges = self.processes
         ingest.drain()
-        if self._settings.is_in_redis:  # edges cannot be told there that nothing follows
+        if self._settings.is_in_redis:  # edges cannot learn from Redis that nothing follows
             ingest.ended.wait(max(0.0, deadline - time.monotonic()))
         for edge in edges:
             edge.drain()

@@ -29,7 +29,7 @@ FIGURES = (
     *("state", "sessions", "deliveries", "position", "is_connected", "lag_events"),
     "memory_bytes",
 )
-"""What a process itself tells of its row in the table of processes."""
+"""Columns of the table of processes that a process itself reports."""
 
 PAGE_ONLY = ("clients", "warnings", "point")
 """What only the live page shows of a status."""

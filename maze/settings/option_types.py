@@ -134,7 +134,7 @@ def journal_name(text: str) -> str:
     """Parse the name of a journal in Redis."""
     name = text.strip()
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
-        raise ValueError(f"{_quoted(text)} is not a name of letters, digits, - and _")
+        raise ValueError(f"{_quoted(text)} is not a name made of letters, digits, - and _")
     return name
 
 

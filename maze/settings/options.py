@@ -148,7 +148,9 @@ class Settings:
         bounds="none, or HOST:PORT separated by commas",
         value="HOSTS",
     )
-    journal_timeout: float = JOURNAL.duration("5s", "100ms to 1h", "time that Redis has to answer")
+    journal_timeout: float = JOURNAL.duration(
+        "5s", "100ms to 1h", "time within which Redis must answer"
+    )
     journal_tls_ca: str | None = JOURNAL.file(
         "certificate authority of the Redis server, in PEM, for a rediss URL"
     )
@@ -159,7 +161,7 @@ class Settings:
     lease: float = JOURNAL.duration(
         "3s",
         "500ms to 1h",
-        "time after which another process may write a journal in Redis if this one is gone",
+        "time after which another process may take over a journal in Redis if this one is gone",
     )
     tail_bytes: int = JOURNAL.size(
         "64MiB", "1MiB to 1024GiB", "maximum memory of events that Redis may still lose"
@@ -202,13 +204,13 @@ class Settings:
     )
 
     feed_tls_cert: str | None = ROLE.file(
-        "certificate of this end of the feed, in PEM: with it, an ingest serves the feed over TLS, "
-        "and an edge presents it"
+        "certificate of this end of the feed, in PEM; an ingest that has one serves the feed over "
+        "TLS, and an edge presents it"
     )
     feed_tls_key: str | None = ROLE.file("private key of the certificate in feed-tls-cert, in PEM")
     feed_tls_ca: str | None = ROLE.file(
-        "certificate authority of the other end of the feed, in PEM: with it, an edge follows over "
-        "TLS, and an ingest requires a certificate of each edge"
+        "certificate authority of the other end of the feed, in PEM; an edge that has one follows "
+        "over TLS, and an ingest requires a certificate from each edge"
     )
 
     resume_events: int = RESUME.whole(
@@ -389,7 +391,9 @@ def role_fault(settings: Settings) -> str | None:
     if role == "edge" and settings.source_acks:
         return "--role edge takes no --source-acks: only the ingest has sources"
     if settings.is_in_redis:
-        return "--feed is for a journal in a file: edges read one in Redis there" if feed else None
+        return (
+            "--feed is for a journal in a file: edges read one in Redis directly" if feed else None
+        )
     if not feed:
         return (
             f"--role {role} needs --feed, the address at which the ingest serves its journal, or a "
@@ -399,13 +403,13 @@ def role_fault(settings: Settings) -> str | None:
 
 
 def _feed_tls_fault(settings: Settings) -> str | None:
-    """Describe what is wrong if TLS is set for a feed that has none."""
+    """Describe what is wrong if TLS is set for a feed that cannot use it."""
     feed = settings.feed
     if feed and not feed.host.startswith(UNIX):
         return None
     for name in ("feed_tls_cert", "feed_tls_key", "feed_tls_ca"):
         if getattr(settings, name):
-            return f"{flag_of(name)} needs a --feed at HOST:PORT: nothing else is a feed over TLS"
+            return f"{flag_of(name)} needs a --feed at HOST:PORT: no other feed can use TLS"
     return None
 
 
@@ -416,7 +420,7 @@ def _feed_fault(settings: Settings, feed: FeedAddress) -> str | None:
     if settings.role == "edge" and settings.journal is not None:
         return "--role edge takes no --journal in a file: only the ingest opens it"
     if settings.role == "edge" and not feed.host.startswith(UNIX) and not feed.port:
-        return f"--feed {feed} has no port: an edge needs the one on which the ingest serves"
+        return f"--feed {feed} has no port: name the port on which the ingest serves its journal"
     if settings.feed_token or feed.host.startswith(UNIX) or is_loopback(feed.host):
         return None
     return (

@@ -48,7 +48,7 @@ def test_an_edge_that_has_lost_its_feed_says_so(serve: Serve, visit: Open, tmp_p
     ingest.child.signal(signal.SIGKILL)
     await_row(page, "feed", "state", "not connected")
     page.await_exactly("state", "feed unavailable")
-    assert row(page, "feed", "times lost") == "1"
+    assert row(page, "feed", "times disconnected") == "1"
 
 
 def test_the_lease_and_the_tail_are_shown(serve: Serve, visit: Open) -> None:

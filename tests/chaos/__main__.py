@@ -51,15 +51,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--time", type=duration("1s", "24h"), help="begin no run after this time")
     parser.add_argument("--runs", type=int, help="number of runs (default: 1, without --time)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the first run")
-    parser.add_argument("--form", choices=sorted(FORMS), help="run this form only")
+    parser.add_argument("--form", choices=sorted(FORMS), help="run only this form")
     parser.add_argument(
-        "--mutant", choices=sorted(SCENARIOS), help="show that a server without this is found"
+        "--mutant", choices=sorted(SCENARIOS), help="show that a server without this is detected"
     )
     parser.add_argument(
-        "--clients", type=int, default=MANY_CLIENTS, help="clients that resume at once"
+        "--clients", type=int, default=MANY_CLIENTS, help="number of clients that resume at once"
     )
-    parser.add_argument("--strict", action="store_true", help="fail if it serves again too late")
-    parser.add_argument("--folder", type=Path, default=Path(".chaos"), help="for failed runs")
+    parser.add_argument("--strict", action="store_true", help="fail if service resumes too late")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(".chaos"), help="folder for failed runs"
+    )
     return parser
 
 
@@ -92,7 +94,7 @@ def _empty(folder: Path) -> Path:
 
 
 def _run(plan: Plan, given: argparse.Namespace) -> bool:
-    """Run a plan, and tell how it went; a failed run keeps its folder."""
+    """Run a plan, and print the result; a failed run keeps its folder."""
     folder = _empty(given.folder.absolute() / str(plan.seed))
     print(plan, end=": ", flush=True)
     try:

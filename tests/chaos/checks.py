@@ -28,11 +28,11 @@ EXPECTED_ERRORS = {
 
 FENCED_STATUS = 3
 FENCED_SECONDS = 10.0
-"""Longest time until an ingest finds out that another one writes."""
+"""Maximum time until an ingest finds out that another one writes."""
 
 
 class Watch:
-    """Samples journal and clients during a run."""
+    """Samples the journal and the clients during a run."""
 
     def __init__(self, form: Form, plan: Plan, clients: Sequence[ChaosClient]) -> None:
         self._form = form
@@ -55,7 +55,7 @@ class Watch:
             gevent.sleep(SAMPLE_SECONDS)
 
     def sample(self) -> None:
-        """Compare what clients have with what the journal has."""
+        """Compare what the clients have with what the journal has."""
         delivered = max(client.next for client in self._clients)  # before the journal is read
         state = self._form.store.state()
         if state is None:
@@ -113,7 +113,7 @@ def check_one_writes(form: Form) -> None:
 
 
 def check_endings(form: Form, plan: Plan) -> None:
-    """Assert that processes ended only as the fault explains."""
+    """Assert that processes ended only in ways that the fault explains."""
     for process in form.processes.values():
         expected = process.expected | ({FENCED_STATUS} if process.name in form.ingests else set())
         if may_be_refused(form, plan, process):
@@ -142,7 +142,7 @@ def check_logs(form: Form, plan: Plan) -> None:
 
 
 def is_over_redis(plan: Plan) -> bool:
-    """Return whether Redis may be away, or too slow on a busy machine, and an ingest be fenced."""
+    """Return whether Redis may be away or, on a busy machine, too slow, and an ingest be fenced."""
     return plan.form in ("redis", "sentinel")
 
 

@@ -17,7 +17,7 @@ from simulator.play.resuming import Leaving, ResumingClient
 from simulator.stream.oracle import Expectation
 
 MAX_SILENT_SECONDS = 3.0
-"""Time without a byte after which a client connects anew; an idle one gets its position sooner."""
+"""Time without a byte after which a client connects again; an idle one gets its position sooner."""
 
 RETRY_SECONDS = 0.05
 MAX_STEP_SECONDS = 0.1
@@ -54,12 +54,12 @@ class ChaosClient(ResumingClient):
 
     @property
     def wrong(self) -> str | None:
-        """What the service told the client that cannot be right, if anything."""
+        """What the service told the client that is certainly wrong, if anything."""
         return self._wrong.why if self._wrong else None
 
     @property
     def differs(self) -> bool:
-        """Whether other bytes were received than the client's, or too few."""
+        """Whether the client received bytes that are not its own, or too few."""
         has_other = self._kept is not None and self._kept_from < self.received
         is_short = self.next > self.expected.last_number and self.received < self.expected.bytes
         return has_other or is_short

@@ -17,10 +17,10 @@ OPTIONS = [
     *("--source-host", "127.0.0.1", "--client-host", "127.0.0.1"),
     *("--position-interval", "500ms", "--stall-timeout", "60s", "--drain-timeout", "10s"),
 ]
-"""Options of every server. No edge may be dropped because the machine is slow."""
+"""Options of every server. They keep an edge from being dropped because the machine is slow."""
 
 LEASE = "2s"
-"""Long enough that an ingest on a busy machine keeps it."""
+"""Long enough that an ingest on a busy machine keeps its lease."""
 
 JOURNAL_TIMEOUT = "2s"
 
@@ -91,13 +91,13 @@ class Form:
         return next((name for name in self.ingests if self.processes[name].is_ready), "")
 
     def is_whole(self) -> bool:
-        """Whether everything serves that should."""
+        """Whether everything that should serve does."""
         edges = all(self.processes[name].is_ready for name in self.edges)
         runs = all(process.runs for process in self.processes.values())
         return edges and runs and bool(self.active())
 
     def stop(self) -> dict[str, int]:
-        """Stop all in order, standbys first and edges last; return the status of each process."""
+        """Stop all processes, standbys first and edges last; return the status of each."""
         active = self.active()
         ranks = dict.fromkeys(self.ingests, 0) | {active: 1} | dict.fromkeys(self.edges, 2)
         order = sorted(self.processes, key=lambda name: ranks.get(name, 0))

@@ -28,11 +28,11 @@ FULL_BYTES = 1 << 15
 """Size at which files no longer grow while the disk is full; logs are smaller."""
 
 DOWN_SECONDS = 1.0
-"""Longest time for which a Redis server that was killed stays away."""
+"""Maximum time for which a Redis server that was killed stays away."""
 
 
 def inject(form: Form, plan: Plan, random: Random) -> None:
-    """Inject the fault of a plan; return when it has ended, or what was killed is started again."""
+    """Inject the fault of a plan; return once it has ended, or what was killed runs again."""
     if plan.target in ("redis", "replica", "sentinel"):
         _break_redis(form, plan, random)
     elif ":" in plan.target:

@@ -42,11 +42,11 @@ class Link:
         self.cut()
 
     def delay(self, seconds: float) -> None:
-        """Forward each piece so much later."""
+        """Delay each piece by a time."""
         self._delay = seconds
 
     def throttle(self, bytes_per_second: int) -> None:
-        """Forward so many bytes per second and direction at most; 0 for no limit."""
+        """Limit the bytes per second in each direction; 0 means no limit."""
         self._bytes_per_second = bytes_per_second
 
     def hold(self) -> None:

@@ -25,7 +25,7 @@ FENCE_CHECK = "if not lease or string.match(lease, '^%d+') ~= ARGV[1] then retur
 
 
 def no_fence_check() -> None:
-    """Let whoever once had the lease append for ever."""
+    """Let a process that once had the lease append forever."""
     vars(redis)["APPEND"] = _changed(APPEND, FENCE_CHECK)
     vars(redis)["RENEW"] = _changed(RENEW, FENCE_CHECK)
 
@@ -40,7 +40,7 @@ def no_gap_check() -> None:
 
 
 def no_contiguity_check() -> None:
-    """Take whatever batches come next."""
+    """Take the next batches, even if some are missing."""
 
     class Reader(redis_reader.RedisReader):
         def wait(self, after: Position, seconds: float, max_bytes: int = 0) -> list[Batch]:
@@ -74,7 +74,7 @@ def tail_dropped_early() -> None:
 
 
 def two_appenders() -> None:
-    """Give the lease to everybody, and the same fence."""
+    """Give the lease, with the same fence, to every process."""
     held = "if is_held and ARGV[1] ~= '' and holder ~= ARGV[1] then return {'HELD'} end\n"
     free = _changed(LEASE, held)
     vars(redis)["LEASE"] = _changed(free, "math.max(now, fence + 1)", "lease and fence or now")

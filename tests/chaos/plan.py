@@ -10,7 +10,7 @@ LEASE_STOP = "stop-5s"
 """Longer than a lease lasts."""
 
 TRIM_STOP = "stop-until-trimmed"
-"""Until the journal no longer has what the process needs next."""
+"""Stop until the journal no longer has what the process needs next."""
 
 CUT, HOLD, DELAY, SLOW = "cut-in-reply", "hold-1s", "delay-50ms", "2MB/s"
 FULL, POWER = "disk-full", "power-cut"
@@ -45,7 +45,7 @@ FAULTS: dict[str, dict[str, tuple[str, ...]]] = {
         "sentinel": (KILL, STOP, LONG_STOP),
     },
 }
-"""For each form, the targets and their faults. One named twice is chosen twice as often."""
+"""For each form, the targets and their faults. A fault named twice is chosen twice as often."""
 
 IDLE, STEADY, FAST = "idle", "10000/s", "fast"
 LOADS = (IDLE, STEADY, STEADY, FAST, FAST)

@@ -86,7 +86,7 @@ class Process:
         return self._process is not None and self._process.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, and expect that the process ends by it, if it does."""
+        """Send a signal, and expect that the process may end by it."""
         if number == signal.SIGKILL:
             self.expected.add(-number)
         with suppress(ProcessLookupError):
@@ -106,7 +106,7 @@ class Process:
             self._process.wait()
 
     def stop(self) -> int:
-        """Stop the process in order; return its status."""
+        """Stop the process with SIGTERM; return its status."""
         assert self._process
         if self._keeper:
             self._keeper.kill()

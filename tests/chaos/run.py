@@ -31,18 +31,18 @@ TRIM_EVENTS = 200_000
 RATES = {plans.IDLE: 10_000.0, plans.STEADY: 10_000.0, plans.FAST: None}
 TRIM_RATE = 30_000.0
 AHEAD_EVENTS = 4_000
-"""So far the source goes ahead of the slowest client while the journal is trimmed: less than is
-kept, which is all that follows the older of two snapshots."""
+"""Events by which the source may be ahead of the slowest client while the journal is trimmed: fewer
+than are kept, which are all that follow the older of two snapshots."""
 
 IDLE_SHARE, HELD_SHARE = 0.5, 0.8
 """Shares of the stream that are sent before the fault has ended."""
 
 MARGIN_EVENTS = 2_000
-"""More than a source has sent beyond what it says."""
+"""More events than a source may have sent beyond what it says."""
 
 RUN_SECONDS = 120.0
 STRICT_SECONDS = {"sentinel": 10.0}
-"""Longest time until everything is served again after a fault, if that is checked."""
+"""Maximum time until everything is served again after a fault, if that is checked."""
 
 DEFAULT_STRICT_SECONDS = 5.0
 
@@ -93,7 +93,7 @@ class Run:
         self._source: ChaosSource | None = None
 
     def run(self, *, is_strict: bool = False) -> Result:
-        """Run; raise AssertionError if anything is not as it must be."""
+        """Run; raise AssertionError if any check fails."""
         began = time.monotonic()
         error = AssertionError(f"the run was not done within {RUN_SECONDS} s")
         try:
@@ -216,7 +216,7 @@ class Run:
         return time.monotonic()
 
     def _has_all(self) -> bool:
-        """Whether all is done, or has gone wrong for good."""
+        """Whether all is done; raise AssertionError if something has gone wrong for good."""
         assert self._source
         for client in self._clients:
             assert not client.wrong, f"user {client.user}: {client.wrong}"
@@ -234,7 +234,7 @@ class Run:
             assert status in allowed, f"{name} stopped with status {status}"
 
     def _describe(self) -> str:
-        """Tell what a failed run looks like."""
+        """Describe the state of a failed run."""
         lines = [client.describe() for client in self._clients if not client.complete][:5]
         if source := self._source:
             lines.append(

@@ -19,12 +19,12 @@ from simulator.play.tls import hang_up
 from simulator.stream.workload import Chunk
 
 ACK_SECONDS = 2.0
-"""Time without an acknowledgement after which a source with something unconfirmed connects anew."""
+"""Time without an acknowledgement after which a source with unconfirmed events connects again."""
 
 FIRST_ACK_SECONDS = 1.0
 STEP_SECONDS = 0.02
 RUN_SECONDS = 120.0
-"""Time without progress after which the source is lost."""
+"""Time without progress after which the source counts as lost."""
 
 
 class ChaosSource(ResendingSource):
@@ -129,7 +129,7 @@ def _connect_first(addresses: list[Address]) -> tuple[socket.socket, Acknowledge
 
 
 def connect_any(addresses: list[Address]) -> tuple[socket.socket, Acknowledgement]:
-    """Connect to the ingest that takes sources; try those last that did not."""
+    """Connect to the ingest that takes sources; try last those that did not."""
     failure: Exception = ConnectError("there is no ingest")
     for _ in range(len(addresses)):
         host, port = addresses[0]

@@ -30,13 +30,13 @@ UNSAFE_SECONDS = 1.0
 SAMPLE_SECONDS = 0.05
 
 STATE_SECONDS = 1.0
-"""Longest time for which a server that was asked for its state may not answer."""
+"""Maximum time that a server takes to answer when asked for its state."""
 
 REDIS_OPTIONS = ("--appendfsync", "everysec")
 SENTINELS = 3
 QUORUM = 2
 DOWN_MILLISECONDS = "1000"
-"""Time after which a Sentinel takes a master for dead."""
+"""Time after which a Sentinel considers a master dead."""
 
 
 class State(NamedTuple):
@@ -81,7 +81,7 @@ class FileStore:
 
 
 class Server(RedisServer):
-    """A Redis server to which a loss of power can happen."""
+    """A Redis server that can lose power."""
 
     def __init__(self, *arguments: str) -> None:
         self._sizes: list[tuple[float, Path, int]] = []
@@ -110,7 +110,7 @@ class Server(RedisServer):
         return size - min(kept, size)
 
     def _program(self) -> list[str]:
-        # A limit on files is to look like a full disk, and not to end the server.
+        # A limit on the size of files must look like a full disk, and must not end the server.
         return ["env", "--ignore-signal=XFSZ", *super()._program()]
 
     def _sample(self) -> None:

@@ -141,7 +141,7 @@ def test_an_edge_without_the_certificate_that_the_ingest_requires(
     roles.ingest(**at_ingest, **trusting(authority))
     edge = roles.edge_that_waits(**trusting(authority))
     assert trouble_of(edge) == (
-        "it requires a certificate of this edge: set feed-tls-cert and feed-tls-key"
+        "it requires a certificate from this edge: set feed-tls-cert and feed-tls-key"
     )
     assert rejected(log) == ("tls_failed", "peer did not return a certificate")
 

@@ -35,9 +35,13 @@ class HAProxy:
     """A running HAProxy; ``servers`` has the ports of each server that the file names.
 
     It checks twenty times as often as in service, and the servers that are not given are left out.
+    A server that does not answer a check within ``check_timeout`` hangs.
     """
 
-    def __init__(self, folder: Path, servers: Mapping[str, Ports]) -> None:
+    def __init__(
+        self, folder: Path, servers: Mapping[str, Ports], *, check_timeout: str = "2s"
+    ) -> None:
+        self._check_timeout = check_timeout
         self.source_port, self.client_port = free_port(), free_port()
         path = folder / "haproxy.cfg"
         path.write_text(self._configuration(servers))
@@ -57,6 +61,7 @@ class HAProxy:
         text = CONFIGURATION.read_text(encoding="utf-8")
         text = re.sub(r"( +server (\S+) )\S+ port \d+\n", server, text)
         text = text.replace("inter 1s", "inter 50ms")
+        text = text.replace("timeout check 2s", f"timeout check {self._check_timeout}")
         text = text.replace("bind :9099", f"bind 127.0.0.1:{self.client_port}")
         return text.replace("bind :9090", f"bind 127.0.0.1:{self.source_port}")
 

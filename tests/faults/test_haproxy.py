@@ -101,3 +101,26 @@ def test_everything_is_replaced_one_by_one_without_a_loss(start: Start, tmp_path
         with HAProxy(tmp_path, ports) as haproxy:
             played = play(haproxy, 30_000, steps)
     assert played.reconnects >= 1
+
+
+def test_the_sources_of_an_ingest_that_hangs_go_on_at_the_standby(
+    start: Start, tmp_path: Path
+) -> None:
+    ports = {name: Ports.free() for name in ("ingest-1", "ingest-2", "edge-1")}
+    with running("--appendfsync", "everysec") as redis:
+        options = ("--journal", f"unix://{redis.path}")
+        writing = (*options, "--source-acks", "on", "--lease", "500ms")
+        ingest = start("ingest", ports["ingest-1"], *writing)
+        ingest.await_logged("ready")
+        standby = start("ingest", ports["ingest-2"], *writing)
+        standby.await_logged("lease_waits")
+        start("edge", ports["edge-1"], *options).await_logged("ready")
+
+        def steps(play: StagedPlay) -> Steps:
+            yield from play.until_share(0.3)
+            ingest.signal(signal.SIGSTOP)
+            yield from play.until_ready(standby)
+
+        with HAProxy(tmp_path, ports, check_timeout="300ms") as haproxy:
+            played = play(haproxy, 20_000, steps)
+    assert played.reconnects >= 1

@@ -65,7 +65,7 @@ const rowsOfEdge = (feed) => [
   ["journal ends at", known(feed.position, String)],
   ["behind", behind(feed.lag_events)],
   ["last answer", known(feed.answer_seconds, (age) => `${seconds(age)} ago`)],
-  ["times lost", whole(feed.losses)],
+  ["times disconnected", whole(feed.losses)],
 ];
 
 function showJournal({ journal, rates }) {

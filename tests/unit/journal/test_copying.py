@@ -170,7 +170,7 @@ def test_another_journal_is_never_continued(
         server.command("FLUSHALL")
         with closing(RedisJournal(server.address, Position(epoch, 1))) as journal:
             journal.append(events(1, count + 1), journal.lease())
-        said = f"maze.journal: the journal 'maze' in {url} is another journal: "
+        said = f"maze.journal: the journal 'maze' in {url} is not a copy of this file: "
         status, _, errors = run("copy", path, url)
         assert status == 1
         assert errors.startswith(said)
@@ -189,7 +189,7 @@ def test_nothing_is_copied_while_a_server_writes(
         assert fence
         status, _, errors = run("copy", path, url)
         assert (status, errors.count("\n")) == (1, 1)
-        assert "a server writes it" in errors
+        assert "another process writes it" in errors
         journal.renew_lease(fence, 60.0)  # it is not fenced
 
 

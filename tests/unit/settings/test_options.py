@@ -123,7 +123,7 @@ def test_a_free_admin_port() -> None:
         *(
             (
                 f"{arguments} --feed-tls-{end} file",
-                f"--feed-tls-{end} needs a --feed at HOST:PORT: nothing else is a feed over TLS",
+                f"--feed-tls-{end} needs a --feed at HOST:PORT: no other feed can use TLS",
             )
             for end in ("cert", "key", "ca")
             for arguments in (
@@ -136,7 +136,7 @@ def test_a_free_admin_port() -> None:
         ),
         (
             "--role edge --feed 127.0.0.1:0",
-            "--feed 127.0.0.1:0 has no port: an edge needs the one on which the ingest serves",
+            "--feed 127.0.0.1:0 has no port: name the port on which the ingest serves its journal",
         ),
         *(
             (
@@ -180,4 +180,4 @@ def test_a_role_and_options_that_fit(arguments: str) -> None:
 @pytest.mark.parametrize("end", ["cert", "key", "ca"])
 def test_processes_on_one_machine_have_no_feed_over_tls(end: str) -> None:
     fault = edges_fault(read("--edges", "2", f"--feed-tls-{end}", "file"))
-    assert fault == f"--feed-tls-{end} needs a --feed at HOST:PORT: nothing else is a feed over TLS"
+    assert fault == f"--feed-tls-{end} needs a --feed at HOST:PORT: no other feed can use TLS"
