@@ -24,3 +24,9 @@ class RejectFileError(MazeError):
 
 class JournalUnusableError(MazeError):
     """The journal cannot be opened or read."""
+
+
+class JournalFencedError(JournalUnusableError):
+    """Another process has begun to write the journal."""
+
+    status = 3

@@ -129,6 +129,8 @@ def _serve(
     try:
         if admin:
             admin.start()
+            if server.journaling:
+                server.journaling.on_wait = admin.announce
         server.start(supervisor.report)
         if admin:
             admin.announce()

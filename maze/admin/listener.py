@@ -62,6 +62,7 @@ class AdminPort:
             raise ValueError(fault)
         self._host = settings.admin_host
         port = 0 if settings.admin_port == FREE_PORT else settings.admin_port
+        self._is_announced = False
         self.application = Application(view)
         self._pool = Pool(MAX_CONNECTIONS + MAX_WATCHERS + SPARE_CONNECTIONS)
         self._wsgi = _Server(
@@ -92,7 +93,10 @@ class AdminPort:
             ) from None
 
     def announce(self) -> None:
-        """Log the address."""
+        """Log the address, once."""
+        if self._is_announced:
+            return
+        self._is_announced = True
         log.info("admin_ready", admin_host=self.address[0], admin_port=self.address[1])
 
     def stop(self) -> None:

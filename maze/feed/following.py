@@ -32,7 +32,7 @@ from maze.journal.marks import Marks, UncarriedMarks
 from maze.journal.state import LINE_LIMIT, merged
 from maze.pipeline.journal_blocks import JournalBlocks
 from maze.pipeline.ready_queue import count_numbers
-from maze.pipeline.recovery import Recovery
+from maze.pipeline.recovery import Recovery, free_in_thread
 from maze.pipeline.router import Router
 from maze.settings.options import Settings
 
@@ -173,7 +173,7 @@ class Following:
             except (UnavailableError, TrimmedError) as error:
                 if isinstance(error, UnavailableError):  # else there is a newer snapshot
                     self._set_lost(str(error))
-                router.fanout.graph.clear().free()
+                free_in_thread(router.fanout.graph.clear())
                 self._wait_to_retry()
         position = recovery.state.position
         self.snapshots_loaded += recovery.snapshot is not None

@@ -27,7 +27,7 @@ from maze.journal.journal import (
 )
 from maze.journal.redis_address import RedisAddress
 from maze.journal.redis_checks import check_server, durability, info, safe_seconds
-from maze.journal.redis_connection import Argument
+from maze.journal.redis_connection import Argument, RedisClient
 from maze.journal.redis_entries import (
     ENTRY_BYTES,
     FORMAT,
@@ -82,8 +82,8 @@ class RedisJournal(RedisReader, Journal):
     """Keeps batches in Redis until they are trimmed.
 
     ``start`` is the position at which a new journal begins. With a ``retention``, appends remove
-    old batches. ``clock`` returns the Unix time. Raise JournalServerError if the server is not fit
-    for a journal.
+    old batches. A renewal of the lease waits for ``renewal_timeout`` seconds at most. ``clock``
+    returns the Unix time. Raise JournalServerError if the server is not fit for a journal.
     """
 
     def __init__(
@@ -93,10 +93,12 @@ class RedisJournal(RedisReader, Journal):
         name: str = NAME,
         *,
         timeout: float = TIMEOUT,
+        renewal_timeout: float = TIMEOUT,
         retention: Retention | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(address, name, timeout=timeout)
+        self._renewals = RedisClient(address, min(timeout, renewal_timeout))
         self._owner = ""
         self._lease_ms = 0
         self._fence = self._fence_before = 0
@@ -109,6 +111,11 @@ class RedisJournal(RedisReader, Journal):
             pass
         self._state()  # checks the format
         self._end, self._appended = NOWHERE, 0  # as far as known: the first append finds out
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        super().close()
+        self._renewals.close()
 
     def lease(self) -> int:
         """Take the lease whoever holds it, and return its fence."""
@@ -125,16 +132,22 @@ class RedisJournal(RedisReader, Journal):
         return self._take_lease(owner, _milliseconds(seconds), takes_ended=takes_ended)
 
     def server_run(self) -> tuple[str, int]:
-        """Return the id of the server's run, and for how many whole seconds it has lasted."""
+        """Return the id of the server's run, and for how many whole seconds it was there at least.
+
+        A replica that was promoted does not tell when that was. It forgets that it was a replica
+        if it has none itself for an hour (``repl-backlog-ttl``).
+        """
         found = info(self._client)
-        return found["run_id"], int(found["uptime_in_seconds"])
+        was_replica = found.get("second_repl_offset", "-1") != "-1"
+        return found["run_id"], 0 if was_replica else int(found["uptime_in_seconds"])
 
     def renew_lease(self, fence: int, seconds: float) -> None:
         """Hold the lease for ``seconds`` from now. Raise FencedError if another one has taken it.
 
         This also makes the fence valid again if Redis has lost it in a crash; so does ``append``.
         """
-        self._run_fenced(RENEW, fence, self._owner, _milliseconds(seconds))
+        arguments = (self._owner, _milliseconds(seconds))
+        self._run_fenced(RENEW, fence, *arguments, client=self._renewals)
 
     def release_lease(self, fence: int) -> None:
         """Let others take the lease at once. Raise FencedError."""
@@ -271,21 +284,29 @@ class RedisJournal(RedisReader, Journal):
             self.trim(before, fence)
         return not is_complete or (before is not None and before == oldest[-1].end)
 
-    def _run_fenced(self, script: Script, fence: int, *arguments: Argument) -> list[Any]:
+    def _run_fenced(
+        self, script: Script, fence: int, *arguments: Argument, client: RedisClient | None = None
+    ) -> list[Any]:
         """Run a script; if Redis has lost the fence that it gave to this object, tell it again."""
         try:
-            return self._run(script, fence, *arguments)
+            return self._run(script, fence, *arguments, client=client)
         except FencedError:
             if fence != self._fence:
                 raise
-            self._run(RESTORE_FENCE, fence, self._owner, self._lease_ms, self._fence_before)
-            return self._run(script, fence, *arguments)
+            restored = (self._owner, self._lease_ms, self._fence_before)
+            self._run(RESTORE_FENCE, fence, *restored, client=client)
+            return self._run(script, fence, *arguments, client=client)
 
     def _run(
-        self, script: Script, fence: int, *arguments: Argument, keys: Sequence[str] = ()
+        self,
+        script: Script,
+        fence: int,
+        *arguments: Argument,
+        keys: Sequence[str] = (),
+        client: RedisClient | None = None,
     ) -> list[Any]:
         names = [self._keys.lease, self._keys.stream, *keys]
-        return self._checked(self._client.run(script, names, fence, *arguments))
+        return self._checked((client or self._client).run(script, names, fence, *arguments))
 
     def _checked(self, answer: list[Any]) -> list[Any]:
         """Return an answer without its first element. Raise the error that this one stands for."""

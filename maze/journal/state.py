@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 from maze.core import Decoder, Fanout, FollowGraph, Position, Run
+from maze.core.graph import DetachedGraph
 from maze.journal.journal import Batch, Bounds, JournalError, Snapshot
 
 UNBOUNDED = Bounds(2**63 - 1, 2**63 - 1, 2**63 - 1)
@@ -25,10 +26,17 @@ class GraphState:
 
     ``graph`` has no sessions, and ``position`` is that of its follows.
     The result is exactly the graph of a server that routed the same batches.
+    ``free`` frees what a reset has removed.
     """
 
-    def __init__(self, graph: FollowGraph, position: Position) -> None:
+    def __init__(
+        self,
+        graph: FollowGraph,
+        position: Position,
+        free: Callable[[DetachedGraph], object] = lambda detached: detached.free(),
+    ) -> None:
         self._graph = graph
+        self._free = free
         self._fanout = Fanout(graph)
         self.position = position
         """Everything below is applied."""
@@ -49,7 +57,7 @@ class GraphState:
     def apply(self, batch: Batch) -> list[Run]:
         """Apply a batch that follows the position; return its runs. Raise JournalContentError."""
         if batch.epoch != self.position.epoch:
-            self._graph.clear().free()
+            self._free(self._graph.clear())
         if batch.bounds:
             self._set_bounds(batch.bounds)
         decoder = Decoder(LINE_LIMIT)

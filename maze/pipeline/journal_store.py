@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
+RENEWALS = 3
+"""Renewals of a lease in the time after which it ends. One that is not answered is given up when
+the next one is due: its connection may have gone silent."""
+
+
 class Lease:
     """The right to write a journal in Redis, which one process holds at a time."""
 
@@ -170,7 +175,12 @@ def _open_redis(
     from maze.journal.tailed import TailedJournal  # noqa: PLC0415
 
     journal = RedisJournal(
-        place.address, start, place.name, timeout=settings.journal_timeout, retention=retention
+        place.address,
+        start,
+        place.name,
+        timeout=settings.journal_timeout,
+        renewal_timeout=settings.lease / RENEWALS,
+        retention=retention,
     )
     tail = Tail(settings.tail_bytes, journal.position(), safe_seconds=journal.safe_seconds())
     tailed = TailedJournal(journal, tail, report=_report_gap)

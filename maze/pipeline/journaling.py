@@ -18,7 +18,7 @@ import structlog
 from gevent.event import Event
 
 from maze.core import FollowGraph, Position, Recent, ReorderBuffer, next_epoch
-from maze.errors import JournalUnusableError
+from maze.errors import JournalFencedError, JournalUnusableError
 from maze.journal.figures import Statistics
 from maze.journal.group_commit import GroupCommit
 from maze.journal.journal import (
@@ -33,7 +33,7 @@ from maze.journal.snapshot_schedule import RETRY_SECONDS, SnapshotSchedule
 from maze.journal.snapshots import STOPPED, SnapshotTaker
 from maze.net.native_thread import run_in_thread
 from maze.pipeline.committed import Committed
-from maze.pipeline.journal_store import Lease, open_store
+from maze.pipeline.journal_store import RENEWALS, Lease, open_store
 from maze.pipeline.recovery import Recovery
 from maze.pipeline.stats import COMMIT_SECONDS, Histogram
 from maze.pipeline.unwritten_marks import UnwrittenMarks
@@ -41,14 +41,9 @@ from maze.settings.options import Settings
 
 log = structlog.get_logger()
 
-RENEWALS = 3
-"""Number of renewals in the time after which a lease ends."""
-
 MAX_LEASE_WAIT_SECONDS = 1.0
-"""Longest time between two attempts to take a lease, which may be free at any time."""
-
-FENCED_STATUS = 3
-"""Exit status of a process that may no longer write its journal, because another one does."""
+"""Longest time between two attempts to take a lease, which may be free at any time, or to read the
+journal."""
 
 UPKEEP_SECONDS = 1.0
 """Time between two inspections of the file."""
@@ -90,6 +85,8 @@ class Journaling:
         """The position up to which everything is durable."""
         self.on_batches: Callable[[list[Batch]], None] = lambda batches: None
         """Called with the batches of each commit."""
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called while this process waits for the lease, whenever the reason changes."""
         self.is_held: Callable[[], bool] = lambda: False
         """Whether nothing may be written at present."""
         self.seconds = Histogram(COMMIT_SECONDS)
@@ -102,6 +99,8 @@ class Journaling:
         self._taker: SnapshotTaker | None = None
         """The taker of the present snapshot, if one is being taken."""
         self._renewing: gevent.Greenlet[..., None] | None = None
+        self._lease_lost: JournalError | None = None
+        """Why the lease was lost while the journal was read."""
         self._is_asked = False  # whether the journal has not yet answered if it is there
         self._upkeep = gevent.Greenlet(self._keep_up)
         self._epoch_has_begun = Event()
@@ -134,16 +133,18 @@ class Journaling:
         """Rebuild graph and recent events; return the position at which the stream continues.
 
         If another process holds the lease, wait until it is gone. Raise JournalUnusableError if the
-        journal is damaged.
+        journal is damaged, JournalFencedError if another process has taken the lease since.
         """
-        recovery = Recovery(self.journal, graph, recent, report)
         try:
             if self.lease:
                 self._fence = self._take(self.lease)
             began = monotonic()
-            recovery.run()
+            recovery = self._read(graph, recent, report)
             if not self.lease:  # only then, because a file that is damaged must not be changed
                 self._fence = run_in_thread(self.journal.lease)
+        except FencedError as error:
+            log.critical("journal_fenced", error=str(error))
+            raise JournalFencedError(str(error)) from None
         except JournalError as error:
             raise JournalUnusableError(str(error)) from None
         self._bounds_are_written = recovery.state.bounds == self._bounds
@@ -176,6 +177,38 @@ class Journaling:
         )
         return self.position
 
+    def _read(
+        self, graph: FollowGraph, recent: Recent, report: Callable[[Position], None]
+    ) -> Recovery:
+        """Rebuild graph and recent events; read anew if Redis was away. Raise JournalError.
+
+        The lease is renewed meanwhile. If that finds it lost, reading is given up.
+        """
+        trouble = None
+        while True:
+            recovery = Recovery(self.journal, graph, recent, report)
+            try:
+                recovery.run()
+                break
+            except UnavailableError as error:
+                if not self.lease:
+                    raise
+                if str(error) != trouble:
+                    trouble = str(error)
+                    self._on_trouble(trouble)
+            graph.clear().free()
+            gevent.sleep(_retry_seconds(self.lease))
+            self._check_lease()
+        self._check_lease()
+        if trouble:
+            log.warning("journal_available", position=str(recovery.state.position))
+        return recovery
+
+    def _check_lease(self) -> None:
+        """Raise what a renewal raised while the journal was read."""
+        if self._lease_lost:
+            raise self._lease_lost
+
     def _take(self, lease: Lease) -> int:
         """Return the fence, once no other process holds the lease.
 
@@ -189,21 +222,27 @@ class Journaling:
             if reason != because:
                 log.info("lease_waits", because=reason)
                 because = reason
-            gevent.sleep(min(lease.seconds / RENEWALS, MAX_LEASE_WAIT_SECONDS))
+                self.on_wait()
+            gevent.sleep(_retry_seconds(lease))
         self._renewing = gevent.spawn(self._renew, lease, fence)
         return fence
 
     def _renew(self, lease: Lease, fence: int) -> None:
         """Renew the lease before it ends; check whether Redis has lost anything."""
+        renewed_at = monotonic()
         while True:
-            gevent.sleep(lease.seconds / RENEWALS)
+            gevent.sleep(max(0.0, renewed_at + lease.seconds / RENEWALS - monotonic()))
+            renewed_at = monotonic()
             try:
                 run_in_thread(lease.renew, fence)
                 run_in_thread(self._store.watch)
             except UnavailableError:
                 pass  # the next append reports it
             except JournalError as error:
-                self._on_lost(error)
+                if self._commit:
+                    self._on_lost(error)
+                else:
+                    self._lease_lost = error
                 return
             if self._commit and not (self._commit.pending_batches or self._is_asked):
                 self._is_asked = True
@@ -340,7 +379,7 @@ class Journaling:
         if isinstance(error, GoneError):
             log.critical("journal_gone", error=str(error), delivers="nothing until a restart")
         elif isinstance(error, FencedError):
-            self._fail("journal_fenced", exit_status=FENCED_STATUS, error=str(error))
+            self._fail("journal_fenced", exit_status=JournalFencedError.status, error=str(error))
         else:
             self._fail("journal_failed", error=str(error))
 
@@ -353,6 +392,10 @@ def _try_to_take(lease: Lease) -> tuple[int | None, str]:
         if not lease.is_awaited:  # a start fails, but a standby goes on waiting
             raise
         return None, str(error)
+
+
+def _retry_seconds(lease: Lease) -> float:
+    return min(lease.seconds / RENEWALS, MAX_LEASE_WAIT_SECONDS)
 
 
 def _on_read(read: Event, error: Exception | None) -> None:

@@ -10,6 +10,7 @@ from time import monotonic
 import structlog
 
 from maze.core import FollowGraph, Position, Recent
+from maze.core.graph import DetachedGraph
 from maze.journal.journal import Batch, JournalReader
 from maze.journal.marks import Marks, UncarriedMarks
 from maze.journal.state import GraphState, merged
@@ -42,7 +43,7 @@ class Recovery:
         self._recent = recent
         self._report = report
         self._time_slice = TimeSlice()
-        self.state = GraphState(graph, Position(0, 0))
+        self.state = GraphState(graph, Position(0, 0), free_in_thread)
         """The graph, its bounds, and the position."""
         self.events = 0
         """Sequence numbers read after the snapshot."""
@@ -82,6 +83,11 @@ class Recovery:
         self.uncarried.note(runs, batch.end)
         if carried := Marks.decode(batch.unchanged):
             self.uncarried.cover(carried.end)
+
+
+def free_in_thread(detached: DetachedGraph) -> None:
+    """Free the contents of a graph that was cleared, while the event loop goes on."""
+    run_in_thread(detached.free)
 
 
 def _report_unusable(message: str) -> None:

@@ -161,6 +161,8 @@ class Resumes:
                 self._end(session, ResumeOutcome.MISSED)
         self._replays.clear()
         self._held.clear()
+        for turns in (self.turns, self.journal_turns):
+            turns.clear()  # who begins again is added again
         return unanswered
 
     def _serve(self, session: Session, room: int) -> bool:

@@ -182,7 +182,8 @@ class Router:
         """Empty the follow graph, which the upstream rebuilds because it has missed something.
 
         The upstream has no runs meanwhile. Plain sessions are closed, because they cannot be told;
-        the others wait, unconnected, and so do sessions that begin meanwhile.
+        the others wait, unconnected. So it is with sessions that begin meanwhile: they would miss
+        events that the upstream reads for the new graph.
         """
         self._is_rebuilding = True
         detached = self.fanout.graph.clear()
@@ -196,7 +197,7 @@ class Router:
                 self.yield_if_due()
         gevent.get_hub().threadpool.apply(detached.free)
 
-    def _suspend(self, session: Session) -> None:
+    def _suspend(self, session: Session, *, has_missed: bool = True) -> None:
         """Close a session, or have it wait for the end of a rebuild."""
         if session in self._waiting:
             return
@@ -206,13 +207,14 @@ class Router:
         if session in self.fanout.graph.recipients:
             self.sessions.disconnect(session)
             self._positions.remove(session)
-        self._waiting[session] = True
+        self._waiting[session] = has_missed
 
     def end_rebuild(self) -> int:
         """Connect the sessions that wait; return how many were told that they have missed events.
 
         The graph is that of the present position; from there on, they get everything.
         """
+        self._registration.wait()  # clients whose ids have arrived may have missed something
         self._is_rebuilding = False
         told = 0
         while self._waiting:
@@ -231,7 +233,7 @@ class Router:
     def _on_enter(self, session: Session) -> None:
         """Connect a new session at once, or once its client was sent what it has missed."""
         if self._is_rebuilding:
-            self._waiting[session] = False
+            self._suspend(session, has_missed=False)
             return
         if session.position is not None:
             self.resumes.begin(session)

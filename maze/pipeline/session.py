@@ -136,8 +136,10 @@ class Session(Outbox):
 
     def serve(self) -> None:
         """Register the session, then send what is pushed until the session is closed."""
-        self._registry.enter(self)
         log.debug("session_opened", user=self.user, client=self.peer)
+        self._registry.enter(self)
+        if self._closed:  # the registry could not take it
+            return
         try:
             self._watcher.start(self._on_readable)
             if not self.connection.direct:

@@ -47,6 +47,11 @@ class Turns:
         self._waiting.append(session)
         self._work.begin()
 
+    def clear(self) -> None:
+        """Remove all sessions."""
+        self._waiting.clear()
+        self.full.clear()
+
     def on_progress(self, session: Session) -> None:
         """Called when a session has sent something, or has ended: there may be room again."""
         if session in self.full:

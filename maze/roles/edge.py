@@ -3,10 +3,12 @@
 import socket
 from types import ModuleType
 
+from maze.errors import JournalUnusableError
 from maze.feed.following import ANSWER_SECONDS, Following
 from maze.feed.messages import Greeting
 from maze.feed.reader import FeedReader
 from maze.feed.redis_follower import RedisFollower
+from maze.journal.journal import JournalError
 from maze.pipeline.journal_store import redis_place
 from maze.server import Report, Server
 from maze.settings.options import Settings
@@ -16,14 +18,17 @@ class EdgeServer(Server):
     """A server with a client port, whose events come from a feed."""
 
     def __init__(self, settings: Settings, process: str = "") -> None:
-        """Create the parts; see ``Server``.
+        """Create the parts; see ``Server``. Raise JournalUnusableError, too.
 
         ``process`` is the name that a parent has given to this process.
         """
         super().__init__(settings)
         self._name = f"{socket.gethostname()}:{process or settings.client_port}"
         self._place = redis_place(settings) if settings.is_in_redis else None
-        self.following = Following(settings, self.router, self._open_reader, self.fail)
+        try:
+            self.following = Following(settings, self.router, self._open_reader, self.fail)
+        except JournalError as error:
+            raise JournalUnusableError(str(error)) from None
         self.add_client_port()
 
     def recover(self, report: Report) -> None:

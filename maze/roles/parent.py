@@ -70,6 +70,7 @@ class Parent:
         try:
             if self._admin:
                 self._admin.start()
+                self._admin.announce()  # at once: the ingest may wait for long
             self.view.start()
             self._start(source, clients, on_ready)
             self._stopped.wait()
@@ -127,8 +128,6 @@ class Parent:
         for edge in edges:
             self._wait(edge)
         if not self._is_stopping:
-            if self._admin:
-                self._admin.announce()
             self.view.state = "ready"
             source_host, source_port = source.getsockname()[:2]
             client_host, client_port = clients[0].getsockname()[:2]

@@ -131,6 +131,17 @@ def test_host_that_cannot_be_resolved_is_one_clear_line_and_status_1() -> None:
         assert "--client-host" in line
 
 
+@pytest.mark.parametrize("role", [["--role", "edge"], ["--role", "ingest"], ["--edges", "1"]])
+def test_journal_certificate_that_cannot_be_read_is_one_clear_line_and_status_1(
+    role: list[str],
+) -> None:
+    journal = ["--journal", "rediss://127.0.0.1:1", "--journal-tls-ca", "/no/such.pem"]
+    with Child(*role, *journal) as child:
+        assert child.status() == 1
+        (line,) = child.stderr().splitlines()
+        assert line.startswith("maze: rediss://127.0.0.1:1: cannot use /no/such.pem: ")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

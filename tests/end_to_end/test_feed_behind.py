@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket as system
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from gevent.socket import wait_read
 from structlog.testing import LogCapture
 
 from maze.core import Position
 from maze.journal.journal import Batch
 from maze.journal.reader import SQLiteReader
+from maze.pipeline.router import Router
 
 from .peers import PATIENCE, Client, joined, until
 from .roles import Edge, Roles, append, logged
@@ -144,76 +147,127 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Slow]:
     return lambda after=None: Slow(monkeypatch, after)
 
 
-def test_clients_that_connect_while_an_edge_is_rebuilt_wait(
-    roles: Roles, slow: Callable[..., Slow]
+class Rebuilding(Behind):
+    """An edge that is rebuilt, and waits for the snapshot until ``release`` is called."""
+
+    def __init__(self, roles: Roles, slow: Callable[..., Slow]) -> None:
+        super().__init__(roles)
+        self.trim()
+        self.ingest = roles.ingest()
+        snapshot = slow()
+        snapshot.await_asked()
+        self.release = snapshot.release
+
+
+@pytest.fixture
+def rebuilding(roles: Roles, slow: Callable[..., Slow]) -> Iterator[Rebuilding]:
+    rebuilding = Rebuilding(roles, slow)
+    yield rebuilding
+    rebuilding.release()
+
+
+def test_clients_that_ask_and_connect_while_an_edge_is_rebuilt_wait(
+    rebuilding: Rebuilding,
 ) -> None:
-    behind = Behind(roles)
-    behind.trim()
-    ingest = roles.ingest()
-    edge = behind.edge
-    snapshot = slow()
-    snapshot.await_asked()
+    """Their first line says from where they get events."""
+    behind, edge, ingest = rebuilding, rebuilding.edge, rebuilding.ingest
     assert edge.server.trouble == f"what follows {behind.epoch}-3 is no longer kept"
     assert ingest.server._journal.needed_from is None  # nothing has to be kept for it
-    plain, asking = edge.client(8), edge.client(b"8|\n")
+    asking = edge.client(b"8|\n")
     resuming, old = edge.client(b"8|%d-9\n" % behind.epoch), edge.client(b"8|%d-1\n" % behind.epoch)
-    leaving = edge.client(9)
+    leaving = edge.client(b"9|\n")
     leaving.close()
-    edge.await_sessions(5)
+    edge.await_sessions(4)
     assert not any(session.pushed_bytes for session in edge.sessions if session.user == 8)
-    snapshot.release()
-    assert read_position(asking) == ("=", behind.end)
+    source = ingest.source()
+    source.send(b"9|B\n")
+    until(lambda: ingest.durable == behind.at(10), "the event to be written")
+    rebuilding.release()
+    assert read_position(asking) == ("=", behind.at(10))
     assert read_position(resuming) == ("=", behind.end)
-    assert read_position(old) == ("!", behind.end)
+    assert read_position(old) == ("!", behind.at(10))
+    resuming.expect(b"9|B\n")
+    source.send(b"10|B\n")
+    for client in (asking, resuming, old):
+        client.expect(b"10|B\n")
+
+
+def test_a_plain_client_that_connects_while_an_edge_is_rebuilt_is_closed(
+    rebuilding: Rebuilding, log: LogCapture
+) -> None:
+    """It would miss what is written meanwhile, and cannot be told."""
+    behind = rebuilding
+    behind.plain.expect_closed()
+    plain = behind.edge.stranger()
+    plain.send(b"8\n")
+    plain.expect_closed()
+    closed = logged(log, "session_closed")
+    assert [(entry["user"], entry["reason"]) for entry in closed] == [(7, "behind"), (8, "behind")]
+    assert not logged(log, "session_failed")
+    rebuilding.release()
     behind.await_rebuilt()
-    ingest.source().send(b"9|B\n")
-    for client in (plain, asking, resuming, old):
-        client.expect(b"9|B\n")
+    plain = behind.edge.client(8)
+    behind.ingest.source().send(b"9|B\n")
+    plain.expect(b"9|B\n")
+
+
+def test_a_plain_client_whose_id_has_arrived_when_a_rebuild_ends_is_closed(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it would miss was written before the edge read its id."""
+    behind = Behind(roles)
+    behind.trim()
+    arrived: list[system.socket] = []
+    end_rebuild = Router.end_rebuild
+
+    def end(router: Router) -> int:
+        # This socket blocks: the event loop does not run, so the edge cannot accept it yet.
+        client = system.create_connection(behind.edge.client_address)
+        client.sendall(b"8\n")
+        client.setblocking(False)
+        arrived.append(client)
+        return end_rebuild(router)
+
+    monkeypatch.setattr(Router, "end_rebuild", end)
+    roles.ingest()
+    behind.await_rebuilt()
+    with arrived[0] as client:
+        wait_read(client.fileno(), timeout=PATIENCE)
+        assert client.recv(1) == b""
 
 
 def test_clients_that_leave_while_an_edge_is_rebuilt(
-    roles: Roles, slow: Callable[..., Slow], log: LogCapture
+    rebuilding: Rebuilding, log: LogCapture
 ) -> None:
-    behind = Behind(roles)
-    behind.trim()
-    roles.ingest()
-    snapshot = slow()
-    snapshot.await_asked()
-    behind.asking.close()
-    behind.edge.await_sessions(0)
-    snapshot.release()
-    behind.await_rebuilt()
+    rebuilding.asking.close()
+    rebuilding.edge.await_sessions(0)
+    rebuilding.release()
+    rebuilding.await_rebuilt()
     assert logged(log, "feed_rebuilt")[0]["sessions_told"] == 0
 
 
 def test_an_ingest_that_goes_while_an_edge_is_rebuilt(
-    roles: Roles, slow: Callable[..., Slow], log: LogCapture
+    roles: Roles, rebuilding: Rebuilding, log: LogCapture
 ) -> None:
-    behind = Behind(roles)
-    behind.trim()
-    roles.ingest()
-    snapshot = slow()
-    snapshot.await_asked()
-    snapshot.release()
+    edge, asking = rebuilding.edge, rebuilding.asking
+    losses = edge.following.losses
+    roles.stop_ingest()
+    until(lambda: edge.following.losses > losses, "the edge to lose its feed")
+    rebuilding.release()
     ingest = roles.ingest()
-    assert read_position(behind.asking) == ("!", behind.end)
+    assert read_position(asking) == ("!", rebuilding.end)
     ingest.source().send(b"9|B\n")
-    behind.asking.expect(b"9|B\n")
-    assert len(logged(log, "feed_rebuilt")) == 1
+    asking.expect(b"9|B\n")
+    assert len(logged(log, "feed_behind")) == len(logged(log, "feed_rebuilt")) == 1
 
 
-def test_an_edge_that_stops_while_it_is_rebuilt(roles: Roles, slow: Callable[..., Slow]) -> None:
-    behind = Behind(roles)
-    behind.trim()
-    roles.ingest()
-    snapshot = slow()
-    snapshot.await_asked()
+def test_an_edge_that_stops_while_it_is_rebuilt(rebuilding: Rebuilding) -> None:
     try:
-        behind.edge.server.drain()
+        rebuilding.edge.server.drain()
     finally:
-        snapshot.release()
-    behind.asking.expect_closed()
-    assert not behind.edge.server.failed
+        rebuilding.release()
+    rebuilding.asking.expect_closed()
+    assert not rebuilding.edge.server.failed
 
 
 # What an edge is busy with.

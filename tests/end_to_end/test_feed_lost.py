@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import gevent
 import gevent.socket
 import pytest
 from structlog.testing import LogCapture
+from unit.pipeline.freed_graph import FreedGraph
 
 from maze.admin import Admin
 from maze.core import Position
 from maze.feed.following import Following
 from maze.journal.journal import Batch
 from maze.journal.sqlite import SQLiteJournal
+from maze.pipeline import router
 from maze.settings.option_types import FREE_PORT
 
 from .peers import until
@@ -85,6 +88,21 @@ def test_an_edge_that_starts_before_its_ingest_waits_for_it(roles: Roles, log: L
     assert edge.server.trouble is None
     (back,) = logged(log, "feed_available")
     assert back["position"] == str(Position(ingest.position.epoch, 1))
+
+
+def test_a_graph_that_could_not_be_rebuilt_is_freed_in_a_thread(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have millions of follows when the ingest goes, and the edge may have clients."""
+    monkeypatch.setattr(router, "FollowGraph", FreedGraph)
+    edge = roles.edge_that_waits()
+    graph = edge.server.router.fanout.graph
+    until(lambda: edge.server.trouble, "the edge to find no ingest")
+    roles.ingest()
+    edge.started()
+    assert isinstance(graph, FreedGraph)
+    assert graph.freed_in
+    assert threading.get_ident() not in graph.freed_in
 
 
 def test_a_client_resumes_from_the_journal_of_an_ingest_that_has_restarted(roles: Roles) -> None:

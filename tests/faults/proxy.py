@@ -58,6 +58,12 @@ class Proxy:
         """Forward again."""
         self._flowing.set()
 
+    def silence(self) -> None:
+        """Forward nothing more on the present connections; new ones work."""
+        self._flowing.clear()
+        self._flowing = Event()
+        self._flowing.set()
+
     def cut(self) -> None:
         """Reset every connection, on both sides."""
         pairs, self._pairs = self._pairs, []
@@ -84,11 +90,13 @@ class Proxy:
 
     def _forward(self, sender: socket, receiver: socket) -> None:
         """Forward until the sender ends, then half-close the receiver's side as well."""
+        flowing = self._flowing
         with suppress(OSError):
             while True:
-                self._flowing.wait()
+                flowing.wait()
                 gevent.sleep(self.pause)
                 data = sender.recv(self.piece)
+                flowing.wait()
                 if not data:
                     break
                 receiver.sendall(data)

@@ -8,13 +8,20 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from end_to_end.peers import Client, broadcasts, joined, until
+from end_to_end.peers import Client, broadcasts, joined, patience, until
 from end_to_end.running import Child
-from redis_server import RedisServer, running
+from redis_server import RedisServer, free_port, running
 
+from maze.core import Position
+from maze.journal.journal import UnavailableError
+from maze.pipeline.journal_store import open_store
+from maze.settings.options import Settings
 from simulator.cli import main as simulate
 
+from .proxy import Proxy
+
 FIRST, MORE = joined(broadcasts(1, 11)), joined(broadcasts(11, 21))
+START = Position(1, 1)
 
 
 @pytest.fixture
@@ -97,6 +104,18 @@ def test_an_ingest_that_stops_in_order_gives_the_lease_back(house: House) -> Non
     house.took_over(standby)
 
 
+@pytest.mark.parametrize("form", [("--role", "ingest"), ("--edges", "1")])
+def test_a_standby_logs_where_its_admin_port_is(house: House, form: tuple[str, str]) -> None:
+    ingest, standby = house.ingest(), house.start(*form, "--admin-port", "free")
+    standby.await_logged("lease_waits")
+    standby.await_logged("admin_ready")
+    assert not standby.logged("ready")
+    ingest.signal(signal.SIGTERM)
+    standby.ready().signal(signal.SIGTERM)
+    assert standby.status() == 0
+    assert len(standby.logged("admin_ready")) == 1
+
+
 def test_an_ingest_whose_lease_was_taken_ends(house: House) -> None:
     ingest, standby, edge = house.ingest(), house.standby(), house.edge()
     client = client_of(edge)
@@ -112,6 +131,30 @@ def test_an_ingest_whose_lease_was_taken_ends(house: House) -> None:
     assert line["level"] == "critical"
     standby.source().send(MORE)
     client.expect(MORE)
+
+
+def test_a_lease_is_renewed_although_a_connection_goes_silent() -> None:
+    port = free_port()
+    with running(port=port), Proxy(("127.0.0.1", port)) as proxy, patience("the renewals"):
+        url = "redis://{}:{}".format(*proxy.address)
+        store = open_store(Settings(journal=url, journal_timeout=3600.0, lease=1.0), START)
+        lease = store.lease
+        assert lease
+        fence = lease.take()
+        assert fence
+
+        def is_renewed() -> bool:
+            try:
+                lease.renew(fence)
+            except UnavailableError:
+                return False
+            return True
+
+        until(is_renewed, "a renewal")
+        proxy.silence()
+        assert not is_renewed()
+        until(is_renewed, "a renewal on another connection")
+        store.close()
 
 
 def test_everything_goes_on_when_redis_is_back(house: House, redis: RedisServer) -> None:

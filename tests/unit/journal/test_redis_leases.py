@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from end_to_end.peers import until
-from redis_server import RedisServer
+from redis_server import RedisServer, free_port, running
 
 from maze.core import Position
 from maze.journal.journal import FencedError
@@ -136,6 +136,19 @@ def test_a_lease_that_has_ended_can_be_left_to_its_holder(server: RedisServer) -
     assert journal.try_lease("first", 60.0, takes_ended=False)
     set_lease(server, 5)  # given back
     assert journal.try_lease("second", 60.0, takes_ended=False)
+
+
+def test_a_replica_has_been_the_master_since_it_was_promoted() -> None:
+    port = free_port()
+    master = running("--repl-diskless-sync-delay", "0", port=port)
+    with master, running() as replica:
+        replica.command("REPLICAOF", "127.0.0.1", str(port))
+        info = ("INFO", "replication")
+        until(lambda: b"master_link_status:up" in replica.command(*info), "the copy")
+        replica.command("REPLICAOF", "NO", "ONE")
+        journal = RedisJournal(replica.address, START)
+        until(lambda: b"uptime_in_seconds:0" not in replica.command("INFO", "server"), "a second")
+        assert journal.server_run()[1] == 0
 
 
 def test_the_run_of_a_server_has_an_id(server: RedisServer) -> None:

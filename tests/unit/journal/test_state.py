@@ -32,6 +32,17 @@ def test_a_reset_clears_the_graph_and_the_bounds_stay() -> None:
     assert state.position == Position(5, 9)
 
 
+def test_a_reset_leaves_it_to_the_owner_how_the_old_graph_is_freed() -> None:
+    freed: list[int] = []
+    graph = FollowGraph()
+    state = GraphState(graph, Position(1, 1), free=lambda _: freed.append(graph.users))
+    state.apply(Batch(1, 1, 2, b"1|F|1|2\n"))
+    assert not freed
+    state.apply(Batch(5, 7, 8, b"7|F|3|4\n"))
+    assert freed == [0]
+    assert [graph.following(user) for user in (1, 3)] == [set(), {4}]
+
+
 def test_a_snapshot_is_loaded_with_its_bounds() -> None:
     written = FollowGraph()
     for follow in [(1, 2), (1, 3), (4, 5)]:

@@ -172,3 +172,24 @@ def test_a_client_that_was_sent_something_has_missed_the_rest_when_it_is_withdra
         yield_to_event_loop()
     assert not client.got
     assert not world.connected
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_client_that_was_withdrawn_and_comes_back_is_served_once(is_full: bool) -> None:
+    world = World(kept=0)
+    errors: list[Exception] = []
+    client = cast("Any", Client(Position(EPOCH, 3)))
+    client.on_error = errors.append
+    turns = world.resumes.turns
+    world.resumes.begin(client)
+    if is_full:
+        client.held_bytes = 2**40
+        until(lambda: turns.full, "the session to wait until its client has taken something")
+    assert world.resumes.withdraw() == [client]
+    client.held_bytes = 0
+    world.resumes.begin(client)
+    world.resumes.on_progress(client)
+    until(lambda: world.connected or errors, "the session to be connected")
+    assert not errors
+    assert world.connected == [client]
+    assert turns.is_empty
