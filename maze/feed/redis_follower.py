@@ -11,6 +11,7 @@ from maze.feed.messages import State
 from maze.journal.journal import (
     AheadError,
     Batch,
+    JournalError,
     JournalReader,
     OtherEpochError,
     Snapshot,
@@ -29,6 +30,32 @@ POSITION_SECONDS = 0.25
 
 NOWHERE = Position(0, 0)
 
+LOST = AheadError, OtherEpochError
+"""Errors of a position that was read from Redis itself, and is no longer there."""
+
+
+class _Patience:
+    """Treats what Redis has lost as unavailable for ``LOST_SECONDS``."""
+
+    def __init__(self) -> None:
+        self._lost_since: float | None = None
+
+    def checked(self, read: Callable[[], list[Batch]], *errors: type[JournalError]) -> list[Batch]:
+        """Return what is read; ``errors`` mean that it was lost."""
+        try:
+            batches = read()
+        except UnavailableError:
+            self._lost_since = None  # the ingest cannot append either
+            raise
+        except errors as error:
+            now = monotonic()
+            self._lost_since = self._lost_since or now
+            if now - self._lost_since > LOST_SECONDS:
+                raise
+            raise UnavailableError(f"{error}; the ingest should append it again") from None
+        self._lost_since = None
+        return batches
+
 
 class RedisFollower(JournalReader):
     """Reads a journal in Redis, with the methods of ``FeedReader``."""
@@ -39,7 +66,8 @@ class RedisFollower(JournalReader):
     def __init__(self, reader: RedisReader) -> None:
         self._reader = reader
         self._asked = NOWHERE, 0, 0.0
-        self._lost_since: float | None = None
+        self._patience = _Patience()
+        self._patience_to_read = _Patience()
         self._position_asked_at = 0.0
         self.tells_position = False
         """Whether the state has the journal's position as of the last request, not an earlier one.
@@ -62,7 +90,16 @@ class RedisFollower(JournalReader):
 
     def read(self, after: Position, max_bytes: int) -> list[Batch]:
         """Return the batches after a position; see ``JournalReader.read``."""
-        return self._reader.read(after, max_bytes)
+
+        def read() -> list[Batch]:
+            try:
+                return self._reader.read(after, max_bytes)
+            except OtherEpochError as error:  # a client may have made its position up
+                if self._reader.position() < after:
+                    raise AheadError(str(error)) from None
+                raise
+
+        return self._patience_to_read.checked(read, AheadError)
 
     def get_snapshot(self, report: Callable[[str], None]) -> Snapshot | None:
         """Return the newest usable snapshot; see ``JournalReader.get_snapshot``."""
@@ -83,27 +120,16 @@ class RedisFollower(JournalReader):
         """Return the batches that were asked for; see ``JournalReader.read``."""
         after, max_bytes, wait = self._asked
         self._is_reached = False
-        batches = self._checked(lambda: self._reader.wait(after, wait, max_bytes))
+        batches = self._patience.checked(lambda: self._reader.wait(after, wait, max_bytes), *LOST)
         position = self._journal_position(after, batches)
         self.state = State(position, NOWHERE, has_ended=False)
-        self._is_reached, self._lost_since = True, None
+        self._is_reached = True
         return batches
 
     def _reach(self, after: Position) -> None:
         """Check that Redis answers, and has what the edge has."""
-        self._checked(lambda: self._reader.read(after, 1))
+        self._patience.checked(lambda: self._reader.read(after, 1), *LOST)
         self._is_reached = True
-
-    def _checked(self, read: Callable[[], list[Batch]]) -> list[Batch]:
-        """Return what is read. Treat what Redis has lost as unavailable for ``LOST_SECONDS``."""
-        try:
-            return read()
-        except (AheadError, OtherEpochError) as error:
-            now = monotonic()
-            self._lost_since = self._lost_since or now
-            if now - self._lost_since > LOST_SECONDS:
-                raise
-            raise UnavailableError(f"{error}; the ingest should append it again") from None
 
     def _journal_position(self, after: Position, batches: list[Batch]) -> Position:
         """Return the journal's position: more may follow the batches that were read.

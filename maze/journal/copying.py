@@ -61,7 +61,7 @@ def _copy(original: SQLiteReader, place: RedisPlace, report: Callable[[str], Non
                 journal.trim(kept_from, fence)
             _fill(journal, original, snapshot, fence)
             sleep(journal.safe_seconds())
-            if journal.position() != end:
+            if journal.append([], fence) != end:
                 raise JournalError(f"{journal.where} has lost events again")
         except JournalError as error:
             raise JournalError(

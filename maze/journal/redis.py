@@ -26,7 +26,7 @@ from maze.journal.journal import (
     to_append,
 )
 from maze.journal.redis_address import RedisAddress
-from maze.journal.redis_checks import check_server, info, safe_seconds
+from maze.journal.redis_checks import check_server, durability, info, safe_seconds
 from maze.journal.redis_connection import Argument, RedisClient
 from maze.journal.redis_entries import (
     ENTRY_BYTES,
@@ -105,6 +105,7 @@ class RedisJournal(RedisReader, Journal):
         self._retention = retention
         self._clock = clock
         self._tidied: int | None = None
+        self._reads_settings = True
         check_server(self._client)
         while not self._create(start):
             pass
@@ -175,7 +176,8 @@ class RedisJournal(RedisReader, Journal):
     def _append_at_end(self, batches: Sequence[Batch], fence: int, now: int) -> bool:
         """Append batches of one epoch; return False if the journal ends elsewhere, and note it.
 
-        Without batches, only check where the journal ends.
+        Without batches, only check where the journal ends. Redis refuses that whenever it would
+        refuse batches.
         """
         arguments: list[Argument] = [id_of(self._end)]
         if batches:
@@ -193,7 +195,9 @@ class RedisJournal(RedisReader, Journal):
 
     def safe_seconds(self) -> float:
         """Return for how long Redis may still lose an append; see ``Tail``."""
-        return safe_seconds(self._client)
+        settings = durability(self._client) if self._reads_settings else {}
+        self._reads_settings = bool(settings)  # a refusal ends the connections: ask only once
+        return safe_seconds(self._client, settings)
 
     def trim(self, before: Position, fence: int) -> None:
         """Remove the batches that end at or below a position, except those that were appended

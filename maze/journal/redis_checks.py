@@ -15,6 +15,9 @@ FSYNC_SECONDS = {b"always": 0.0, b"everysec": SAFE_SECONDS, b"no": 60.0}
 """Time until an append is on the disk, by ``appendfsync``. Without fsync, Linux takes half a minute
 at most."""
 
+MAX_LAG_SECONDS = 10
+"""Redis' default for ``min-replicas-max-lag``."""
+
 
 def info(client: RedisClient) -> dict[str, str]:
     """Return the server's answer to INFO."""
@@ -42,16 +45,26 @@ def check_server(client: RedisClient) -> None:
         )
 
 
-def safe_seconds(client: RedisClient) -> float:
-    """Return for how long an append may still be lost; see ``Tail``.
+def durability(client: RedisClient) -> dict[bytes, bytes]:
+    """Return the settings that ``safe_seconds`` needs, which INFO does not tell.
 
-    INFO does not tell it. Without the permission for CONFIG GET, it is taken to be ``everysec``.
+    Without the permission for CONFIG GET, return none: Redis' defaults are assumed.
     """
     try:
-        _, policy = client.call("CONFIG", "GET", "appendfsync")
+        found = client.call("CONFIG", "GET", "appendfsync", "min-replicas-max-lag")
     except JournalServerError:
-        return SAFE_SECONDS
-    replicas = int(info(client).get("connected_slaves", "0"))
+        return {}
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
+def safe_seconds(client: RedisClient, settings: dict[bytes, bytes]) -> float:
+    """Return for how long an append may still be lost; see ``Tail``."""
+    fields = info(client)
+    seconds = FSYNC_SECONDS[settings.get(b"appendfsync", b"everysec")]
+    replicas = int(fields.get("connected_slaves", "0"))
     if replicas or client.address.sentinels:  # a replica may become the master, and lack some
-        return max(SAFE_SECONDS, FSYNC_SECONDS[policy])
-    return FSYNC_SECONDS[policy]
+        seconds = max(SAFE_SECONDS, seconds)
+    if "min_slaves_good_slaves" in fields:  # the master may go on for so long without a replica
+        lag = int(settings.get(b"min-replicas-max-lag", MAX_LAG_SECONDS))
+        seconds = max(lag + SAFE_SECONDS, seconds)
+    return seconds

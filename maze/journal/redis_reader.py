@@ -48,8 +48,9 @@ BATCH_BYTES = 200
 READ_BYTES = 4 * 2**20
 """Bytes of batches read at a time, about, if the caller names no limit."""
 
-MAX_READ_ENTRIES = 128
-"""Entries asked for at once. They may be a thousand times larger than those before."""
+MAX_READ_ENTRIES = 16
+"""Entries asked for at once. They may be a thousand times larger than those before; 128 small ones
+at once are not read faster."""
 
 FIRST_GUESS_BYTES = 2**16
 """Assumed size of an entry before any was read."""
@@ -90,7 +91,8 @@ class RedisReader:
         self._keys = Keys.of(name)
         self._client = RedisClient(address, timeout)
         self.where = f"the journal {name!r} in {address}"
-        self._entry_bytes = FIRST_GUESS_BYTES  # average size of those read last
+        self._last_entries = MAX_READ_ENTRIES // 2  # read last, for the next guess
+        self._last_bytes = self._last_entries * FIRST_GUESS_BYTES
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -110,14 +112,14 @@ class RedisReader:
         Batches that were appended together are returned together, even beyond ``max_bytes``.
         """
         for _ in range(2):  # the second time if something is appended between the two calls
-            entries = self._entries(f"({id_of(after)}", self._count(max_bytes))
-            if entries and entries[0].head.before == after:
-                return self._take(entries, max_bytes)
+            stored = self._stored(f"({id_of(after)}", self._count(max_bytes))
+            first = self._decode(stored[0]) if stored else None
+            if first and first.head.before == after:
+                return self._take(first, stored[1:], max_bytes)
             state = self._state()
             check_kept(after, state.kept_from, state.position)
-            if entries:
-                entries[0] = self._rest(entries[0], after)
-                return self._take(entries, max_bytes)
+            if first:
+                return self._take(self._rest(first, after), stored[1:], max_bytes)
             if after == state.position:
                 return []
         raise self._gap(None, after)
@@ -134,9 +136,10 @@ class RedisReader:
                 *("XREAD", "COUNT", count, "BLOCK", block, "STREAMS", key, id_of(after))
             )
             if streams:
-                entries = self._decoded(streams[0][1])
-                if entries[0].head.before == after:
-                    return self._take(entries, max_bytes)
+                stored = streams[0][1]
+                first = self._decode(stored[0])
+                if first.head.before == after:
+                    return self._take(first, stored[1:], max_bytes)
             # Nothing, or something that does not simply continue: batches were trimmed or lost, or
             # some of an entry are known. XREAD would skip that silently.
             if found := self.read(after, max_bytes):
@@ -257,19 +260,22 @@ class RedisReader:
             raise damage(self.where, "it has an entry without a head") from None
 
     def _count(self, max_bytes: int) -> int:
-        """Return how many entries to ask for, if they are as large as the last ones."""
-        return min(max(max_bytes // self._entry_bytes, 1), MAX_READ_ENTRIES)
+        """Return how many entries to ask for: at most twice as many as were read last, and as many
+        as are wanted if they are as large."""
+        wanted = max_bytes * self._last_entries // self._last_bytes
+        return min(max(wanted, 1), 2 * self._last_entries, MAX_READ_ENTRIES)
+
+    def _stored(self, start: str | int, count: int, end: str | int = "+") -> list[Any]:
+        stored: list[Any] = self._client.call(
+            *("XRANGE", self._keys.stream, start, end, "COUNT", count)
+        )
+        return stored
 
     def _entries(self, start: str | int, count: int, end: str | int = "+") -> list[Entry]:
-        command = ("XRANGE", self._keys.stream, start, end, "COUNT", count)
-        return self._decoded(self._client.call(*command))
+        return self._decoded(self._stored(start, count, end))
 
     def _decoded(self, stored: list[Any]) -> list[Entry]:
-        entries = [self._decode(each) for each in stored]
-        if entries:
-            size = sum(_size(entry.batches) for entry in entries)
-            self._entry_bytes = max(size // len(entries), 1)
-        return entries
+        return [self._decode(each) for each in stored]
 
     def _decode(self, stored: Any) -> Entry:
         try:
@@ -287,18 +293,22 @@ class RedisReader:
             raise OtherEpochError(f"no batch ends at {after.epoch}-{after.next}")
         return Entry(entry.head, batches)
 
-    def _take(self, entries: list[Entry], max_bytes: int) -> list[Batch]:
-        """Return the first batches, and those after it up to a limit. Raise if one is missing."""
-        end, found = entries[0].head.end, entries[0].batches
-        size = _size(found)
-        for head, batches in entries[1:]:
+    def _take(self, first: Entry, others: list[Any], max_bytes: int) -> list[Batch]:
+        """Return the batches of the first entry, and those after it up to a limit. What is beyond
+        is not decoded. Raise if one is missing."""
+        end, found = first.head.end, first.batches
+        size, entries = _size(found), 1
+        for stored in others:
+            head, batches = self._decode(stored)
             if head.before != end:
                 raise self._gap(batches[0], end)
             size += _size(batches)
+            entries += 1
             if size > max_bytes:
                 break
             end = head.end
             found += batches
+        self._last_entries, self._last_bytes = entries, max(size, 1)
         return found
 
     def _check_end(self, position: Position, kept_from: Position) -> None:
@@ -341,8 +351,9 @@ class RedisReader:
             (entry,) = entries
             epoch = entry.head.end.epoch
             key = self._keys.stream
-            (last,) = self._client.call("XREVRANGE", key, epoch, epoch, "COUNT", 1)
-            events += position_of(last).next - entry.batches[0].first
+            # Nothing if it was trimmed meanwhile.
+            for last in self._client.call("XREVRANGE", key, epoch, epoch, "COUNT", 1):
+                events += position_of(last).next - entry.batches[0].first
             from_id = f"{epoch + 1}"
         return events
 

@@ -196,13 +196,20 @@ if last ~= ARGV[2] then
     if not entry then return {'AT', last} end
     return {'AT', last, string.sub(entry[2][2], 1, HEAD), #entry[2][2]}
 end
-if ARGV[3] then redis.call('XADD', KEYS[2], ARGV[3], 'b', ARGV[4]) end
+if ARGV[3] then
+    redis.call('XADD', KEYS[2], ARGV[3], 'b', ARGV[4])
+else
+    redis.call('SET', KEYS[1], lease)
+end
 return {'OK'}
 """.replace("HEAD", str(HEAD_BYTES)),
 )
 """Append an entry to the stream (2) if its last one has a certain id; else return the id, the head
 and the size of the last one. Arguments: fence, expected id; unless this is only a check, id and
-value of the new entry."""
+value of the new entry.
+
+A check changes nothing, but is a write, so Redis refuses it whenever it would refuse an entry. What
+only reads is answered even while the disk is full, or by a master that has become a replica."""
 
 TRIM = Script(
     _CHECK_FENCE,

@@ -36,7 +36,8 @@ class Tail:
         self, max_bytes: int, start: Position, *, safe_seconds: float = SAFE_SECONDS
     ) -> None:
         self.max_bytes = max_bytes
-        self._safe_seconds = safe_seconds
+        self.safe_seconds = safe_seconds
+        """Seconds for which the server may lose what it has confirmed."""
         self._kept: deque[_Kept] = deque()
         self._begin = start
         self.bytes = 0
@@ -90,10 +91,10 @@ class Tail:
     def drop(self, seen: float) -> None:
         """Drop what is safe, given that the journal had everything at the time ``seen``.
 
-        A batch is safe if the server that has it was there ``safe_seconds`` after the commit. How
+        A batch is safe if the server that has it took writes ``safe_seconds`` after the commit. How
         long ago the commit was does not matter: the server may have crashed right after it.
         """
-        while self._kept and seen - self._kept[0].committed >= self._safe_seconds:
+        while self._kept and seen - self._kept[0].committed >= self.safe_seconds:
             batch, _ = self._kept.popleft()
             self._begin = batch.position
             self.bytes -= _size(batch)
@@ -102,7 +103,7 @@ class Tail:
         """Return the time until the oldest batch can be dropped."""
         if not self._kept:
             return 0.0
-        return max(0.0, self._kept[0].committed + self._safe_seconds - now)
+        return max(0.0, self._kept[0].committed + self.safe_seconds - now)
 
 
 def _size(batch: Batch) -> int:

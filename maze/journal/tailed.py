@@ -81,7 +81,7 @@ class TailedJournal(Journal):
         if position < self.tail.position:
             self._append_again(position, fence)
             return self._append(batches, fence)
-        # An answer shows that the server is there and lacks nothing.
+        # An answer shows that the server takes writes and lacks nothing.
         self.tail.drop(asked)
         self.tail.add(batches, self._clock())
         return position

@@ -118,6 +118,8 @@ class Store(NamedTuple):
     """The journal that is written, if its server may lose what it has confirmed."""
     begin: Callable[[Position], None] = lambda position: None
     """Called with the position from which this process writes, before it writes."""
+    watch: Callable[[], None] = lambda: None
+    """Reads the settings of the journal's server again; called with each renewal of the lease."""
 
     def close(self) -> None:
         """Close both connections; the last one to close a file moves its log into it."""
@@ -182,6 +184,10 @@ def _open_redis(
     )
     tail = Tail(settings.tail_bytes, journal.position(), safe_seconds=journal.safe_seconds())
     tailed = TailedJournal(journal, tail, report=_report_gap)
+
+    def watch() -> None:
+        tail.safe_seconds = journal.safe_seconds()
+
     return Store(
         tailed,
         journal,
@@ -191,6 +197,7 @@ def _open_redis(
         Lease(journal, settings.lease),
         tailed,
         tail.begin,
+        watch,
     )
 
 

@@ -235,6 +235,7 @@ class Journaling:
             renewed_at = monotonic()
             try:
                 run_in_thread(lease.renew, fence)
+                run_in_thread(self._store.watch)
             except UnavailableError:
                 pass  # the next append reports it
             except JournalError as error:
@@ -306,9 +307,7 @@ class Journaling:
         """Once a second, read the figures about the file, and take a snapshot if one is due."""
         assert self._commit is not None
         while not self._commit.lost:
-            read = Event()
-            self._commit.submit(self._read_statistics, partial(_on_read, read))
-            read.wait()
+            self._update_statistics(self._commit)
             if self._schedule.is_due(monotonic()):
                 gevent.spawn(self._take_snapshot)
             gevent.sleep(UPKEEP_SECONDS)
@@ -335,8 +334,18 @@ class Journaling:
             self._schedule.fail(monotonic())
             log.error("snapshot_failed", error=reason, retries_after_seconds=RETRY_SECONDS)
 
+    def _update_statistics(self, commit: GroupCommit) -> None:
+        """Read the figures, and leave them as they are if they cannot be read."""
+        if self.lease:  # a journal that any thread may read, and commits need not wait
+            with suppress(JournalError):
+                run_in_thread(self._read_statistics)
+            return
+        read = Event()
+        commit.submit(self._read_statistics, partial(_on_read, read))
+        read.wait()
+
     def _read_statistics(self) -> None:
-        """Called in the thread that commits."""
+        """Called in another thread: with a file, the one that commits."""
         self.statistics = self._store.figures.statistics()
 
     def _put(self, batch: Batch) -> None:

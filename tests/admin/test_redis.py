@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
 import gevent
@@ -10,7 +11,9 @@ import pytest
 from end_to_end.peers import until
 from redis_server import RedisServer
 
+from maze.journal.figures import Statistics
 from maze.journal.journal import UnavailableError
+from maze.journal.redis_reader import RedisReader
 from maze.server import MazeServer
 from maze.settings.option_types import FREE_PORT
 from maze.settings.options import Settings
@@ -142,3 +145,44 @@ def test_a_redis_that_is_away_is_noticed_while_nothing_is_written(
     redis.start()
     until(lambda: watched.ask("/readyz").status == 200, "Redis to be back")
     assert watched.status()["journal"]["trouble"] is None
+
+
+def test_figures_that_take_long_hold_up_no_commit(
+    start: Start, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The more epochs are kept, the longer they take."""
+    asked, go_on = Event(), Event()
+    ended: list[bool] = []
+
+    def statistics(self: RedisReader) -> Statistics:
+        asked.set()
+        ended.append(go_on.wait(20.0))
+        return original(self)
+
+    original = RedisReader.statistics
+    monkeypatch.setattr(RedisReader, "statistics", statistics)
+    watched = start(journal=f"unix://{redis.path}")
+    try:
+        until(asked.is_set, "the figures to be read")
+        watched.source().send(b"1|B\n")
+        watched.await_routed(1)
+        assert not ended
+    finally:
+        go_on.set()
+
+
+def test_a_redis_that_refuses_writes_is_noticed_while_nothing_is_written(
+    start: Start, redis: RedisServer
+) -> None:
+    watched = start(journal=f"unix://{redis.path}", lease=0.1)
+    journaling = watched.server.intake.journaling
+    assert journaling
+    assert journaling.tailed
+    tail = journaling.tailed.tail
+    redis.command("CONFIG", "SET", "min-replicas-to-write", "1")
+    until(lambda: watched.ask("/readyz").status == 503, "the refusal to be noticed")
+    assert "NOREPLICAS" in watched.status()["journal"]["trouble"]
+    redis.command("CONFIG", "SET", "appendfsync", "everysec", "min-replicas-to-write", "0")
+    until(lambda: watched.ask("/readyz").status == 200, "Redis to take writes again")
+    until(lambda: tail.safe_seconds == 2.0, "the changed setting to be noticed")
+    redis.command("CONFIG", "SET", "appendfsync", "no")

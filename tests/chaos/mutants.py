@@ -67,7 +67,7 @@ def tail_dropped_early() -> None:
     original = tail.Tail.drop
 
     def drop(self: tail.Tail, seen: float) -> None:
-        self._safe_seconds = -1.0
+        self.safe_seconds = -1.0
         original(self, seen)
 
     vars(tail)["Tail"].drop = drop

@@ -10,7 +10,7 @@ from end_to_end.peers import until
 from redis_server import running
 
 from maze.core import Position
-from maze.journal.journal import Batch, Bounds, GapError
+from maze.journal.journal import Batch, Bounds, GapError, UnavailableError
 from maze.journal.redis import RedisJournal
 from maze.journal.retention import Retention
 from maze.journal.tail import LostError, Tail
@@ -148,6 +148,27 @@ def test_a_new_epoch_does_not_hide_what_was_lost_before_it() -> None:
         assert journal.read(START, 10**6) == [*events(1, 3), reset]
 
 
+def test_the_tail_is_kept_while_redis_refuses_writes() -> None:
+    """What it has confirmed may not be on its disk, nor at a replica."""
+    now = 0.0
+    with running() as server:
+        redis = RedisJournal(server.address, START)
+        tail = Tail(10**6, START)
+        journal = TailedJournal(redis, tail, report=lambda _: None, clock=lambda: now)
+        fence = journal.lease()
+        journal.append(events(1, 2), fence)
+        server.command("CONFIG", "SET", "min-replicas-to-write", "1")
+        now = 10.0
+        with pytest.raises(UnavailableError):
+            journal.append([], fence)
+        with pytest.raises(UnavailableError):
+            journal.append([Batch(2, 1, 1, b"")], fence)
+        assert len(tail) == 1
+        server.command("CONFIG", "SET", "min-replicas-to-write", "0")
+        journal.append([], fence)
+        assert len(tail) == 0
+
+
 def test_what_is_no_longer_kept_is_an_error() -> None:
     """The next appends must not be accepted: what was delivered would be missing."""
     tail = Tail(10**6, START)
@@ -177,7 +198,6 @@ def test_a_full_tail_is_not_dropped_before_it_is_safe() -> None:
     assert tail.is_full
     tail.drop(seen=1.9)
     assert tail.is_full
-    always = Tail(1, START, safe_seconds=0.0)
-    always.add(events(1, 2), now=5.0)
-    always.drop(seen=5.0)
-    assert not always.is_full
+    tail.safe_seconds = 0.0
+    tail.drop(seen=0.0)
+    assert not tail.is_full

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gevent
 import pytest
 from end_to_end.peers import until
 from redis_server import RedisServer
 
 from maze.core import Position
+from maze.journal import redis_reader
 from maze.journal.journal import (
     AheadError,
     Batch,
@@ -18,7 +21,7 @@ from maze.journal.journal import (
     UnavailableError,
 )
 from maze.journal.redis import RedisJournal
-from maze.journal.redis_entries import encode_entry
+from maze.journal.redis_entries import Entry, decode_entry, encode_entry
 from maze.journal.redis_reader import RedisReader
 from maze.net.native_thread import run_in_thread
 
@@ -123,6 +126,25 @@ def test_a_journal_that_was_created_in_part_is_completed(server: RedisServer) ->
     assert journal.get_snapshot(pytest.fail) is None
 
 
+def test_figures_while_an_epoch_is_trimmed(
+    journal: RedisJournal, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fence = journal.lease()
+    journal.append(events(1, 5), fence)
+    journal.append([Batch(2, 1, 1, b""), Batch(2, 1, 4, b"1|B\n2|B\n3|B\n")], fence)
+    reader = RedisReader(server.address)
+    assert reader.statistics().events == 4 + 3
+    call = reader._client.call
+
+    def trimming(*command: str | int) -> Any:
+        if command[0] == "XREVRANGE":
+            journal.trim(Position(1, 5), fence)
+        return call(*command)
+
+    monkeypatch.setattr(reader._client, "call", trimming)
+    assert reader.statistics().events == 3
+
+
 # Waiting
 
 
@@ -164,16 +186,53 @@ def test_a_reader_that_waits_notices_what_the_stream_does_not_say(journal: Redis
 # Threads
 
 
+def test_large_entries_after_small_ones_are_not_all_fetched_and_decoded(
+    journal: RedisJournal, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fence = journal.lease()
+    small, large = 40, 20
+    for batch in events(1, 1 + small):
+        journal.append([batch], fence)
+    line = b"7|%s\n" % (b"0" * 300_000)
+    for first in range(1 + small, 1 + small + large):
+        journal.append([Batch(1, first, first + 1, line)], fence)
+    reader = RedisReader(server.address)
+    fetched: list[int] = []
+    decoded: list[Entry] = []
+
+    def decode(stored: Any) -> Entry:
+        decoded.append(decode_entry(stored))
+        return decoded[-1]
+
+    call = reader._client.call
+
+    def counting(*command: str | int) -> Any:
+        fetched.append(int(command[command.index("COUNT") + 1]))
+        return call(*command)
+
+    monkeypatch.setattr(redis_reader, "decode_entry", decode)
+    monkeypatch.setattr(reader._client, "call", counting)
+    position, before = START, 8
+    while position < Position(1, 1 + small + large):
+        decoded.clear()
+        batches = reader.wait(position, 5.0, 10**6)
+        assert fetched[-1] <= min(2 * before, 16)
+        assert len(decoded) <= len(batches) + 1
+        position, before = batches[-1].position, len(decoded)
+    assert max(fetched) == 16
+    assert fetched[-1] < 6
+
+
 def test_any_thread_and_any_greenlet_may_call(journal: RedisJournal, server: RedisServer) -> None:
     """A socket of gevent belongs to the thread of its hub."""
     fence = run_in_thread(journal.lease)
-    for number in range(1, 20, 2):
+    for number in range(1, 16, 2):
         journal.append(events(number, number + 1), fence)
         run_in_thread(journal.append, events(number + 1, number + 2), fence)
     greenlets = [gevent.spawn(journal.read, START) for _ in range(5)]
     gevent.joinall(greenlets, timeout=30.0, raise_error=True)
-    assert all(each.value == events(1, 21) for each in greenlets)
-    assert run_in_thread(journal.read, START) == events(1, 21)
+    assert all(each.value == events(1, 17) for each in greenlets)
+    assert run_in_thread(journal.read, START) == events(1, 17)
 
 
 def test_connections_are_closed_in_the_end(server: RedisServer) -> None:
