@@ -68,10 +68,7 @@ class Link:
         pairs, self._pairs = self._pairs, []
         self.cuts += bool(pairs)
         for end in (end for pair in pairs for end in pair):
-            with suppress(OSError):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                end.shutdown(socket.SHUT_RDWR)  # wakes the greenlet that reads it
-            end.close()
+            _reset(end)
 
     def _serve(self, near: socket.socket, _: object) -> None:
         try:
@@ -99,8 +96,8 @@ class Link:
     def _forward(
         self, sender: socket.socket, receiver: socket.socket, part: Callable[[bytes], bytes]
     ) -> None:
-        """Forward until the sender ends, then half-close the receiver's side as well."""
-        with suppress(OSError):
+        """Forward until the sender ends: half-close the receiver's side, or reset it as well."""
+        try:
             while data := sender.recv(self._piece_bytes):
                 self._wait(len(data))
                 forwarded = part(data)
@@ -109,6 +106,9 @@ class Link:
                     self._cuts_reply = False
                     self.cut()
             receiver.shutdown(socket.SHUT_WR)
+        except OSError:  # a process that was killed resets its connections
+            _reset(sender)
+            _reset(receiver)
 
     @property
     def _piece_bytes(self) -> int:
@@ -121,3 +121,11 @@ class Link:
             seconds += size / self._bytes_per_second
         if seconds:
             gevent.sleep(seconds)
+
+
+def _reset(end: socket.socket) -> None:
+    """Reset a connection."""
+    with suppress(OSError):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        end.shutdown(socket.SHUT_RDWR)  # wakes the greenlet that reads it
+    end.close()
