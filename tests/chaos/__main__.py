@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--clients", type=int, default=MANY_CLIENTS, help="number of clients that resume at once"
     )
-    parser.add_argument("--strict", action="store_true", help="fail if service resumes too late")
+    parser.add_argument(
+        "--strict", action="store_true", help="fail if service is late, or a hub blocked"
+    )
     parser.add_argument(
         "--folder", type=Path, default=Path(".chaos"), help="folder for failed runs"
     )
@@ -98,7 +100,7 @@ def _run(plan: Plan, given: argparse.Namespace) -> bool:
     folder = _empty(given.folder.absolute() / str(plan.seed))
     print(plan, end=": ", flush=True)
     try:
-        result = Run(plan, folder, many_clients=given.clients).run(is_strict=given.strict)
+        result = Run(plan, folder, many_clients=given.clients, is_strict=given.strict).run()
     except Exception as error:
         trace = traceback.format_exc()
         (folder / "failure.txt").write_text(f"{plan}\n{error}\n\n{trace}")

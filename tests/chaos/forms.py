@@ -34,9 +34,9 @@ class Form:
         self,
         folder: Path,
         ingest_options: Sequence[str],
-        programs: dict[str, Sequence[str]] | None = None,
+        program_of: Callable[[str], Sequence[str]],
     ) -> None:
-        """``ingest_options`` are those of the journal; ``programs`` replace ``-m maze.serve``."""
+        """``ingest_options`` are those of the journal; ``program_of(name)`` is run."""
         self.folder = folder
         self.processes: dict[str, Process] = {}
         self.links: dict[str, Link] = {}
@@ -45,7 +45,7 @@ class Form:
         self.source_addresses: list[Address] = []
         self.client_addresses: list[Address] = []
         self._ingest_options = [*ingest_options, "--source-acks", "on"]
-        self._programs = programs or {}
+        self._program_of = program_of
         self._stack = ExitStack()
         try:
             self._begin()
@@ -58,8 +58,7 @@ class Form:
         raise NotImplementedError
 
     def _process(self, name: str, *options: str) -> Process:
-        program = self._programs.get(name, ("-m", "maze.serve"))
-        process = Process(name, self.folder, program, [*OPTIONS, *options])
+        process = Process(name, self.folder, self._program_of(name), [*OPTIONS, *options])
         self.processes[name] = process
         self._stack.callback(process.kill)
         return process.start()

@@ -22,6 +22,13 @@ RESTART_SECONDS = 0.1
 """Time from the end of a process until it is started again."""
 
 
+SERVER = ("-m", "maze.serve")
+WATCHED_SERVER = ("-m", "blocking")
+"""What Python runs for a server, and for one that logs an error if it blocks its event loop."""
+
+WATCH = {"GEVENT_MONITOR_THREAD_ENABLE": "1", "GEVENT_MAX_BLOCKING_TIME": "0.1"}
+
+
 class Process:
     """One process after another with the same command. All write to the same log."""
 
@@ -32,6 +39,7 @@ class Process:
         """Status and time of each end before ``stop``."""
         self.expected = {0}
         """Statuses with which a process may end."""
+        self._environment = WATCH if program == WATCHED_SERVER else {}
         self._command = ["setpriv", "--pdeathsig", "KILL", sys.executable, *program]
         self._command += [*("--admin-port", "0", "--log-format", "json"), *options]
         self._process: subprocess.Popen[bytes] | None = None
@@ -57,7 +65,7 @@ class Process:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=ROOT,
-                env=environment | {"PYTHONPATH": str(ROOT / "tests")},
+                env=environment | self._environment | {"PYTHONPATH": str(ROOT / "tests")},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,

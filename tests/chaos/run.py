@@ -21,6 +21,7 @@ from .clients import ChaosClient
 from .forms import FORMS
 from .injecting import await_snapshot, inject, kill_active
 from .plan import Plan
+from .processes import SERVER, WATCHED_SERVER
 from .source import ChaosSource
 
 CLIENTS, MANY_CLIENTS = 30, 300
@@ -73,26 +74,31 @@ class Result(NamedTuple):
 class Run:
     """One run of a plan in an empty folder.
 
-    ``programs`` replace those of servers by name. ``many_clients`` resume at once if that is the
-    plan's moment.
+    ``mutants`` have the programs of servers that lack a safeguard, by name. ``many_clients`` resume
+    at once if that is the plan's moment. A strict run also fails if service resumes too late, or
+    if a server blocks its event loop.
     """
 
     def __init__(
         self,
         plan: Plan,
         folder: Path,
-        programs: dict[str, Sequence[str]] | None = None,
+        mutants: dict[str, Sequence[str]] | None = None,
         many_clients: int = MANY_CLIENTS,
+        *,
+        is_strict: bool = False,
     ) -> None:
         self._plan = plan
         self._many_clients = many_clients
         self._random = plan.random
         self._workload = self._make_workload()
-        self._form = FORMS[plan.form](folder, OPTIONS.get(plan.moment, ()), programs)
+        self._is_strict = is_strict
+        self._mutants = mutants or {}
+        self._form = FORMS[plan.form](folder, OPTIONS.get(plan.moment, ()), self._program_of)
         self._clients: list[ChaosClient] = []
         self._source: ChaosSource | None = None
 
-    def run(self, *, is_strict: bool = False) -> Result:
+    def run(self) -> Result:
         """Run; raise AssertionError if any check fails."""
         began = time.monotonic()
         error = AssertionError(f"the run was not done within {RUN_SECONDS} s")
@@ -103,7 +109,7 @@ class Run:
             raise AssertionError(f"{error}\n{self._describe()}") from error
         finally:
             self._close()
-        if is_strict:
+        if self._is_strict:
             allowed = STRICT_SECONDS.get(self._plan.form, DEFAULT_STRICT_SECONDS)
             assert recovery <= allowed, f"served again only after {recovery:.1f} s"
         assert self._source
@@ -114,6 +120,11 @@ class Run:
             sum(client.breaks for client in self._clients),
             self._source.resent_events,
         )
+
+    def _program_of(self, name: str) -> Sequence[str]:
+        # The parent serves nobody, and its children could not be watched.
+        is_watched = self._is_strict and name != "parent"
+        return self._mutants.get(name, WATCHED_SERVER if is_watched else SERVER)
 
     def _make_workload(self) -> Workload:
         plan = self._plan
