@@ -29,7 +29,8 @@ from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
 from maze.roles.child import Child
 from maze.server import ADDRESS_FIELDS, MazeServer, Server
-from maze.settings.options import Settings, edges_fault, journal_fault
+from maze.settings.combinations import edges_fault, journal_fault
+from maze.settings.options import Settings
 from maze.settings.parser import parse_settings, read_settings, unknown_variables
 
 log = structlog.get_logger()

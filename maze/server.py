@@ -27,8 +27,9 @@ from maze.pipeline.client_port import ClientPort
 from maze.pipeline.intake import Intake
 from maze.pipeline.router import Router
 from maze.pipeline.source import SourcePort
+from maze.settings.combinations import journal_fault, role_fault
 from maze.settings.option_types import ANY_NAME
-from maze.settings.options import Settings, journal_fault, role_fault
+from maze.settings.options import Settings
 from maze.settings.port import PortSettings
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from maze.admin import assets
 from maze.admin.client_list import SORT_KEYS
 from maze.admin.metrics import CONTENT_TYPE
 from maze.admin.view import View
-from maze.settings.options import is_loopback
+from maze.settings.combinations import is_loopback
 
 log = structlog.get_logger()
 

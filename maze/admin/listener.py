@@ -22,8 +22,8 @@ from maze.admin.application import MAX_WATCHERS, Application, error_page
 from maze.admin.monitor import Monitor
 from maze.admin.view import ServerView, View
 from maze.errors import ListenError
+from maze.settings.combinations import admin_fault
 from maze.settings.option_types import FREE_PORT
-from maze.settings.options import admin_fault
 
 if TYPE_CHECKING:
     from maze.log.line_writer import LineWriter

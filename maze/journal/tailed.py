@@ -23,7 +23,8 @@ class TailedJournal(Journal):
     A server such as Redis confirms appends that are not on its disk yet; after a crash or a
     failover it goes on without them. ``append`` notices that, even if it is given nothing to
     append, which is a way to ask. ``report`` gets a line for the log whenever batches were appended
-    again. ``append`` waits while the tail is full, with ``sleep``.
+    again, in groups of about ``group_bytes``. ``append`` waits while the tail is full, with
+    ``sleep``.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class TailedJournal(Journal):
         tail: Tail,
         *,
         report: Callable[[str], None],
+        group_bytes: int = GROUP_BYTES,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.journal = journal
         self.tail = tail
         self._report = report
+        self._group_bytes = group_bytes
         self._clock = clock
         self._sleep = sleep
         self.gaps = 0
@@ -90,7 +93,7 @@ class TailedJournal(Journal):
         """Append what follows a position from the tail."""
         lost = self.tail.after(position)
         reached = position
-        for group in _groups(lost):
+        for group in _groups(lost, self._group_bytes):
             self.journal.append(group, fence)
             self.tail.renew(reached, self._clock())
             reached = group[-1].position
@@ -118,14 +121,14 @@ class TailedJournal(Journal):
         return self.journal.get_snapshot(report)
 
 
-def _groups(batches: list[Batch]) -> Iterator[list[Batch]]:
-    """Return batches in groups as large as those of ``GroupCommit``."""
+def _groups(batches: list[Batch], group_bytes: int) -> Iterator[list[Batch]]:
+    """Return batches in groups; the batch that reaches ``group_bytes`` is the last of its group."""
     group: list[Batch] = []
     size = 0
     for batch in batches:
         group.append(batch)
         size += len(batch.body)
-        if size >= GROUP_BYTES:
+        if size >= group_bytes:
             yield group
             group, size = [], 0
     if group:

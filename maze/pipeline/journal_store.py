@@ -183,7 +183,7 @@ def _open_redis(
         retention=retention,
     )
     tail = Tail(settings.tail_bytes, journal.position(), safe_seconds=journal.safe_seconds())
-    tailed = TailedJournal(journal, tail, report=_report_gap)
+    tailed = TailedJournal(journal, tail, report=_report_gap, group_bytes=GROUP_BYTES)
 
     def watch() -> None:
         tail.safe_seconds = journal.safe_seconds()

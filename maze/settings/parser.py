@@ -14,14 +14,8 @@ import configargparse
 
 from maze import __version__
 from maze.errors import SettingsError
-from maze.settings.options import (
-    Settings,
-    admin_fault,
-    flag_of,
-    key_of,
-    port_fault,
-    variable_of,
-)
+from maze.settings.combinations import admin_fault, port_fault
+from maze.settings.options import Settings, flag_of, key_of, variable_of
 from maze.settings.suggestion import SEE_HELP, suggestion
 from maze.settings.toml_file import SettingsFile
 

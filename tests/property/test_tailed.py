@@ -36,6 +36,7 @@ class Writer:
         self.journal = TailedJournal(
             *(self.losing, self.tail),
             report=self.reports.append,
+            group_bytes=10,  # two or three batches
             clock=lambda: self.now,
             sleep=self.sleep,
         )

@@ -7,14 +7,8 @@ import pytest
 
 from maze.errors import SettingsError
 from maze.server import Server
-from maze.settings.options import (
-    Settings,
-    edges_fault,
-    flag_of,
-    key_of,
-    role_fault,
-    variable_of,
-)
+from maze.settings.combinations import edges_fault, role_fault
+from maze.settings.options import Settings, flag_of, key_of, variable_of
 
 from ..reading import read, refusal
 
