@@ -41,7 +41,11 @@ class _Patience:
         self._lost_since: float | None = None
 
     def checked(self, read: Callable[[], list[Batch]], *errors: type[JournalError]) -> list[Batch]:
-        """Return what is read; ``errors`` mean that it was lost."""
+        """Return what ``read`` returns.
+
+        Replace ``errors``, which mean a loss, by UnavailableError until ``LOST_SECONDS`` have
+        passed.
+        """
         try:
             batches = read()
         except UnavailableError:
@@ -94,7 +98,7 @@ class RedisFollower(JournalReader):
         def read() -> list[Batch]:
             try:
                 return self._reader.read(after, max_bytes)
-            except OtherEpochError as error:  # a client may have made its position up
+            except OtherEpochError as error:  # a client may have invented its position
                 if self._reader.position() < after:
                     raise AheadError(str(error)) from None
                 raise

@@ -132,10 +132,11 @@ class RedisJournal(RedisReader, Journal):
         return self._take_lease(owner, _milliseconds(seconds), takes_ended=takes_ended)
 
     def server_run(self) -> tuple[str, int]:
-        """Return the id of the server's run, and for how many whole seconds it was there at least.
+        """Return the id of the server's run, and the least time for which it has been the master.
 
-        A replica that was promoted does not tell when that was. It forgets that it was a replica
-        if it has none itself for an hour (``repl-backlog-ttl``).
+        The time is in whole seconds. For a promoted replica it is 0, because INFO does not say when
+        it was promoted. Redis forgets the promotion once it has had no replica of its own for an
+        hour (``repl-backlog-ttl``).
         """
         found = info(self._client)
         was_replica = found.get("second_repl_offset", "-1") != "-1"

@@ -260,8 +260,11 @@ class RedisReader:
             raise damage(self.where, "it has an entry without a head") from None
 
     def _count(self, max_bytes: int) -> int:
-        """Return how many entries to ask for: at most twice as many as were read last, and as many
-        as are wanted if they are as large."""
+        """Return how many entries to ask for.
+
+        Assume that they are as large as the last ones, and ask for at most twice as many as were
+        read last.
+        """
         wanted = max_bytes * self._last_entries // self._last_bytes
         return min(max(wanted, 1), 2 * self._last_entries, MAX_READ_ENTRIES)
 
@@ -294,8 +297,10 @@ class RedisReader:
         return Entry(entry.head, batches)
 
     def _take(self, first: Entry, others: list[Any], max_bytes: int) -> list[Batch]:
-        """Return the batches of the first entry, and those after it up to a limit. What is beyond
-        is not decoded. Raise if one is missing."""
+        """Return the batches of the first entry, and those after it up to a limit.
+
+        Stop decoding at the first entry that exceeds the limit. Raise if a batch is missing.
+        """
         end, found = first.head.end, first.batches
         size, entries = _size(found), 1
         for stored in others:

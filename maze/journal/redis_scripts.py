@@ -208,8 +208,9 @@ return {'OK'}
 and the size of the last one. Arguments: fence, expected id; unless this is only a check, id and
 value of the new entry.
 
-A check changes nothing, but is a write, so Redis refuses it whenever it would refuse an entry. What
-only reads is answered even while the disk is full, or by a master that has become a replica."""
+A check stores the lease unchanged. This makes it a write, so Redis refuses it whenever it would
+refuse an entry. Redis would answer a read even while its disk is full, or after it has become a
+replica."""
 
 TRIM = Script(
     _CHECK_FENCE,

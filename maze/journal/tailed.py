@@ -22,9 +22,9 @@ class TailedJournal(Journal):
 
     A server such as Redis confirms appends that are not on its disk yet; after a crash or a
     failover it goes on without them. ``append`` notices that, even if it is given nothing to
-    append, which is a way to ask. ``report`` gets a line for the log whenever batches were appended
-    again, in groups of about ``group_bytes``. ``append`` waits while the tail is full, with
-    ``sleep``.
+    append, which is a way to ask. Lost batches are appended again in groups of about
+    ``group_bytes``. ``report`` gets a line for the log each time. ``append`` waits while the tail
+    is full, with ``sleep``.
     """
 
     def __init__(

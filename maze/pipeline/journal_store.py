@@ -27,8 +27,8 @@ log = structlog.get_logger()
 
 
 RENEWALS = 3
-"""Renewals of a lease in the time after which it ends. One that is not answered is given up when
-the next one is due: its connection may have gone silent."""
+"""Number of renewals within the duration of a lease. An unanswered renewal is given up when the
+next one is due, because its connection may be dead."""
 
 
 class Lease:

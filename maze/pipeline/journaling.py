@@ -133,7 +133,7 @@ class Journaling:
         """Rebuild graph and recent events; return the position at which the stream continues.
 
         If another process holds the lease, wait until it is gone. Raise JournalUnusableError if the
-        journal is damaged, JournalFencedError if another process has taken the lease since.
+        journal is damaged. Raise JournalFencedError if another process takes the lease meanwhile.
         """
         try:
             if self.lease:
@@ -182,7 +182,8 @@ class Journaling:
     ) -> Recovery:
         """Rebuild graph and recent events; read anew if Redis was away. Raise JournalError.
 
-        The lease is renewed meanwhile. If that finds it lost, reading is given up.
+        The lease is renewed meanwhile. If a renewal fails because another process has taken the
+        lease, raise that error.
         """
         trouble = None
         while True:

@@ -182,8 +182,8 @@ class Router:
         """Empty the follow graph, which the upstream rebuilds because it has missed something.
 
         The upstream has no runs meanwhile. Plain sessions are closed, because they cannot be told;
-        the others wait, unconnected. So it is with sessions that begin meanwhile: they would miss
-        events that the upstream reads for the new graph.
+        the others wait, unconnected. Sessions that begin meanwhile are treated the same, because
+        they would miss the events that the upstream reads for the new graph.
         """
         self._is_rebuilding = True
         detached = self.fanout.graph.clear()

@@ -18,7 +18,10 @@ class EdgeServer(Server):
     """A server with a client port, whose events come from a feed."""
 
     def __init__(self, settings: Settings, process: str = "") -> None:
-        """Create the parts; see ``Server``. Raise JournalUnusableError, too.
+        """Create the parts; see ``Server``.
+
+        Also raise JournalUnusableError if the feed or Redis cannot be used, for example because of
+        its certificate files.
 
         ``process`` is the name that a parent has given to this process.
         """

@@ -70,7 +70,7 @@ class Parent:
         try:
             if self._admin:
                 self._admin.start()
-                self._admin.announce()  # at once: the ingest may wait for long
+                self._admin.announce()  # now, because the ingest may wait long for the lease
             self.view.start()
             self._start(source, clients, on_ready)
             self._stopped.wait()

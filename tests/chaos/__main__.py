@@ -59,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         "--clients", type=int, default=MANY_CLIENTS, help="number of clients that resume at once"
     )
     parser.add_argument(
-        "--strict", action="store_true", help="fail if service is late, or a hub blocked"
+        "--strict",
+        action="store_true",
+        help="also fail if service resumes too late, or if a server blocks its event loop",
     )
     parser.add_argument(
         "--folder", type=Path, default=Path(".chaos"), help="folder for failed runs"

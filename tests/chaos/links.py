@@ -96,7 +96,10 @@ class Link:
     def _forward(
         self, sender: socket.socket, receiver: socket.socket, part: Callable[[bytes], bytes]
     ) -> None:
-        """Forward until the sender ends: half-close the receiver's side, or reset it as well."""
+        """Forward until the sender ends.
+
+        If it closes, half-close the receiver's side; if it resets, reset the receiver's side.
+        """
         try:
             while data := sender.recv(self._piece_bytes):
                 self._wait(len(data))
