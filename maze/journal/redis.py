@@ -195,10 +195,14 @@ class RedisJournal(RedisReader, Journal):
         return True
 
     def safe_seconds(self) -> float:
-        """Return for how long Redis may still lose an append; see ``Tail``."""
-        settings = durability(self._client) if self._reads_settings else {}
+        """Return for how long Redis may still lose an append; see ``Tail``.
+
+        A lease is renewed in between, so this waits no longer than a renewal.
+        """
+        client = self._renewals
+        settings = durability(client) if self._reads_settings else {}
         self._reads_settings = bool(settings)  # a refusal ends the connections: ask only once
-        return safe_seconds(self._client, settings)
+        return safe_seconds(client, settings)
 
     def trim(self, before: Position, fence: int) -> None:
         """Remove the batches that end at or below a position, except those that were appended

@@ -152,14 +152,16 @@ microseconds. So it is never given out twice, even if Redis has lost the last on
 RENEW = Script(
     _EVEN_IF_FULL,
     _CHECK_FENCE,
+    _PARSE_LEASE,
     _NOW,
     """
+if ending == 0 then return {'FENCED'} end
 local ends = string.format('%.0f', now + 1000 * ARGV[3])
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ends .. ' ' .. ARGV[2])
 return {'OK'}
 """,
 )
-"""Renew the lease (1). Arguments: fence, owner, milliseconds."""
+"""Renew the lease (1), unless it was given back. Arguments: fence, owner, milliseconds."""
 
 RESTORE_FENCE = Script(
     _EVEN_IF_FULL,

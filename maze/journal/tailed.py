@@ -1,5 +1,6 @@
 """A journal whose server may lose the last appends, and gets them again."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -24,7 +25,7 @@ class TailedJournal(Journal):
     failover it goes on without them. ``append`` notices that, even if it is given nothing to
     append, which is a way to ask. Lost batches are appended again in groups of about
     ``group_bytes``. ``report`` gets a line for the log each time. ``append`` waits while the tail
-    is full, with ``sleep``.
+    is full, with ``sleep`` if it is given.
     """
 
     def __init__(
@@ -35,18 +36,23 @@ class TailedJournal(Journal):
         report: Callable[[str], None],
         group_bytes: int = GROUP_BYTES,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         self.journal = journal
         self.tail = tail
         self._report = report
         self._group_bytes = group_bytes
         self._clock = clock
-        self._sleep = sleep
+        self._hurries = threading.Event()
+        self._sleep = sleep or self._hurries.wait
         self.gaps = 0
         """How often the journal had lost batches."""
         self.batches_again = 0
         """Batches that were appended again."""
+
+    def hurry(self) -> None:
+        """Let appends no longer wait, even if the tail is full: the process is about to end."""
+        self._hurries.set()
 
     def lease(self) -> int:
         """Take the lease, and return its fence."""
@@ -65,7 +71,7 @@ class TailedJournal(Journal):
 
         Raise LostError if the tail no longer has them.
         """
-        while self.tail.is_full:
+        while self.tail.is_full and not self._hurries.is_set():
             self._sleep(self.tail.seconds_until_safe(self._clock()))
             self._append([], fence)
         if any(batch.epoch > self.tail.position.epoch for batch in batches):

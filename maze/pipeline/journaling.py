@@ -22,11 +22,14 @@ from maze.errors import JournalFencedError, JournalUnusableError
 from maze.journal.figures import Statistics
 from maze.journal.group_commit import GroupCommit
 from maze.journal.journal import (
+    AheadError,
     Batch,
     Bounds,
     FencedError,
     GoneError,
     JournalError,
+    OtherEpochError,
+    TrimmedError,
     UnavailableError,
 )
 from maze.journal.snapshot_schedule import RETRY_SECONDS, SnapshotSchedule
@@ -180,7 +183,9 @@ class Journaling:
     def _read(
         self, graph: FollowGraph, recent: Recent, report: Callable[[Position], None]
     ) -> Recovery:
-        """Rebuild graph and recent events; read anew if Redis was away. Raise JournalError.
+        """Rebuild graph and recent events. Raise JournalError.
+
+        Read anew if Redis was away, or has lost, or another process has removed, what is read.
 
         The lease is renewed meanwhile. If a renewal fails because another process has taken the
         lease, raise that error.
@@ -191,9 +196,10 @@ class Journaling:
             try:
                 recovery.run()
                 break
-            except UnavailableError as error:
+            except (UnavailableError, TrimmedError, AheadError, OtherEpochError) as error:
                 if not self.lease:
                     raise
+                self._check_lease()
                 if str(error) != trouble:
                     trouble = str(error)
                     self._on_trouble(trouble)
@@ -284,6 +290,8 @@ class Journaling:
             self._renewing.kill(block=False)
         if self._taker:
             self._taker.stop()
+        if self.tailed:
+            self.tailed.hurry()
         if self._commit is not None:
             self._commit.close(timeout)
             if not self._commit.has_ended:

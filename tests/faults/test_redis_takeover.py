@@ -11,13 +11,26 @@ from structlog.testing import capture_logs
 
 from maze.core import FollowGraph, Position, Recent
 from maze.errors import JournalUnusableError
-from maze.journal.journal import Batch, Bounds, UnavailableError
+from maze.journal.journal import (
+    AheadError,
+    Batch,
+    Bounds,
+    JournalError,
+    OtherEpochError,
+    TrimmedError,
+    UnavailableError,
+)
 from maze.journal.redis import RedisJournal
 from maze.journal.sqlite import SQLiteJournal
 from maze.pipeline.journaling import Journaling
 from maze.settings.options import Settings
 
 START = Position(1000, 1)
+
+passing_errors = pytest.mark.parametrize(
+    "error", [UnavailableError, TrimmedError, AheadError, OtherEpochError]
+)
+"""Errors that Redis was away, or has another journal than a moment ago."""
 
 
 @pytest.fixture
@@ -36,8 +49,9 @@ def recover(journaling: Journaling, graph: FollowGraph | None = None) -> Positio
     return journaling.recover(graph, Recent(10, 1000), lambda position: None)
 
 
+@passing_errors
 def test_a_takeover_goes_on_once_redis_is_back(
-    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch, error: type[JournalError]
 ) -> None:
     writer = RedisJournal(redis.address, START)
     fence = writer.lease()
@@ -51,7 +65,7 @@ def test_a_takeover_goes_on_once_redis_is_back(
         nonlocal reads
         reads += 1
         if reads in (2, 3):
-            raise UnavailableError("away")
+            raise error("away")
         return read(self, after, 1)
 
     monkeypatch.setattr(RedisJournal, "read", interrupted)
@@ -66,14 +80,15 @@ def test_a_takeover_goes_on_once_redis_is_back(
     assert names.count("journal_unavailable") == names.count("journal_available") == 1
 
 
+@passing_errors
 def test_a_takeover_ends_if_another_process_has_the_lease_meanwhile(
-    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch, error: type[JournalError]
 ) -> None:
     other = RedisJournal(redis.address, START)
 
     def away(*_: object) -> list[Batch]:
         other.lease()
-        raise UnavailableError("away")
+        raise error("away")
 
     journaling = journaling_of(f"unix://{redis.path}")
     monkeypatch.setattr(RedisJournal, "read", away)

@@ -46,6 +46,31 @@ def test_a_lease_is_held_by_one_owner(server: RedisServer) -> None:
     assert first.lease() > taken  # without asking
 
 
+def test_a_late_renewal_does_not_take_back_a_lease_that_was_given_back(
+    server: RedisServer,
+) -> None:
+    first, second = (RedisJournal(server.address, START) for _ in range(2))
+    fence = first.try_lease("first", 60.0)
+    assert fence
+    first.release_lease(fence)
+    with pytest.raises(FencedError):
+        first.renew_lease(fence, 60.0)
+    assert second.try_lease("second", 60.0)
+
+
+def test_what_may_be_lost_is_asked_for_as_a_renewal_is(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call on the other connections may wait for longer than the lease lasts."""
+    journal = RedisJournal(server.address, START, renewal_timeout=1.0)
+
+    def call(*arguments: object) -> object:
+        raise AssertionError(f"{arguments} was not asked with the timeout of a renewal")
+
+    monkeypatch.setattr(journal._client, "call", call)
+    assert journal.safe_seconds() > 0
+
+
 def test_a_lease_ends_by_itself_but_its_fence_stays_until_another_is_taken(
     server: RedisServer,
 ) -> None:
