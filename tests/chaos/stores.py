@@ -159,7 +159,10 @@ class SentinelStore:
         self._stack = ExitStack()
         try:
             self.servers = [self._server() for _ in range(2)]
+            for server in self.servers:  # by default, a replica waits for five seconds
+                server.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
             self.servers[1].command("REPLICAOF", "127.0.0.1", str(self.servers[0].port))
+            until(self._is_replicated, "the replica to have what the master has")
             self.sentinels: list[RedisServer] = [self._sentinel() for _ in range(SENTINELS)]
             until(self._is_whole, "the Sentinels to know each other and the replica")
         except BaseException:
@@ -184,6 +187,10 @@ class SentinelStore:
         for name, value in options.items():
             sentinel.command("SENTINEL", "SET", "maze", name, value)
         return sentinel
+
+    def _is_replicated(self) -> bool:
+        """Return whether the replica was synced: the Sentinels would promote an empty one, too."""
+        return b"master_link_status:up" in self.servers[1].command("INFO", "replication")
 
     def _is_whole(self) -> bool:
         words = (b"num-slaves\r\n$1\r\n1\r\n", b"num-other-sentinels\r\n$1\r\n2\r\n")
