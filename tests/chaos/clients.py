@@ -41,6 +41,8 @@ class ChaosClient(ResumingClient):
         self.user = user
         super().__init__(user, self._connect(b"|"), expected, leavings)
         self._heard = time.monotonic()
+        self.stays = False
+        """Whether the client stays connected to its edge, however long that is silent."""
         self.breaks = 0
         self.served_at = 0.0
         """When the client first received an event above ``awaited``."""
@@ -66,7 +68,7 @@ class ChaosClient(ResumingClient):
 
     def hop(self) -> None:
         """Disconnect, and come back at any edge."""
-        if self.connected and not self.closed_by and self.position:
+        if self.connected and not self.closed_by and self.position and not self.stays:
             self._break()
             self._edge = self._random.randrange(len(self._addresses))
 
@@ -87,7 +89,7 @@ class ChaosClient(ResumingClient):
             self._read_once()
             if self.wrong:
                 return
-            silent = time.monotonic() - self._heard > MAX_SILENT_SECONDS
+            silent = time.monotonic() - self._heard > MAX_SILENT_SECONDS and not self.stays
             if self.closed_by or (silent and self.position):
                 self.breaks += 1
                 self._break()

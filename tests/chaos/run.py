@@ -75,8 +75,9 @@ class Run:
     """One run of a plan in an empty folder.
 
     ``mutants`` have the programs of servers that lack a safeguard, by name. ``many_clients`` resume
-    at once if that is the plan's moment. A strict run also fails if service resumes too late, or
-    if a server blocks its event loop.
+    at once if that is the plan's moment. The first ``staying`` clients stay at their edge, each at
+    another one, and the source does not wait for them. A strict run also fails if service resumes
+    too late, or if a server blocks its event loop.
     """
 
     def __init__(
@@ -86,9 +87,11 @@ class Run:
         mutants: dict[str, Sequence[str]] | None = None,
         many_clients: int = MANY_CLIENTS,
         *,
+        staying: int = 0,
         is_strict: bool = False,
     ) -> None:
         self._plan = plan
+        self._staying = staying
         self._many_clients = many_clients
         self._random = plan.random
         self._workload = self._make_workload()
@@ -161,13 +164,13 @@ class Run:
         addresses = self._form.client_addresses
         users = self._workload.connected
         leaving = leavings(users, self._plan.seed, len(users) // 3, 0.2)
-        for user, expected in zip(users, prepared.expectations, strict=True):
-            edge = self._random.randrange(len(addresses))
-            self._clients.append(
-                ChaosClient(
-                    user, expected, leaving.get(user, ()), addresses, edge, self._plan.random
-                )
-            )
+        for index, (user, expected) in enumerate(zip(users, prepared.expectations, strict=True)):
+            stays = index < self._staying
+            edge = index if stays else self._random.randrange(len(addresses))
+            leaves = () if stays else leaving.get(user, ())
+            client = ChaosClient(user, expected, leaves, addresses, edge, self._plan.random)
+            client.stays = stays
+            self._clients.append(client)
         until(lambda: all(client.position for client in self._clients), "the first positions")
 
     def _make_source(self, prepared: Prepared) -> ChaosSource:
@@ -176,7 +179,8 @@ class Run:
         share = IDLE_SHARE if plan.load == plans.IDLE else HELD_SHARE
 
         def is_ahead(sent: int) -> bool:
-            return sent > min(client.next for client in self._clients) + AHEAD_EVENTS
+            slowest = min(client.next for client in self._clients if not client.stays)
+            return sent > slowest + AHEAD_EVENTS
 
         return ChaosSource(
             self._form.source_addresses,
