@@ -63,8 +63,13 @@ def failure_of(name: str, folder: Path) -> str:
     checks.FENCED_SECONDS = WAIT_SECONDS
     program = ("-m", "chaos.mutants", name)
     try:
-        mutants = dict.fromkeys(scenario.mutants, program)
-        Run(scenario.plan, folder, mutants, staying=scenario.staying).run()
+        run = Run(
+            scenario.plan,
+            folder,
+            dict.fromkeys(scenario.mutants, program),
+            staying=scenario.staying,
+        )
+        run.run()
     except AssertionError as error:
         found = str(error)
     else:
