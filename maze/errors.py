@@ -18,6 +18,10 @@ class ListenError(MazeError):
     """The server cannot listen on a port."""
 
 
+class TemporaryFolderError(MazeError):
+    """No folder for temporary files can be made."""
+
+
 class RejectFileError(MazeError):
     """The reject file cannot be opened."""
 

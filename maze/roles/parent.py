@@ -20,7 +20,7 @@ from gevent.socket import socket
 
 from maze.admin.listener import AdminPort
 from maze.core import IMPLEMENTATION
-from maze.errors import ListenError
+from maze.errors import ListenError, TemporaryFolderError
 from maze.log.line_writer import FLUSH_SECONDS
 from maze.roles.child_process import ChildProcess
 from maze.roles.parent_view import ParentView
@@ -35,6 +35,9 @@ still write its journal, its reject file and its log."""
 
 END_SECONDS = 2.0
 """Longest wait for the end of a process that was killed."""
+
+MAX_FOLDER_BYTES = 100
+"""Maximum length of the temporary folder's path; that of a Unix socket in it has 107 bytes."""
 
 PROGRESS_SECONDS = 1.0
 """Time between two reports while the processes start."""
@@ -60,13 +63,13 @@ class Parent:
         """Start all processes, and wait until all have ended; return the exit status.
 
         ``report`` is told what happens until all are ready, and then ``on_ready`` is called with a
-        status line. Raise ListenError.
+        status line. Raise ListenError or TemporaryFolderError.
         """
         self._report = report
         settings = self._settings
         source = self._listen(settings.source, 1)[0]
         clients = self._listen(settings.client, settings.edges)
-        self._folder = tempfile.mkdtemp(prefix="maze-")
+        self._folder = _temporary_folder()
         try:
             if self._admin:
                 self._admin.start()
@@ -215,6 +218,20 @@ class Parent:
     def _on_reload_signal(self) -> None:
         for process in self.processes:
             process.reload()
+
+
+def _temporary_folder() -> str:
+    """Make a folder for the feed's socket and a journal. Raise TemporaryFolderError."""
+    try:
+        folder = tempfile.mkdtemp(prefix="maze-")
+    except OSError as error:
+        text = f"--edges cannot make a folder for temporary files: {error.strerror}"
+        raise TemporaryFolderError(f"{text}; TMPDIR names another place") from None
+    if len(os.fsencode(folder)) > MAX_FOLDER_BYTES:
+        os.rmdir(folder)
+        text = f"--edges cannot use {folder}: the path of a Unix socket in it is too long"
+        raise TemporaryFolderError(f"{text}; TMPDIR names another place")
+    return folder
 
 
 def _listener(address: tuple[str, int], backlog: int, *, shares: bool) -> socket:
