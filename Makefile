@@ -29,6 +29,12 @@ test: .venv ## lint, types and the quick tests, in a few minutes
 check: .venv ## all other checks: coverage, faults, browser, memory safety, blocked event loop
 	@$(MAKE) --no-print-directory thorough
 
+pythons: .venv ## the quick tests with Python 3.12 and 3.13, where these are installed
+	@for version in 3.12 3.13; do \
+		python$$version -c '' 2>/dev/null \
+			|| { echo "python$$version is not installed: its tests are skipped"; continue; }; \
+		$(BIN)/tox -e py$$(echo $$version | tr -d .) || exit 1; done
+
 # The targets that tox runs; each needs an environment with the packages and the compiled core.
 
 quick: lint types tests
@@ -94,5 +100,5 @@ clean: ## remove what the other targets made
 	@$(BIN)/python -c 'from maze.core import IMPLEMENTATION; print("the", IMPLEMENTATION, "core serves")'
 	@touch $@
 
-.PHONY: help run simulator simulator-test demo test check fuzz soak crashes chaos clean .venv
+.PHONY: help run simulator simulator-test demo test check pythons fuzz soak crashes chaos clean .venv
 .PHONY: quick thorough lint types tests coverage browser faults sanitized watched

@@ -26,6 +26,20 @@ DAY = timedelta(days=1)
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
+_USAGE = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""What an authority's key is for."""
+
+
 class Certificate:
     """A certificate and its key, in the two files that the server's options name."""
 
@@ -57,9 +71,14 @@ class Authority:
         self._count = 0
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name("an authority made for a test")
-        own = _builder(self._name, self._name, self._key).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        own = (
+            _builder(self._name, self._name, self._key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_USAGE, critical=True)  # Python 3.13 wants it, and the identifiers
+            .add_extension(identifier, critical=False)
         )
+        self._issued_by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
         self.cert = str(folder / "authority.pem")
         signed = own.sign(self._key, hashes.SHA256())
         Path(self.cert).write_bytes(signed.public_bytes(Encoding.PEM))
@@ -82,8 +101,10 @@ class Authority:
         ]
         if address is not None:
             others.append(x509.IPAddress(ip_address(address)))
-        builder = _builder(_name(name), self._name, key, lifetime).add_extension(
-            x509.SubjectAlternativeName(others), critical=False
+        builder = (
+            _builder(_name(name), self._name, key, lifetime)
+            .add_extension(x509.SubjectAlternativeName(others), critical=not name)
+            .add_extension(self._issued_by, critical=False)
         )
         self._count += 1
         signed = builder.sign(self._key, hashes.SHA256())
