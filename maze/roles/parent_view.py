@@ -13,10 +13,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from maze.admin.application import HttpError
 from maze.admin.client_list import SORT_FIELDS
 from maze.admin.metrics import HELP
 from maze.admin.monitor import KEPT_TICKS, TICK_SECONDS
+from maze.admin.responses import HttpError
 from maze.log.processors import RECENT
 from maze.roles.child_process import ChildProcess, NoAnswerError
 from maze.roles.merged_status import Status, edge_and_session, merged, numbered

@@ -14,6 +14,12 @@ from maze.admin import Admin
 from maze.server import Server
 from maze.settings.option_types import FREE_PORT
 
+PUBLIC = ["/", "/page/app.js", "/page/page.css", "/page/icon.svg", "/page/charts.js"]
+"""Paths of the live page's files."""
+PROBES = ["/healthz", "/readyz"]
+PROTECTED = ["/metrics", "/api/status", "/api/clients", "/api/events"]
+"""Paths that show what the server does."""
+
 
 class Answer(NamedTuple):
     """A response, with its header lines in lower case."""
