@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import time
 from typing import TYPE_CHECKING, Any
 
 from maze import __version__
@@ -61,7 +60,7 @@ def status(server: Server, monitor: Monitor) -> dict[str, Any]:
         "state": "standby" if server.is_standby else server.state,
         "is_ready": unready_reason(server, monitor) is None,
         "started_at": round(monitor.started_at, 3),
-        "uptime_seconds": round(time.time() - monitor.started_at, 3),
+        "uptime_seconds": round(monitor.uptime_seconds(), 3),
         **snapshot,
         "rates": monitor.rates(),
         "latency": monitor.latency(),

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from maze.admin.client_list import SORT_FIELDS
 from maze.admin.metrics import HELP
-from maze.admin.monitor import KEPT_TICKS, TICK_SECONDS
+from maze.admin.monitor import KEPT_TICKS, TICK_SECONDS, add_point
 from maze.admin.responses import HttpError
 from maze.log.processors import RECENT
 from maze.roles.child_process import ChildProcess, NoAnswerError
@@ -46,6 +46,7 @@ class ParentView:
         self.points: deque[dict[str, Any]] = deque(maxlen=KEPT_TICKS)
         self.ticks = 0
         self._started_at = time.time()
+        self._began_at = time.monotonic()
         self._due = time.monotonic()
         self._statuses: dict[str, Status] = {}
         """What each process answered last, by name; not of those that did not answer."""
@@ -146,7 +147,7 @@ class ParentView:
             self._merged = merged(ingest, edges) | self._own()
             self._merged["warnings"] = self._warnings(self._merged["warnings"])
             if point := self._merged["point"]:
-                self.points.append(point)
+                add_point(self.points, point)
         elif self._merged is not None:
             self._merged |= self._own()
         self.ticks += 1
@@ -159,7 +160,7 @@ class ParentView:
             "state": "standby" if is_standby else self.state,
             "is_ready": self.unready_reason() is None,
             "started_at": round(self._started_at, 3),
-            "uptime_seconds": round(time.time() - self._started_at, 3),
+            "uptime_seconds": round(time.monotonic() - self._began_at, 3),
             "processes": [self._process(process) for process in self._processes],
         }
 

@@ -293,3 +293,16 @@ def test_on_a_phone_nothing_scrolls_sideways(site: Site, visit: Open) -> None:
     assert box is not None
     assert box["x"] + box["width"] <= PHONE[0]
     assert box["height"] >= 32
+
+
+def test_the_charts_begin_anew_when_the_clock_is_set_back(site: Site, visit: Open) -> None:
+    page = visit(site)
+    page.page.wait_for_function("() => points.length > 1")
+    times = page.page.evaluate(
+        """() => {
+            const last = points[points.length - 1];
+            addPoint({ ...last, time: last.time - 86400 });
+            return points.map((point) => point.time - last.time);
+        }"""
+    )
+    assert times == [-86400]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -10,9 +11,13 @@ from gevent.event import Event
 from maze.admin.monitor import Monitor
 from maze.admin.status import STANDBY, page_status
 from maze.roles.child_process import NoAnswerError
+from maze.roles.merged_status import DELIVERED
 from maze.roles.parent_view import FIGURES, ParentView
 from maze.server import MazeServer
 from maze.settings.options import Settings
+
+POINT = dict.fromkeys((*DELIVERED, "queue_bytes", "sessions", "p50", "p90", "p99"), 0)
+"""A point of the charts."""
 
 
 class FakeProcess:
@@ -71,6 +76,22 @@ def test_the_parent_is_ready_once_all_processes_are(view: ParentView, processes:
     assert readiness(view) == "ingest: journal: away"
     view.state = "draining"
     assert readiness(view) == "draining"
+
+
+def test_the_uptime_does_not_depend_on_the_clock(
+    view: ParentView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 86_400)
+    view._tick()
+    assert 0 <= view.status()["uptime_seconds"] < 25
+
+
+def test_the_charts_begin_anew_when_the_clock_is_set_back(view: ParentView, processes: Any) -> None:
+    for at in (1000.0, 1001.0, 500.0):
+        processes[0].status["point"] = processes[1].status["point"] = POINT | {"time": at}
+        view._tick()
+    assert [point["time"] for point in view.points] == [500.0]
 
 
 def test_a_parent_whose_ingest_is_a_standby_says_so(view: ParentView, processes: Any) -> None:
