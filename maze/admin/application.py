@@ -25,6 +25,7 @@ from maze.admin.responses import (
     server_sent_event,
 )
 from maze.admin.view import View
+from maze.core import NUMBER_LIMIT, parse_number
 
 log = structlog.get_logger()
 
@@ -73,8 +74,9 @@ class Application:
             _route("/page/([a-z.]+)", self._asset, Access.PAGE, options=None),
             # Here a misspelt parameter is an error: ignoring it would mislead the caller.
             _route("/api/status", self._status),
-            _route("/api/clients", self._clients, options=("sort", "limit")),
+            _route("/api/clients", self._clients, options=("sort", "limit", "user")),
             _route("/api/clients/([1-9][0-9]{0,17})/disconnect", self._disconnect, Access.CHANGE),
+            _route("/api/users/([^/]*)/disconnect", self._disconnect_user, Access.CHANGE),
             _route("/api/events", self._events, methods=("GET",)),
         ]
 
@@ -146,13 +148,19 @@ class Application:
         limit = request.query.get("limit", "50")
         if not re.fullmatch("[0-9]{1,9}", limit) or not 1 <= int(limit) <= MAX_CLIENTS:
             raise HttpError(400, f"limit must be a whole number from 1 to {MAX_CLIENTS}")
-        return json_response(self._view.clients(sort, int(limit)))
+        user = request.query.get("user")
+        wanted = None if user is None else _user(user)
+        return json_response(self._view.clients(sort, int(limit), wanted))
 
     def _disconnect(self, request: Request) -> Response:
         connection = int(request.path_groups[0])
         if not self._view.disconnect(connection):
             raise HttpError(404, f"no session {connection}; it may have ended")
         return json_response({"session": connection, "disconnected": True})
+
+    def _disconnect_user(self, request: Request) -> Response:
+        user = _user(request.path_groups[0])
+        return json_response({"user": user, "disconnected": self._view.disconnect_user(user)})
 
     def _events(self, _: Request) -> Response:
         if self.watchers >= MAX_WATCHERS:
@@ -214,6 +222,13 @@ def _route(
     names = None if options is None else frozenset(options)
     methods = ("POST",) if access is Access.CHANGE else methods
     return Route(re.compile(path), methods, answer, names, access)
+
+
+def _user(text: str) -> int:
+    user = parse_number(text.encode("ascii", "replace"))
+    if user is None:
+        raise HttpError(400, f"the user id must be a whole number from 0 to {NUMBER_LIMIT - 1}")
+    return user
 
 
 def _query(text: str, names: frozenset[str] | None) -> dict[str, str]:

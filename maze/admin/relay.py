@@ -65,6 +65,8 @@ class Relay:
             value = {**self._view.page_status(), "unready_reason": self._view.unready_reason()}
         elif name == "clients":
             value = self._view.clients(*arguments)
-        else:
+        elif name == "disconnect":
             value = self._view.disconnect(*arguments)
+        else:
+            value = self._view.disconnect_user(*arguments)
         return encode_frame(ANSWER, json.dumps(value).encode())

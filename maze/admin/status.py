@@ -75,7 +75,7 @@ def page_status(server: Server, monitor: Monitor) -> dict[str, Any]:
     """Return the status plus the slowest clients, recent warnings and the last chart point."""
     return {
         **status(server, monitor),
-        "clients": list_clients(server, "queued", SLOWEST_CLIENTS),
+        "clients": list_clients(server.sessions, "queued", SLOWEST_CLIENTS),
         "warnings": list(RECENT.lines),
         "point": monitor.points[-1] if monitor.points else None,
     }

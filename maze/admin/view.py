@@ -48,11 +48,17 @@ class View(Protocol):
     def page_status(self) -> dict[str, Any]:
         """Return the status plus what only the live page shows."""
 
-    def clients(self, sort: str, limit: int) -> dict[str, Any]:
-        """Return how many clients are connected, and the first ones in a sort order."""
+    def clients(self, sort: str, limit: int, user: int | None) -> dict[str, Any]:
+        """Return how many clients are connected, and the first ones in a sort order.
+
+        With ``user``, only the sessions of that user count.
+        """
 
     def disconnect(self, session: int) -> bool:
-        """Disconnect a client; return False if there is no such session."""
+        """Disconnect a client; return False if there is no such session. May raise HttpError."""
+
+    def disconnect_user(self, user: int) -> int:
+        """Disconnect all sessions of a user; return how many. May raise HttpError."""
 
 
 class ServerView(View):
@@ -94,12 +100,11 @@ class ServerView(View):
         """Return the status plus what only the live page shows."""
         return page_status(self._server, self._monitor)
 
-    def clients(self, sort: str, limit: int) -> dict[str, Any]:
+    def clients(self, sort: str, limit: int, user: int | None) -> dict[str, Any]:
         """Return how many clients are connected, and the first ones in a sort order."""
-        return {
-            "connected": len(self._server.sessions),
-            "clients": list_clients(self._server, sort, limit),
-        }
+        sessions = self._server.sessions
+        chosen = sessions if user is None else sessions.of_user(user)
+        return {"connected": len(chosen), "clients": list_clients(chosen, sort, limit)}
 
     def disconnect(self, session: int) -> bool:
         """Disconnect a client; return False if there is no such session."""
@@ -109,3 +114,9 @@ class ServerView(View):
         log.info("client_disconnected", client=found.peer, user=found.user)
         found.close(CloseReason.OPERATOR)
         return True
+
+    def disconnect_user(self, user: int) -> int:
+        """Disconnect all sessions of a user; return how many."""
+        disconnected = self._server.sessions.close_user(user, CloseReason.OPERATOR)
+        log.info("user_disconnected", user=user, sessions=disconnected)
+        return disconnected

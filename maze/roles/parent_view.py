@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import gevent
@@ -108,10 +108,10 @@ class ParentView:
             raise HttpError(503, "the processes are starting; try again")
         return self._merged
 
-    def clients(self, sort: str, limit: int) -> dict[str, Any]:
+    def clients(self, sort: str, limit: int, user: int | None) -> dict[str, Any]:
         """Return how many clients are connected, and the first ones in a sort order."""
         connected, clients = 0, []
-        for process, answer in self._ask_all("clients", sort, limit):
+        for process, answer in self._ask_all("clients", sort, limit, user):
             connected += answer["connected"]
             clients += numbered(process.number, answer["clients"])
         field, is_descending = SORT_FIELDS[sort]
@@ -119,14 +119,37 @@ class ParentView:
         return {"connected": connected, "clients": clients[:limit]}
 
     def disconnect(self, session: int) -> bool:
-        """Disconnect a client; return False if there is no such session."""
+        """Disconnect a client; return False if there is no such session.
+
+        Raise HttpError if its edge does not answer.
+        """
         edge, number = edge_and_session(session)
         if edge >= len(self._processes):
             return False
+        process = self._processes[edge]
         try:
-            return bool(self._processes[edge].ask(ANSWER_SECONDS, "disconnect", number))
+            return bool(process.ask(ANSWER_SECONDS, "disconnect", number))
         except NoAnswerError:
-            return False
+            raise HttpError(503, f"{process.name} does not answer; try again") from None
+
+    def disconnect_user(self, user: int) -> int:
+        """Disconnect all sessions of a user; return how many.
+
+        Raise HttpError if an edge does not answer.
+        """
+        edges = self._processes[1:]
+        answers = _answers(edges, "disconnect_user", user)
+        disconnected = sum(int(sessions) for _, sessions in answers)
+        answered = [process for process, _ in answers]
+        silent = [process.name for process in edges if process not in answered]
+        if silent:
+            who = f"{', '.join(silent)} {'does' if len(silent) == 1 else 'do'} not answer"
+            raise HttpError(
+                503,
+                f"{who}; of the others, {disconnected} sessions of user {user} were disconnected; "
+                "try again",
+            )
+        return disconnected
 
     def _run(self) -> None:
         while True:
@@ -186,11 +209,7 @@ class ParentView:
         return sorted([*lines, *RECENT.lines], key=lambda line: str(line.get("timestamp", "")))
 
     def _ask_all(self, name: str, *arguments: object) -> list[tuple[ChildProcess, Any]]:
-        """Ask all processes at once; return those that have answered, with their answers."""
-        asking = [gevent.spawn(_answer_of, process, name, arguments) for process in self._processes]
-        gevent.joinall(asking)
-        answers = zip(self._processes, (each.value for each in asking), strict=True)
-        return [(process, answer) for process, answer in answers if answer is not None]
+        return _answers(self._processes, name, *arguments)
 
 
 class _Families(Collector):
@@ -199,6 +218,16 @@ class _Families(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._families
+
+
+def _answers(
+    processes: Sequence[ChildProcess], name: str, *arguments: object
+) -> list[tuple[ChildProcess, Any]]:
+    """Ask processes at once; return those that have answered, with their answers."""
+    asking = [gevent.spawn(_answer_of, process, name, arguments) for process in processes]
+    gevent.joinall(asking)
+    answers = zip(processes, (each.value for each in asking), strict=True)
+    return [(process, answer) for process, answer in answers if answer is not None]
 
 
 def _answer_of(process: ChildProcess, name: str, arguments: tuple[object, ...]) -> Any:

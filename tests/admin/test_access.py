@@ -100,11 +100,11 @@ def test_a_missing_or_wrong_token_is_401(start: Start, path: str, given: str | N
     assert (answer.status, answer.headers["www-authenticate"]) == (401, "bearer")
 
 
-def test_the_right_token_allows_reading_and_disconnecting(start: Start) -> None:
+@pytest.mark.parametrize("path", ["/api/clients/{session}/disconnect", "/api/users/1/disconnect"])
+def test_the_right_token_allows_reading_and_disconnecting(start: Start, path: str) -> None:
     watched = start(admin_token=TOKEN)
     client = watched.client(1)
-    number = watched.session(1).peer.connection
-    path = f"/api/clients/{number}/disconnect"
+    path = path.format(session=watched.session(1).peer.connection)
     assert watched.ask(path, "POST").status == 401
     assert watched.sessions
     assert watched.ask("/metrics", Authorization=f"Bearer {TOKEN}").status == 200
@@ -159,12 +159,13 @@ def test_with_a_token_any_host_header_is_accepted(start: Start) -> None:
         {"Sec_Fetch_Site": "same-site"},
     ],
 )
+@pytest.mark.parametrize("path", ["/api/clients/{session}/disconnect", "/api/users/1/disconnect"])
 def test_a_cross_origin_page_cannot_disconnect_a_client(
-    watched: Watched, header: dict[str, str]
+    watched: Watched, header: dict[str, str], path: str
 ) -> None:
     watched.client(1)
     number = watched.session(1).peer.connection
-    answer = watched.ask(f"/api/clients/{number}/disconnect", "POST", **header)
+    answer = watched.ask(path.format(session=number), "POST", **header)
     assert (answer.status, answer.error) == (
         403,
         "requests from pages of another origin are refused",

@@ -95,11 +95,6 @@ def test_not_modified_has_no_content_length(watched: Watched) -> None:
     assert "content-length" not in answer.headers
 
 
-def test_disconnect_accepts_post_only(watched: Watched) -> None:
-    answer = watched.ask("/api/clients/1/disconnect")
-    assert (answer.status, answer.headers["allow"]) == (405, "post")
-
-
 @pytest.mark.parametrize(
     ("query", "complaint"),
     [
@@ -111,7 +106,13 @@ def test_disconnect_accepts_post_only(watched: Watched) -> None:
         ("limit=ten", "limit must be"),
         ("limit=%C2%B2", "limit must be"),
         ("limit=" + "9" * 5000, "limit must be"),
-        ("user=1", "unknown query parameter 'user'; known: limit, sort"),
+        ("name=1", "unknown query parameter 'name'; known: limit, sort, user"),
+        ("user=", "the user id must be a whole number from 0 to 9223372036854775807"),
+        ("user=bob", "the user id must be"),
+        ("user=-1", "the user id must be"),
+        ("user=9223372036854775808", "the user id must be"),
+        ("user=%C2%B2", "the user id must be"),
+        ("user=%D9%A3", "the user id must be"),
         ("limit=1&limit=2", "given twice"),
         ("limit", "must have the form"),
         ("&".join(f"a{number}=1" for number in range(9)), "must have the form"),
@@ -144,36 +145,6 @@ def test_every_response_has_the_security_headers(watched: Watched) -> None:
         assert "unsafe" not in policy
         assert headers["x-content-type-options"] == "nosniff"
         assert "access-control-allow-origin" not in headers
-
-
-# Disconnecting.
-
-
-def test_a_session_has_exactly_one_path(watched: Watched) -> None:
-    client = watched.client(1)
-    number = watched.session(1).peer.connection
-    for other in (f"0{number}", f"+{number}", f"{number}.0", "0", "-1", "", "1" * 19, "\xb2"):
-        answer = watched.ask(f"/api/clients/{other}/disconnect", "POST")
-        assert (answer.status, answer.error) == (404, "no such path")
-    assert watched.sessions
-    assert watched.ask(f"/api/clients/{number}/disconnect", "POST").status == 200
-    client.expect_closed()
-
-
-def test_a_client_is_disconnected_logged_and_counted(watched: Watched, log: LogCapture) -> None:
-    client, other = watched.clients(1, 2)
-    session = watched.session(1)
-    number = session.peer.connection
-    assert watched.ask(f"/api/clients/{number}/disconnect", "POST").status == 200
-    client.expect_closed()
-    assert [session.user for session in watched.sessions] == [2]
-    closed = next(entry for entry in log.entries if entry["event"] == "session_closed")
-    assert (closed["reason"], closed["client"].connection) == ("operator", number)
-    assert watched.status()["sessions"]["closed"]["operator"] == 1
-    again = watched.ask(f"/api/clients/{number}/disconnect", "POST")
-    assert again.status == 404
-    assert f"no session {number}" in again.error
-    other.close()
 
 
 # Errors.

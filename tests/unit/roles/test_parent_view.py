@@ -9,9 +9,10 @@ import pytest
 from gevent.event import Event
 
 from maze.admin.monitor import Monitor
+from maze.admin.responses import HttpError
 from maze.admin.status import STANDBY, page_status
 from maze.roles.child_process import NoAnswerError
-from maze.roles.merged_status import DELIVERED
+from maze.roles.merged_status import DELIVERED, MAX_EDGES
 from maze.roles.parent_view import FIGURES, ParentView
 from maze.server import MazeServer
 from maze.settings.options import Settings
@@ -38,6 +39,8 @@ class FakeProcess:
     def ask(self, timeout: float, name: str, *arguments: object) -> Any:
         if self.status is None:
             raise NoAnswerError
+        if name == "disconnect":
+            return True
         return self.metrics if name == "metrics" else self.status
 
 
@@ -115,3 +118,11 @@ def test_the_table_shows_the_feed_of_each_edge(view: ParentView, processes: Any)
     view._tick()
     edge = view.status()["processes"][1]
     assert edge == {"name": "edge-1", "pid": 101, "restarts": 0} | dict.fromkeys(FIGURES)
+
+
+def test_an_edge_that_cannot_disconnect_a_session_is_told(view: ParentView, processes: Any) -> None:
+    assert view.disconnect(MAX_EDGES)
+    assert not view.disconnect(MAX_EDGES + 1)  # a second edge, which does not exist
+    processes[1].status = None
+    with pytest.raises(HttpError, match="edge-1 does not answer; try again"):
+        view.disconnect(MAX_EDGES)
