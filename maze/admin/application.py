@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ import structlog
 from maze.admin import assets
 from maze.admin.access import Access, check_access, may_read
 from maze.admin.client_list import SORT_KEYS
-from maze.admin.metrics import CONTENT_TYPE
+from maze.admin.metrics import OPENMETRICS, TEXT
+from maze.admin.negotiation import accepts_gzip, prefers_openmetrics
 from maze.admin.responses import (
     SECURITY_HEADERS,
     HttpError,
@@ -33,6 +35,9 @@ MAX_CLIENTS = 1_000
 """Clients in one response of ``/api/clients``."""
 MAX_WATCHERS = 8
 """Live pages open at a time; each holds its connection without a time limit."""
+GZIP_LEVEL = 6
+"""Compression of the metrics. Those of five processes, 70 KB, take 0.5 ms; level 9 saves 2%."""
+COMPRESSED = ("Content-Encoding", "gzip")
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,10 @@ class Request:
     path_groups: tuple[str, ...] = ()
     """The groups that the route's pattern matched in the path."""
     query: dict[str, str] = field(default_factory=dict)
+
+    def header(self, name: str) -> str:
+        """Return the value of a header; empty if the request has none."""
+        return str(self.environ.get(f"HTTP_{name.upper().replace('-', '_')}", ""))
 
 
 @dataclass(frozen=True)
@@ -135,8 +144,14 @@ class Application:
         because = {"because": why} if may_read(request.environ, self._view.settings) else {}
         return json_response({"status": "not ready", **because}, 503)
 
-    def _exposition(self, _: Request) -> Response:
-        return Response(self._view.metrics(), CONTENT_TYPE)
+    def _exposition(self, request: Request) -> Response:
+        form = OPENMETRICS if prefers_openmetrics(request.header("Accept")) else TEXT
+        body = self._view.metrics(form)
+        headers = (("Cache-Control", "no-store"), ("Vary", "Accept, Accept-Encoding"))
+        if not accepts_gzip(request.header("Accept-Encoding")):
+            return Response(body, form.content_type, 200, headers)
+        packed = gzip.compress(body, GZIP_LEVEL, mtime=0)
+        return Response(packed, form.content_type, 200, (*headers, COMPRESSED))
 
     def _status(self, _: Request) -> Response:
         return json_response(self._view.status())
@@ -179,13 +194,11 @@ class Application:
         if asset is None:
             raise HttpError(404, f"the page has no file named {name}")
         headers = (("Cache-Control", "no-cache"), ("ETag", asset.tag), ("Vary", "Accept-Encoding"))
-        if request.environ.get("HTTP_IF_NONE_MATCH") == asset.tag:
+        if request.header("If-None-Match") == asset.tag:
             return Response(b"", asset.content_type, 304, headers)
-        if "gzip" not in request.environ.get("HTTP_ACCEPT_ENCODING", ""):
+        if not accepts_gzip(request.header("Accept-Encoding")):
             return Response(asset.content, asset.content_type, 200, headers)
-        return Response(
-            asset.compressed, asset.content_type, 200, (*headers, ("Content-Encoding", "gzip"))
-        )
+        return Response(asset.compressed, asset.content_type, 200, (*headers, COMPRESSED))
 
     def _stream(self) -> Iterator[bytes]:
         """Yield server-sent events: the recorded history, then a status every tick."""

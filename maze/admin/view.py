@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from maze.admin.client_list import find_session, list_clients
-from maze.admin.metrics import Metrics
+from maze.admin.metrics import Format, Metrics
 from maze.admin.status import page_status, status, unready_reason
 from maze.pipeline.session import CloseReason
 
@@ -39,8 +39,8 @@ class View(Protocol):
     def unready_reason(self) -> str | None:
         """Return why clients should not be sent here; None if they may."""
 
-    def metrics(self) -> bytes:
-        """Return all metrics in the text format."""
+    def metrics(self, form: Format) -> bytes:
+        """Return all metrics in a format."""
 
     def status(self) -> dict[str, Any]:
         """Return the status."""
@@ -88,9 +88,9 @@ class ServerView(View):
         """Return why the server is not ready for clients; None if it is ready."""
         return unready_reason(self._server, self._monitor)
 
-    def metrics(self) -> bytes:
-        """Return all metrics in the text format."""
-        return self._metrics.text()
+    def metrics(self, form: Format) -> bytes:
+        """Return all metrics in a format."""
+        return self._metrics.text(form)
 
     def status(self) -> dict[str, Any]:
         """Return the status."""

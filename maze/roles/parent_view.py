@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from maze.admin.client_list import SORT_FIELDS
-from maze.admin.metrics import HELP
+from maze.admin.metrics import HELP, Format
 from maze.admin.monitor import KEPT_TICKS, TICK_SECONDS, add_point
 from maze.admin.responses import HttpError
 from maze.log.processors import RECENT
@@ -81,7 +81,7 @@ class ParentView:
                 return f"{process.name} does not answer"
         return None if self.state == "ready" else self.state
 
-    def metrics(self) -> bytes:
+    def metrics(self, form: Format) -> bytes:
         """Return the metrics of all processes; the label ``process`` tells them apart."""
         families: dict[str, Metric] = {}
         for process, text in self._ask_all("metrics"):
@@ -96,7 +96,7 @@ class ParentView:
             _add_family(families, family, "parent")
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Families(families.values()))
-        return generate_latest(registry)
+        return form.generate(registry)
 
     def status(self) -> Status:
         """Return the status, at most a second old. Raise HttpError before the first one."""

@@ -9,6 +9,8 @@ import gevent
 from end_to_end.peers import patience, until
 from end_to_end.running import Maze
 from gevent.socket import create_connection, socket
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from maze.admin import Admin
 from maze.server import Server
@@ -37,6 +39,11 @@ class Answer(NamedTuple):
         """The message of an error response."""
         (message,) = self.json().values()
         return str(message)
+
+
+def openmetrics(text: str) -> list[Metric]:
+    """Parse metrics in OpenMetrics; raise ValueError if they are malformed."""
+    return list(text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
 
 
 class Watcher:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from admin.watching import openmetrics
 from end_to_end.peers import PATIENCE, Client, broadcasts, joined, until
 from end_to_end.running import Child
 
@@ -249,8 +250,9 @@ class Operator:
         (opened,) = child.logged("admin_ready")
         self._url = f"http://{opened['admin_host']}:{opened['admin_port']}"
 
-    def ask(self, path: str, method: str = "GET") -> tuple[int, str]:
+    def ask(self, path: str, method: str = "GET", accept: str = "*/*") -> tuple[int, str]:
         request = urllib.request.Request(self._url + path, method=method)
+        request.add_header("Accept", accept)
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return int(answer.status), answer.read().decode()
@@ -290,6 +292,9 @@ def test_one_admin_port_answers_for_all(watched: Child) -> None:
     assert sum(int(count) for _, count in found) == CLIENTS
     assert metrics.count("# HELP maze_sessions ") == 1
     assert 'process_cpu_seconds_total{process="parent"}' in metrics
+    metrics = operator.ask("/metrics", accept="application/openmetrics-text")[1]
+    (sessions,) = (family for family in openmetrics(metrics) if family.name == "maze_sessions")
+    assert sum(sample.value for sample in sessions.samples) == CLIENTS
 
 
 def test_a_client_of_any_edge_can_be_disconnected(watched: Child) -> None:

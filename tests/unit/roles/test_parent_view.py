@@ -6,8 +6,10 @@ import time
 from typing import Any
 
 import pytest
+from admin.watching import openmetrics
 from gevent.event import Event
 
+from maze.admin.metrics import OPENMETRICS, TEXT, Metrics
 from maze.admin.monitor import Monitor
 from maze.admin.responses import HttpError
 from maze.admin.status import STANDBY, page_status
@@ -64,13 +66,13 @@ def readiness(view: ParentView) -> str | None:
 def test_the_parent_is_ready_once_all_processes_are(view: ParentView, processes: Any) -> None:
     ingest, edge = processes
     assert readiness(view) is None
-    assert b'maze_ready{process="parent"} 1.0' in view.metrics()
+    assert b'maze_ready{process="parent"} 1.0' in view.metrics(TEXT)
     edge.ready.clear()
     assert readiness(view) == "edge-1 is starting"
     edge.ready.set()
     known, edge.status = edge.status, None
     assert readiness(view) == "edge-1 does not answer"
-    metrics = view.metrics()
+    metrics = view.metrics(TEXT)
     assert b'maze_ready{process="parent"} 0.0' in metrics
     assert b'maze_ready{process="ingest"} 1.0' in metrics
     assert b'maze_ready{process="edge-1"}' not in metrics
@@ -95,6 +97,24 @@ def test_the_charts_begin_anew_when_the_clock_is_set_back(view: ParentView, proc
         processes[0].status["point"] = processes[1].status["point"] = POINT | {"time": at}
         view._tick()
     assert [point["time"] for point in view.points] == [500.0]
+
+
+def test_the_metrics_of_all_processes_are_valid_openmetrics(
+    view: ParentView, processes: Any
+) -> None:
+    for process in processes:
+        server = MazeServer(Settings(source_port=0, client_port=0))
+        process.metrics = Metrics(server, Monitor(server)).text()
+    view._tick()
+    families = openmetrics(view.metrics(OPENMETRICS).decode())
+    (sessions,) = (family for family in families if family.name == "maze_sessions")
+    assert [sample.labels["process"] for sample in sessions.samples] == ["ingest", "edge-1"]
+    assert {
+        "maze_build_info",
+        "maze_deliveries",
+        "maze_hub_lag_seconds",
+        "process_cpu_seconds",
+    } <= {family.name for family in families}
 
 
 def test_a_parent_whose_ingest_is_a_standby_says_so(view: ParentView, processes: Any) -> None:
