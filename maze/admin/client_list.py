@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import nlargest
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,10 @@ SORT_FIELDS = {
 """The same orders for lists that are made: the field, and whether the largest value comes first."""
 
 
-def list_clients(server: Server, sort: str, limit: int) -> list[dict[str, Any]]:
+def list_clients(sessions: Iterable[Session], sort: str, limit: int) -> list[dict[str, Any]]:
     """Return the first ``limit`` clients in that sort order."""
     now = monotonic()
-    chosen = nlargest(limit, server.sessions, key=SORT_KEYS[sort])
+    chosen = nlargest(limit, sessions, key=SORT_KEYS[sort])
     return [
         {
             "session": session.peer.connection,

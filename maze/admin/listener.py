@@ -8,6 +8,7 @@ that sits idle, and a health check never waits for a free slot.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from socket import MSG_PEEK, SHUT_WR
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ from gevent import Greenlet, GreenletExit
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
-from maze.admin.application import MAX_WATCHERS, Application, error_page
+from maze.admin.application import MAX_WATCHERS, Application
 from maze.admin.monitor import Monitor
+from maze.admin.responses import error_page
 from maze.admin.view import ServerView, View
 from maze.errors import ListenError
 from maze.settings.combinations import admin_fault
@@ -50,6 +52,12 @@ MAX_BODY_BYTES = 1024
 LINGER_SECONDS = 1.0
 MAX_LINGER_READS = 16
 """Time and number of reads spent on discarding the rest of a refused request."""
+
+
+_ABSOLUTE_FORM = re.compile(
+    r"https?://(?P<host>[^/?#]+)(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?", re.IGNORECASE
+)
+"""A request's target with its host, as proxies and some probes send it: RFC 9112, section 3.2.2."""
 
 
 class AdminPort:
@@ -184,6 +192,7 @@ class _Handler(_AnyHandler):  # type: ignore[misc]
     """One connection, which serves one request."""
 
     content_length: int | None
+    path: str
 
     def handle(self) -> None:
         connection = gevent.getcurrent()
@@ -240,7 +249,15 @@ class _Handler(_AnyHandler):  # type: ignore[misc]
         self._deadline.cancel()  # the request is complete
         self.socket.settimeout(WRITE_SECONDS)
         self.close_connection = True
-        return super().get_environ()
+        return self._environ()
+
+    def _environ(self) -> Any:
+        """Return the WSGI environment; the host of a target in absolute form is the Host."""
+        absolute = _ABSOLUTE_FORM.fullmatch(self.path)
+        if absolute is None:
+            return super().get_environ()
+        self.path = (absolute["path"] or "/") + (absolute["query"] or "")
+        return super().get_environ() | {"HTTP_HOST": absolute["host"]}
 
     def finalize_headers(self) -> None:
         if not isinstance(self.result, list):

@@ -1,4 +1,4 @@
-"""Metrics in the Prometheus text format, read from plain counters on each scrape.
+"""Metrics in the formats that Prometheus reads, taken from plain counters on each scrape.
 
 This module declares every metric once. ``docs/observability.md`` lists them, and a
 test compares the two.
@@ -7,9 +7,9 @@ test compares the two.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -19,7 +19,9 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from maze import __version__
 from maze.admin.counters import Counters, Section, counters
@@ -32,7 +34,17 @@ if TYPE_CHECKING:
     from maze.pipeline.stats import Histogram
     from maze.server import Server
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+class Format(NamedTuple):
+    """A format of the metrics."""
+
+    content_type: str
+    generate: Callable[[Collector], bytes]
+
+
+TEXT = Format("text/plain; version=0.0.4; charset=utf-8", generate_latest)
+OPENMETRICS = Format(openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest)
+
 LEVELS = ("warning", "error", "critical")
 HELP = {
     "maze_build": "Version, core and Python version of the running server.",
@@ -139,9 +151,9 @@ class Metrics(Collector):
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    def text(self) -> bytes:
-        """Return all metrics in the text format."""
-        return generate_latest(self._registry)
+    def text(self, form: Format = TEXT) -> bytes:
+        """Return all metrics in a format."""
+        return form.generate(self._registry)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family with its current values."""
@@ -324,6 +336,6 @@ def _gauges(name: str, label: str, values: Mapping[str, int]) -> Metric:
 
 
 def _histogram(name: str, histogram: Histogram) -> Metric:
-    bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
+    bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
     buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
     return HistogramMetricFamily(name, HELP[name], buckets=buckets, sum_value=histogram.total)

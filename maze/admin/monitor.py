@@ -51,6 +51,7 @@ class Monitor:
 
     def __init__(self, server: Server, writer: LineWriter | None = None) -> None:
         self.started_at = time.time()
+        self._began_at = time.monotonic()
         self.hub_lag = Histogram(LAG_SECONDS)
         self.last_lag = 0.0
         self.points: deque[dict[str, Any]] = deque(maxlen=KEPT_TICKS)
@@ -77,6 +78,10 @@ class Monitor:
     def stop(self) -> None:
         """Stop the ticks."""
         self._greenlet.kill(block=False)
+
+    def uptime_seconds(self) -> float:
+        """Return the seconds since the start, whatever the system's clock was set to meanwhile."""
+        return time.monotonic() - self._began_at
 
     def seconds_to_tick(self) -> float:
         """Return the seconds until shortly after the next tick is due."""
@@ -107,16 +112,15 @@ class Monitor:
             self._progressed_at = now
         self._samples.append(self._sample())
         self.ticks += 1
-        self.points.append(
-            {
-                "time": round(time.time(), 3),
-                **self._rates(1),
-                "queue_bytes": queues(self._server)["total"],
-                "sessions": len(self._server.sessions),
-                "waiting_events": self._server.waiting_events,
-                **self.latency(),
-            }
-        )
+        point = {
+            "time": round(time.time(), 3),
+            **self._rates(1),
+            "queue_bytes": queues(self._server)["total"],
+            "sessions": len(self._server.sessions),
+            "waiting_events": self._server.waiting_events,
+            **self.latency(),
+        }
+        add_point(self.points, point)
 
     def _is_progressing(self) -> bool:
         """Return whether the router has routed since the last tick, or has a reason not to.
@@ -175,6 +179,13 @@ class Monitor:
         pairs = zip(getattr(now, name), getattr(before, name), strict=True)
         counts = [new - old for new, old in pairs]
         return {word: percentile(counts, share, bounds) for word, share in SHARES.items()}
+
+
+def add_point(points: deque[dict[str, Any]], point: dict[str, Any]) -> None:
+    """Add a point to the charts. They begin anew if the clock was set back: their times ascend."""
+    if points and point["time"] < points[-1]["time"]:
+        points.clear()
+    points.append(point)
 
 
 def percentile(

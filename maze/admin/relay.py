@@ -13,6 +13,7 @@ import gevent
 import structlog
 from gevent.socket import socket
 
+from maze.admin.metrics import TEXT
 from maze.admin.monitor import Monitor
 from maze.admin.view import ServerView
 from maze.net.frames import FrameError, encode_frame, read_frames
@@ -59,12 +60,14 @@ class Relay:
 
     def _answer(self, name: str, *arguments: Any) -> bytes:
         if name == "metrics":
-            return encode_frame(METRICS, self._view.metrics())
+            return encode_frame(METRICS, self._view.metrics(TEXT))
         value: object
         if name == "page":
             value = {**self._view.page_status(), "unready_reason": self._view.unready_reason()}
         elif name == "clients":
             value = self._view.clients(*arguments)
-        else:
+        elif name == "disconnect":
             value = self._view.disconnect(*arguments)
+        else:
+            value = self._view.disconnect_user(*arguments)
         return encode_frame(ANSWER, json.dumps(value).encode())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import time
 from typing import TYPE_CHECKING, Any
 
 from maze import __version__
@@ -61,7 +60,7 @@ def status(server: Server, monitor: Monitor) -> dict[str, Any]:
         "state": "standby" if server.is_standby else server.state,
         "is_ready": unready_reason(server, monitor) is None,
         "started_at": round(monitor.started_at, 3),
-        "uptime_seconds": round(time.time() - monitor.started_at, 3),
+        "uptime_seconds": round(monitor.uptime_seconds(), 3),
         **snapshot,
         "rates": monitor.rates(),
         "latency": monitor.latency(),
@@ -76,7 +75,7 @@ def page_status(server: Server, monitor: Monitor) -> dict[str, Any]:
     """Return the status plus the slowest clients, recent warnings and the last chart point."""
     return {
         **status(server, monitor),
-        "clients": list_clients(server, "queued", SLOWEST_CLIENTS),
+        "clients": list_clients(server.sessions, "queued", SLOWEST_CLIENTS),
         "warnings": list(RECENT.lines),
         "point": monitor.points[-1] if monitor.points else None,
     }

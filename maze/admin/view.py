@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from maze.admin.client_list import find_session, list_clients
-from maze.admin.metrics import Metrics
+from maze.admin.metrics import Format, Metrics
 from maze.admin.status import page_status, status, unready_reason
 from maze.pipeline.session import CloseReason
 
@@ -39,8 +39,8 @@ class View(Protocol):
     def unready_reason(self) -> str | None:
         """Return why clients should not be sent here; None if they may."""
 
-    def metrics(self) -> bytes:
-        """Return all metrics in the text format."""
+    def metrics(self, form: Format) -> bytes:
+        """Return all metrics in a format."""
 
     def status(self) -> dict[str, Any]:
         """Return the status."""
@@ -48,11 +48,17 @@ class View(Protocol):
     def page_status(self) -> dict[str, Any]:
         """Return the status plus what only the live page shows."""
 
-    def clients(self, sort: str, limit: int) -> dict[str, Any]:
-        """Return how many clients are connected, and the first ones in a sort order."""
+    def clients(self, sort: str, limit: int, user: int | None) -> dict[str, Any]:
+        """Return how many clients are connected, and the first ones in a sort order.
+
+        With ``user``, only the sessions of that user count.
+        """
 
     def disconnect(self, session: int) -> bool:
-        """Disconnect a client; return False if there is no such session."""
+        """Disconnect a client; return False if there is no such session. May raise HttpError."""
+
+    def disconnect_user(self, user: int) -> int:
+        """Disconnect all sessions of a user; return how many. May raise HttpError."""
 
 
 class ServerView(View):
@@ -82,9 +88,9 @@ class ServerView(View):
         """Return why the server is not ready for clients; None if it is ready."""
         return unready_reason(self._server, self._monitor)
 
-    def metrics(self) -> bytes:
-        """Return all metrics in the text format."""
-        return self._metrics.text()
+    def metrics(self, form: Format) -> bytes:
+        """Return all metrics in a format."""
+        return self._metrics.text(form)
 
     def status(self) -> dict[str, Any]:
         """Return the status."""
@@ -94,12 +100,11 @@ class ServerView(View):
         """Return the status plus what only the live page shows."""
         return page_status(self._server, self._monitor)
 
-    def clients(self, sort: str, limit: int) -> dict[str, Any]:
+    def clients(self, sort: str, limit: int, user: int | None) -> dict[str, Any]:
         """Return how many clients are connected, and the first ones in a sort order."""
-        return {
-            "connected": len(self._server.sessions),
-            "clients": list_clients(self._server, sort, limit),
-        }
+        sessions = self._server.sessions
+        chosen = sessions if user is None else sessions.of_user(user)
+        return {"connected": len(chosen), "clients": list_clients(chosen, sort, limit)}
 
     def disconnect(self, session: int) -> bool:
         """Disconnect a client; return False if there is no such session."""
@@ -109,3 +114,9 @@ class ServerView(View):
         log.info("client_disconnected", client=found.peer, user=found.user)
         found.close(CloseReason.OPERATOR)
         return True
+
+    def disconnect_user(self, user: int) -> int:
+        """Disconnect all sessions of a user; return how many."""
+        disconnected = self._server.sessions.close_user(user, CloseReason.OPERATOR)
+        log.info("user_disconnected", user=user, sessions=disconnected)
+        return disconnected

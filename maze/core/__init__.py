@@ -22,7 +22,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from maze.core.events import Decoder, Run, lines_of, parse_number
+from maze.core.events import NUMBER_LIMIT, Decoder, Run, lines_of, parse_number
 from maze.core.fanout import Fanout
 from maze.core.graph import FollowGraph, Recipient
 from maze.core.holding import Holding, holders
@@ -67,6 +67,7 @@ if not TYPE_CHECKING and not os.environ.get("MAZE_PURE"):
 __all__ = [
     "IMPLEMENTATION",
     "MISSED",
+    "NUMBER_LIMIT",
     "REACHED",
     "BehindError",
     "Decoder",

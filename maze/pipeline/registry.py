@@ -77,6 +77,21 @@ class Sessions(Collection[Session]):
         """Return the number of sessions that the user has."""
         return self._graph.session_count(user) + self._unconnected_users[user]
 
+    def of_user(self, user: int) -> list[Session]:
+        """Return the user's sessions. O(sessions)."""
+        return [session for session in self if session.user == user]
+
+    def close_user(self, user: int, reason: CloseReason) -> int:
+        """End the user's sessions now; return how many. Those that begin meanwhile stay."""
+        closed = 0
+        for session in self.of_user(user):
+            if session in self:  # others ran since the last yield
+                session.close(reason)
+                closed += 1
+                if not closed % CLOSED_AT_ONCE:
+                    gevent.sleep(0)
+        return closed
+
     def close(self, timeout: float) -> None:
         """Let all sessions send what is queued, for at most ``timeout`` seconds, and end them."""
         for session in list(self):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import gevent
@@ -13,10 +13,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from maze.admin.application import HttpError
 from maze.admin.client_list import SORT_FIELDS
-from maze.admin.metrics import HELP
-from maze.admin.monitor import KEPT_TICKS, TICK_SECONDS
+from maze.admin.metrics import HELP, Format
+from maze.admin.monitor import KEPT_TICKS, TICK_SECONDS, add_point
+from maze.admin.responses import HttpError
 from maze.log.processors import RECENT
 from maze.roles.child_process import ChildProcess, NoAnswerError
 from maze.roles.merged_status import Status, edge_and_session, merged, numbered
@@ -46,6 +46,7 @@ class ParentView:
         self.points: deque[dict[str, Any]] = deque(maxlen=KEPT_TICKS)
         self.ticks = 0
         self._started_at = time.time()
+        self._began_at = time.monotonic()
         self._due = time.monotonic()
         self._statuses: dict[str, Status] = {}
         """What each process answered last, by name; not of those that did not answer."""
@@ -80,7 +81,7 @@ class ParentView:
                 return f"{process.name} does not answer"
         return None if self.state == "ready" else self.state
 
-    def metrics(self) -> bytes:
+    def metrics(self, form: Format) -> bytes:
         """Return the metrics of all processes; the label ``process`` tells them apart."""
         families: dict[str, Metric] = {}
         for process, text in self._ask_all("metrics"):
@@ -95,7 +96,7 @@ class ParentView:
             _add_family(families, family, "parent")
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Families(families.values()))
-        return generate_latest(registry)
+        return form.generate(registry)
 
     def status(self) -> Status:
         """Return the status, at most a second old. Raise HttpError before the first one."""
@@ -107,10 +108,10 @@ class ParentView:
             raise HttpError(503, "the processes are starting; try again")
         return self._merged
 
-    def clients(self, sort: str, limit: int) -> dict[str, Any]:
+    def clients(self, sort: str, limit: int, user: int | None) -> dict[str, Any]:
         """Return how many clients are connected, and the first ones in a sort order."""
         connected, clients = 0, []
-        for process, answer in self._ask_all("clients", sort, limit):
+        for process, answer in self._ask_all("clients", sort, limit, user):
             connected += answer["connected"]
             clients += numbered(process.number, answer["clients"])
         field, is_descending = SORT_FIELDS[sort]
@@ -118,14 +119,37 @@ class ParentView:
         return {"connected": connected, "clients": clients[:limit]}
 
     def disconnect(self, session: int) -> bool:
-        """Disconnect a client; return False if there is no such session."""
+        """Disconnect a client; return False if there is no such session.
+
+        Raise HttpError if its edge does not answer.
+        """
         edge, number = edge_and_session(session)
         if edge >= len(self._processes):
             return False
+        process = self._processes[edge]
         try:
-            return bool(self._processes[edge].ask(ANSWER_SECONDS, "disconnect", number))
+            return bool(process.ask(ANSWER_SECONDS, "disconnect", number))
         except NoAnswerError:
-            return False
+            raise HttpError(503, f"{process.name} does not answer; try again") from None
+
+    def disconnect_user(self, user: int) -> int:
+        """Disconnect all sessions of a user; return how many.
+
+        Raise HttpError if an edge does not answer.
+        """
+        edges = self._processes[1:]
+        answers = _answers(edges, "disconnect_user", user)
+        disconnected = sum(int(sessions) for _, sessions in answers)
+        answered = [process for process, _ in answers]
+        silent = [process.name for process in edges if process not in answered]
+        if silent:
+            who = f"{', '.join(silent)} {'does' if len(silent) == 1 else 'do'} not answer"
+            raise HttpError(
+                503,
+                f"{who}; of the others, {disconnected} sessions of user {user} were disconnected; "
+                "try again",
+            )
+        return disconnected
 
     def _run(self) -> None:
         while True:
@@ -146,7 +170,7 @@ class ParentView:
             self._merged = merged(ingest, edges) | self._own()
             self._merged["warnings"] = self._warnings(self._merged["warnings"])
             if point := self._merged["point"]:
-                self.points.append(point)
+                add_point(self.points, point)
         elif self._merged is not None:
             self._merged |= self._own()
         self.ticks += 1
@@ -159,7 +183,7 @@ class ParentView:
             "state": "standby" if is_standby else self.state,
             "is_ready": self.unready_reason() is None,
             "started_at": round(self._started_at, 3),
-            "uptime_seconds": round(time.time() - self._started_at, 3),
+            "uptime_seconds": round(time.monotonic() - self._began_at, 3),
             "processes": [self._process(process) for process in self._processes],
         }
 
@@ -185,11 +209,7 @@ class ParentView:
         return sorted([*lines, *RECENT.lines], key=lambda line: str(line.get("timestamp", "")))
 
     def _ask_all(self, name: str, *arguments: object) -> list[tuple[ChildProcess, Any]]:
-        """Ask all processes at once; return those that have answered, with their answers."""
-        asking = [gevent.spawn(_answer_of, process, name, arguments) for process in self._processes]
-        gevent.joinall(asking)
-        answers = zip(self._processes, (each.value for each in asking), strict=True)
-        return [(process, answer) for process, answer in answers if answer is not None]
+        return _answers(self._processes, name, *arguments)
 
 
 class _Families(Collector):
@@ -198,6 +218,16 @@ class _Families(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._families
+
+
+def _answers(
+    processes: Sequence[ChildProcess], name: str, *arguments: object
+) -> list[tuple[ChildProcess, Any]]:
+    """Ask processes at once; return those that have answered, with their answers."""
+    asking = [gevent.spawn(_answer_of, process, name, arguments) for process in processes]
+    gevent.joinall(asking)
+    answers = zip(processes, (each.value for each in asking), strict=True)
+    return [(process, answer) for process, answer in answers if answer is not None]
 
 
 def _answer_of(process: ChildProcess, name: str, arguments: tuple[object, ...]) -> Any:

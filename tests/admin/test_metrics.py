@@ -218,5 +218,5 @@ def test_the_buckets_of_a_histogram_add_up(watched: Watched) -> None:
         if sample.name.endswith("_bucket")
     ]
     assert [bucket.value for bucket in buckets] == [1] * len(buckets)
-    assert buckets[0].labels["le"] == "1"
+    assert buckets[0].labels["le"] == "1.0"
     assert buckets[-1].labels["le"] == "+Inf"

@@ -20,6 +20,8 @@ from maze.pipeline.stats import LATENCY_SECONDS
 from .conftest import Start
 from .watching import Stream, Watched, tick
 
+DAY = 86_400.0
+
 
 def test_the_status_names_version_core_and_limits(watched: Watched) -> None:
     status = watched.status()
@@ -30,6 +32,31 @@ def test_the_status_names_version_core_and_limits(watched: Watched) -> None:
     assert status["process"]["memory_bytes"] > 1 << 20
     assert status["limits"]["reorder-limit"] == 100_000
     assert "admin-token" not in status["limits"]
+
+
+def test_the_uptime_does_not_depend_on_the_clock(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, now = watched.status()["started_at"], time.time
+    for change in (-DAY, DAY):
+        monkeypatch.setattr(time, "time", lambda change=change: now() + change)
+        status = watched.status()
+        assert status["started_at"] == began
+        assert 0 <= status["uptime_seconds"] < 25
+
+
+def test_the_charts_begin_anew_when_the_clock_is_set_back(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.admin.monitor.stop()  # only ``tick`` ticks from here on
+    tick(watched)
+    tick(watched)
+    before = len(watched.admin.monitor.points)
+    assert before >= 2
+    set_back = time.time() - DAY
+    monkeypatch.setattr(time, "time", lambda: set_back)
+    tick(watched)
+    assert [point["time"] for point in watched.admin.monitor.points] == [round(set_back, 3)]
 
 
 def test_the_status_contains_no_secret(start: Start) -> None:

@@ -9,10 +9,18 @@ import gevent
 from end_to_end.peers import patience, until
 from end_to_end.running import Maze
 from gevent.socket import create_connection, socket
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from maze.admin import Admin
 from maze.server import Server
 from maze.settings.option_types import FREE_PORT
+
+PUBLIC = ["/", "/page/app.js", "/page/page.css", "/page/icon.svg", "/page/charts.js"]
+"""Paths of the live page's files."""
+PROBES = ["/healthz", "/readyz"]
+PROTECTED = ["/metrics", "/api/status", "/api/clients", "/api/events"]
+"""Paths that show what the server does."""
 
 
 class Answer(NamedTuple):
@@ -31,6 +39,11 @@ class Answer(NamedTuple):
         """The message of an error response."""
         (message,) = self.json().values()
         return str(message)
+
+
+def openmetrics(text: str) -> list[Metric]:
+    """Parse metrics in OpenMetrics; raise ValueError if they are malformed."""
+    return list(text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
 
 
 class Watcher:

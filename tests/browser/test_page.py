@@ -9,10 +9,12 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from end_to_end.peers import broadcasts, joined, messages
 from end_to_end.running import ROOT
+from faults.nginx import Nginx
 from playwright.sync_api import Browser
 
 from .pages import PHONE, Open, Serve, Site, Visit
@@ -293,3 +295,35 @@ def test_on_a_phone_nothing_scrolls_sideways(site: Site, visit: Open) -> None:
     assert box is not None
     assert box["x"] + box["width"] <= PHONE[0]
     assert box["height"] >= 32
+
+
+def test_the_page_works_behind_nginx(serve: Serve, visit: Open, tmp_path: Path) -> None:
+    site = serve("--admin-token", TOKEN)
+    (client,) = site.child.clients([7])
+    with Nginx(tmp_path, site.port) as nginx:
+        site.url = nginx.url
+        page = visit(site)
+        page.await_text("state", "token needed")
+        page.page.keyboard.type(TOKEN)
+        page.page.keyboard.press("Enter")
+        page.await_exactly("sessions", "1")
+        page.await_statuses(2)
+        page.page.get_by_role("button", name="Disconnect user 7,").click()
+        page.page.click("#confirm-yes")
+        client.expect_closed()
+        page.await_exactly("sessions", "0")
+        page.page.goto("about:blank")  # ends the stream before nginx does
+        page.complaints[:] = [text for text in page.complaints if "401" not in text]
+
+
+def test_the_charts_begin_anew_when_the_clock_is_set_back(site: Site, visit: Open) -> None:
+    page = visit(site)
+    page.page.wait_for_function("() => points.length > 1")
+    times = page.page.evaluate(
+        """() => {
+            const last = points[points.length - 1];
+            addPoint({ ...last, time: last.time - 86400 });
+            return points.map((point) => point.time - last.time);
+        }"""
+    )
+    assert times == [-86400]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from admin.watching import openmetrics
 from end_to_end.peers import PATIENCE, Client, broadcasts, joined, until
 from end_to_end.running import Child
 
@@ -249,8 +250,9 @@ class Operator:
         (opened,) = child.logged("admin_ready")
         self._url = f"http://{opened['admin_host']}:{opened['admin_port']}"
 
-    def ask(self, path: str, method: str = "GET") -> tuple[int, str]:
+    def ask(self, path: str, method: str = "GET", accept: str = "*/*") -> tuple[int, str]:
         request = urllib.request.Request(self._url + path, method=method)
+        request.add_header("Accept", accept)
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return int(answer.status), answer.read().decode()
@@ -290,6 +292,9 @@ def test_one_admin_port_answers_for_all(watched: Child) -> None:
     assert sum(int(count) for _, count in found) == CLIENTS
     assert metrics.count("# HELP maze_sessions ") == 1
     assert 'process_cpu_seconds_total{process="parent"}' in metrics
+    metrics = operator.ask("/metrics", accept="application/openmetrics-text")[1]
+    (sessions,) = (family for family in openmetrics(metrics) if family.name == "maze_sessions")
+    assert sum(sample.value for sample in sessions.samples) == CLIENTS
 
 
 def test_a_client_of_any_edge_can_be_disconnected(watched: Child) -> None:
@@ -305,6 +310,52 @@ def test_a_client_of_any_edge_can_be_disconnected(watched: Child) -> None:
         assert status == (404 if number == 10**12 else 200)
     user = listed["clients"][0]["user"]
     connected[user].expect_closed()
+
+
+def sessions_of(child: Child, user: int, count: int) -> list[Client]:
+    """Connect clients of one user; wait until every edge has sessions of the user."""
+    opened = len(child.logged("session_opened"))
+    connected = [child.client(user) for _ in range(count)]
+    child.await_logged("session_opened", opened + count)
+    lines = child.logged("session_opened")[opened:]
+    assert len({line["process"] for line in lines}) == EDGES
+    return connected
+
+
+def test_a_user_is_listed_and_disconnected_at_all_edges(watched: Child) -> None:
+    operator = Operator(watched)
+    others = clients(watched)
+    connected = sessions_of(watched, 1000, CLIENTS)
+    listed = json.loads(operator.ask("/api/clients?user=1000&limit=7")[1])
+    assert listed["connected"] == CLIENTS
+    assert [client["user"] for client in listed["clients"]] == [1000] * 7
+    status, answer = operator.ask("/api/users/1000/disconnect", "POST")
+    assert (status, json.loads(answer)) == (200, {"user": 1000, "disconnected": CLIENTS})
+    for client in connected:
+        client.expect_closed()
+    lines = watched.logged("user_disconnected")
+    assert {line["process"] for line in lines} == {"edge-1", "edge-2"}
+    assert sum(line["sessions"] for line in lines) == CLIENTS
+    assert json.loads(operator.ask("/api/users/1000/disconnect", "POST")[1])["disconnected"] == 0
+    watched.source().send(b"1|B\n")
+    for client in others:
+        position_of(client)
+        client.expect(b"1|B\n")
+
+
+def test_an_edge_that_cannot_disconnect_a_user_is_told(watched: Child) -> None:
+    operator = Operator(watched)
+    connected = sessions_of(watched, 7, CLIENTS)
+    os.kill(pid_of(watched, "edge-2"), signal.SIGSTOP)
+    status, answer = operator.ask("/api/users/7/disconnect", "POST")
+    here = [client for client in connected if edge_of(watched, client) == "edge-1"]
+    for client in here:
+        client.expect_closed()
+    assert (status, json.loads(answer)["error"]) == (
+        503,
+        f"edge-2 does not answer; of the others, {len(here)} sessions of user 7 were "
+        "disconnected; try again",
+    )
 
 
 def test_a_process_that_does_not_answer_is_told(watched: Child) -> None:

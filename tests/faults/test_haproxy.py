@@ -18,6 +18,8 @@ from .haproxy import HAProxy, Ports
 from .staged_play import StagedPlay, Steps
 
 CLIENTS = 30
+TOKEN = {"MAZE_ADMIN_TOKEN": "0123456789abcdef"}
+"""The checks do not present it."""
 
 Start = Callable[..., Child]
 
@@ -30,7 +32,8 @@ def start() -> Iterator[Start]:
         def start_one(role: str, ports: Ports, *options: str) -> Child:
             both = (ports.own, 0) if role == "ingest" else (0, ports.own)
             options = ("--role", role, "--admin-port", str(ports.admin), *options)
-            return children.enter_context(Child("--log-level", "debug", *options, ports=both))
+            child = Child("--log-level", "debug", *options, ports=both, environment=TOKEN)
+            return children.enter_context(child)
 
         yield start_one
 

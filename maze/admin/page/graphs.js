@@ -25,8 +25,10 @@ function rows(chart) {
 }
 
 function addPoint(point) {
-  if (points.length && point.time <= points[points.length - 1].time) return;
-  points = [...points, point].slice(-KEPT_POINTS);
+  const last = points[points.length - 1];
+  if (last && point.time === last.time) return;
+  const isSetBack = last && point.time < last.time; // the server's clock: times must ascend
+  points = isSetBack ? [point] : [...points, point].slice(-KEPT_POINTS);
   drawCharts();
 }
 

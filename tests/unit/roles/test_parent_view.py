@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
+from admin.watching import openmetrics
 from gevent.event import Event
 
+from maze.admin.metrics import OPENMETRICS, TEXT, Metrics
 from maze.admin.monitor import Monitor
+from maze.admin.responses import HttpError
 from maze.admin.status import STANDBY, page_status
 from maze.roles.child_process import NoAnswerError
+from maze.roles.merged_status import DELIVERED, MAX_EDGES
 from maze.roles.parent_view import FIGURES, ParentView
 from maze.server import MazeServer
 from maze.settings.options import Settings
+
+POINT = dict.fromkeys((*DELIVERED, "queue_bytes", "sessions", "p50", "p90", "p99"), 0)
+"""A point of the charts."""
 
 
 class FakeProcess:
@@ -33,6 +41,8 @@ class FakeProcess:
     def ask(self, timeout: float, name: str, *arguments: object) -> Any:
         if self.status is None:
             raise NoAnswerError
+        if name == "disconnect":
+            return True
         return self.metrics if name == "metrics" else self.status
 
 
@@ -56,13 +66,13 @@ def readiness(view: ParentView) -> str | None:
 def test_the_parent_is_ready_once_all_processes_are(view: ParentView, processes: Any) -> None:
     ingest, edge = processes
     assert readiness(view) is None
-    assert b'maze_ready{process="parent"} 1.0' in view.metrics()
+    assert b'maze_ready{process="parent"} 1.0' in view.metrics(TEXT)
     edge.ready.clear()
     assert readiness(view) == "edge-1 is starting"
     edge.ready.set()
     known, edge.status = edge.status, None
     assert readiness(view) == "edge-1 does not answer"
-    metrics = view.metrics()
+    metrics = view.metrics(TEXT)
     assert b'maze_ready{process="parent"} 0.0' in metrics
     assert b'maze_ready{process="ingest"} 1.0' in metrics
     assert b'maze_ready{process="edge-1"}' not in metrics
@@ -71,6 +81,40 @@ def test_the_parent_is_ready_once_all_processes_are(view: ParentView, processes:
     assert readiness(view) == "ingest: journal: away"
     view.state = "draining"
     assert readiness(view) == "draining"
+
+
+def test_the_uptime_does_not_depend_on_the_clock(
+    view: ParentView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 86_400)
+    view._tick()
+    assert 0 <= view.status()["uptime_seconds"] < 25
+
+
+def test_the_charts_begin_anew_when_the_clock_is_set_back(view: ParentView, processes: Any) -> None:
+    for at in (1000.0, 1001.0, 500.0):
+        processes[0].status["point"] = processes[1].status["point"] = POINT | {"time": at}
+        view._tick()
+    assert [point["time"] for point in view.points] == [500.0]
+
+
+def test_the_metrics_of_all_processes_are_valid_openmetrics(
+    view: ParentView, processes: Any
+) -> None:
+    for process in processes:
+        server = MazeServer(Settings(source_port=0, client_port=0))
+        process.metrics = Metrics(server, Monitor(server)).text()
+    view._tick()
+    families = openmetrics(view.metrics(OPENMETRICS).decode())
+    (sessions,) = (family for family in families if family.name == "maze_sessions")
+    assert [sample.labels["process"] for sample in sessions.samples] == ["ingest", "edge-1"]
+    assert {
+        "maze_build_info",
+        "maze_deliveries",
+        "maze_hub_lag_seconds",
+        "process_cpu_seconds",
+    } <= {family.name for family in families}
 
 
 def test_a_parent_whose_ingest_is_a_standby_says_so(view: ParentView, processes: Any) -> None:
@@ -94,3 +138,11 @@ def test_the_table_shows_the_feed_of_each_edge(view: ParentView, processes: Any)
     view._tick()
     edge = view.status()["processes"][1]
     assert edge == {"name": "edge-1", "pid": 101, "restarts": 0} | dict.fromkeys(FIGURES)
+
+
+def test_an_edge_that_cannot_disconnect_a_session_is_told(view: ParentView, processes: Any) -> None:
+    assert view.disconnect(MAX_EDGES)
+    assert not view.disconnect(MAX_EDGES + 1)  # a second edge, which does not exist
+    processes[1].status = None
+    with pytest.raises(HttpError, match="edge-1 does not answer; try again"):
+        view.disconnect(MAX_EDGES)
