@@ -31,9 +31,20 @@ from maze.roles.child import Child
 from maze.server import ADDRESS_FIELDS, MazeServer, Server
 from maze.settings.combinations import edges_fault, journal_fault
 from maze.settings.options import Settings
-from maze.settings.parser import parse_settings, read_settings, unknown_variables
+from maze.settings.parser import (
+    parse_settings,
+    passed_over_variables,
+    read_settings,
+    unknown_variables,
+)
 
 log = structlog.get_logger()
+
+SERVICE_ADDRESS = (
+    "it is no port but the address that Kubernetes gives for a Service; enableServiceLinks: false "
+    "in the pod's specification keeps such variables away"
+)
+"""Why a variable is passed over."""
 
 PARENT_SECONDS = 0.2
 """Time in which the parent of a child that got SIGTERM says that all processes drain."""
@@ -60,8 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings.log_level, settings.log_format, process=child.name if child else None
     )
     log_uncaught()
-    for name, hint in unknown_variables(os.environ).items():
-        log.warning("variable_unknown", variable=name, hint=hint)
+    _warn_of_variables()
     try:
         if settings.edges:
             return _run_parent(settings, sys.argv[1:] if arguments is None else arguments)
@@ -84,6 +94,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         writer.close()
     return server.status
+
+
+def _warn_of_variables() -> None:
+    """Log the environment variables that are not read although their names begin with MAZE_."""
+    for name, hint in unknown_variables(os.environ).items():
+        log.warning("variable_unknown", variable=name, hint=hint)
+    for name, value in passed_over_variables(os.environ).items():
+        log.warning("variable_passed_over", variable=name, value=value, why=SERVICE_ADDRESS)
 
 
 def _server_of(settings: Settings, child: Child | None) -> Server:

@@ -16,6 +16,7 @@ from maze import __version__
 from maze.errors import SettingsError
 from maze.settings.combinations import admin_fault, port_fault
 from maze.settings.options import Settings, flag_of, key_of, variable_of
+from maze.settings.services import is_of_service, is_service_address
 from maze.settings.suggestion import SEE_HELP, suggestion
 from maze.settings.toml_file import SettingsFile
 
@@ -47,6 +48,8 @@ def parse_settings(
 ) -> Settings:
     """Read the settings as ``read_settings`` does, but raise SettingsError if they are wrong."""
     variables = dict(os.environ if environment is None else environment)
+    for name in passed_over_variables(variables):
+        del variables[name]
     log_level_variable = variable_of("log_level")
     if variables.get("LOG_LEVEL") and log_level_variable not in variables:
         log_level_variable = "LOG_LEVEL"
@@ -59,10 +62,30 @@ def parse_settings(
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the unknown variables that begin with ``MAZE_``, each with a hint."""
+    """Return the unknown variables that begin with ``MAZE_``, each with a hint.
+
+    Those that Kubernetes makes for its Services are not among them.
+    """
     known = {variable_of(spec.name) for spec in fields(Settings)} | OTHER_VARIABLES
-    unknown = (name for name in environment if name.startswith("MAZE_") and name not in known)
+    unknown = (
+        name
+        for name, value in environment.items()
+        if name.startswith("MAZE_") and name not in known and not is_of_service(name, value)
+    )
     return {name: suggestion(name, known, "MAZE_") for name in sorted(unknown)}
+
+
+def passed_over_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of options that are not read, with their values.
+
+    Kubernetes has set them for a Service whose name is that of an option.
+    """
+    variables = (variable_of(spec.name) for spec in fields(Settings))
+    return {
+        name: environment[name]
+        for name in variables
+        if name in environment and is_service_address(name, environment[name])
+    }
 
 
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]

@@ -87,6 +87,20 @@ def test_variable_of_no_option_is_logged() -> None:
         assert line["hint"] == "did you mean MAZE_SOURCE_PORT? see --help"
 
 
+def test_variables_that_kubernetes_makes_for_a_service_do_not_prevent_a_start() -> None:
+    address = "tcp://10.0.0.7:9099"
+    environment = {
+        **{"MAZE_CLIENT_PORT": address, "MAZE_CLIENT_PORT_9099_TCP": address},
+        "MAZE_CLIENT_SERVICE_HOST": "10.0.0.7",
+    }
+    with Child(environment=environment).ready() as child:
+        (line,) = child.logged("variable_passed_over")
+        assert (line["level"], line["variable"]) == ("warning", "MAZE_CLIENT_PORT")
+        assert line["value"] == address
+        assert "enableServiceLinks" in line["why"]
+        assert not child.logged("variable_unknown")
+
+
 INTERRUPTED = """
 import os, signal
 from maze import serve
