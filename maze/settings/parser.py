@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields
+from functools import partial
 from typing import Any, NoReturn
 
 import configargparse
@@ -18,7 +19,7 @@ from maze.settings.combinations import admin_fault, port_fault
 from maze.settings.options import Settings, flag_of, key_of, variable_of
 from maze.settings.services import is_of_service, is_service_address
 from maze.settings.suggestion import SEE_HELP, suggestion
-from maze.settings.toml_file import SettingsFile
+from maze.settings.toml_file import ENCODING, SettingsFile
 
 _UNREADABLE = re.compile(r"Unable to open config file: (.*)\. Error: \[Errno \d+\] (.*): '.*'")
 """ConfigArgParse's message for a file that cannot be read."""
@@ -117,6 +118,7 @@ def _parser(variables: Mapping[str, str]) -> _Parser:
         "the TOML file (source-port = 9090). A flag overrides a variable, and a variable overrides "
         "the file.",
         config_file_parser_class=SettingsFile({key_of(spec.name) for spec in fields(Settings)}),
+        config_file_open_func=partial(open, encoding=ENCODING),
         add_env_var_help=False,
         add_config_file_help=False,
         allow_abbrev=False,

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +100,21 @@ def test_variables_that_kubernetes_makes_for_a_service_do_not_prevent_a_start() 
         assert line["value"] == address
         assert "enableServiceLinks" in line["why"]
         assert not child.logged("variable_unknown")
+
+
+OF_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""An environment in which Python's default encoding is ASCII."""
+
+
+def test_the_file_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    config, rejects = tmp_path / "maze.toml", tmp_path / "zurückgewiesen.jsonl"
+    config.write_text(f'# Größe\nrejects = "{rejects}"\n', encoding="utf-8")
+    with Child("--config", str(config), environment=OF_ASCII).ready() as child:
+        child.source().send(b"x\n")
+        child.await_logged("line_rejected")
+        child.signal(signal.SIGTERM)
+        assert child.status() == 0
+    assert rejects.read_bytes()
 
 
 INTERRUPTED = """

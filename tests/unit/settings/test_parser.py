@@ -361,7 +361,7 @@ def test_the_address_of_a_service_is_wrong_for_other_options_and_in_other_places
 
 
 def test_variables_of_services_are_not_unknown() -> None:
-    environment = {}
+    environment: dict[str, str] = {}
     for service in ("MAZE", "MAZE_CLIENT", "MAZE_FEED", "MAZE_EVENT_SOURCE"):
         environment |= {
             f"{service}_SERVICE_HOST": "10.0.0.7",
