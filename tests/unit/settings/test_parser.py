@@ -410,6 +410,7 @@ def test_help_exits_0_and_mentions_every_flag(capsys: pytest.CaptureFixture[str]
         "--help",
         "--version",
         "--config",
+        "--check-config",
     }
 
 
