@@ -23,6 +23,7 @@ from maze.log.excepthooks import log_uncaught
 from maze.log.line_writer import LineWriter
 from maze.log.processors import RATE_LIMIT
 from maze.process.allocator import tune_memory
+from maze.process.certificate_watch import CertificateWatch
 from maze.process.diagnostics import Diagnostics
 from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
@@ -87,13 +88,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             server.inherit(child.listeners)
             child.begin(partial(_drain_child, server), server.stop)
         reloader = Reloader(server, lambda: parse_options(arguments).settings)
+        watch = CertificateWatch(server, reloader)
         gevent.signal_handler(signal.SIGHUP, reloader.reload)
         admin: Admin | Relay | None = None
         if child:
             admin = Relay(server, writer, child.questions)
         elif settings.admin_port:
             admin = Admin(server, writer)
+        watch.start()
         _serve(server, admin, writer, child)
+        watch.stop()
     except MazeError as error:
         writer.close()  # so that this line comes after the log
         print(f"maze: {error}", file=sys.stderr)
