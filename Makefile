@@ -41,8 +41,10 @@ quick: lint types tests
 
 thorough: coverage browser faults sanitized watched
 
+# The rule that text files are opened with an encoding, whatever the locale, is a preview of ruff's.
 lint:
 	$(BIN)/ruff check .
+	$(BIN)/ruff check --preview --select PLW1514 maze simulator
 	$(BIN)/ruff format --check .
 
 types:

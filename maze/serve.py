@@ -23,17 +23,31 @@ from maze.log.excepthooks import log_uncaught
 from maze.log.line_writer import LineWriter
 from maze.log.processors import RATE_LIMIT
 from maze.process.allocator import tune_memory
+from maze.process.certificate_watch import CertificateWatch
 from maze.process.diagnostics import Diagnostics
 from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
 from maze.roles.child import Child
 from maze.server import ADDRESS_FIELDS, MazeServer, Server
-from maze.settings.combinations import edges_fault, journal_fault
+from maze.settings.combinations import combination_fault
+from maze.settings.given import describe
 from maze.settings.options import Settings
-from maze.settings.parser import parse_settings, read_settings, unknown_variables
+from maze.settings.parser import (
+    Options,
+    parse_options,
+    passed_over_variables,
+    read_options,
+    unknown_variables,
+)
 
 log = structlog.get_logger()
+
+SERVICE_ADDRESS = (
+    "it is no port but the address that Kubernetes gives for a Service; enableServiceLinks: false "
+    "in the pod's specification keeps such variables away"
+)
+"""Why a variable is passed over."""
 
 PARENT_SECONDS = 0.2
 """Time in which the parent of a child that got SIGTERM says that all processes drain."""
@@ -42,26 +56,30 @@ PARENT_SECONDS = 0.2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then drain; a second signal exits at once.
 
+    With ``--check-config``, only check the settings and print them.
+
     Return the exit status: 0 after an orderly stop; 1 if a port, the reject file or the journal
     cannot be opened, or the server failed; 2 if options contradict each other, or TLS options or
     files cannot be used; 3 if another process has begun to write the journal. Other wrong settings
     raise SystemExit with status 2.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that SIGINT before the start has no traceback
-    settings = read_settings(arguments)
+    options = read_options(arguments)
+    settings = options.settings
     try:
         child = Child.from_environment(os.environ)
     except SettingsError as error:
         print(f"maze: {error}", file=sys.stderr)
         return error.status
+    if options.are_only_checked:
+        return _check_config(options)
     if child:
         child.ignore_terminal()
     writer = configure_log(
         settings.log_level, settings.log_format, process=child.name if child else None
     )
     log_uncaught()
-    for name, hint in unknown_variables(os.environ).items():
-        log.warning("variable_unknown", variable=name, hint=hint)
+    _warn_of_variables()
     try:
         if settings.edges:
             return _run_parent(settings, sys.argv[1:] if arguments is None else arguments)
@@ -69,14 +87,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if child:
             server.inherit(child.listeners)
             child.begin(partial(_drain_child, server), server.stop)
-        reloader = Reloader(server, lambda: parse_settings(arguments))
+        reloader = Reloader(server, lambda: parse_options(arguments).settings)
+        watch = CertificateWatch(server, reloader)
         gevent.signal_handler(signal.SIGHUP, reloader.reload)
         admin: Admin | Relay | None = None
         if child:
             admin = Relay(server, writer, child.questions)
         elif settings.admin_port:
             admin = Admin(server, writer)
+        watch.start()
         _serve(server, admin, writer, child)
+        watch.stop()
     except MazeError as error:
         writer.close()  # so that this line comes after the log
         print(f"maze: {error}", file=sys.stderr)
@@ -84,6 +105,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         writer.close()
     return server.status
+
+
+def _check_config(options: Options) -> int:
+    """Print the options, or say what is wrong; return the exit status.
+
+    Every fault has the status of wrong settings: nothing has failed.
+    """
+    from maze.process.check_config import check_settings  # noqa: PLC0415, it loads SQLite
+
+    for name, hint in unknown_variables(os.environ).items():
+        print(f"maze: warning: no option has the variable {name}; {hint}", file=sys.stderr)
+    for name, value in passed_over_variables(os.environ).items():
+        print(f"maze: warning: {name}={value} is passed over: {SERVICE_ADDRESS}", file=sys.stderr)
+    try:
+        check_settings(options.settings)
+    except MazeError as error:
+        print(f"maze: {error}", file=sys.stderr)
+        return SettingsError.status
+    encoding = sys.stdout.encoding
+    text = describe(options.given).encode(encoding, "backslashreplace").decode(encoding)
+    print(text, end="")
+    return 0
+
+
+def _warn_of_variables() -> None:
+    """Log the environment variables that are not read although their names begin with MAZE_."""
+    for name, hint in unknown_variables(os.environ).items():
+        log.warning("variable_unknown", variable=name, hint=hint)
+    for name, value in passed_over_variables(os.environ).items():
+        log.warning("variable_passed_over", variable=name, value=value, why=SERVICE_ADDRESS)
 
 
 def _server_of(settings: Settings, child: Child | None) -> Server:
@@ -103,7 +154,7 @@ def _run_parent(settings: Settings, arguments: Sequence[str]) -> int:
     """Run an ingest and edges as processes of their own; return the exit status."""
     from maze.roles.parent import Parent  # noqa: PLC0415, roles take 2 MB
 
-    if fault := journal_fault(settings) or edges_fault(settings):
+    if fault := combination_fault(settings):
         raise SettingsError(fault)
     raise_descriptor_limit()
     parent = Parent(settings, arguments)

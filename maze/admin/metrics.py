@@ -7,6 +7,7 @@ test compares the two.
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
@@ -124,6 +125,8 @@ HELP = {
     "maze_sources_closed": "Source connections closed by either side.",
     "maze_clients_refused": "Client connections refused because a limit was reached.",
     "maze_handshakes_rejected": "Connections rejected by access control or in the handshake.",
+    "maze_certificate_expiry_seconds": "Seconds until the first certificate of the chain that the "
+    "port presents expires; negative once it has.",
     "maze_registration_overruns": "Batches routed before every client whose id may have arrived "
     "was registered.",
     "maze_accepting_pauses": "Pauses in accepting connections, for lack of file descriptors or "
@@ -184,6 +187,9 @@ class Metrics(Collector):
         yield _gauge("maze_graph_users", graph["users"])
         yield _gauge("maze_graph_follows", graph["follows"])
         yield _gauge("maze_graph_listeners", graph["listeners"])
+        now = time.time()
+        left = {each.port: each.expires - now for each in self._server.contexts.certificates}
+        yield _gauges("maze_certificate_expiry_seconds", "port", left)
 
     def _session_metrics(self, sessions: Section, queues: Section) -> Iterator[Metric]:
         yield _gauge("maze_sessions", sessions["connected"])
@@ -328,7 +334,7 @@ def _counters(name: str, label: str, values: Mapping[str, int]) -> Metric:
     return family
 
 
-def _gauges(name: str, label: str, values: Mapping[str, int]) -> Metric:
+def _gauges(name: str, label: str, values: Mapping[str, float]) -> Metric:
     family = GaugeMetricFamily(name, HELP[name], labels=[label])
     for word, value in values.items():
         family.add_metric([word], value)

@@ -27,10 +27,10 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from maze.journal.journal import JournalServerError
 from maze.journal.redis_address import Endpoint, RedisAddress, shown
 from maze.journal.redis_errors import journal_error
 from maze.journal.redis_scripts import Script
+from maze.journal.redis_tls import tls_of
 
 MIN_SENTINEL_SECONDS = 0.2
 """Minimum time for which a Sentinel may be silent before the next one is asked."""
@@ -121,13 +121,7 @@ class RedisClient:
         self._lock = Lock()  # for the sentinels alone; lists and their pop() need none
         self._sentinels = list(address.sentinels)
         self._generation = 0
-        try:
-            self._tls = _context(ssl, address) if address.tls else None
-            self._gevent_tls = _context(gevent.ssl, address) if address.tls else None
-        except (OSError, ssl.SSLError) as error:
-            files = ", ".join(filter(None, (address.ca, address.certificate, address.key)))
-            reason = error.strerror or error
-            raise JournalServerError(f"{address}: cannot use {files}: {reason}") from None
+        self._tls = tls_of(address)
 
     def close(self) -> None:
         """Close the idle connections that this thread may close, and forget the others."""
@@ -265,11 +259,5 @@ class RedisClient:
         return answer
 
     def _context(self) -> ssl.SSLContext | None:
-        return self._gevent_tls if has_event_loop() else self._tls
-
-
-def _context(module: Any, address: RedisAddress) -> ssl.SSLContext:
-    context: ssl.SSLContext = module.create_default_context(cafile=address.ca)
-    if address.certificate:
-        context.load_cert_chain(address.certificate, address.key)
-    return context
+        module = gevent.ssl if has_event_loop() else ssl
+        return self._tls.context(module) if self._tls else None

@@ -12,6 +12,7 @@ import gevent.socket
 import gevent.ssl
 
 from maze.errors import SettingsError
+from maze.listener.certificates import Certificate, digest_of, read_certificates, tls_files
 from maze.settings.options import Settings
 from maze.settings.port import PortSettings
 
@@ -75,6 +76,10 @@ class Contexts(NamedTuple):
     """For the port on which an ingest serves its journal."""
     ingest: ClientContext | None
     """For an edge's connections to its ingest."""
+    certificates: tuple[Certificate, ...]
+    """The certificates that the server presents, including those for Redis."""
+    digest: bytes
+    """Digest of all files, from before they were read."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +116,14 @@ def load_contexts(settings: Settings) -> Contexts:
             "--source-names needs --source-tls-ca: "
             "the authority that signs the sources' certificates"
         )
+    digest = digest_of(tls_files(settings))
     return Contexts(
         _load(settings.source),
         _load(settings.client),
         _load(settings.feed_port) if settings.feed and settings.role == "ingest" else None,
         _load_client(settings.feed_port) if settings.feed and settings.role == "edge" else None,
+        read_certificates(settings),
+        digest,
     )
 
 

@@ -85,6 +85,11 @@ def _open_for_owner_and_group(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK, 0o640)
 
 
+def cannot_open(path: str, error: OSError) -> RejectFileError:
+    """Return the error that says why a reject file cannot be opened."""
+    return RejectFileError(f"cannot open {path}: {error.strerror}; --rejects names another file")
+
+
 def _written(size: int | None) -> int:
     """Return the number of bytes written; raise BlockingIOError for None, from a full pipe."""
     if size is None:
@@ -111,9 +116,7 @@ class RejectFileWriter:
         try:
             self._file = RejectFile(path, maxBytes=size, backupCount=files - 1)
         except OSError as error:
-            raise RejectFileError(
-                f"cannot open {path}: {error.strerror}; --rejects names another file"
-            ) from None
+            raise cannot_open(path, error) from None
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         # The event path changes the first three counters, the thread changes the others; so no
         # lock is needed.

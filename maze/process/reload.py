@@ -1,14 +1,22 @@
-"""Reload on SIGHUP: certificates and log level, replaced only if all are valid."""
+"""Reload on SIGHUP: certificates and log level, replaced only if all are valid.
+
+TLS files that have changed are used without a signal, too.
+"""
 
 from collections.abc import Callable
 from dataclasses import fields
+from typing import NamedTuple
 
-import gevent
 import structlog
 
 from maze.errors import SettingsError
+from maze.journal.journal import JournalError
+from maze.journal.redis_tls import Contexts as RedisContexts
+from maze.journal.redis_tls import RedisTls, tls_in_use
+from maze.listener.certificates import digest_of, tls_files
 from maze.listener.tls_context import Contexts, load_contexts
 from maze.log.configure import set_level
+from maze.net.native_thread import run_in_thread
 from maze.server import Server
 from maze.settings.options import Settings, flag_of, key_of
 
@@ -23,6 +31,17 @@ RELOADED = {
 }
 """Options that may change while the server runs."""
 
+ERRORS = (SettingsError, JournalError, OSError, ValueError)
+"""What is raised if settings are wrong or files cannot be used."""
+
+
+class Loaded(NamedTuple):
+    """What was read anew."""
+
+    settings: Settings
+    contexts: Contexts
+    for_redis: list[tuple[RedisTls, RedisContexts]]
+
 
 class Reloader:
     """Reload a server's certificates and log level; ``read`` returns the current settings."""
@@ -30,45 +49,87 @@ class Reloader:
     def __init__(self, server: Server, read: Callable[[], Settings]) -> None:
         self._server = server
         self._read = read
+        self._settings = server.settings
+        """The settings that name the files in use."""
         self._running = False
         self._requested = False
+        self._must_look = False
+        self._failed_digest = b""
+        """Digest of changed files that could not be used at the last look."""
+        self._reported_digest = b""
+        """Digest of the changed files for which the log has said so."""
 
     def reload(self) -> None:
         """Reload now; requests during a reload cause one more reload after it."""
         self._requested = True
+        self._run()
+
+    def reload_changed_files(self) -> None:
+        """Use the TLS files that have changed, if they can be used.
+
+        Other options stay as they are, even if the command line or the TOML file has changed.
+        """
+        if any(any(files[1:]) for files in tls_files(self._settings)):
+            self._must_look = True
+            self._run()
+
+    def _run(self) -> None:
         if self._running:
             return
         self._running = True
         try:
-            while self._requested:
-                self._requested = False
-                self._reload()
+            while self._requested or self._must_look:
+                if self._requested:
+                    self._requested = self._must_look = False
+                    self._reload()
+                else:
+                    self._must_look = False
+                    self._look()
         finally:
             self._running = False
 
     def _reload(self) -> None:
         # In a thread, because a disk that does not respond would block the event loop.
-        loaded = gevent.get_hub().threadpool.apply(self._load)
-        if isinstance(loaded, Exception):
-            log.error("reload_failed", error=str(loaded), kept="certificates and log level")
+        try:
+            loaded = run_in_thread(self._load_all, tls_in_use())
+        except ERRORS as error:
+            log.error("reload_failed", error=str(error), kept="certificates and log level")
             return
-        settings, contexts = loaded
-        self._server.use_contexts(contexts)
+        self._use(loaded)
+        settings = loaded.settings
         set_level(settings.log_level)
         self._server.trace(settings.log_level == "debug")
         log.info("reloaded", log_level=settings.log_level)
         if ignored := self._ignored(settings):
             log.warning("options_not_reloaded", options=", ".join(ignored), until="a restart")
 
-    def _load(self) -> tuple[Settings, Contexts] | Exception:
-        """Return the new settings and contexts, or the error; runs in a native thread."""
+    def _look(self) -> None:
+        digest = run_in_thread(digest_of, tls_files(self._settings))
+        if digest == self._server.contexts.digest:
+            self._failed_digest = b""
+            return
         try:
-            settings = self._read()
-            contexts = load_contexts(settings)
-            _check_tls_unchanged(self._server.settings, settings)
-        except (SettingsError, OSError, ValueError) as error:
-            return error  # raised in a thread, it would print a traceback
-        return settings, contexts
+            loaded = run_in_thread(_load, self._settings, tls_in_use())
+        except ERRORS as error:
+            if digest == self._failed_digest != self._reported_digest:
+                self._reported_digest = digest
+                log.warning("certificates_not_reloaded", error=str(error), kept="the old ones")
+            self._failed_digest = digest
+            return
+        self._use(loaded)
+        log.info("certificates_reloaded")
+
+    def _use(self, loaded: Loaded) -> None:
+        self._settings = loaded.settings
+        self._server.use_contexts(loaded.contexts)
+        for tls, contexts in loaded.for_redis:
+            tls.use(contexts)
+
+    def _load_all(self, for_redis: list[RedisTls]) -> Loaded:
+        """Read the settings and the files that they name. Raise one of ERRORS."""
+        loaded = _load(self._read(), for_redis)
+        _check_tls_unchanged(self._server.settings, loaded.settings)
+        return loaded
 
     def _ignored(self, settings: Settings) -> list[str]:
         """Return the changed options that only a restart can apply."""
@@ -78,6 +139,11 @@ class Reloader:
             if spec.name not in RELOADED
             and getattr(settings, spec.name) != getattr(self._server.settings, spec.name)
         ]
+
+
+def _load(settings: Settings, for_redis: list[RedisTls]) -> Loaded:
+    """Read the files that the settings name. Raise one of ERRORS."""
+    return Loaded(settings, load_contexts(settings), [(tls, tls.load()) for tls in for_redis])
 
 
 def _check_tls_unchanged(before: Settings, after: Settings) -> None:

@@ -17,6 +17,15 @@ def admin_fault(settings: Settings) -> str | None:
     )
 
 
+def combination_fault(settings: Settings) -> str | None:
+    """Describe a contradiction between the options of a server or of a parent, if there is one.
+
+    It is for a start alone: a reload keeps the options that contradict each other.
+    """
+    roles_fault = edges_fault if settings.edges else role_fault
+    return journal_fault(settings) or roles_fault(settings)
+
+
 def journal_fault(settings: Settings) -> str | None:
     """Describe a contradiction between the options of the journal, if there is one."""
     if settings.source_acks and settings.journal is None:

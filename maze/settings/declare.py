@@ -1,7 +1,8 @@
 """Declare options: each method of a group returns a dataclass field for one option.
 
 The field's metadata describes the option: ``group``, ``default`` as a person would write it,
-``parse``, ``help``, ``bounds``, and ``value``, which stands for the value in ``--help``.
+``parse``, ``help``, ``bounds``, ``value``, which stands for the value in ``--help``, and
+``is_secret``.
 """
 
 from collections.abc import Callable
@@ -19,11 +20,19 @@ class Group:
         self.title = title
 
     def option(
-        self, default: str, parse: Callable[[str], Any], text: str, *, bounds: str, value: str
+        self,
+        default: str,
+        parse: Callable[[str], Any],
+        text: str,
+        *,
+        bounds: str,
+        value: str,
+        is_secret: bool = False,
     ) -> Any:
         """Declare an option; ``text`` is its help."""
         metadata = {"group": self, "default": default, "parse": parse, "help": text}
-        return field(default=parse(default), metadata=metadata | {"bounds": bounds, "value": value})
+        metadata |= {"bounds": bounds, "value": value, "is_secret": is_secret}
+        return field(default=parse(default), metadata=metadata)
 
     def choice(self, default: str, bounds: str, text: str) -> Any:
         """Declare an option whose value is one of a few words, as in ``wait, disconnect``."""
@@ -67,6 +76,18 @@ class Group:
         """Declare an option whose value is a file path; the default is no file."""
         parse, bounds = option_types.file, "none or a file path"
         return self.option("none", parse, text, bounds=bounds, value="FILE")
+
+    def token(self, text: str) -> Any:
+        """Declare an option whose value is a secret; the default is none."""
+        low, high = 16, 256
+        return self.option(
+            "none",
+            option_types.secret(low, high),
+            text,
+            bounds=f"none, or {low} to {high} characters",
+            value="TOKEN",
+            is_secret=True,
+        )
 
     def ranges(self, text: str) -> Any:
         """Declare an option whose value is a list of address ranges; the default is any address."""

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from maze.settings.option_types import host, whole
+from maze.settings.option_types import host, usable_path, whole
 
 UNIX = "unix:"
 """What an address on a Unix socket begins with."""
@@ -29,7 +29,7 @@ def feed_address(text: str) -> FeedAddress | None:
     name, _, port = address.rpartition(":")
     try:
         if address.startswith(UNIX):
-            return FeedAddress(UNIX + host(address.removeprefix(UNIX)), 0)
+            return FeedAddress(UNIX + usable_path(host(address.removeprefix(UNIX))), 0)
         return FeedAddress(host(name.removeprefix("[").removesuffix("]")), whole(0, 65535)(port))
     except ValueError:
         raise ValueError(f"{text!r} is not none, HOST:PORT or unix:PATH") from None

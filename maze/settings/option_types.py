@@ -4,6 +4,7 @@ A parser takes the text of a value and returns the value. It raises ValueError w
 says what is wrong and what would be right.
 """
 
+import os
 import re
 import reprlib
 from collections.abc import Callable
@@ -127,7 +128,16 @@ def file(text: str) -> str | None:
     path = text.strip()
     if not path or _has_whitespace(path):
         raise ValueError(f"{_quoted(text)} is neither none nor a file path without whitespace")
-    return None if path == "none" else path
+    return None if path == "none" else usable_path(path)
+
+
+def usable_path(path: str) -> str:
+    """Return a path that system calls take: the locale may lack characters of the TOML file."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return os.fsdecode(path.encode())
+    return path
 
 
 def journal_name(text: str) -> str:

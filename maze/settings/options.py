@@ -15,7 +15,6 @@ from maze.settings.option_types import (
     journal_name,
     names,
     port_or_free,
-    secret,
 )
 from maze.settings.port import PortSettings
 
@@ -193,13 +192,9 @@ class Settings:
     feed: FeedAddress | None = ROLE.address(  # noqa: RUF009, it returns a field
         "where the ingest serves its journal to edges"
     )
-    feed_token: str = ROLE.option(
-        "none",
-        secret(16, 256),
+    feed_token: str = ROLE.token(
         "secret that edges must present; required unless the feed is on a loopback address or a "
-        "Unix socket",
-        bounds="none, or 16 to 256 characters",
-        value="TOKEN",
+        "Unix socket"
     )
 
     feed_tls_cert: str | None = ROLE.file(
@@ -268,12 +263,8 @@ class Settings:
         bounds="0 to 65535 or free",
         value="PORT",
     )
-    admin_token: str = ADMIN.option(
-        "none",
-        secret(16, 256),
-        "secret that operators must present; required unless admin-host is a loopback address",
-        bounds="none, or 16 to 256 characters",
-        value="TOKEN",
+    admin_token: str = ADMIN.token(
+        "secret that operators must present; required unless admin-host is a loopback address"
     )
 
     log_level: str = LOG.choice(

@@ -8,16 +8,19 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
 
 import configargparse
 
 from maze import __version__
 from maze.errors import SettingsError
 from maze.settings.combinations import admin_fault, port_fault
+from maze.settings.given import Given
 from maze.settings.options import Settings, flag_of, key_of, variable_of
+from maze.settings.services import is_of_service, is_service_address
 from maze.settings.suggestion import SEE_HELP, suggestion
-from maze.settings.toml_file import SettingsFile
+from maze.settings.toml_file import ENCODING, SettingsFile
 
 _UNREADABLE = re.compile(r"Unable to open config file: (.*)\. Error: \[Errno \d+\] (.*): '.*'")
 """ConfigArgParse's message for a file that cannot be read."""
@@ -27,26 +30,45 @@ OTHER_VARIABLES = {"MAZE_CONFIG", "MAZE_PURE", "MAZE_CHILD"}
 """Variables that belong to no option."""
 
 
-def read_settings(
+class Options(NamedTuple):
+    """What was read."""
+
+    settings: Settings
+    given: dict[str, Given]
+    """The text of each option's value, and its origin, by field name."""
+    are_only_checked: bool
+    """Whether the server is only to say what it would use (``--check-config``)."""
+
+
+def read_options(
     arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
-) -> Settings:
-    """Read the settings from the command line, the environment and the file.
+) -> Options:
+    """Read the options from the command line, the environment and the file.
 
     For wrong settings, print one line to stderr and raise SystemExit with status 2. For ``--help``
     and ``--version``, raise SystemExit with status 0.
     """
     try:
-        return parse_settings(arguments, environment)
+        return parse_options(arguments, environment)
     except SettingsError as error:
         print(f"maze: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-def parse_settings(
+def read_settings(
     arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
 ) -> Settings:
-    """Read the settings as ``read_settings`` does, but raise SettingsError if they are wrong."""
+    """Read the settings alone, as ``read_options`` does."""
+    return read_options(arguments, environment).settings
+
+
+def parse_options(
+    arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+) -> Options:
+    """Read the options as ``read_options`` does, but raise SettingsError if they are wrong."""
     variables = dict(os.environ if environment is None else environment)
+    for name in passed_over_variables(variables):
+        del variables[name]
     log_level_variable = variable_of("log_level")
     if variables.get("LOG_LEVEL") and log_level_variable not in variables:
         log_level_variable = "LOG_LEVEL"
@@ -55,17 +77,43 @@ def parse_settings(
     settings = Settings(**{spec.name: values[spec.name] for spec in fields(Settings)})
     if fault := admin_fault(settings) or port_fault(settings):
         parser.error(fault)
-    return settings
+    given = {name: Given(text, _origin_of(name, parser)) for name, text in parser.texts.items()}
+    return Options(settings, given, values["check_config"])
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the unknown variables that begin with ``MAZE_``, each with a hint."""
+    """Return the unknown variables that begin with ``MAZE_``, each with a hint.
+
+    Those that Kubernetes makes for its Services are not among them.
+    """
     known = {variable_of(spec.name) for spec in fields(Settings)} | OTHER_VARIABLES
-    unknown = (name for name in environment if name.startswith("MAZE_") and name not in known)
+    unknown = (
+        name
+        for name, value in environment.items()
+        if name.startswith("MAZE_") and name not in known and not is_of_service(name, value)
+    )
     return {name: suggestion(name, known, "MAZE_") for name in sorted(unknown)}
 
 
+def passed_over_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of options that are not read, with their values.
+
+    Kubernetes has set them for a Service whose name is that of an option.
+    """
+    variables = (variable_of(spec.name) for spec in fields(Settings))
+    return {
+        name: environment[name]
+        for name in variables
+        if name in environment and is_service_address(name, environment[name])
+    }
+
+
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.texts: dict[str, str] = {}
+        """The text of the value of each option, by field name."""
+
     def error(self, message: str) -> NoReturn:
         """Raise SettingsError with the message in one line."""
         line = " ".join(message.split())
@@ -79,7 +127,7 @@ class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
 def _suggested_flag(words: Sequence[str]) -> str:
     """Return what to do about the first unknown flag among these words."""
     wrong = next((word.partition("=")[0] for word in words if word.startswith("--")), None)
-    flags = ["--config", *(flag_of(spec.name) for spec in fields(Settings))]
+    flags = ["--config", "--check-config", *(flag_of(spec.name) for spec in fields(Settings))]
     return SEE_HELP if wrong is None else suggestion(wrong, flags, "--")
 
 
@@ -94,6 +142,7 @@ def _parser(variables: Mapping[str, str]) -> _Parser:
         "the TOML file (source-port = 9090). A flag overrides a variable, and a variable overrides "
         "the file.",
         config_file_parser_class=SettingsFile({key_of(spec.name) for spec in fields(Settings)}),
+        config_file_open_func=partial(open, encoding=ENCODING),
         add_env_var_help=False,
         add_config_file_help=False,
         allow_abbrev=False,
@@ -105,6 +154,11 @@ def _parser(variables: Mapping[str, str]) -> _Parser:
         env_var="MAZE_CONFIG",
         is_config_file=True,
         help="TOML file with options; also read from the variable MAZE_CONFIG",
+    )
+    parser.add_argument(
+        "--check-config",
+        action="store_true",
+        help="print each option's value and where it comes from, or what is wrong, and exit",
     )
     declared = dict.fromkeys(spec.metadata["group"] for spec in fields(Settings))
     groups = {group: parser.add_argument_group(group.title) for group in declared}
@@ -125,22 +179,40 @@ def _parse_of(spec: Field[Any], parser: _Parser) -> Callable[[str], Any]:
     """Return the option's parser of values; its errors say where the value came from."""
 
     def parse(text: str) -> Any:
+        parser.texts[spec.name] = text  # of several flags, the last one counts
         try:
             return spec.metadata["parse"](text)
         except ValueError as error:
-            parser.error(f"{_origin(spec.name, parser)}: {error}")
+            parser.error(f"{_place_of(spec.name, parser)}: {error}")
 
     return parse
 
 
-def _origin(name: str, parser: _Parser) -> str:
-    """Return where the option's value came from: a flag, a variable, or a file and its key."""
+def _place_of(name: str, parser: _Parser) -> str:
+    """Return where a wrong value is: a flag, a variable, or a file and its key."""
+    _, key, file = _source_of(name, parser)
+    return f"{file}: {key}" if file else key
+
+
+def _origin_of(name: str, parser: _Parser) -> str:
+    """Return where the option's value comes from, in words."""
+    kind, key, file = _source_of(name, parser)
+    return {
+        "defaults": "default",
+        "environment_variables": f"environment variable {key}",
+        "config_file": f"file {file}",
+        "command_line": "command line",
+    }[kind]
+
+
+def _source_of(name: str, parser: _Parser) -> tuple[str, str, str]:
+    """Return where the option's value comes from: ConfigArgParse's word, the name, the file."""
     for source, settings in parser.get_source_to_settings_dict().items():
-        kind, _, place = source.partition("|")
+        kind, _, file = source.partition("|")
         for key, (action, _) in settings.items():
-            if action is not None and action.dest == name and kind != "defaults":
-                return f"{place}: {key}" if place else key
-    return flag_of(name)
+            if action is not None and action.dest == name:
+                return kind, key, file
+    return "command_line", flag_of(name), ""
 
 
 def _help(spec: Field[Any]) -> str:

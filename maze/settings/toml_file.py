@@ -1,4 +1,4 @@
-"""Read the TOML file: flat, with the flags without their dashes as keys.
+"""Read the TOML file: flat, in UTF-8, with the flags without their dashes as keys.
 
 The module has no list of the options; its caller passes their keys.
 """
@@ -11,6 +11,10 @@ import configargparse
 
 from maze.settings.suggestion import suggestion
 
+ENCODING = "utf-8"
+"""Encoding of the file, whatever the locale."""
+
+_BYTE_ORDER_MARK = "\ufeff"
 _QUOTES = 'write words, times and sizes in quotes, for example peer-timeout = "45s"'
 _HINTS = {
     "Expected newline or end of document": _QUOTES,
@@ -47,7 +51,13 @@ class SettingsFile(configargparse.ConfigFileParser):  # type: ignore[misc]
 
     def _read(self, stream: IO[str]) -> dict[str, object]:
         try:
-            return tomllib.loads(stream.read())
+            text = stream.read()
+            if text.startswith(_BYTE_ORDER_MARK):
+                _refuse(
+                    f"{stream.name}: not a TOML file: it begins with a byte order mark (BOM); "
+                    "save it as UTF-8 without one"
+                )
+            return tomllib.loads(text)
         except UnicodeDecodeError:
             _refuse(f"{stream.name}: not a TOML file: it is not UTF-8 text")
         except tomllib.TOMLDecodeError as error:

@@ -91,14 +91,14 @@ class Timeline:
 def _usage(process: Path) -> tuple[int, int]:
     """Return the ticks of a process and its children that have ended, and its resident pages."""
     # The name in parentheses may contain anything: count fields after it.
-    fields = (process / "stat").read_text().rpartition(")")[2].split()
-    pages = int((process / "statm").read_text().split()[1])
+    fields = (process / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    pages = int((process / "statm").read_text("ascii").split()[1])
     return sum(map(int, fields[11:15])), pages
 
 
 def _children(process: Path) -> list[str]:
     """Return the ids of a process's children; none where the system does not list them."""
     try:
-        return (process / "task" / process.name / "children").read_text().split()
+        return (process / "task" / process.name / "children").read_text("ascii").split()
     except OSError:
         return []

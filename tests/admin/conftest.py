@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from end_to_end.certificates import Authority, Wire
 from end_to_end.conftest import bounded, log, roles
 from end_to_end.peers import until
 from end_to_end.roles import Edge, Roles
@@ -102,9 +103,15 @@ def feed(roles: Roles, watch: Watch) -> WatchedFeed:
 
 
 @pytest.fixture
-def kinds(feed: WatchedFeed, redis_journaled: Watched) -> list[Watcher]:
+def encrypted(start: Start, tmp_path: Path) -> Watched:
+    """A watched server with TLS on both ports."""
+    return start(**Wire(Authority(tmp_path)).settings())
+
+
+@pytest.fixture
+def kinds(feed: WatchedFeed, redis_journaled: Watched, encrypted: Watched) -> list[Watcher]:
     """Servers that export every metric between them."""
     journaling = feed.ingest.server.intake.journaling
     until(lambda: journaling and journaling.statistics, "the journal's file to be inspected")
     until(lambda: feed.edge.following.is_connected, "the edge to have an answer")
-    return [feed.of_ingest, feed.of_edge, redis_journaled]
+    return [feed.of_ingest, feed.of_edge, redis_journaled, encrypted]

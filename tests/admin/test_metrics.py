@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
+import pytest
 from end_to_end.peers import until
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,6 +21,7 @@ from maze.log.line_writer import LineWriter
 from maze.log.processors import RECENT
 from maze.pipeline.session import CloseReason
 from maze.pipeline.source import SourceCloseReason
+from maze.process.certificate_watch import DAY
 from maze.settings.option_types import ranges as parse_ranges
 
 from .conftest import Start
@@ -51,6 +54,23 @@ def sample_names(watched: Watcher) -> set[str]:
 def families_of(kinds: list[Watcher]) -> dict[str, Metric]:
     """Return the families that several servers export."""
     return {name: family for watcher in kinds for name, family in families(watcher).items()}
+
+
+def test_the_time_until_a_certificate_expires(encrypted: Watched) -> None:
+    for days in (-3.0, 30.0):
+        expires = time.time() + days * DAY
+        certificates = tuple(
+            each._replace(expires=expires) for each in encrypted.server.contexts.certificates
+        )
+        encrypted.server.contexts = encrypted.server.contexts._replace(certificates=certificates)
+        found = values(encrypted)
+        for port in ("source", "client"):
+            left = found["maze_certificate_expiry_seconds", port]
+            assert left == pytest.approx(expires - time.time(), abs=60)
+
+
+def test_without_tls_no_certificate_expires(watched: Watched) -> None:
+    assert not families(watched)["maze_certificate_expiry_seconds"].samples
 
 
 def test_every_family_has_help_a_type_and_a_conventional_name(kinds: list[Watcher]) -> None:

@@ -2,6 +2,7 @@
 
 from admin.conftest import (
     bounded,
+    encrypted,
     feed,
     journaled,
     kinds,
@@ -16,6 +17,7 @@ from admin.conftest import (
 
 __all__ = [
     "bounded",
+    "encrypted",
     "feed",
     "journaled",
     "kinds",

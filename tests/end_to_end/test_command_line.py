@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,10 +88,96 @@ def test_variable_of_no_option_is_logged() -> None:
         assert line["hint"] == "did you mean MAZE_SOURCE_PORT? see --help"
 
 
+def test_variables_that_kubernetes_makes_for_a_service_do_not_prevent_a_start() -> None:
+    address = "tcp://10.0.0.7:9099"
+    environment = {
+        **{"MAZE_CLIENT_PORT": address, "MAZE_CLIENT_PORT_9099_TCP": address},
+        "MAZE_CLIENT_SERVICE_HOST": "10.0.0.7",
+    }
+    with Child(environment=environment).ready() as child:
+        (line,) = child.logged("variable_passed_over")
+        assert (line["level"], line["variable"]) == ("warning", "MAZE_CLIENT_PORT")
+        assert line["value"] == address
+        assert "enableServiceLinks" in line["why"]
+        assert not child.logged("variable_unknown")
+
+
+OF_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""An environment in which Python's default encoding is ASCII."""
+
+
+def test_the_file_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    config, rejects = tmp_path / "maze.toml", tmp_path / "zurückgewiesen.jsonl"
+    config.write_text(f'# Größe\nrejects = "{rejects}"\n', encoding="utf-8")
+    with Child("--config", str(config), environment=OF_ASCII).ready() as child:
+        child.source().send(b"x\n")
+        child.await_logged("line_rejected")
+        child.signal(signal.SIGTERM)
+        assert child.status() == 0
+    assert rejects.read_bytes()
+
+
+def checked(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the server with ``--check-config`` until it ends."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAZE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "maze.serve", "--check-config", *arguments],
+        cwd=ROOT,
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def test_a_check_prints_the_options_with_their_origin_and_opens_nothing(tmp_path: Path) -> None:
+    config, journal = tmp_path / "maze.toml", tmp_path / "journal"
+    config.write_text(f'backlog = 7\njournal = "{journal}"\nadmin-token = "{"s" * 16}"\n')
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        run = checked("--source-port", port, "--config", str(config), MAZE_CLIENT_PORT="7")
+        same = checked("--source-port", port, "--config", str(config), MAZE_CLIENT_PORT=port)
+    assert (run.returncode, run.stderr) == (0, "")
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in run.stdout.splitlines()}
+    assert rows["--source-port"] == [port, "command line"]
+    assert rows["--client-port"] == ["7", "environment variable MAZE_CLIENT_PORT"]
+    assert rows["--backlog"] == ["7", f"file {config}"]
+    assert rows["--admin-token"] == ["(set)", f"file {config}"]
+    assert rows["--peer-timeout"] == ["45s", "default"]
+    assert list(tmp_path.iterdir()) == [config]
+    assert same.returncode == 2
+    assert same.stdout == ""
+    assert "choose different ports" in same.stderr
+
+
+def test_a_check_says_what_is_wrong() -> None:
+    for wrong in (["--backlog", "0"], ["--role", "edge"], ["--rejects", "/nope/file"]):
+        run = checked(*wrong)
+        assert (run.returncode, run.stdout) == (2, "")
+        (line,) = run.stderr.splitlines()
+        assert line.startswith("maze: ")
+        assert wrong[0] in line
+
+
+def test_a_check_names_the_variables_that_are_not_read() -> None:
+    run = checked(MAZE_SOURCE_PRT="1", MAZE_CLIENT_PORT="tcp://10.0.0.7:9090")
+    assert run.returncode == 0
+    unknown, passed_over = run.stderr.splitlines()
+    assert "MAZE_SOURCE_PRT; did you mean MAZE_SOURCE_PORT?" in unknown
+    assert "MAZE_CLIENT_PORT=tcp://10.0.0.7:9090 is passed over" in passed_over
+
+
+def test_a_check_prints_what_the_locale_lacks() -> None:
+    run = checked("--rejects", "/tmp/größe", **OF_ASCII)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "/tmp/gr" in run.stdout
+
+
 INTERRUPTED = """
 import os, signal
 from maze import serve
-serve.read_settings = lambda _: os.kill(os.getpid(), signal.SIGINT)
+serve.read_options = lambda _: os.kill(os.getpid(), signal.SIGINT)
 serve.main()
 """
 

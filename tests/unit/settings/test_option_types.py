@@ -163,6 +163,15 @@ def test_a_very_long_value_is_refused_in_a_short_line(digits: str) -> None:
     assert len(str(error.value)) < 150
 
 
+@pytest.mark.parametrize("path", ["/tmp/größe", "/tmp/gr\udcc3\udcb6sse", "/tmp/\udcff"])
+def test_a_path_is_one_that_the_system_takes(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert file(path) == path
+    # As in a locale whose encoding is ASCII.
+    monkeypatch.setattr("os.fsencode", lambda name: name.encode("ascii", "surrogateescape"))
+    monkeypatch.setattr("os.fsdecode", lambda name: name.decode("ascii", "surrogateescape"))
+    assert file(path) == path.encode("utf-8", "surrogateescape").decode("ascii", "surrogateescape")
+
+
 def test_a_file_is_a_path_or_none() -> None:
     assert file(" /var/log/rejects.jsonl ") == "/var/log/rejects.jsonl"
     assert file("none") is None

@@ -10,7 +10,7 @@ import pytest
 
 from maze import __version__
 from maze.settings.options import Settings, flag_of, key_of, variable_of
-from maze.settings.parser import read_settings, unknown_variables
+from maze.settings.parser import passed_over_variables, read_settings, unknown_variables
 
 from ..reading import Write, read, refusal
 
@@ -308,6 +308,84 @@ def test_an_unknown_variable_gets_a_hint_at_the_most_similar_one() -> None:
     }
 
 
+# Variables that Kubernetes makes for its Services.
+
+PORT_OPTIONS = [option for option in OPTIONS if option.name.endswith("_port")]
+SERVICE_ADDRESSES = [
+    "tcp://10.0.0.7:9090",
+    "udp://10.0.0.7:9090",
+    "sctp://10.0.0.7:9090",
+    "tcp://[fd00::7]:9090",
+]
+
+each_port_option = pytest.mark.parametrize("option", PORT_OPTIONS, ids=lambda option: option.name)
+
+
+def test_options_that_end_with_port_are_tested() -> None:
+    assert {"source_port", "client_port", "admin_port"} <= {each.name for each in PORT_OPTIONS}
+
+
+@each_port_option
+@pytest.mark.parametrize("address", SERVICE_ADDRESSES)
+def test_the_address_of_a_service_is_passed_over(
+    option: Field[Any], address: str, write: Write
+) -> None:
+    variable = {variable_of(option.name): address}
+    assert read(**variable) == Settings()
+    from_file = read("--config", write(f"{key_of(option.name)} = 7\n"), **variable)
+    assert getattr(from_file, option.name) == 7
+    assert getattr(read(flag_of(option.name), "8", **variable), option.name) == 8
+    assert passed_over_variables(variable) == variable
+
+
+@each_port_option
+@pytest.mark.parametrize(
+    "value", ["tcp://", "tcp://10.0.0.7", "http://10.0.0.7:9090", "10.0.0.7:9090", "tcp", ""]
+)
+def test_only_the_address_of_a_service_is_passed_over(
+    option: Field[Any], value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variable = {variable_of(option.name): value}
+    assert refusal(capsys, **variable).startswith(variable_of(option.name))
+    assert passed_over_variables(variable) == {}
+
+
+def test_the_address_of_a_service_is_wrong_for_other_options_and_in_other_places(
+    capsys: pytest.CaptureFixture[str], write: Write
+) -> None:
+    address = SERVICE_ADDRESSES[0]
+    assert refusal(capsys, MAZE_BACKLOG=address).startswith("MAZE_BACKLOG: ")
+    assert refusal(capsys, "--client-port", address).startswith("--client-port: ")
+    file = write(f'client-port = "{address}"\n')
+    assert refusal(capsys, "--config", file).startswith(f"{file}: client-port: ")
+
+
+def test_variables_of_services_are_not_unknown() -> None:
+    environment: dict[str, str] = {}
+    for service in ("MAZE", "MAZE_CLIENT", "MAZE_FEED", "MAZE_EVENT_SOURCE"):
+        environment |= {
+            f"{service}_SERVICE_HOST": "10.0.0.7",
+            f"{service}_SERVICE_PORT": "9090",
+            f"{service}_SERVICE_PORT_HTTP_2": "9090",
+            f"{service}_PORT": "tcp://10.0.0.7:9090",
+        }
+        for protocol in ("TCP", "UDP", "SCTP"):
+            port = f"{service}_PORT_9090_{protocol}"
+            environment |= {
+                port: f"{protocol.lower()}://10.0.0.7:9090",
+                f"{port}_PROTO": protocol.lower(),
+                f"{port}_PORT": "9090",
+                f"{port}_ADDR": "10.0.0.7",
+            }
+    assert unknown_variables(environment) == {}
+    assert read(**environment) == Settings()
+
+
+def test_variables_that_only_resemble_those_of_services_are_unknown() -> None:
+    names = ("MAZE_FEED_PORT", "MAZE_PORT_TCP", "MAZE_SERVICE_HOSTS", "MAZE_SERVICE")
+    assert set(unknown_variables(dict.fromkeys(names, "9090"))) == set(names)
+
+
 def test_a_token_that_is_too_short_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     for word in ("hunter2hunter2", "h" * 257, "hunter2 hunter2 hunter2", "hünter2hunter2hunter2"):
         assert "unter" not in refusal(capsys, "--admin-token", word)
@@ -332,6 +410,7 @@ def test_help_exits_0_and_mentions_every_flag(capsys: pytest.CaptureFixture[str]
         "--help",
         "--version",
         "--config",
+        "--check-config",
     }
 
 

@@ -74,6 +74,19 @@ def test_a_file_that_is_not_text_is_refused(
     assert refusal(capsys, "--config", str(path)) == told
 
 
+@pytest.mark.parametrize("text", ["", "backlog = 1\n"])
+def test_a_byte_order_mark_is_told_as_such(
+    text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "maze.toml"
+    path.write_text(text, encoding="utf-8-sig")
+    told = (
+        f"{path}: not a TOML file: it begins with a byte order mark (BOM); save it as UTF-8 "
+        "without one"
+    )
+    assert refusal(capsys, "--config", str(path)) == told
+
+
 def test_a_file_that_cannot_be_read_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
