@@ -145,7 +145,7 @@ class Listener(StreamServer):
 
     def do_handle(self, sock: socket, address: Address) -> None:
         """Serve a connection in its own greenlet, or close it if it is over a limit."""
-        if self._limits is None or self._limits.acquire(address):
+        if self._limits is None or self._limits.acquire(sock, address):
             if self._peer_timeout is not None:
                 probe_silent_peer(sock, self._peer_timeout)
             if self._registration is not None:
@@ -160,7 +160,7 @@ class Listener(StreamServer):
             self._registration.unwatch(sock.fileno())
         super().do_close(sock, address)
         if self._limits is not None:
-            self._limits.release(address)
+            self._limits.release(sock)
 
     def _resume(self) -> None:
         if self.started:

@@ -13,7 +13,7 @@ _connections = itertools.count(1)
 
 
 class Peer(str):
-    """The peer's name in the log, ``host:port``, and the number of its connection.
+    """The peer's name in the log, ``host:port`` or ``unix``, and the number of its connection.
 
     The number identifies the connection within this process, even if a client connects again from
     the same port. ``processors.number_connection`` adds it to each log line that names the peer.
@@ -29,8 +29,16 @@ class Peer(str):
         peer.connection = next(_connections)
         return peer
 
+    def at(self, address: Address) -> Peer:
+        """Return the same connection's peer, which has turned out to be at another address."""
+        peer = super().__new__(type(self), peer_name(address))
+        peer.connection = self.connection
+        return peer
+
 
 def peer_name(address: Address) -> str:
-    """Return ``host:port``, with the host in brackets if it is IPv6."""
+    """Return ``host:port``, with the host in brackets if it is IPv6; ``unix`` on a Unix socket."""
+    if address == UNIX_PEER:
+        return "unix"
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

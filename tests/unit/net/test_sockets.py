@@ -11,7 +11,7 @@ import gevent
 import pytest
 from gevent import socket as green
 
-from maze.net.peer import Address, peer_name
+from maze.net.peer import UNIX_PEER, Address, Peer, peer_name
 from maze.net.sockets import has_vanished, is_broken, peer_has_closed
 
 PATIENCE = 30.0
@@ -56,10 +56,17 @@ def wait_until_broken(sock: green.socket) -> None:
         (("::1", 9090, 0, 0), "[::1]:9090"),
         (("fe80::1%eth0", 1, 0, 2), "[fe80::1%eth0]:1"),
         (("::ffff:192.0.2.1", 1, 0, 0), "[::ffff:192.0.2.1]:1"),
+        (UNIX_PEER, "unix"),
     ],
 )
 def test_a_peer_is_named_by_host_and_port(address: Address, name: str) -> None:
     assert peer_name(address) == name
+
+
+def test_a_peer_at_another_address_is_the_same_connection() -> None:
+    peer = Peer(("10.0.0.1", 1))
+    real = peer.at(("192.0.2.7", 2))
+    assert (real, real.connection) == ("192.0.2.7:2", peer.connection)
 
 
 def test_an_open_peer_has_not_closed(pair: Pair) -> None:
