@@ -1,5 +1,7 @@
 """Values as people write them."""
 
+from ipaddress import ip_network
+
 import pytest
 
 from maze.settings.option_types import (
@@ -10,6 +12,7 @@ from maze.settings.option_types import (
     file,
     host,
     names,
+    peer_ranges,
     port_or_free,
     secret,
     size,
@@ -224,3 +227,22 @@ def test_what_is_no_list_of_names(text: str) -> None:
         ValueError, match="is not none, any, or a list of names such as feed-1,feed-2"
     ):
         names(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("none", ()),
+        ("10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
+        ("unix", ("unix",)),
+        ("192.0.2.5,unix", (ip_network("192.0.2.5"), "unix")),
+    ],
+)
+def test_ranges_of_peers_may_have_those_on_unix_sockets(text: str, value: object) -> None:
+    assert peer_ranges(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "any", "proxy.test", "10.0.0.1/8", "unix,none", "unix:/path"])
+def test_what_is_no_list_of_ranges(text: str) -> None:
+    with pytest.raises(ValueError, match="neither none nor a list of address ranges such as"):
+        peer_ranges(text)
