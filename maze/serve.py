@@ -22,6 +22,7 @@ from maze.log.configure import configure as configure_log
 from maze.log.excepthooks import log_uncaught
 from maze.log.line_writer import LineWriter
 from maze.log.processors import RATE_LIMIT
+from maze.net.peer import endpoint_name
 from maze.process.allocator import tune_memory
 from maze.process.diagnostics import Diagnostics
 from maze.process.reload import Reloader
@@ -166,7 +167,7 @@ def _status(server: Server) -> str:
     """Return the status line for the supervisor."""
     addresses = server.addresses
     return ", ".join(
-        "{} on {} port {}".format(name, *addresses[name])
+        f"{name} on {endpoint_name(addresses[name])}"
         for name in ADDRESS_FIELDS
         if name in addresses
     )

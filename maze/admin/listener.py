@@ -22,8 +22,11 @@ from maze.admin.application import MAX_WATCHERS, Application, error_page
 from maze.admin.monitor import Monitor
 from maze.admin.view import ServerView, View
 from maze.errors import ListenError
+from maze.net.peer import UNIX, endpoint_name, endpoint_of
+from maze.net.unix_socket import SocketFile
 from maze.settings.combinations import admin_fault
 from maze.settings.option_types import FREE_PORT
+from maze.settings.port import unix_path
 
 if TYPE_CHECKING:
     from maze.log.line_writer import LineWriter
@@ -62,11 +65,12 @@ class AdminPort:
             raise ValueError(fault)
         self._host = settings.admin_host
         port = 0 if settings.admin_port == FREE_PORT else settings.admin_port
+        self._address = (self._host, port)
         self._is_announced = False
         self.application = Application(view)
         self._pool = Pool(MAX_CONNECTIONS + MAX_WATCHERS + SPARE_CONNECTIONS)
         self._wsgi = _Server(
-            (self._host, port),
+            self._address,
             self.application,
             spawn=self._pool,
             log=None,
@@ -77,17 +81,18 @@ class AdminPort:
 
     @property
     def address(self) -> tuple[str, int]:
-        """The host and the port, known once the server listens."""
-        return self._host, int(self._wsgi.address[1])
+        """The host and the port, known once the server listens; ``unix:PATH`` and 0 of a path."""
+        address = endpoint_of(self._wsgi.address)
+        return address if address[0].startswith(UNIX) else (self._host, address[1])
 
     def start(self) -> None:
         """Listen; raise ListenError if the port cannot be opened."""
         try:
             self._wsgi.start()
         except OSError as error:
-            why = str(error.strerror).partition(": (")[0]
+            why = str(error.strerror or error).partition(": (")[0]
             raise ListenError(
-                f"cannot listen on {self._host} port {self._wsgi.address[1]}: {why}; "
+                f"cannot listen on {endpoint_name(self._address)}: {why}; "
                 "--admin-host and --admin-port choose another address, --admin-port 0 disables "
                 "the port"
             ) from None
@@ -133,9 +138,21 @@ class _Server(WSGIServer):
 
     max_accept = SPARE_CONNECTIONS
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, address: tuple[str, int], *args: Any, **options: Any) -> None:
+        self._file = SocketFile(unix_path(address[0]))
+        super().__init__(address, *args, **options)
         self._connections: dict[Greenlet[..., Any], None] = {}
+
+    def init_socket(self) -> None:
+        """Bind the socket, and listen."""
+        if self._file.path and not hasattr(self, "socket"):
+            self.set_listener(self._file.listen(self.backlog))
+        super().init_socket()
+
+    def close(self) -> None:
+        """Stop listening; remove the file of a Unix socket that was made here."""
+        self._file.remove()
+        super().close()
 
     def add(self, connection: Greenlet[..., Any]) -> None:
         """Add a new connection, and evict the oldest if there are too many."""

@@ -6,6 +6,9 @@ import itertools
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 
+UNIX = "unix:"
+"""What an address on a Unix socket begins with; the path follows."""
+
 UNIX_PEER: Address = ("unix", 0)
 """Address of every peer on a Unix socket."""
 
@@ -34,6 +37,20 @@ class Peer(str):
         peer = super().__new__(type(self), peer_name(address))
         peer.connection = self.connection
         return peer
+
+
+def endpoint_of(address: Address | str) -> tuple[str, int]:
+    """Return host and port of a listening socket; ``unix:PATH`` and 0 of a Unix socket.
+
+    ``address`` is what ``getsockname`` returns.
+    """
+    return (UNIX + address, 0) if isinstance(address, str) else (address[0], address[1])
+
+
+def endpoint_name(endpoint: tuple[str, int]) -> str:
+    """Return an endpoint in words: ``HOST port PORT`` or ``unix:PATH``."""
+    host, port = endpoint
+    return host if host.startswith(UNIX) else f"{host} port {port}"
 
 
 def peer_name(address: Address) -> str:

@@ -2,7 +2,7 @@
 
 It opens the listening sockets and passes them on, so that what waits in a socket's queue outlives a
 process. Every edge has a client socket of its own on the same port (SO_REUSEPORT): the kernel
-spreads the clients over them.
+spreads the clients over them. Of a Unix socket there is one, from which all edges accept.
 """
 
 import os
@@ -22,6 +22,8 @@ from maze.admin.listener import AdminPort
 from maze.core import IMPLEMENTATION
 from maze.errors import ListenError
 from maze.log.line_writer import FLUSH_SECONDS
+from maze.net.peer import endpoint_name, endpoint_of
+from maze.net.unix_socket import SocketFile
 from maze.roles.child_process import ChildProcess
 from maze.roles.parent_view import ParentView
 from maze.settings.options import Settings
@@ -48,6 +50,7 @@ class Parent:
         self._arguments = arguments
         self._folder = ""
         self._sockets: list[socket] = []
+        self._files: list[SocketFile] = []
         self.processes: list[ChildProcess] = []
         """The ingest, then the edges."""
         self.view = ParentView(settings, self.processes)
@@ -82,6 +85,7 @@ class Parent:
                 process.kill()
             for process in self.processes:
                 process.ended.wait(END_SECONDS)
+            self._remove_files()
             shutil.rmtree(self._folder, ignore_errors=True)
         return self._refusal or 0
 
@@ -105,6 +109,7 @@ class Parent:
             edge.drain()
         for listener in self._sockets:
             listener.close()  # so that who connects now is refused at once
+        self._remove_files()
         for process in self.processes:
             process.ended.wait(max(0.0, deadline - time.monotonic()))
         for process in self.processes:
@@ -129,8 +134,8 @@ class Parent:
             self._wait(edge)
         if not self._is_stopping:
             self.view.state = "ready"
-            source_host, source_port = source.getsockname()[:2]
-            client_host, client_port = clients[0].getsockname()[:2]
+            source_host, source_port = endpoint_of(source.getsockname())
+            client_host, client_port = endpoint_of(clients[0].getsockname())
             log.info(
                 "ready",
                 core=IMPLEMENTATION,
@@ -182,9 +187,17 @@ class Parent:
         return [*arguments, "--source-acks", "off"]
 
     def _listen(self, port: PortSettings, count: int) -> list[socket]:
-        """Return sockets that listen on the same port. Raise ListenError."""
+        """Return sockets that listen on the same port. Raise ListenError.
+
+        If it is a Unix socket, there is one, which the processes share.
+        """
         address = (port.host, port.number)
         try:
+            if port.path:
+                file = SocketFile(port.path)
+                self._sockets.append(file.listen(self._settings.backlog))
+                self._files.append(file)
+                return self._sockets[-1:] * count
             if port.number:
                 _listener(address, 0, shares=False).close()  # with SO_REUSEPORT, no port is taken
             for _ in range(count):
@@ -193,9 +206,15 @@ class Parent:
                 self._sockets.append(listener)
         except OSError as error:
             raise ListenError(
-                f"cannot listen on {port.host} port {port.number}: {error.strerror}; {port.remedy}"
+                f"cannot listen on {endpoint_name((port.host, port.number))}: "
+                f"{error.strerror or error}; {port.remedy}"
             ) from None
         return self._sockets[-count:]
+
+    def _remove_files(self) -> None:
+        """Remove the files of Unix sockets."""
+        for file in self._files:
+            file.remove()
 
     def _on_refusal(self, status: int) -> None:
         """Stop, because a process cannot start; it has said why."""
@@ -208,6 +227,7 @@ class Parent:
         if self._is_stopping:
             for process in self.processes:
                 process.kill()
+            self._remove_files()
             shutil.rmtree(self._folder, ignore_errors=True)
             os._exit(128 + number)
         self.drain()

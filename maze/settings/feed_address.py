@@ -2,10 +2,8 @@
 
 from typing import NamedTuple
 
+from maze.net.peer import UNIX
 from maze.settings.option_types import host, whole
-
-UNIX = "unix:"
-"""What an address on a Unix socket begins with."""
 
 
 class FeedAddress(NamedTuple):

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal
 
+from maze.net.peer import UNIX
+
 Network = IPv4Network | IPv6Network
 
 UNIX_PEERS: Literal["unix"] = "unix"
@@ -121,10 +123,13 @@ def port_or_free(text: str) -> int:
 
 
 def host(text: str) -> str:
-    """Parse a host name or address: any text without whitespace. It is resolved when used."""
+    """Parse a host name or address: any text without whitespace. It is resolved when used.
+
+    ``unix:PATH`` stands for a Unix socket.
+    """
     name = text.strip()
-    if not name or _has_whitespace(name):
-        raise ValueError(f"{_quoted(text)} is not a host name or address")
+    if not name.removeprefix(UNIX) or _has_whitespace(name):
+        raise ValueError(f"{_quoted(text)} is not a host name or address, or unix:PATH")
     return name
 
 

@@ -144,3 +144,33 @@ def test_a_timeout_of_our_own_is_not_a_vanished_peer(pair: Pair) -> None:
     with pytest.raises(TimeoutError) as error:
         near.recv(1)
     assert not has_vanished(error.value)
+
+
+@pytest.fixture
+def local_pair() -> Iterator[Pair]:
+    """Return both ends of a connection on a Unix socket."""
+    near, far = green.socketpair()
+    with near, far:
+        yield near, far
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux has it")
+def test_a_peer_on_a_unix_socket_that_has_shut_down_its_side_has_closed(local_pair: Pair) -> None:
+    near, far = local_pair
+    far.sendall(b"1|B\n")
+    assert not peer_has_closed(near)
+    far.shutdown(socket.SHUT_WR)
+    assert peer_has_closed(near)
+    far.close()
+    assert peer_has_closed(near)
+    assert not is_broken(near)
+    near.close()
+    assert peer_has_closed(near)
+
+
+def test_a_peer_on_a_unix_socket_that_leaves_bytes_unread_has_reset(local_pair: Pair) -> None:
+    near, far = local_pair
+    near.sendall(b"1|B\n")
+    assert not is_broken(near)
+    far.close()
+    assert is_broken(near)

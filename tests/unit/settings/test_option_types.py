@@ -148,12 +148,14 @@ def test_another_word_is_no_choice_and_the_words_are_named(text: str) -> None:
         choice("skip", "fail")(text)
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1", "::1", "0.0.0.0", "example.test", "::"])
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1", "::1", "0.0.0.0", "example.test", "::", "unix:/run/maze"]
+)
 def test_a_host_is_a_name_or_an_address(text: str) -> None:
     assert host(f" {text} ") == text
 
 
-@pytest.mark.parametrize("text", ["", " ", "a b", "a\tb", "a\nb", "a\u2003b"])
+@pytest.mark.parametrize("text", ["", " ", "a b", "a\tb", "a\nb", "a\u2003b", "unix:", "unix:a b"])
 def test_a_host_has_no_blanks(text: str) -> None:
     with pytest.raises(ValueError, match="is not a host name or address"):
         host(text)
