@@ -28,6 +28,7 @@ from maze.process.diagnostics import Diagnostics
 from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
+from maze.process.socket_activation import take_sockets
 from maze.roles.child import Child
 from maze.server import ADDRESS_FIELDS, MazeServer, Server
 from maze.settings.combinations import edges_fault, journal_fault
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = read_settings(arguments)
     try:
         child = Child.from_environment(os.environ)
+        sockets = take_sockets(os.environ, settings)
     except SettingsError as error:
         print(f"maze: {error}", file=sys.stderr)
         return error.status
@@ -65,8 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.warning("variable_unknown", variable=name, hint=hint)
     try:
         if settings.edges:
-            return _run_parent(settings, sys.argv[1:] if arguments is None else arguments)
+            arguments = sys.argv[1:] if arguments is None else arguments
+            return _run_parent(settings, arguments, sockets)
         server = _server_of(settings, child)
+        admin_socket = sockets.pop("admin", None)
+        server.inherit(sockets)
         if child:
             server.inherit(child.listeners)
             child.begin(partial(_drain_child, server), server.stop)
@@ -76,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if child:
             admin = Relay(server, writer, child.questions)
         elif settings.admin_port:
-            admin = Admin(server, writer)
+            admin = Admin(server, writer, admin_socket)
         _serve(server, admin, writer, child)
     except MazeError as error:
         writer.close()  # so that this line comes after the log
@@ -100,14 +105,14 @@ def _server_of(settings: Settings, child: Child | None) -> Server:
     return FeedServer(settings) if settings.feed else IngestServer(settings)
 
 
-def _run_parent(settings: Settings, arguments: Sequence[str]) -> int:
+def _run_parent(settings: Settings, arguments: Sequence[str], sockets: dict[str, int]) -> int:
     """Run an ingest and edges as processes of their own; return the exit status."""
     from maze.roles.parent import Parent  # noqa: PLC0415, roles take 2 MB
 
     if fault := journal_fault(settings) or edges_fault(settings):
         raise SettingsError(fault)
     raise_descriptor_limit()
-    parent = Parent(settings, arguments)
+    parent = Parent(settings, arguments, sockets)
     parent.stop_on_signals()
     supervisor = Supervisor()
     status = parent.run(supervisor.report, supervisor.ready)

@@ -17,12 +17,13 @@ import structlog
 from gevent import Greenlet, GreenletExit
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
+from gevent.socket import socket
 
 from maze.admin.application import MAX_WATCHERS, Application, error_page
 from maze.admin.monitor import Monitor
 from maze.admin.view import ServerView, View
 from maze.errors import ListenError
-from maze.net.peer import UNIX, endpoint_name, endpoint_of
+from maze.net.peer import endpoint_name, endpoint_of
 from maze.net.unix_socket import SocketFile
 from maze.settings.combinations import admin_fault
 from maze.settings.option_types import FREE_PORT
@@ -58,8 +59,11 @@ MAX_LINGER_READS = 16
 class AdminPort:
     """An admin port, which shows a view."""
 
-    def __init__(self, view: View) -> None:
-        """Raise ValueError if the options expose the port without a token."""
+    def __init__(self, view: View, descriptor: int | None = None) -> None:
+        """``descriptor`` is that of a socket that listens already, if there is one.
+
+        Raise ValueError if the options expose the port without a token.
+        """
         settings = view.settings
         if fault := admin_fault(settings):
             raise ValueError(fault)
@@ -78,12 +82,14 @@ class AdminPort:
             handler_class=_Handler,
             environ={"SERVER_NAME": self._host},  # otherwise a DNS lookup would block
         )
+        if descriptor is not None:
+            self._wsgi.set_listener(socket(fileno=descriptor))
+            self._host = endpoint_of(self._wsgi.address)[0]
 
     @property
     def address(self) -> tuple[str, int]:
         """The host and the port, known once the server listens; ``unix:PATH`` and 0 of a path."""
-        address = endpoint_of(self._wsgi.address)
-        return address if address[0].startswith(UNIX) else (self._host, address[1])
+        return self._host, endpoint_of(self._wsgi.address)[1]
 
     def start(self) -> None:
         """Listen; raise ListenError if the port cannot be opened."""
@@ -113,10 +119,12 @@ class AdminPort:
 class Admin(AdminPort):
     """The admin port of one server."""
 
-    def __init__(self, server: Server, writer: LineWriter | None = None) -> None:
-        """Raise ValueError if the options expose the port without a token."""
+    def __init__(
+        self, server: Server, writer: LineWriter | None = None, descriptor: int | None = None
+    ) -> None:
+        """See ``AdminPort``."""
         self.monitor = Monitor(server, writer)
-        super().__init__(ServerView(server, self.monitor))
+        super().__init__(ServerView(server, self.monitor), descriptor)
 
     def start(self) -> None:
         """Listen; raise ListenError if the port cannot be opened."""

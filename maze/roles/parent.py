@@ -2,7 +2,8 @@
 
 It opens the listening sockets and passes them on, so that what waits in a socket's queue outlives a
 process. Every edge has a client socket of its own on the same port (SO_REUSEPORT): the kernel
-spreads the clients over them. Of a Unix socket there is one, from which all edges accept.
+spreads the clients over them. If the client port is a Unix socket, or was passed on by a
+supervisor, there is one socket, from which all edges accept.
 """
 
 import os
@@ -43,9 +44,14 @@ PROGRESS_SECONDS = 1.0
 
 
 class Parent:
-    """Runs ``edges`` edges and their ingest. ``arguments`` are those of the command line."""
+    """Runs ``edges`` edges and their ingest. ``arguments`` are those of the command line.
 
-    def __init__(self, settings: Settings, arguments: Sequence[str]) -> None:
+    ``sockets`` are the descriptors of sockets that listen already, by port.
+    """
+
+    def __init__(
+        self, settings: Settings, arguments: Sequence[str], sockets: dict[str, int]
+    ) -> None:
         self._settings = settings
         self._arguments = arguments
         self._folder = ""
@@ -54,7 +60,8 @@ class Parent:
         self.processes: list[ChildProcess] = []
         """The ingest, then the edges."""
         self.view = ParentView(settings, self.processes)
-        self._admin = AdminPort(self.view) if settings.admin_port else None
+        self._inherited = sockets
+        self._admin = AdminPort(self.view, sockets.get("admin")) if settings.admin_port else None
         self._refusal: int | None = None
         self._is_stopping = False
         self._stopped = Event()
@@ -189,8 +196,11 @@ class Parent:
     def _listen(self, port: PortSettings, count: int) -> list[socket]:
         """Return sockets that listen on the same port. Raise ListenError.
 
-        If it is a Unix socket, there is one, which the processes share.
+        There is only one, which the processes share, if it is a Unix socket or was passed on.
         """
+        if port.name in self._inherited:
+            self._sockets.append(socket(fileno=self._inherited[port.name]))
+            return self._sockets[-1:] * count
         address = (port.host, port.number)
         try:
             if port.path:
