@@ -72,8 +72,8 @@ sanitized:
 watched:
 	GEVENT_MONITOR_THREAD_ENABLE=1 GEVENT_MAX_BLOCKING_TIME=0.1 $(PYTEST) tests/end_to_end
 
-fuzz: .venv ## fuzz decoder and handshake, each for FUZZ (60s)
-	@for target in decoder handshake; do \
+fuzz: .venv ## fuzz each target for FUZZ (60s)
+	@for target in decoder handshake proxy_header; do \
 		PYTHONPATH=tests $(BIN)/python -m fuzz $$target --time $(FUZZ) || exit 1; done
 
 soak: .venv ## inject faults for SOAK (10m); check every byte, and that nothing grows

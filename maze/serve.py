@@ -22,12 +22,14 @@ from maze.log.configure import configure as configure_log
 from maze.log.excepthooks import log_uncaught
 from maze.log.line_writer import LineWriter
 from maze.log.processors import RATE_LIMIT
+from maze.net.peer import endpoint_name
 from maze.process.allocator import tune_memory
 from maze.process.certificate_watch import CertificateWatch
 from maze.process.diagnostics import Diagnostics
 from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
+from maze.process.socket_activation import take_sockets
 from maze.roles.child import Child
 from maze.server import ADDRESS_FIELDS, MazeServer, Server
 from maze.settings.combinations import combination_fault
@@ -68,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = options.settings
     try:
         child = Child.from_environment(os.environ)
+        sockets = take_sockets(os.environ, settings)
     except SettingsError as error:
         print(f"maze: {error}", file=sys.stderr)
         return error.status
@@ -82,8 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _warn_of_variables()
     try:
         if settings.edges:
-            return _run_parent(settings, sys.argv[1:] if arguments is None else arguments)
+            arguments = sys.argv[1:] if arguments is None else arguments
+            return _run_parent(settings, arguments, sockets)
         server = _server_of(settings, child)
+        admin_socket = sockets.pop("admin", None)
+        server.inherit(sockets)
         if child:
             server.inherit(child.listeners)
             child.begin(partial(_drain_child, server), server.stop)
@@ -94,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if child:
             admin = Relay(server, writer, child.questions)
         elif settings.admin_port:
-            admin = Admin(server, writer)
+            admin = Admin(server, writer, admin_socket)
         watch.start()
         _serve(server, admin, writer, child)
         watch.stop()
@@ -150,14 +156,14 @@ def _server_of(settings: Settings, child: Child | None) -> Server:
     return FeedServer(settings) if settings.feed else IngestServer(settings)
 
 
-def _run_parent(settings: Settings, arguments: Sequence[str]) -> int:
+def _run_parent(settings: Settings, arguments: Sequence[str], sockets: dict[str, int]) -> int:
     """Run an ingest and edges as processes of their own; return the exit status."""
     from maze.roles.parent import Parent  # noqa: PLC0415, roles take 2 MB
 
     if fault := combination_fault(settings):
         raise SettingsError(fault)
     raise_descriptor_limit()
-    parent = Parent(settings, arguments)
+    parent = Parent(settings, arguments, sockets)
     parent.stop_on_signals()
     supervisor = Supervisor()
     status = parent.run(supervisor.report, supervisor.ready)
@@ -217,7 +223,7 @@ def _status(server: Server) -> str:
     """Return the status line for the supervisor."""
     addresses = server.addresses
     return ", ".join(
-        "{} on {} port {}".format(name, *addresses[name])
+        f"{name} on {endpoint_name(addresses[name])}"
         for name in ADDRESS_FIELDS
         if name in addresses
     )

@@ -18,14 +18,18 @@ import structlog
 from gevent import Greenlet, GreenletExit
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
+from gevent.socket import socket
 
 from maze.admin.application import MAX_WATCHERS, Application
 from maze.admin.monitor import Monitor
 from maze.admin.responses import error_page
 from maze.admin.view import ServerView, View
 from maze.errors import ListenError
+from maze.net.peer import endpoint_name, endpoint_of
+from maze.net.unix_socket import SocketFile
 from maze.settings.combinations import admin_fault
 from maze.settings.option_types import FREE_PORT
+from maze.settings.port import unix_path
 
 if TYPE_CHECKING:
     from maze.log.line_writer import LineWriter
@@ -63,18 +67,22 @@ _ABSOLUTE_FORM = re.compile(
 class AdminPort:
     """An admin port, which shows a view."""
 
-    def __init__(self, view: View) -> None:
-        """Raise ValueError if the options expose the port without a token."""
+    def __init__(self, view: View, descriptor: int | None = None) -> None:
+        """``descriptor`` is that of a socket that listens already, if there is one.
+
+        Raise ValueError if the options expose the port without a token.
+        """
         settings = view.settings
         if fault := admin_fault(settings):
             raise ValueError(fault)
         self._host = settings.admin_host
         port = 0 if settings.admin_port == FREE_PORT else settings.admin_port
+        self._address = (self._host, port)
         self._is_announced = False
         self.application = Application(view)
         self._pool = Pool(MAX_CONNECTIONS + MAX_WATCHERS + SPARE_CONNECTIONS)
         self._wsgi = _Server(
-            (self._host, port),
+            self._address,
             self.application,
             spawn=self._pool,
             log=None,
@@ -82,20 +90,23 @@ class AdminPort:
             handler_class=_Handler,
             environ={"SERVER_NAME": self._host},  # otherwise a DNS lookup would block
         )
+        if descriptor is not None:
+            self._wsgi.set_listener(socket(fileno=descriptor))
+            self._host = endpoint_of(self._wsgi.address)[0]
 
     @property
     def address(self) -> tuple[str, int]:
-        """The host and the port, known once the server listens."""
-        return self._host, int(self._wsgi.address[1])
+        """The host and the port, known once the server listens; ``unix:PATH`` and 0 of a path."""
+        return self._host, endpoint_of(self._wsgi.address)[1]
 
     def start(self) -> None:
         """Listen; raise ListenError if the port cannot be opened."""
         try:
             self._wsgi.start()
         except OSError as error:
-            why = str(error.strerror).partition(": (")[0]
+            why = str(error.strerror or error).partition(": (")[0]
             raise ListenError(
-                f"cannot listen on {self._host} port {self._wsgi.address[1]}: {why}; "
+                f"cannot listen on {endpoint_name(self._address)}: {why}; "
                 "--admin-host and --admin-port choose another address, --admin-port 0 disables "
                 "the port"
             ) from None
@@ -116,10 +127,12 @@ class AdminPort:
 class Admin(AdminPort):
     """The admin port of one server."""
 
-    def __init__(self, server: Server, writer: LineWriter | None = None) -> None:
-        """Raise ValueError if the options expose the port without a token."""
+    def __init__(
+        self, server: Server, writer: LineWriter | None = None, descriptor: int | None = None
+    ) -> None:
+        """See ``AdminPort``."""
         self.monitor = Monitor(server, writer)
-        super().__init__(ServerView(server, self.monitor))
+        super().__init__(ServerView(server, self.monitor), descriptor)
 
     def start(self) -> None:
         """Listen; raise ListenError if the port cannot be opened."""
@@ -141,9 +154,21 @@ class _Server(WSGIServer):
 
     max_accept = SPARE_CONNECTIONS
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, address: tuple[str, int], *args: Any, **options: Any) -> None:
+        self._file = SocketFile(unix_path(address[0]))
+        super().__init__(address, *args, **options)
         self._connections: dict[Greenlet[..., Any], None] = {}
+
+    def init_socket(self) -> None:
+        """Bind the socket, and listen."""
+        if self._file.path and not hasattr(self, "socket"):
+            self.set_listener(self._file.listen(self.backlog))
+        super().init_socket()
+
+    def close(self) -> None:
+        """Stop listening; remove the file of a Unix socket that was made here."""
+        self._file.remove()
+        super().close()
 
     def add(self, connection: Greenlet[..., Any]) -> None:
         """Add a new connection, and evict the oldest if there are too many."""

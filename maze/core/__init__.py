@@ -37,6 +37,13 @@ from maze.core.positions import (
     next_epoch,
     position_line,
 )
+from maze.core.proxy_header import (
+    MAX_PROXY_HEADER_BYTES,
+    ProxyHeader,
+    ProxyHeaderError,
+    is_proxy_header,
+    parse_proxy_header,
+)
 from maze.core.recent import Recent
 from maze.core.rejects import Reason, Reject
 from maze.core.reorder import ReorderBuffer, ReorderBufferFullError
@@ -66,6 +73,7 @@ if not TYPE_CHECKING and not os.environ.get("MAZE_PURE"):
 
 __all__ = [
     "IMPLEMENTATION",
+    "MAX_PROXY_HEADER_BYTES",
     "MISSED",
     "NUMBER_LIMIT",
     "REACHED",
@@ -77,6 +85,8 @@ __all__ = [
     "IdLine",
     "Payload",
     "Position",
+    "ProxyHeader",
+    "ProxyHeaderError",
     "Reason",
     "Recent",
     "Recipient",
@@ -89,11 +99,13 @@ __all__ = [
     "UserWalk",
     "holders",
     "is_http_request",
+    "is_proxy_header",
     "lines_of",
     "mark_unchanged",
     "next_epoch",
     "parse_id_line",
     "parse_number",
+    "parse_proxy_header",
     "position_line",
     "unchanged_numbers",
 ]

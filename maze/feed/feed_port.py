@@ -221,7 +221,7 @@ class FeedPort:
         if self._access is None:
             return Connection(sock)
         try:
-            return self._access.authorize(sock, address)[0]
+            return self._access.authorize(sock, address, self._access.deadline())[0]
         except HandshakeError as error:
             is_plain = error.reason is HandshakeReason.PLAIN_TEXT
             if is_plain:  # what it sent is not logged: it may hold the token

@@ -34,7 +34,8 @@ from maze.journal.journal import (
 from maze.journal.snapshot_frames import BEGIN, CHUNK, END
 from maze.listener.tls_context import ClientContext, describe_tls_error
 from maze.net.frames import FrameError, encode_frame, read_frames
-from maze.settings.feed_address import UNIX, FeedAddress
+from maze.net.peer import UNIX
+from maze.settings.feed_address import FeedAddress
 
 Content = TypeVar("Content")
 

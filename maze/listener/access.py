@@ -4,17 +4,22 @@ This module must not depend on what a connection is for.
 """
 
 import time
-from ipaddress import IPv6Address, ip_address
 
 from gevent.socket import socket
 
 from maze.core import parse_number
 from maze.listener.handshake_rejects import HandshakeError, HandshakeReason, HandshakeRejects
+from maze.listener.proxies import (
+    Proxies,
+    is_within,
+    receive_proxy_header,
+    reject_proxy_header,
+)
 from maze.listener.registration_wait import Registration
 from maze.listener.tls import HandshakeSlices, TlsConnection
 from maze.listener.tls_context import Context
 from maze.net.connection import Connection
-from maze.net.peer import Address
+from maze.net.peer import UNIX_PEER, Address
 from maze.settings.option_types import ANY_NAME
 from maze.settings.options import Settings
 from maze.settings.port import PortSettings
@@ -43,6 +48,8 @@ class Access:
         self.context = context
         self._registration = registration
         self.rejects = HandshakeRejects(port.name)
+        self._reads_proxy_header = port.name != "feed"
+        self._proxies = Proxies(settings.proxy_from if self._reads_proxy_header else ())
         self._ranges = port.allow
         self._allow_option = f"--allow-{port.name}"
         self._timeout = settings.handshake_timeout
@@ -53,14 +60,30 @@ class Access:
         )
         self._source_names = set(settings.source_names)
 
-    def authorize(self, sock: socket, address: Address) -> tuple[Connection, float]:
+    def deadline(self) -> float:
+        """Return when a handshake that begins now has to be complete, by the monotonic clock."""
+        return time.monotonic() + self._timeout
+
+    def is_proxy(self, address: Address) -> bool:
+        """Return whether the peer is a proxy, whose connection begins with a PROXY header."""
+        return address in self._proxies
+
+    def real_address(self, sock: socket, address: Address, deadline: float) -> Address:
+        """Return the address for which a proxy has connected; its own if its header gives none.
+
+        Receives the PROXY header. Raise HandshakeError if there is none before the deadline.
+        """
+        return receive_proxy_header(sock, deadline) or address
+
+    def authorize(
+        self, sock: socket, address: Address, deadline: float
+    ) -> tuple[Connection, float]:
         """Check the address and complete TLS; return the connection and its handshake's deadline.
 
         The deadline (by the monotonic clock) is extended by the time for which the server kept the
         peer waiting, as it does when many peers connect at once. Raise HandshakeError if the peer
         is rejected or late.
         """
-        deadline = time.monotonic() + self._timeout
         if not self._allows(address):
             raise HandshakeError(
                 HandshakeReason.ADDRESS, detail=f"the address is not in {self._allow_option}"
@@ -68,7 +91,12 @@ class Access:
         if self.context is None:
             return Connection(sock), deadline
         connection = TlsConnection(sock, self.context, self._slices, self._registration)
-        connection.handshake(deadline)
+        try:
+            connection.handshake(deadline)
+        except HandshakeError as error:
+            if self._reads_proxy_header:
+                reject_proxy_header(error.received)
+            raise
         return connection, deadline + connection.waited_seconds
 
     def check_user(self, connection: Connection, user: int) -> None:
@@ -97,12 +125,7 @@ class Access:
             )
 
     def _allows(self, address: Address) -> bool:
-        if not self._ranges:
-            return True
-        peer = ip_address(address[0])
-        if isinstance(peer, IPv6Address) and peer.ipv4_mapped:
-            peer = peer.ipv4_mapped
-        return any(peer in network for network in self._ranges)
+        return not self._ranges or address == UNIX_PEER or is_within(address, self._ranges)
 
 
 def _listed(names: list[str]) -> str:

@@ -4,6 +4,7 @@ import time
 
 from maze.core import IdLine, is_http_request, parse_id_line
 from maze.listener.handshake_rejects import HandshakeError, HandshakeReason
+from maze.listener.proxies import reject_proxy_header
 from maze.net.connection import Connection
 
 HTTP_LINE_BYTES = 4 * 1024
@@ -18,6 +19,7 @@ def receive_id_line(connection: Connection, limit: int, deadline: float) -> byte
     received = b""
     while b"\n" not in received:
         if len(received.removesuffix(b"\r")) > _max_line_bytes(received, limit):
+            reject_proxy_header(received)
             raise HandshakeError(HandshakeReason.TOO_LONG, received)
         connection.settimeout(max(0.0, deadline - time.monotonic()))
         try:
@@ -34,6 +36,7 @@ def receive_id_line(connection: Connection, limit: int, deadline: float) -> byte
 
 def read_id_line(received: bytes, limit: int) -> IdLine:
     """Return what the first line says. Raise HandshakeError if it is not an id line."""
+    reject_proxy_header(received)
     start = received.partition(b"\n")[0]
     line = start.removesuffix(b"\r")
     if len(line) <= _max_line_bytes(line, limit) and is_http_request(start + b"\n", len(line)):

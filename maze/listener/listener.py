@@ -12,7 +12,6 @@ what a connection is for.
 
 import contextlib
 import errno
-import os
 import socket as system
 from collections.abc import Callable
 from typing import cast
@@ -25,8 +24,8 @@ from gevent.socket import socket
 from maze.errors import ListenError
 from maze.listener.connection_limits import ConnectionLimits
 from maze.listener.registration_wait import Registration
-from maze.net.peer import UNIX_PEER, Address
-from maze.net.unix_socket import unix_listener
+from maze.net.peer import UNIX_PEER, Address, endpoint_name, endpoint_of
+from maze.net.unix_socket import SocketFile
 from maze.settings.port import PortSettings
 
 Handler = Callable[[socket, Address], None]
@@ -62,6 +61,7 @@ class Listener(StreamServer):
         limits: ConnectionLimits | None = None,
         registration: Registration | None = None,
     ) -> None:
+        self._file = SocketFile(port.path)
         super().__init__((port.host, port.number), handle, backlog=backlog)
         self._backlog = backlog
         self._port = port
@@ -79,10 +79,9 @@ class Listener(StreamServer):
 
         That of a Unix socket is ``unix:PATH`` and 0.
         """
-        if self._port.path:
+        if self._port.path and not self.started:
             return self._port.host, 0
-        host, port = cast(Address, self.address)[:2]
-        return host, port
+        return endpoint_of(cast(Address | str, self.address))
 
     def inherit(self, descriptor: int) -> None:
         """Use a socket that listens already."""
@@ -93,25 +92,21 @@ class Listener(StreamServer):
         try:
             self.start()
         except OSError as error:
-            host, port = self.endpoint
             # gevent adds the address to the system's message, in brackets.
             reason = str(error.strerror or error).partition(": (")[0]
-            address = host if self._port.path else f"{host} port {port}"
             raise ListenError(
-                f"cannot listen on {address}: {reason}; {self._port.remedy}"
+                f"cannot listen on {endpoint_name(self.endpoint)}: {reason}; {self._port.remedy}"
             ) from None
 
     def init_socket(self) -> None:
         """Bind the socket, and listen."""
-        if self._port.path and not hasattr(self, "socket"):
-            self.socket = unix_listener(self._port.path, self._backlog)
+        if self._file.path and not hasattr(self, "socket"):
+            self.set_listener(self._file.listen(self._backlog))
         super().init_socket()
 
     def close(self) -> None:
-        """Stop listening; remove the file of a Unix socket."""
-        if self._port.path and self.started:
-            with contextlib.suppress(OSError):
-                os.unlink(self._port.path)
+        """Stop listening; remove the file of a Unix socket that was made here."""
+        self._file.remove()
         super().close()
 
     def start_accepting(self) -> None:
@@ -132,7 +127,7 @@ class Listener(StreamServer):
         """Accept one connection; return None if there is none or accept fails."""
         try:
             accepted = super().do_read()
-            if accepted and self._port.path:
+            if accepted and not isinstance(accepted[1], tuple):  # the peer on a Unix socket
                 return accepted[0], UNIX_PEER
             return accepted
         except OSError as error:
@@ -145,7 +140,7 @@ class Listener(StreamServer):
 
     def do_handle(self, sock: socket, address: Address) -> None:
         """Serve a connection in its own greenlet, or close it if it is over a limit."""
-        if self._limits is None or self._limits.acquire(address):
+        if self._limits is None or self._limits.acquire(sock, address):
             if self._peer_timeout is not None:
                 probe_silent_peer(sock, self._peer_timeout)
             if self._registration is not None:
@@ -160,7 +155,7 @@ class Listener(StreamServer):
             self._registration.unwatch(sock.fileno())
         super().do_close(sock, address)
         if self._limits is not None:
-            self._limits.release(address)
+            self._limits.release(sock)
 
     def _resume(self) -> None:
         if self.started:

@@ -38,7 +38,7 @@ def clients_that_fit(settings: Settings) -> int:
         return settings.max_clients
     # A source that is about to leave and its successor each have a descriptor.
     spare = limit - RESERVED_DESCRIPTORS - 2 * settings.max_sources
-    if settings.source_tls_cert:
+    if settings.source_tls_cert or settings.proxy_from:
         spare -= MAX_SOURCE_HANDSHAKES
     fitting = max(1, min(settings.max_clients, spare))
     if fitting < settings.max_clients:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import select
 import socket
 import struct
 import termios
@@ -43,6 +44,8 @@ def peer_has_closed(sock: GeventSocket) -> bool:
 
     Only Linux reports this; elsewhere the result is False.
     """
+    if sock.family == socket.AF_UNIX:
+        return _has_event(sock, getattr(select, "POLLRDHUP", 0))
     return _state(sock) != _ESTABLISHED
 
 
@@ -51,6 +54,8 @@ def is_broken(sock: GeventSocket) -> bool:
 
     Only Linux reports this; elsewhere the result is False.
     """
+    if sock.family == socket.AF_UNIX:
+        return _has_event(sock, select.POLLERR)
     return _state(sock) == _CLOSE
 
 
@@ -64,6 +69,15 @@ def peek(sock: GeventSocket, size: int) -> bytes:
         return b""
     finally:
         sock.settimeout(timeout)
+
+
+def _has_event(sock: GeventSocket, event: int) -> bool:
+    """Return whether poll(2) reports an event now; also if the socket is closed on this side."""
+    if sock.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), event)
+    return any(events & event for _, events in poll.poll(0))
 
 
 def _state(sock: GeventSocket) -> int:

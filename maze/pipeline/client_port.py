@@ -36,13 +36,19 @@ class ClientPort:
         if self._finishing:  # the connection was accepted before the port closed
             return
         peer = Peer(address)
-        if not self.limits.begin_handshake(address, peer):
+        if not self.limits.begin_handshake(sock, peer):
             return
         send_at_once(sock)
         greenlet = current_greenlet()
         self._handshakes.add(greenlet)
         try:
-            connection, deadline = self.access.authorize(sock, address)
+            deadline = self.access.deadline()
+            if self.access.is_proxy(address):
+                address = self.access.real_address(sock, address, deadline)
+                peer = peer.at(address)
+                if not self.limits.identify(sock, address, peer):
+                    return
+            connection, deadline = self.access.authorize(sock, address, deadline)
             received = receive_id_line(connection, self._limit, deadline)
             self._sessions.discarded_bytes += len(received.partition(b"\n")[2])
             id_line = read_id_line(received, self._limit)
@@ -56,12 +62,13 @@ class ClientPort:
         finally:
             self._handshakes.discard(greenlet)
             self._registration.unwatch(sock.fileno())
-        if self._finishing:  # ``close`` was called, but has not ended this greenlet yet
-            return
         user = id_line.user
-        if not self.limits.has_room_for(user, self._sessions.count_of(user), peer):
+        # If it is finishing, ``close`` was called, but has not ended this greenlet yet.
+        if self._finishing or not self.limits.has_room_for(
+            user, self._sessions.count_of(user), peer
+        ):
             return
-        self.limits.end_handshake(address)
+        self.limits.end_handshake(sock)
         Session(id_line, connection, peer, self._sessions).serve()
 
     def close(self) -> None:

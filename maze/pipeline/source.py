@@ -12,7 +12,7 @@ from gevent import Greenlet, GreenletExit
 from gevent.event import Event
 from gevent.socket import socket, wait_read
 
-from maze.core import Decoder, Reason, ReorderBufferFullError, Run, is_http_request
+from maze.core import Decoder, Reason, ReorderBufferFullError, Run, is_http_request, is_proxy_header
 from maze.listener.access import Access
 from maze.listener.connection_limits import MAX_SOURCE_HANDSHAKES
 from maze.listener.handshake_rejects import HandshakeError, HandshakeReason
@@ -72,14 +72,16 @@ class SourceCloseReason(StrEnum):
     """The first line was an HTTP request line."""
     TLS = "tls"
     """The peer began a TLS handshake on a plain port."""
+    PROXY = "proxy"
+    """The peer sent a PROXY header, but is not one of the proxies."""
     STOPPED = "stopped"
     """The server stopped."""
 
 
-FOREIGN = {SourceCloseReason.HTTP, SourceCloseReason.TLS}
-"""Reasons that show that a peer is not an event source. Nothing that it sent is decoded: a
-web page can make a browser speak these protocols to any port, and choose much of what the browser
-sends."""
+FOREIGN = {SourceCloseReason.HTTP, SourceCloseReason.TLS, SourceCloseReason.PROXY}
+"""Reasons that show that a peer does not speak the protocol of sources. Nothing that it sent is
+decoded: a web page can make a browser speak other protocols to any port, and choose much of what
+the browser sends."""
 
 
 class SourcePort:
@@ -139,7 +141,11 @@ class SourcePort:
         try:
             if self._handshakes > MAX_SOURCE_HANDSHAKES:
                 raise HandshakeError(HandshakeReason.BUSY, detail="too many in the handshake")
-            connection, _ = self.access.authorize(sock, address)
+            deadline = self.access.deadline()
+            if self.access.is_proxy(address):
+                address = self.access.real_address(sock, address, deadline)
+                peer = peer.at(address)
+            connection, _ = self.access.authorize(sock, address, deadline)
             self.access.check_source(connection)
         except HandshakeError as error:
             self.refused += 1
@@ -272,6 +278,9 @@ class SourcePort:
         """
         if start[:1] == TLS_HANDSHAKE:
             return SourceCloseReason.TLS
+        is_proxied = is_proxy_header(start)
+        if is_proxied is not False:
+            return is_proxied and SourceCloseReason.PROXY
         return is_http_request(start, self._settings.line_limit) and SourceCloseReason.HTTP
 
     def _receive(

@@ -2,7 +2,8 @@
 
 It opens the listening sockets and passes them on, so that what waits in a socket's queue outlives a
 process. Every edge has a client socket of its own on the same port (SO_REUSEPORT): the kernel
-spreads the clients over them.
+spreads the clients over them. If the client port is a Unix socket, or was passed on by a
+supervisor, there is one socket, from which all edges accept.
 """
 
 import os
@@ -22,6 +23,8 @@ from maze.admin.listener import AdminPort
 from maze.core import IMPLEMENTATION
 from maze.errors import ListenError, TemporaryFolderError
 from maze.log.line_writer import FLUSH_SECONDS
+from maze.net.peer import endpoint_name, endpoint_of
+from maze.net.unix_socket import SocketFile
 from maze.roles.child_process import ChildProcess
 from maze.roles.parent_view import ParentView
 from maze.settings.options import Settings
@@ -44,17 +47,24 @@ PROGRESS_SECONDS = 1.0
 
 
 class Parent:
-    """Runs ``edges`` edges and their ingest. ``arguments`` are those of the command line."""
+    """Runs ``edges`` edges and their ingest. ``arguments`` are those of the command line.
 
-    def __init__(self, settings: Settings, arguments: Sequence[str]) -> None:
+    ``sockets`` are the descriptors of sockets that listen already, by port.
+    """
+
+    def __init__(
+        self, settings: Settings, arguments: Sequence[str], sockets: dict[str, int]
+    ) -> None:
         self._settings = settings
         self._arguments = arguments
         self._folder = ""
         self._sockets: list[socket] = []
+        self._files: list[SocketFile] = []
         self.processes: list[ChildProcess] = []
         """The ingest, then the edges."""
         self.view = ParentView(settings, self.processes)
-        self._admin = AdminPort(self.view) if settings.admin_port else None
+        self._inherited = sockets
+        self._admin = AdminPort(self.view, sockets.get("admin")) if settings.admin_port else None
         self._refusal: int | None = None
         self._is_stopping = False
         self._stopped = Event()
@@ -85,6 +95,7 @@ class Parent:
                 process.kill()
             for process in self.processes:
                 process.ended.wait(END_SECONDS)
+            self._remove_files()
             shutil.rmtree(self._folder, ignore_errors=True)
         return self._refusal or 0
 
@@ -108,6 +119,7 @@ class Parent:
             edge.drain()
         for listener in self._sockets:
             listener.close()  # so that who connects now is refused at once
+        self._remove_files()
         for process in self.processes:
             process.ended.wait(max(0.0, deadline - time.monotonic()))
         for process in self.processes:
@@ -132,8 +144,8 @@ class Parent:
             self._wait(edge)
         if not self._is_stopping:
             self.view.state = "ready"
-            source_host, source_port = source.getsockname()[:2]
-            client_host, client_port = clients[0].getsockname()[:2]
+            source_host, source_port = endpoint_of(source.getsockname())
+            client_host, client_port = endpoint_of(clients[0].getsockname())
             log.info(
                 "ready",
                 core=IMPLEMENTATION,
@@ -185,9 +197,20 @@ class Parent:
         return [*arguments, "--source-acks", "off"]
 
     def _listen(self, port: PortSettings, count: int) -> list[socket]:
-        """Return sockets that listen on the same port. Raise ListenError."""
+        """Return sockets that listen on the same port. Raise ListenError.
+
+        There is only one, which the processes share, if it is a Unix socket or was passed on.
+        """
+        if port.name in self._inherited:
+            self._sockets.append(socket(fileno=self._inherited[port.name]))
+            return self._sockets[-1:] * count
         address = (port.host, port.number)
         try:
+            if port.path:
+                file = SocketFile(port.path)
+                self._sockets.append(file.listen(self._settings.backlog))
+                self._files.append(file)
+                return self._sockets[-1:] * count
             if port.number:
                 _listener(address, 0, shares=False).close()  # with SO_REUSEPORT, no port is taken
             for _ in range(count):
@@ -196,9 +219,15 @@ class Parent:
                 self._sockets.append(listener)
         except OSError as error:
             raise ListenError(
-                f"cannot listen on {port.host} port {port.number}: {error.strerror}; {port.remedy}"
+                f"cannot listen on {endpoint_name((port.host, port.number))}: "
+                f"{error.strerror or error}; {port.remedy}"
             ) from None
         return self._sockets[-count:]
+
+    def _remove_files(self) -> None:
+        """Remove the files of Unix sockets."""
+        for file in self._files:
+            file.remove()
 
     def _on_refusal(self, status: int) -> None:
         """Stop, because a process cannot start; it has said why."""
@@ -211,6 +240,7 @@ class Parent:
         if self._is_stopping:
             for process in self.processes:
                 process.kill()
+            self._remove_files()
             shutil.rmtree(self._folder, ignore_errors=True)
             os._exit(128 + number)
         self.drain()

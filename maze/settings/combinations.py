@@ -2,13 +2,14 @@
 
 import ipaddress
 
-from maze.settings.feed_address import UNIX, FeedAddress
+from maze.net.peer import UNIX
+from maze.settings.feed_address import FeedAddress
 from maze.settings.options import Settings, flag_of
 
 
 def admin_fault(settings: Settings) -> str | None:
     """Describe what is wrong with the combination of the admin port's options, if anything."""
-    if not settings.admin_port or settings.admin_token or is_loopback(settings.admin_host):
+    if not settings.admin_port or settings.admin_token or is_local(settings.admin_host):
         return None
     return (
         f"--admin-host {settings.admin_host} can be reached from other machines: set "
@@ -80,7 +81,7 @@ def _feed_fault(settings: Settings, feed: FeedAddress) -> str | None:
         return "--role edge takes no --journal in a file: only the ingest opens it"
     if settings.role == "edge" and not feed.host.startswith(UNIX) and not feed.port:
         return f"--feed {feed} has no port: name the port on which the ingest serves its journal"
-    if settings.feed_token or feed.host.startswith(UNIX) or is_loopback(feed.host):
+    if settings.feed_token or is_local(feed.host):
         return None
     return (
         f"--feed {feed} can be reached from other machines: set MAZE_FEED_TOKEN to a secret of "
@@ -95,15 +96,23 @@ def port_fault(settings: Settings) -> str | None:
     """
     seen: dict[tuple[str, int], str] = {}
     for flag, address in _ports(settings).items():
-        other = seen.setdefault(address, flag) if address[1] > 0 else flag
+        host, port = address
+        if host.startswith(UNIX):
+            address, flag = (host, 0), flag.replace("-port", "-host")  # noqa: PLW2901
+        elif port <= 0:
+            continue
+        other = seen.setdefault(address, flag)
         if other != flag:
-            return f"{other} and {flag} are both {address[1]}: choose different ports"
+            same, kind = (port, "ports") if address[1] else (host, "paths")
+            return f"{other} and {flag} are both {same}: choose different {kind}"
     return None
 
 
 def _ports(settings: Settings) -> dict[str, tuple[str, int]]:
     """Return host and port of each port that the role opens, by the flag that chooses it."""
-    ports = {"--admin-port": (settings.admin_host, settings.admin_port)}
+    ports: dict[str, tuple[str, int]] = {}
+    if settings.admin_port:
+        ports = {"--admin-port": (settings.admin_host, settings.admin_port)}
     if settings.role != "ingest":
         ports = {"--client-port": (settings.client_host, settings.client_port)} | ports
     if settings.role != "edge":
@@ -111,6 +120,11 @@ def _ports(settings: Settings) -> dict[str, tuple[str, int]]:
     if settings.role == "ingest" and settings.feed:
         ports["--feed"] = settings.feed
     return ports
+
+
+def is_local(host: str) -> bool:
+    """Return whether only this machine can reach a host: a Unix socket or a loopback address."""
+    return host.startswith(UNIX) or is_loopback(host)
 
 
 def is_loopback(host: str) -> bool:

@@ -64,7 +64,7 @@ class Group:
 
     def host(self, default: str, text: str) -> Any:
         """Declare an option whose value is a host."""
-        parse, bounds = option_types.host, "host name or address"
+        parse, bounds = option_types.host, "host name, address or unix:PATH"
         return self.option(default, parse, text, bounds=bounds, value="HOST")
 
     def address(self, text: str) -> Any:

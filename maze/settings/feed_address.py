@@ -2,10 +2,8 @@
 
 from typing import NamedTuple
 
-from maze.settings.option_types import host, usable_path, whole
-
-UNIX = "unix:"
-"""What an address on a Unix socket begins with."""
+from maze.net.peer import UNIX
+from maze.settings.option_types import host, whole
 
 
 class FeedAddress(NamedTuple):
@@ -29,7 +27,7 @@ def feed_address(text: str) -> FeedAddress | None:
     name, _, port = address.rpartition(":")
     try:
         if address.startswith(UNIX):
-            return FeedAddress(UNIX + usable_path(host(address.removeprefix(UNIX))), 0)
+            return FeedAddress(host(address), 0)
         return FeedAddress(host(name.removeprefix("[").removesuffix("]")), whole(0, 65535)(port))
     except ValueError:
         raise ValueError(f"{text!r} is not none, HOST:PORT or unix:PATH") from None

@@ -9,8 +9,16 @@ import re
 import reprlib
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Literal
+
+from maze.net.peer import UNIX
 
 Network = IPv4Network | IPv6Network
+
+UNIX_PEERS: Literal["unix"] = "unix"
+"""Stands for all peers on Unix sockets in a list of address ranges."""
+
+PeerRange = Network | Literal["unix"]
 
 FREE_PORT = -1
 """Value of a port option that was given as ``free``."""
@@ -116,11 +124,14 @@ def port_or_free(text: str) -> int:
 
 
 def host(text: str) -> str:
-    """Parse a host name or address: any text without whitespace. It is resolved when used."""
+    """Parse a host name or address: any text without whitespace. It is resolved when used.
+
+    ``unix:PATH`` stands for a Unix socket.
+    """
     name = text.strip()
-    if not name or _has_whitespace(name):
-        raise ValueError(f"{_quoted(text)} is not a host name or address")
-    return name
+    if not name.removeprefix(UNIX) or _has_whitespace(name):
+        raise ValueError(f"{_quoted(text)} is not a host name or address, or unix:PATH")
+    return usable_path(name) if name.startswith(UNIX) else name
 
 
 def file(text: str) -> str | None:
@@ -158,6 +169,23 @@ def ranges(text: str) -> tuple[Network, ...]:
         raise ValueError(
             f"{_quoted(text)} is neither any nor a list of address ranges such as "
             f"10.0.0.0/8,::1 ({error})"
+        ) from None
+
+
+def peer_ranges(text: str) -> tuple[PeerRange, ...]:
+    """Parse address ranges separated by commas, one of which may be ``unix``; ``none`` gives none.
+
+    The word ``unix`` is UNIX_PEERS, for the peers on Unix sockets.
+    """
+    if text.strip().lower() == "none":
+        return ()
+    words = [each.strip() for each in text.split(",")]
+    try:
+        return tuple(UNIX_PEERS if word == UNIX_PEERS else ip_network(word) for word in words)
+    except ValueError as error:
+        raise ValueError(
+            f"{_quoted(text)} is neither none nor a list of address ranges such as "
+            f"10.0.0.0/8,::1,unix ({error})"
         ) from None
 
 

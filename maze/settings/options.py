@@ -11,9 +11,11 @@ from maze.settings.declare import Group
 from maze.settings.feed_address import FeedAddress
 from maze.settings.option_types import (
     Network,
+    PeerRange,
     file,
     journal_name,
     names,
+    peer_ranges,
     port_or_free,
 )
 from maze.settings.port import PortSettings
@@ -250,6 +252,14 @@ class Settings:
     )
     allow_source: tuple[Network, ...] = ACCESS.ranges("addresses from which sources may connect")
     allow_client: tuple[Network, ...] = ACCESS.ranges("addresses from which clients may connect")
+    proxy_from: tuple[PeerRange, ...] = ACCESS.option(
+        "none",
+        peer_ranges,
+        "addresses of proxies, whose connections for sources and clients must begin with a PROXY "
+        "header; the address in it then counts. unix stands for proxies on a Unix socket",
+        bounds="none, or address ranges and unix separated by commas",
+        value="RANGES",
+    )
 
     drain_timeout: float = SHUTDOWN.duration(
         "10s", "0s to 1h", "maximum time on shutdown to send clients what is queued for them"

@@ -36,7 +36,7 @@ def test_an_ingest_shows_its_edges(feed: WatchedFeed) -> None:
     await_same(feed)
     shown = feed.of_ingest.status()["feed"]
     (edge,) = shown["edges"]
-    assert (edge["name"], edge["address"], edge["lag_events"]) == (NAME, "unix:0", 0)
+    assert (edge["name"], edge["address"], edge["lag_events"]) == (NAME, "unix", 0)
     assert edge["position"] == str(feed.ingest.position)
     assert (shown["edges_dropped"], shown["is_held_up"]) == (0, False)
     assert set(shown["sent_bytes"]) == {"ring", "file", "snapshot"}

@@ -24,7 +24,7 @@ def test_an_ingest_shows_its_edges_and_an_edge_its_feed(
     phone = visit(edge, scheme="dark", size=PHONE)
     ingest.child.source().send(joined(broadcasts(1, 10)))
     name = rf"{socket.gethostname()}:\d+"
-    await_rows(of_ingest, "edges", [[name, "unix:0", r"\d+-10", "0 events", r".*B"]])
+    await_rows(of_ingest, "edges", [[name, "unix", r"\d+-10", "0 events", r".*B"]])
     await_row(of_ingest, "feed", "edges that follow", "1")
     assert row(of_ingest, "feed", "edges dropped") == "0"
     await_row(of_edge, "feed", "journal ends at", r"\d+-10")

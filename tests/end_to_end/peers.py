@@ -7,6 +7,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -40,20 +41,26 @@ def patience(what: str) -> gevent.Timeout:
 
 
 class Peer:
-    """A connection to the server."""
+    """A connection to the server, at a port or at the path of a Unix socket."""
 
     def __init__(
-        self, address: Address, *, small_buffers: bool = False, tls: ssl.SSLContext | None = None
+        self,
+        address: Address | Path,
+        *,
+        small_buffers: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.sock = socket()
+        is_path = isinstance(address, Path)
+        self.sock = socket(system.AF_UNIX if is_path else system.AF_INET)
         self.ended_by: OSError | None = None
         """The error that ended the connection, if any."""
         if small_buffers:
             self.sock.setsockopt(system.SOL_SOCKET, system.SO_RCVBUF, SMALL_BUFFER)
             self.sock.setsockopt(system.SOL_SOCKET, system.SO_SNDBUF, SMALL_BUFFER)
         with patience(f"connecting to {address}"):
-            self.sock.connect(address)
-        self.sock.setsockopt(system.IPPROTO_TCP, system.TCP_NODELAY, 1)
+            self.sock.connect(str(address) if isinstance(address, Path) else address)
+        if not is_path:
+            self.sock.setsockopt(system.IPPROTO_TCP, system.TCP_NODELAY, 1)
         if tls:
             with patience("the TLS handshake"):
                 self.sock = tls.wrap_socket(

@@ -143,6 +143,7 @@ class Child:
         stderr: int | None = None,
         environment: dict[str, str] | None = None,
         program: Sequence[str] = ("-m", "blocking" if blocking.ENABLED else "maze.serve"),
+        descriptors: Sequence[int] = (),
     ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         command = [sys.executable, *program, "--log-format", "json"]
@@ -155,6 +156,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._log if stderr is None else stderr,
+            pass_fds=descriptors,
         )
         self._peers: list[Peer] = []
         self.source_address = self.client_address = ("127.0.0.1", 0)

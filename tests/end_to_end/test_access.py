@@ -83,7 +83,7 @@ def test_addresses_are_matched_to_ranges(ranges: str, address: str, allowed: boo
     access = Access(settings.client, settings, None)
     refused = nullcontext() if allowed else pytest.raises(HandshakeError, match="address")
     with socket() as sock, refused:
-        connection, _ = access.authorize(sock, (address, 1))
+        connection, _ = access.authorize(sock, (address, 1), access.deadline())
         assert connection.sock == sock
 
 

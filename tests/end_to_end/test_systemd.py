@@ -26,6 +26,11 @@ UNIT = ROOT / "deploy" / "follower-maze.service"
 ROLE = ROOT / "deploy" / "follower-maze@.service.d" / "role.conf"
 """Makes the unit a template for ingests and edges."""
 
+SOCKETS = {name: ROOT / "deploy" / f"follower-maze-{name}.socket" for name in ("source", "client")}
+"""Open the ports in place of the service, by port."""
+
+WITH_SOCKETS = ROOT / "deploy" / "follower-maze.service.d" / "sockets.conf"
+
 INSTALLED = "/opt/follower-maze/.venv/bin/python"
 
 
@@ -101,6 +106,46 @@ def test_the_installation_steps_of_roles_name_the_files_that_are_there() -> None
     assert f"cp -r deploy/{ROLE.parent.name} /etc/systemd/system/" in steps
     assert "/etc/follower-maze/ingest.toml" in steps
     assert "systemctl enable --now --no-block follower-maze@ingest" in steps
+
+
+@pytest.mark.parametrize("port", SOCKETS)
+def test_a_socket_unit_opens_the_port_that_the_service_would_open(port: str) -> None:
+    sock = unit(SOCKETS[port])["Socket"]
+    defaults = {field.name: field.metadata["default"] for field in fields(Settings)}
+    host, number = defaults[f"{port}_host"], defaults[f"{port}_port"]
+    assert sock["ListenStream"] == f"{host}:{number}"
+    assert sock["Backlog"] == defaults["backlog"]
+    assert sock["FileDescriptorName"] == port
+    assert sock["Service"] == UNIT.name
+    named = unit(WITH_SOCKETS)["Service"]["Sockets"].split()
+    assert named == [path.name for path in SOCKETS.values()]
+
+
+def test_the_installation_steps_of_sockets_name_the_files_that_are_there() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    steps = text.partition("### Sockets from systemd")[2].partition("\n## ")[0]
+    files = " ".join(f"deploy/{path.name}" for path in SOCKETS.values())
+    assert f"cp {files} /etc/systemd/system/" in steps
+    assert f"cp -r deploy/{WITH_SOCKETS.parent.name} /etc/systemd/system/" in steps
+    assert f"enable --now {' '.join(path.name for path in SOCKETS.values())}" in steps
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+def test_systemd_finds_nothing_wrong_with_the_socket_units(tmp_path: Path) -> None:
+    for path in (UNIT, WITH_SOCKETS, *SOCKETS.values()):
+        copy = tmp_path / path.relative_to(ROOT / "deploy")
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(path.read_text(encoding="utf-8").replace(INSTALLED, sys.executable))
+    names = [UNIT.name, *(path.name for path in SOCKETS.values())]
+    run = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / name) for name in names)],
+        env=os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")

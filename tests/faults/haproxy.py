@@ -35,13 +35,20 @@ class HAProxy:
     """A running HAProxy; ``servers`` has the ports of each server that the file names.
 
     It checks twenty times as often as in service, and the servers that are not given are left out.
-    A server that does not answer a check within ``check_timeout`` hangs.
+    A server that does not answer a check within ``check_timeout`` hangs. ``server_option`` is added
+    to each server.
     """
 
     def __init__(
-        self, folder: Path, servers: Mapping[str, Ports], *, check_timeout: str = "2s"
+        self,
+        folder: Path,
+        servers: Mapping[str, Ports],
+        *,
+        check_timeout: str = "2s",
+        server_option: str = "",
     ) -> None:
         self._check_timeout = check_timeout
+        self._server_option = server_option
         self.source_port, self.client_port = free_port(), free_port()
         path = folder / "haproxy.cfg"
         path.write_text(self._configuration(servers))
@@ -56,7 +63,9 @@ class HAProxy:
     def _configuration(self, servers: Mapping[str, Ports]) -> str:
         def server(found: re.Match[str]) -> str:
             ports = servers.get(found[2])
-            return f"{found[1]}127.0.0.1:{ports.own} port {ports.admin}\n" if ports else ""
+            if not ports:
+                return ""
+            return f"{found[1]}127.0.0.1:{ports.own} port {ports.admin} {self._server_option}\n"
 
         text = CONFIGURATION.read_text(encoding="utf-8")
         text = re.sub(r"( +server (\S+) )\S+ port \d+\n", server, text)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from end_to_end.running import Child
-from redis_server import running
+from redis_server import free_port, running
 
+from maze.net.peer import peer_name
 from simulator.play.connecting import Address
 from simulator.stream.workload import Workload
 
@@ -44,6 +46,46 @@ def play(haproxy: HAProxy, events: int, steps: Callable[[StagedPlay], Steps]) ->
     played = StagedPlay(address, workload, steps).play()
     played.check()
     return played
+
+
+def through(port: int) -> socket.socket:
+    """Connect to HAProxy from an address that HAProxy itself does not use."""
+    return socket.create_connection(
+        ("127.0.0.1", port), timeout=30.0, source_address=("127.0.0.2", 0)
+    )
+
+
+@pytest.mark.parametrize(
+    "option", ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options unique-id"]
+)
+def test_peers_behind_haproxy_are_at_their_own_addresses(tmp_path: Path, option: str) -> None:
+    """docs/operations.md, "Behind a proxy"."""
+    client_port, source_port, admin_port = free_port(), free_port(), free_port()
+    servers = {
+        "edge-1": Ports(client_port, admin_port),
+        "ingest-1": Ports(source_port, admin_port),
+    }
+    own = ("--log-level", "debug", "--admin-port", str(admin_port))
+    behind = ("--proxy-from", "127.0.0.1", "--max-clients-per-address", "1")
+    ranges = ("--allow-client", "127.0.0.2", "--allow-source", "127.0.0.2")
+    with (
+        Child(*own, *behind, *ranges, ports=(source_port, client_port)).ready() as server,
+        HAProxy(tmp_path, servers, server_option=option) as haproxy,
+        through(haproxy.client_port) as client,
+    ):
+        client.sendall(b"7\n")
+        server.await_logged("session_opened")
+        with through(haproxy.source_port) as source:
+            source.sendall(b"1|P|9|7\n")
+            assert client.recv(100) == b"1|P|9|7\n"
+            server.await_logged("source_connected")
+            (opened,), (connected,) = map(server.logged, ("session_opened", "source_connected"))
+            assert opened["client"] == peer_name(client.getsockname())
+            assert connected["source"] == peer_name(source.getsockname())
+        with through(haproxy.client_port) as second:
+            assert second.recv(1) == b""
+            server.await_logged("client_refused")
+        assert server.logged("client_refused")[0]["reason"] == "max_clients_per_address"
 
 
 def test_the_clients_of_an_edge_that_stops_go_on_at_another(start: Start, tmp_path: Path) -> None:

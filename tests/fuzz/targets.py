@@ -10,14 +10,19 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
+from socket import MSG_PEEK
 from types import ModuleType
 from typing import cast
 
+from gevent.socket import socket
 from property.grammar import number, parse, split
+from property.proxy_grammar import STARTS as PROXY_STARTS
+from property.proxy_grammar import proxy_header as proxy_header_of
 
 from maze.core import IdLine, Position, Reject, events
 from maze.listener.handshake_rejects import HandshakeError
 from maze.listener.id_line import HTTP_LINE_BYTES, read_id_line, receive_id_line
+from maze.listener.proxies import receive_proxy_header
 from maze.net.connection import Connection
 
 try:
@@ -142,7 +147,10 @@ def handshake(data: bytes) -> None:
     content = line.removesuffix(b"\r")
     expected: IdLine | str
     most = HTTP_LINE_BYTES if content[:1].isalpha() else limit
-    if end and len(content) <= most and HTTP_REQUEST.fullmatch(content):
+    has_line = end or len(content) > most
+    if received.startswith(PROXY_STARTS) or (has_line and content.startswith(PROXY_STARTS)):
+        expected = "proxy_unexpected"
+    elif end and len(content) <= most and HTTP_REQUEST.fullmatch(content):
         expected = "http"
     elif len(content) > (limit if end else most):
         expected = "too_long"
@@ -166,4 +174,38 @@ def id_line(content: bytes) -> IdLine | None:
     return IdLine(user, match[2] is not None, Position(*position) if position else None)
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"decoder": decoder, "handshake": handshake}
+class Proxy(Stranger):
+    """What the receipt of a PROXY header needs of a socket."""
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        chunk = super().recv(size)
+        if flags & MSG_PEEK and chunk:
+            self.chunks[:0] = [chunk]
+        return chunk
+
+
+def proxy_header(data: bytes) -> None:
+    """The PROXY header is the one that the grammar gives, and nothing behind it is taken."""
+    if len(data) < 2:
+        return
+    ending, stream = data[0] & 3, data[2:]
+    proxy = Proxy(pieces(stream, data[1]), ENDINGS[ending])
+    expected = proxy_header_of(stream)
+    result: object
+    try:
+        result = receive_proxy_header(cast(socket, proxy), deadline=math.inf)
+    except HandshakeError as error:
+        result = error.reason.value
+    if isinstance(expected, tuple):
+        assert result == expected[1], f"{result} is not {expected}"
+        assert b"".join(proxy.chunks) == stream[expected[0] :]
+    else:
+        reason = "proxy_header" if expected else ENDING_REASONS[ending]
+        assert result == reason, f"{result} is not {reason}"
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "decoder": decoder,
+    "handshake": handshake,
+    "proxy_header": proxy_header,
+}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from maze.core import events, id_syntax
+from maze.core import proxy_header as core_proxy_header
 
 from . import corpus
 from .targets import TARGETS
@@ -56,6 +57,7 @@ def _fuzz(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 DEFECTS = {
+    "proxy_header": (core_proxy_header, "MAX_V1_BYTES", 200),
     "decoder": (events, "NUMBER_LIMIT", 2**63 + 1),
     "handshake": (id_syntax, "parse_number", lambda field: int(field) if field.isdigit() else None),
 }

@@ -33,7 +33,7 @@ def test_the_deadline_is_extended_by_what_the_server_kept_the_peer_waiting(
     context: Any = object()
     with socket() as sock:
         plain = Access(settings.client, settings, None)
-        assert plain.authorize(sock, ("192.0.2.1", 1))[1] == 105.0
+        assert plain.authorize(sock, ("192.0.2.1", 1), plain.deadline())[1] == 105.0
         encrypted = Access(settings.client, settings, context)
-        assert encrypted.authorize(sock, ("192.0.2.1", 1))[1] == 112.0
+        assert encrypted.authorize(sock, ("192.0.2.1", 1), 105.0)[1] == 112.0
     assert Kept.deadlines == [105.0]

@@ -66,16 +66,16 @@ class OneConnection:
     """A limit of one connection at a time."""
 
     def __init__(self) -> None:
-        self.taken: list[Address] = []
+        self.taken: list[green.socket] = []
 
-    def acquire(self, address: Address) -> bool:
+    def acquire(self, sock: green.socket, _: Address) -> bool:
         if self.taken:
             return False
-        self.taken.append(address)
+        self.taken.append(sock)
         return True
 
-    def release(self, address: Address) -> None:
-        self.taken.remove(address)
+    def release(self, sock: green.socket) -> None:
+        self.taken.remove(sock)
 
 
 def test_a_connection_beyond_the_limit_is_closed_at_once_and_unserved(start: Start) -> None:
@@ -85,7 +85,7 @@ def test_a_connection_beyond_the_limit_is_closed_at_once_and_unserved(start: Sta
         assert first.recv(5) == b"hello"
         with connect(server) as second:
             assert second.recv(5) == b""
-        assert limits.taken == [first.getsockname()]
+        assert [sock.getpeername() for sock in limits.taken] == [first.getsockname()]
     while limits.taken:
         gevent.sleep(0)
     with connect(server) as third:

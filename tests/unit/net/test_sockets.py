@@ -11,7 +11,7 @@ import gevent
 import pytest
 from gevent import socket as green
 
-from maze.net.peer import Address, peer_name
+from maze.net.peer import UNIX_PEER, Address, Peer, peer_name
 from maze.net.sockets import has_vanished, is_broken, peer_has_closed
 
 PATIENCE = 30.0
@@ -56,10 +56,17 @@ def wait_until_broken(sock: green.socket) -> None:
         (("::1", 9090, 0, 0), "[::1]:9090"),
         (("fe80::1%eth0", 1, 0, 2), "[fe80::1%eth0]:1"),
         (("::ffff:192.0.2.1", 1, 0, 0), "[::ffff:192.0.2.1]:1"),
+        (UNIX_PEER, "unix"),
     ],
 )
 def test_a_peer_is_named_by_host_and_port(address: Address, name: str) -> None:
     assert peer_name(address) == name
+
+
+def test_a_peer_at_another_address_is_the_same_connection() -> None:
+    peer = Peer(("10.0.0.1", 1))
+    real = peer.at(("192.0.2.7", 2))
+    assert (real, real.connection) == ("192.0.2.7:2", peer.connection)
 
 
 def test_an_open_peer_has_not_closed(pair: Pair) -> None:
@@ -137,3 +144,33 @@ def test_a_timeout_of_our_own_is_not_a_vanished_peer(pair: Pair) -> None:
     with pytest.raises(TimeoutError) as error:
         near.recv(1)
     assert not has_vanished(error.value)
+
+
+@pytest.fixture
+def local_pair() -> Iterator[Pair]:
+    """Return both ends of a connection on a Unix socket."""
+    near, far = green.socketpair()
+    with near, far:
+        yield near, far
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux has it")
+def test_a_peer_on_a_unix_socket_that_has_shut_down_its_side_has_closed(local_pair: Pair) -> None:
+    near, far = local_pair
+    far.sendall(b"1|B\n")
+    assert not peer_has_closed(near)
+    far.shutdown(socket.SHUT_WR)
+    assert peer_has_closed(near)
+    far.close()
+    assert peer_has_closed(near)
+    assert not is_broken(near)
+    near.close()
+    assert peer_has_closed(near)
+
+
+def test_a_peer_on_a_unix_socket_that_leaves_bytes_unread_has_reset(local_pair: Pair) -> None:
+    near, far = local_pair
+    near.sendall(b"1|B\n")
+    assert not is_broken(near)
+    far.close()
+    assert is_broken(near)

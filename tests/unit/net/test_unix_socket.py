@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from maze.net.unix_socket import unix_listener
+from maze.net.unix_socket import SocketFile, unix_listener
 
 
 @pytest.fixture
@@ -77,3 +77,22 @@ def test_a_folder_that_is_missing(tmp_path: Path) -> None:
 def test_a_path_that_is_too_long(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="path too long"):
         unix_listener(str(tmp_path / ("n" * 108)), 5)
+
+
+def test_the_file_is_removed_by_whoever_has_made_it(path: str) -> None:
+    file = SocketFile(path)
+    with file.listen(5):
+        SocketFile(path).remove()
+        connect(path)
+        file.remove()
+        assert not os.path.lexists(path)
+        file.remove()
+
+
+def test_a_file_that_another_has_put_there_stays(path: str) -> None:
+    file = SocketFile(path)
+    with file.listen(5):
+        os.rename(path, path + ".old")  # so that its number is not used again
+        left_behind(path)
+        file.remove()
+    assert os.path.lexists(path)

@@ -1,5 +1,7 @@
 """Values as people write them."""
 
+from ipaddress import ip_network
+
 import pytest
 
 from maze.settings.option_types import (
@@ -10,6 +12,7 @@ from maze.settings.option_types import (
     file,
     host,
     names,
+    peer_ranges,
     port_or_free,
     secret,
     size,
@@ -145,12 +148,14 @@ def test_another_word_is_no_choice_and_the_words_are_named(text: str) -> None:
         choice("skip", "fail")(text)
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1", "::1", "0.0.0.0", "example.test", "::"])
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1", "::1", "0.0.0.0", "example.test", "::", "unix:/run/maze"]
+)
 def test_a_host_is_a_name_or_an_address(text: str) -> None:
     assert host(f" {text} ") == text
 
 
-@pytest.mark.parametrize("text", ["", " ", "a b", "a\tb", "a\nb", "a\u2003b"])
+@pytest.mark.parametrize("text", ["", " ", "a b", "a\tb", "a\nb", "a\u2003b", "unix:", "unix:a b"])
 def test_a_host_has_no_blanks(text: str) -> None:
     with pytest.raises(ValueError, match="is not a host name or address"):
         host(text)
@@ -233,3 +238,22 @@ def test_what_is_no_list_of_names(text: str) -> None:
         ValueError, match="is not none, any, or a list of names such as feed-1,feed-2"
     ):
         names(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("none", ()),
+        ("10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
+        ("unix", ("unix",)),
+        ("192.0.2.5,unix", (ip_network("192.0.2.5"), "unix")),
+    ],
+)
+def test_ranges_of_peers_may_have_those_on_unix_sockets(text: str, value: object) -> None:
+    assert peer_ranges(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "any", "proxy.test", "10.0.0.1/8", "unix,none", "unix:/path"])
+def test_what_is_no_list_of_ranges(text: str) -> None:
+    with pytest.raises(ValueError, match="neither none nor a list of address ranges such as"):
+        peer_ranges(text)

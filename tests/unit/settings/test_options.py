@@ -52,6 +52,29 @@ def test_two_ports_of_the_server_that_are_one_are_refused(
 
 @pytest.mark.parametrize(
     "arguments",
+    ["--admin-host unix:/a --admin-port 0", "--admin-host unix:/b --client-port 9095"],
+)
+def test_unix_sockets_that_are_two_or_closed_are_accepted(arguments: str) -> None:
+    assert read("--client-host", "unix:/a", *arguments.split()).client_host == "unix:/a"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("--source-host unix:/a --client-host unix:/a", "--source-host and --client-host"),
+        ("--client-host unix:/a --admin-host unix:/a", "--client-host and --admin-host"),
+        ("--role ingest --feed unix:/a --source-host unix:/a", "--source-host and --feed"),
+    ],
+)
+def test_two_unix_sockets_that_are_one_are_refused(
+    arguments: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    complaint = f"{named} are both unix:/a: choose different paths"
+    assert refusal(capsys, *arguments.split()) == complaint
+
+
+@pytest.mark.parametrize(
+    "arguments",
     [
         "--source-port 0 --client-port 0 --admin-port 0",
         "--source-port 9099 --source-host 127.0.0.2",

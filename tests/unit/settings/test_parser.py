@@ -20,7 +20,10 @@ WRONG = "a\tb"
 
 SPECIAL = {
     "source_names": ("any", "feed 1,feed-2"),
-    "admin_host": ("127.0.0.2", "::1"),  # others need a token
+    "source_host": ("192.0.2.1", "host.test"),
+    "client_host": ("::", "unix:/run/maze/client"),
+    "admin_host": ("127.0.0.2", "unix:/run/maze/admin"),  # other machines need a token
+    "proxy_from": ("10.0.0.0/8,2001:db8::/32", "unix"),
     "admin_port": ("0", "65535"),
     "admin_token": ("0123456789abcdef", "f" * 256),
     "journal": ("/var/lib/maze/journal", "redis://redis.test"),
