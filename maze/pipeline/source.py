@@ -130,6 +130,7 @@ class SourcePort:
 
     def close(self) -> None:
         """Stop reading from all sources, without ending their streams."""
+        self._intake.close()
         self.serving.close()
 
     def _authorize(self, sock: socket, address: Address) -> None:

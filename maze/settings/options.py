@@ -67,6 +67,15 @@ class Settings:
         "what to do when too many events wait for a missing event: skip gives up the missing "
         "numbers, fail closes the source",
     )
+    gap_warning: float | None = ORDER.duration_or_none(
+        "2s", "100ms to 24h", "time after which a missing event is logged; none logs nothing"
+    )
+    gap_timeout: float | None = ORDER.duration_or_none(
+        "none",
+        "100ms to 24h",
+        "time after which missing numbers are given up, and the events behind them go on; none "
+        "waits until too many events wait",
+    )
     on_source_disconnect: str = ORDER.choice(
         "auto",
         "auto, reset, keep",
