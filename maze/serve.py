@@ -3,6 +3,10 @@
 import os
 import signal
 import sys
+
+if __name__ == "__main__":  # now, so that SIGINT during the imports below prints no traceback
+    signal.signal(signal.SIGINT, signal.SIG_IGN if "MAZE_CHILD" in os.environ else signal.SIG_DFL)
+
 from collections.abc import Sequence
 from functools import partial
 
@@ -48,7 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     raise SystemExit with status 2.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that SIGINT before the start has no traceback
-    settings = read_settings(arguments)
     try:
         child = Child.from_environment(os.environ)
     except SettingsError as error:
@@ -56,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.status
     if child:
         child.ignore_terminal()
+    settings = read_settings(arguments)
     writer = configure_log(
         settings.log_level, settings.log_format, process=child.name if child else None
     )
@@ -116,7 +120,7 @@ def _run_parent(settings: Settings, arguments: Sequence[str]) -> int:
 
 def _drain_child(server: Server) -> None:
     """Drain with the other processes; a process that does not serve yet ends at once."""
-    if server.state in ("starting", "replaying"):
+    if not server.is_recovered:
         os._exit(0)
     server.drain(with_feed=True)
 
@@ -132,20 +136,19 @@ def _serve(
             admin.start()
             if server.journaling:
                 server.journaling.on_wait = admin.announce
-        server.start(supervisor.report)
+        server.start(supervisor.report, partial(_stop_on_signal, server, supervisor, child))
         if admin:
             admin.announce()
         if child:
             child.tell_ready()
-        _run(server, supervisor, writer, child)
+        _run(server, supervisor, writer)
     finally:
         if admin:
             admin.stop()
 
 
-def _run(server: Server, supervisor: Supervisor, writer: LineWriter, child: Child | None) -> None:
-    """Handle signals and notify the supervisor until the server has stopped."""
-    _stop_on_signal(server, supervisor, child)
+def _run(server: Server, supervisor: Supervisor, writer: LineWriter) -> None:
+    """Handle SIGUSR2 and notify the supervisor until the server has stopped."""
     gevent.signal_handler(signal.SIGUSR2, Diagnostics(server, writer).write)
     supervisor.ready(_status(server))
     reporter = gevent.spawn(_report_suppressed)
@@ -175,6 +178,8 @@ def _status(server: Server) -> str:
 def _stop_on_signal(server: Server, supervisor: Supervisor, child: Child | None) -> None:
     """Drain the server on the first SIGTERM or SIGINT, and exit on the second.
 
+    A signal that comes while the ports are being opened waits until they are open.
+
     A child leaves SIGINT to its parent. If SIGTERM was sent to the parent as well, the child drains
     as the parent says, with the other processes.
     """
@@ -185,6 +190,7 @@ def _stop_on_signal(server: Server, supervisor: Supervisor, child: Child | None)
         if stopping:
             os._exit(128 + number)
         stopping = True
+        server.await_start()
         supervisor.stopping()
         if child:
             gevent.sleep(PARENT_SECONDS)

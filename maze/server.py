@@ -87,7 +87,10 @@ class Server:
         """By name, in the order in which they are opened."""
         self._router_greenlet = gevent.Greenlet(self._route)
         self._stopping = False
+        self._started = Event()
         self._stopped = Event()
+        self.is_recovered = False
+        """Whether the ports are open or about to be: what peers have sent is not to be lost."""
         self._drain_deadline = 0.0
         self.state = "starting"
         """``starting``, ``replaying``, ``ready``, ``draining`` or ``stopped``."""
@@ -174,11 +177,16 @@ class Server:
         for name, descriptor in listeners.items():
             self._listeners[name].inherit(descriptor)
 
-    def start(self, report: Callable[[str], None] = lambda progress: None) -> None:
+    def start(
+        self,
+        report: Callable[[str], None] = lambda progress: None,
+        on_recovered: Callable[[], None] = lambda: None,
+    ) -> None:
         """Read the journal, if there is one; then listen.
 
-        ``report`` is told what the server does meanwhile. Raise JournalUnusableError, ListenError
-        or RejectFileError if the server cannot start.
+        ``report`` is told what the server does meanwhile; ``on_recovered`` is called before the
+        ports are opened. Raise JournalUnusableError, ListenError or RejectFileError if the server
+        cannot start.
         """
         settings = self.settings
         if settings.source_names == ANY_NAME:
@@ -195,6 +203,8 @@ class Server:
             )
         try:
             self.recover(partial(_report_progress, report))
+            self.is_recovered = True
+            on_recovered()
             self._router_greenlet.start()
             for listener in self._listeners.values():
                 listener.open()
@@ -207,6 +217,11 @@ class Server:
         for name, (host, port) in self.addresses.items():
             addresses |= zip(ADDRESS_FIELDS[name], (host, port), strict=True)
         log.info("ready", core=IMPLEMENTATION, **addresses)
+        self._started.set()
+
+    def await_start(self) -> None:
+        """Wait until all ports are open, or the server has stopped."""
+        gevent.wait([self._started, self._stopped], count=1)
 
     def recover(self, report: Report) -> None:
         """Continue where the journal ends, if there is one. Raise JournalUnusableError."""
@@ -240,8 +255,10 @@ class Server:
         """Stop accepting and reading, route the events that are ready, flush all sessions, stop.
 
         All of this takes at most the drain timeout. ``with_feed``: the ingest stops as well, and
-        what it still has is routed, too. Does nothing if the server drains already.
+        what it still has is routed, too. A server whose ports are being opened drains once they
+        are open. Does nothing if the server drains already.
         """
+        self.await_start()
         if self.state in ("draining", "stopped"):
             return
         self.state = "draining"

@@ -72,7 +72,8 @@ class Parent:
                 self._admin.start()
                 self._admin.announce()  # now, because the ingest may wait long for the lease
             self.view.start()
-            self._start(source, clients, on_ready)
+            if not self._is_stopping:
+                self._start(source, clients, on_ready)
             self._stopped.wait()
         finally:
             self.view.stop()
@@ -97,11 +98,11 @@ class Parent:
         self.view.state = "draining"
         deadline = time.monotonic() + self._settings.drain_timeout + KILL_SECONDS
         log.info("draining", processes=len(self.processes))
-        ingest, *edges = self.processes
-        ingest.drain()
-        if self._settings.is_in_redis:  # edges cannot learn from Redis that nothing follows
-            ingest.ended.wait(max(0.0, deadline - time.monotonic()))
-        for edge in edges:
+        for ingest in self.processes[:1]:  # none if the parent has not started any yet
+            ingest.drain()
+            if self._settings.is_in_redis:  # edges cannot learn from Redis that nothing follows
+                ingest.ended.wait(max(0.0, deadline - time.monotonic()))
+        for edge in self.processes[1:]:
             edge.drain()
         for listener in self._sockets:
             listener.close()  # so that who connects now is refused at once
