@@ -1,5 +1,6 @@
 """The command line of the server; see ``python -m maze.serve --help``."""
 
+import atexit
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ if __name__ == "__main__":  # now, so that SIGINT during the imports below print
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NoReturn
 
 try:
     import gevent
@@ -28,6 +30,7 @@ from maze.log.line_writer import LineWriter
 from maze.log.processors import RATE_LIMIT
 from maze.process.allocator import tune_memory
 from maze.process.diagnostics import Diagnostics
+from maze.process.exit_deadline import ExitDeadline
 from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
@@ -43,8 +46,10 @@ PARENT_SECONDS = 0.2
 """Time in which the parent of a child that got SIGTERM says that all processes drain."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, ends_process: bool = False) -> int:
     """Serve until SIGTERM or SIGINT, then drain; a second signal exits at once.
+
+    ``ends_process``: end the process if the drain has not ended in time.
 
     Return the exit status: 0 after an orderly stop; 1 if a port, the reject file or the journal
     cannot be opened, or the server failed; 2 if options contradict each other, or TLS options or
@@ -68,11 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.warning("variable_unknown", variable=name, hint=hint)
     try:
         if settings.edges:
-            return _run_parent(settings, sys.argv[1:] if arguments is None else arguments)
+            arguments = sys.argv[1:] if arguments is None else arguments
+            return _run_parent(settings, arguments, writer, ends_process=ends_process)
         server = _server_of(settings, child)
         if child:
             server.inherit(child.listeners)
             child.begin(partial(_drain_child, server), server.stop)
+        if ends_process:
+            server.on_stop = ExitDeadline(writer, lambda: server.status).begin
         reloader = Reloader(server, lambda: parse_settings(arguments))
         gevent.signal_handler(signal.SIGHUP, reloader.reload)
         admin: Admin | Relay | None = None
@@ -90,6 +98,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return server.status
 
 
+def run(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run ``main``, and end the process.
+
+    It ends without freeing all objects one by one, which takes seconds if there are many follows.
+    """
+    status = main(arguments, ends_process=True)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(status)
+
+
 def _server_of(settings: Settings, child: Child | None) -> Server:
     """Create the server of a role. Raise MazeError."""
     if settings.role == "all":
@@ -103,7 +122,9 @@ def _server_of(settings: Settings, child: Child | None) -> Server:
     return FeedServer(settings) if settings.feed else IngestServer(settings)
 
 
-def _run_parent(settings: Settings, arguments: Sequence[str]) -> int:
+def _run_parent(
+    settings: Settings, arguments: Sequence[str], writer: LineWriter, *, ends_process: bool
+) -> int:
     """Run an ingest and edges as processes of their own; return the exit status."""
     from maze.roles.parent import Parent  # noqa: PLC0415, roles take 2 MB
 
@@ -111,6 +132,8 @@ def _run_parent(settings: Settings, arguments: Sequence[str]) -> int:
         raise SettingsError(fault)
     raise_descriptor_limit()
     parent = Parent(settings, arguments)
+    if ends_process:
+        parent.on_stop = ExitDeadline(writer, lambda: 0).begin
     parent.stop_on_signals()
     supervisor = Supervisor()
     status = parent.run(supervisor.report, supervisor.ready)
@@ -118,10 +141,11 @@ def _run_parent(settings: Settings, arguments: Sequence[str]) -> int:
     return status
 
 
-def _drain_child(server: Server) -> None:
+def _drain_child(server: Server, seconds: float) -> None:
     """Drain with the other processes; a process that does not serve yet ends at once."""
     if not server.is_recovered:
         os._exit(0)
+    server.begin_stop(total=seconds)
     server.drain(with_feed=True)
 
 
@@ -190,6 +214,7 @@ def _stop_on_signal(server: Server, supervisor: Supervisor, child: Child | None)
         if stopping:
             os._exit(128 + number)
         stopping = True
+        server.begin_stop()
         server.await_start()
         supervisor.stopping()
         if child:
@@ -201,4 +226,4 @@ def _stop_on_signal(server: Server, supervisor: Supervisor, child: Child | None)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -19,7 +19,6 @@ from maze.listener.listener import Listener
 from maze.listener.registration_wait import Registration
 from maze.listener.system_limits import check_accept_queue, clients_that_fit
 from maze.listener.tls_context import Contexts, load_contexts
-from maze.log.line_writer import FLUSH_SECONDS
 from maze.log.reject_file import RejectFileWriter
 from maze.log.reject_log import RejectLog
 from maze.net.peer import Address
@@ -31,6 +30,7 @@ from maze.settings.combinations import journal_fault, role_fault
 from maze.settings.option_types import ANY_NAME
 from maze.settings.options import Settings
 from maze.settings.port import PortSettings
+from maze.settings.stop_times import StopTimes
 
 if TYPE_CHECKING:
     from maze.pipeline.journaling import Journaling
@@ -91,7 +91,10 @@ class Server:
         self._stopped = Event()
         self.is_recovered = False
         """Whether the ports are open or about to be: what peers have sent is not to be lost."""
-        self._drain_deadline = 0.0
+        self.stop_times: StopTimes | None = None
+        """When each part of the stop has to be over; None before it begins."""
+        self.on_stop: Callable[[StopTimes], None] = lambda times: None
+        """Called when a stop begins, and if it gets less time."""
         self.state = "starting"
         """``starting``, ``replaying``, ``ready``, ``draining`` or ``stopped``."""
         self.failed = False
@@ -208,7 +211,9 @@ class Server:
             self._router_greenlet.start()
             for listener in self._listeners.values():
                 listener.open()
-        except MazeError:
+        except MazeError as error:
+            self.status = error.status
+            self.begin_stop(0.0)
             self._close()
             self._close_journal()
             raise
@@ -243,18 +248,29 @@ class Server:
             self.source.traces = traces
 
     def wait(self) -> None:
-        """Wait until the server has stopped and the reject file is written.
-
-        Writing may take the rest of the drain timeout, but at least two seconds.
-        """
+        """Wait until the server has stopped and the reject file is written, or time is over."""
         self._stopped.wait()
         if self.rejects.file is not None:
-            self.rejects.file.close(max(FLUSH_SECONDS, self._drain_deadline - time.monotonic()))
+            self.rejects.file.close(_seconds_to(self.begin_stop().rejects))
+
+    def begin_stop(self, timeout: float | None = None, *, total: float | None = None) -> StopTimes:
+        """Begin the time of a stop, unless one with an earlier end has begun; return its times.
+
+        ``timeout`` is the drain timeout, by default that of the settings. ``total`` is the time for
+        everything; see ``StopTimes``.
+        """
+        timeout = self.settings.drain_timeout if timeout is None else timeout
+        times = StopTimes.of(time.monotonic(), timeout, total)
+        if self.stop_times is None or times.end < self.stop_times.end:
+            self.stop_times = times
+            self.on_stop(times)
+        return self.stop_times
 
     def drain(self, *, with_feed: bool = False) -> None:
         """Stop accepting and reading, route the events that are ready, flush all sessions, stop.
 
-        All of this takes at most the drain timeout. ``with_feed``: the ingest stops as well, and
+        All of this ends at the stop times; ``begin_stop`` may have begun them. ``with_feed``: the
+        ingest stops as well, and
         what it still has is routed, too. A server whose ports are being opened drains once they
         are open. Does nothing if the server drains already.
         """
@@ -262,19 +278,19 @@ class Server:
         if self.state in ("draining", "stopped"):
             return
         self.state = "draining"
+        times = self.begin_stop()
         timeout = self.settings.drain_timeout
         log.info("draining", sessions=len(self.sessions), timeout_seconds=timeout)
         self._close_ports()
-        self._drain_deadline = time.monotonic() + timeout
         try:
             if with_feed:
                 self.expect_end()
             else:
                 self.close_upstream()
-            self.router.drain(timeout)
-            self.finish_feed(self._remaining())
+            self.router.drain(_seconds_to(times.clients))
+            self.finish_feed(_seconds_to(times.clients))
             self.clients.close()
-            self.sessions.close(self._remaining())
+            self.sessions.close(_seconds_to(times.clients))
         finally:
             self.stop()
 
@@ -296,6 +312,8 @@ class Server:
             return
         self._stopping = True
         self.state = "stopped"
+        if self.stop_times is None:
+            self.begin_stop(0.0)
         try:
             self._close()
             self._close_journal()
@@ -332,12 +350,9 @@ class Server:
         self._router_greenlet.kill(block=False)
 
     def _close_journal(self) -> None:
-        """Commit what was put and close the journal.
-
-        Allow the rest of the drain timeout, but at least FLUSH_SECONDS.
-        """
+        """Commit what was put and close the journal, unless its time is over before."""
         if self.intake and self.intake.journaling:
-            self.intake.journaling.close(max(FLUSH_SECONDS, self._remaining()))
+            self.intake.journaling.close(_seconds_to(self.begin_stop().journal))
 
     def _close_ports(self) -> None:
         """Stop accepting clients and sources, and stop reading from sources."""
@@ -346,10 +361,6 @@ class Server:
                 listener.close()
         if self.source:
             self.source.close()
-
-    def _remaining(self) -> float:
-        """Return how many seconds of a drain remain."""
-        return max(0.0, self._drain_deadline - time.monotonic())
 
     def _route(self) -> None:
         try:
@@ -387,6 +398,11 @@ class MazeServer(Server):
     def client_address(self) -> tuple[str, int]:
         """Host and port for clients, known once the server has started."""
         return self.addresses["client"]
+
+
+def _seconds_to(moment: float) -> float:
+    """Return the seconds until a moment of ``time.monotonic``, or 0 if it has passed."""
+    return max(0.0, moment - time.monotonic())
 
 
 def _report_progress(report: Callable[[str], None], position: Position) -> None:

@@ -21,20 +21,16 @@ from gevent.socket import socket
 from maze.admin.listener import AdminPort
 from maze.core import IMPLEMENTATION
 from maze.errors import ListenError
-from maze.log.line_writer import FLUSH_SECONDS
 from maze.roles.child_process import ChildProcess
 from maze.roles.parent_view import ParentView
 from maze.settings.options import Settings
 from maze.settings.port import PortSettings
+from maze.settings.stop_times import StopTimes
 
 log = structlog.get_logger()
 
-KILL_SECONDS = 2 * FLUSH_SECONDS + 1.0
-"""Time after the drain timeout at which a process that has not ended is killed: until then it may
-still write its journal, its reject file and its log."""
-
 END_SECONDS = 2.0
-"""Longest wait for the end of a process that was killed."""
+"""Longest wait for the end of the processes once they were killed, unless a drain ends before."""
 
 PROGRESS_SECONDS = 1.0
 """Time between two reports while the processes start."""
@@ -55,6 +51,9 @@ class Parent:
         self._refusal: int | None = None
         self._is_stopping = False
         self._stopped = Event()
+        self.on_stop: Callable[[StopTimes], None] = lambda times: None
+        """Called when the drain begins, with its times."""
+        self._end: float | None = None
 
     def run(self, report: Callable[[str], None], on_ready: Callable[[str], None]) -> int:
         """Start all processes, and wait until all have ended; return the exit status.
@@ -81,8 +80,9 @@ class Parent:
                 self._admin.stop()
             for process in self.processes:
                 process.kill()
+            end = self._end or time.monotonic() + END_SECONDS
             for process in self.processes:
-                process.ended.wait(END_SECONDS)
+                process.ended.wait(_seconds_to(end))
             shutil.rmtree(self._folder, ignore_errors=True)
         return self._refusal or 0
 
@@ -93,21 +93,29 @@ class Parent:
         gevent.signal_handler(signal.SIGHUP, self._on_reload_signal)
 
     def drain(self) -> None:
-        """Let the ingest and all edges come to one position, then end."""
+        """Let the ingest and all edges come to one position, then end.
+
+        They end a little earlier than the parent has to: one that has not is killed.
+        """
         self._is_stopping = True
         self.view.state = "draining"
-        deadline = time.monotonic() + self._settings.drain_timeout + KILL_SECONDS
+        times = StopTimes.of(time.monotonic(), self._settings.drain_timeout)
+        self._end = times.log
+        self.on_stop(times)
         log.info("draining", processes=len(self.processes))
         for ingest in self.processes[:1]:  # none if the parent has not started any yet
-            ingest.drain()
+            seconds = _seconds_to(times.journal)
             if self._settings.is_in_redis:  # edges cannot learn from Redis that nothing follows
-                ingest.ended.wait(max(0.0, deadline - time.monotonic()))
+                ingest.drain(seconds / 2)
+                ingest.ended.wait(seconds / 2)
+            else:
+                ingest.drain(seconds)
         for edge in self.processes[1:]:
-            edge.drain()
+            edge.drain(_seconds_to(times.journal))
         for listener in self._sockets:
             listener.close()  # so that who connects now is refused at once
         for process in self.processes:
-            process.ended.wait(max(0.0, deadline - time.monotonic()))
+            process.ended.wait(_seconds_to(times.rejects))
         for process in self.processes:
             if not process.ended.is_set():
                 log.warning("process_killed", process=process.name)
@@ -216,6 +224,11 @@ class Parent:
     def _on_reload_signal(self) -> None:
         for process in self.processes:
             process.reload()
+
+
+def _seconds_to(moment: float) -> float:
+    """Return the seconds until a moment of ``time.monotonic``, or 0 if it has passed."""
+    return max(0.0, moment - time.monotonic())
 
 
 def _listener(address: tuple[str, int], backlog: int, *, shares: bool) -> socket:

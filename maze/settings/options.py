@@ -266,7 +266,9 @@ class Settings:
     allow_client: tuple[Network, ...] = ACCESS.ranges("addresses from which clients may connect")
 
     drain_timeout: float = SHUTDOWN.duration(
-        "10s", "0s to 1h", "maximum time on shutdown to send clients what is queued for them"
+        "8s",
+        "0s to 1h",
+        "maximum time of a shutdown, in which clients are sent what is queued for them",
     )
 
     admin_host: str = ADMIN.host("127.0.0.1", "host name or address to listen on for operators")
