@@ -1,10 +1,16 @@
 """The command line of the server; see ``python -m maze.serve --help``."""
 
+import atexit
 import os
 import signal
 import sys
+
+if __name__ == "__main__":  # now, so that SIGINT during the imports below prints no traceback
+    signal.signal(signal.SIGINT, signal.SIG_IGN if "MAZE_CHILD" in os.environ else signal.SIG_DFL)
+
 from collections.abc import Sequence
 from functools import partial
+from typing import NoReturn
 
 try:
     import gevent
@@ -26,6 +32,7 @@ from maze.net.peer import endpoint_name
 from maze.process.allocator import tune_memory
 from maze.process.certificate_watch import CertificateWatch
 from maze.process.diagnostics import Diagnostics
+from maze.process.exit_deadline import ExitDeadline
 from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
@@ -55,10 +62,11 @@ PARENT_SECONDS = 0.2
 """Time in which the parent of a child that got SIGTERM says that all processes drain."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, ends_process: bool = False) -> int:
     """Serve until SIGTERM or SIGINT, then drain; a second signal exits at once.
 
-    With ``--check-config``, only check the settings and print them.
+    With ``--check-config``, only check the settings and print them. With ``ends_process``, end the
+    process if the drain has not ended in time.
 
     Return the exit status: 0 after an orderly stop; 1 if a port, the reject file or the journal
     cannot be opened, or the server failed; 2 if options contradict each other, or TLS options or
@@ -70,14 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = options.settings
     try:
         child = Child.from_environment(os.environ)
+        if child:
+            child.ignore_terminal()
         sockets = take_sockets(os.environ, settings)
     except SettingsError as error:
         print(f"maze: {error}", file=sys.stderr)
         return error.status
     if options.are_only_checked:
         return _check_config(options)
-    if child:
-        child.ignore_terminal()
     writer = configure_log(
         settings.log_level, settings.log_format, process=child.name if child else None
     )
@@ -86,31 +94,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if settings.edges:
             arguments = sys.argv[1:] if arguments is None else arguments
-            return _run_parent(settings, arguments, sockets)
+            return _run_parent(settings, arguments, sockets, writer, ends_process=ends_process)
         server = _server_of(settings, child)
-        admin_socket = sockets.pop("admin", None)
-        server.inherit(sockets)
-        if child:
-            server.inherit(child.listeners)
-            child.begin(partial(_drain_child, server), server.stop)
+        if ends_process:
+            server.on_stop = ExitDeadline(writer, lambda: server.status).begin
         reloader = Reloader(server, lambda: parse_options(arguments).settings)
-        watch = CertificateWatch(server, reloader)
-        gevent.signal_handler(signal.SIGHUP, reloader.reload)
-        admin: Admin | Relay | None = None
-        if child:
-            admin = Relay(server, writer, child.questions)
-        elif settings.admin_port:
-            admin = Admin(server, writer, admin_socket)
-        watch.start()
-        _serve(server, admin, writer, child)
-        watch.stop()
+        return _run_server(server, child, sockets, reloader, writer)
     except MazeError as error:
         writer.close()  # so that this line comes after the log
         print(f"maze: {error}", file=sys.stderr)
         return error.status
     finally:
         writer.close()
-    return server.status
+
+
+def run(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run ``main``, and end the process.
+
+    It ends without freeing all objects one by one, which takes seconds if there are many follows.
+    """
+    status = main(arguments, ends_process=True)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(status)
 
 
 def _check_config(options: Options) -> int:
@@ -156,7 +162,14 @@ def _server_of(settings: Settings, child: Child | None) -> Server:
     return FeedServer(settings) if settings.feed else IngestServer(settings)
 
 
-def _run_parent(settings: Settings, arguments: Sequence[str], sockets: dict[str, int]) -> int:
+def _run_parent(
+    settings: Settings,
+    arguments: Sequence[str],
+    sockets: dict[str, int],
+    writer: LineWriter,
+    *,
+    ends_process: bool,
+) -> int:
     """Run an ingest and edges as processes of their own; return the exit status."""
     from maze.roles.parent import Parent  # noqa: PLC0415, roles take 2 MB
 
@@ -164,6 +177,8 @@ def _run_parent(settings: Settings, arguments: Sequence[str], sockets: dict[str,
         raise SettingsError(fault)
     raise_descriptor_limit()
     parent = Parent(settings, arguments, sockets)
+    if ends_process:
+        parent.on_stop = ExitDeadline(writer, lambda: 0).begin
     parent.stop_on_signals()
     supervisor = Supervisor()
     status = parent.run(supervisor.report, supervisor.ready)
@@ -171,10 +186,36 @@ def _run_parent(settings: Settings, arguments: Sequence[str], sockets: dict[str,
     return status
 
 
-def _drain_child(server: Server) -> None:
+def _run_server(
+    server: Server,
+    child: Child | None,
+    sockets: dict[str, int],
+    reloader: Reloader,
+    writer: LineWriter,
+) -> int:
+    """Run a server in this process; return the exit status. Raise MazeError."""
+    admin_socket = sockets.pop("admin", None)
+    server.inherit(sockets)
+    admin: Admin | Relay | None = None
+    if child:
+        server.inherit(child.listeners)
+        child.begin(partial(_drain_child, server), server.stop)
+        admin = Relay(server, writer, child.questions)
+    elif server.settings.admin_port:
+        admin = Admin(server, writer, admin_socket)
+    gevent.signal_handler(signal.SIGHUP, reloader.reload)
+    watch = CertificateWatch(server, reloader)
+    watch.start()
+    _serve(server, admin, writer, child)
+    watch.stop()
+    return server.status
+
+
+def _drain_child(server: Server, seconds: float) -> None:
     """Drain with the other processes; a process that does not serve yet ends at once."""
-    if server.state in ("starting", "replaying"):
+    if not server.is_recovered:
         os._exit(0)
+    server.begin_stop(total=seconds)
     server.drain(with_feed=True)
 
 
@@ -189,20 +230,19 @@ def _serve(
             admin.start()
             if server.journaling:
                 server.journaling.on_wait = admin.announce
-        server.start(supervisor.report)
+        server.start(supervisor.report, partial(_stop_on_signal, server, supervisor, child))
         if admin:
             admin.announce()
         if child:
             child.tell_ready()
-        _run(server, supervisor, writer, child)
+        _run(server, supervisor, writer)
     finally:
         if admin:
             admin.stop()
 
 
-def _run(server: Server, supervisor: Supervisor, writer: LineWriter, child: Child | None) -> None:
-    """Handle signals and notify the supervisor until the server has stopped."""
-    _stop_on_signal(server, supervisor, child)
+def _run(server: Server, supervisor: Supervisor, writer: LineWriter) -> None:
+    """Handle SIGUSR2 and notify the supervisor until the server has stopped."""
     gevent.signal_handler(signal.SIGUSR2, Diagnostics(server, writer).write)
     supervisor.ready(_status(server))
     reporter = gevent.spawn(_report_suppressed)
@@ -232,6 +272,8 @@ def _status(server: Server) -> str:
 def _stop_on_signal(server: Server, supervisor: Supervisor, child: Child | None) -> None:
     """Drain the server on the first SIGTERM or SIGINT, and exit on the second.
 
+    A signal that comes while the ports are being opened waits until they are open.
+
     A child leaves SIGINT to its parent. If SIGTERM was sent to the parent as well, the child drains
     as the parent says, with the other processes.
     """
@@ -242,6 +284,8 @@ def _stop_on_signal(server: Server, supervisor: Supervisor, child: Child | None)
         if stopping:
             os._exit(128 + number)
         stopping = True
+        server.begin_stop()
+        server.await_start()
         supervisor.stopping()
         if child:
             gevent.sleep(PARENT_SECONDS)
@@ -252,4 +296,4 @@ def _stop_on_signal(server: Server, supervisor: Supervisor, child: Child | None)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -19,7 +19,6 @@ from maze.listener.listener import Listener
 from maze.listener.registration_wait import Registration
 from maze.listener.system_limits import check_accept_queue, clients_that_fit
 from maze.listener.tls_context import Contexts, load_contexts
-from maze.log.line_writer import FLUSH_SECONDS
 from maze.log.reject_file import RejectFileWriter
 from maze.log.reject_log import RejectLog
 from maze.net.peer import Address
@@ -31,6 +30,7 @@ from maze.settings.combinations import combination_fault
 from maze.settings.option_types import ANY_NAME
 from maze.settings.options import Settings
 from maze.settings.port import PortSettings
+from maze.settings.stop_times import StopTimes
 
 if TYPE_CHECKING:
     from maze.pipeline.journaling import Journaling
@@ -87,8 +87,14 @@ class Server:
         """By name, in the order in which they are opened."""
         self._router_greenlet = gevent.Greenlet(self._route)
         self._stopping = False
+        self._started = Event()
         self._stopped = Event()
-        self._drain_deadline = 0.0
+        self.is_recovered = False
+        """Whether the ports are open or about to be: what peers have sent is not to be lost."""
+        self.stop_times: StopTimes | None = None
+        """When each part of the stop has to be over; None before it begins."""
+        self.on_stop: Callable[[StopTimes], None] = lambda times: None
+        """Called when a stop begins, and if it gets less time."""
         self.state = "starting"
         """``starting``, ``replaying``, ``ready``, ``draining`` or ``stopped``."""
         self.failed = False
@@ -174,11 +180,16 @@ class Server:
         for name, descriptor in listeners.items():
             self._listeners[name].inherit(descriptor)
 
-    def start(self, report: Callable[[str], None] = lambda progress: None) -> None:
+    def start(
+        self,
+        report: Callable[[str], None] = lambda progress: None,
+        on_recovered: Callable[[], None] = lambda: None,
+    ) -> None:
         """Read the journal, if there is one; then listen.
 
-        ``report`` is told what the server does meanwhile. Raise JournalUnusableError, ListenError
-        or RejectFileError if the server cannot start.
+        ``report`` is told what the server does meanwhile; ``on_recovered`` is called before the
+        ports are opened. Raise JournalUnusableError, ListenError or RejectFileError if the server
+        cannot start.
         """
         settings = self.settings
         if settings.source_names == ANY_NAME:
@@ -195,10 +206,14 @@ class Server:
             )
         try:
             self.recover(partial(_report_progress, report))
+            self.is_recovered = True
+            on_recovered()
             self._router_greenlet.start()
             for listener in self._listeners.values():
                 listener.open()
-        except MazeError:
+        except MazeError as error:
+            self.status = error.status
+            self.begin_stop(0.0)
             self._close()
             self._close_journal()
             raise
@@ -207,6 +222,11 @@ class Server:
         for name, (host, port) in self.addresses.items():
             addresses |= zip(ADDRESS_FIELDS[name], (host, port), strict=True)
         log.info("ready", core=IMPLEMENTATION, **addresses)
+        self._started.set()
+
+    def await_start(self) -> None:
+        """Wait until all ports are open, or the server has stopped."""
+        gevent.wait([self._started, self._stopped], count=1)
 
     def recover(self, report: Report) -> None:
         """Continue where the journal ends, if there is one. Raise JournalUnusableError."""
@@ -228,36 +248,49 @@ class Server:
             self.source.traces = traces
 
     def wait(self) -> None:
-        """Wait until the server has stopped and the reject file is written.
-
-        Writing may take the rest of the drain timeout, but at least two seconds.
-        """
+        """Wait until the server has stopped and the reject file is written, or time is over."""
         self._stopped.wait()
         if self.rejects.file is not None:
-            self.rejects.file.close(max(FLUSH_SECONDS, self._drain_deadline - time.monotonic()))
+            self.rejects.file.close(_seconds_to(self.begin_stop().rejects))
+
+    def begin_stop(self, timeout: float | None = None, *, total: float | None = None) -> StopTimes:
+        """Begin the time of a stop, unless one with an earlier end has begun; return its times.
+
+        ``timeout`` is the drain timeout, by default that of the settings. ``total`` is the time for
+        everything; see ``StopTimes``.
+        """
+        timeout = self.settings.drain_timeout if timeout is None else timeout
+        times = StopTimes.of(time.monotonic(), timeout, total)
+        if self.stop_times is None or times.end < self.stop_times.end:
+            self.stop_times = times
+            self.on_stop(times)
+        return self.stop_times
 
     def drain(self, *, with_feed: bool = False) -> None:
         """Stop accepting and reading, route the events that are ready, flush all sessions, stop.
 
-        All of this takes at most the drain timeout. ``with_feed``: the ingest stops as well, and
-        what it still has is routed, too. Does nothing if the server drains already.
+        All of this ends at the stop times; ``begin_stop`` may have begun them. ``with_feed``: the
+        ingest stops as well, and
+        what it still has is routed, too. A server whose ports are being opened drains once they
+        are open. Does nothing if the server drains already.
         """
+        self.await_start()
         if self.state in ("draining", "stopped"):
             return
         self.state = "draining"
+        times = self.begin_stop()
         timeout = self.settings.drain_timeout
         log.info("draining", sessions=len(self.sessions), timeout_seconds=timeout)
         self._close_ports()
-        self._drain_deadline = time.monotonic() + timeout
         try:
             if with_feed:
                 self.expect_end()
             else:
                 self.close_upstream()
-            self.router.drain(timeout)
-            self.finish_feed(self._remaining())
+            self.router.drain(_seconds_to(times.clients))
+            self.finish_feed(_seconds_to(times.clients))
             self.clients.close()
-            self.sessions.close(self._remaining())
+            self.sessions.close(_seconds_to(times.clients))
         finally:
             self.stop()
 
@@ -279,6 +312,8 @@ class Server:
             return
         self._stopping = True
         self.state = "stopped"
+        if self.stop_times is None:
+            self.begin_stop(0.0)
         try:
             self._close()
             self._close_journal()
@@ -315,12 +350,9 @@ class Server:
         self._router_greenlet.kill(block=False)
 
     def _close_journal(self) -> None:
-        """Commit what was put and close the journal.
-
-        Allow the rest of the drain timeout, but at least FLUSH_SECONDS.
-        """
+        """Commit what was put and close the journal, unless its time is over before."""
         if self.intake and self.intake.journaling:
-            self.intake.journaling.close(max(FLUSH_SECONDS, self._remaining()))
+            self.intake.journaling.close(_seconds_to(self.begin_stop().journal))
 
     def _close_ports(self) -> None:
         """Stop accepting clients and sources, and stop reading from sources."""
@@ -329,10 +361,6 @@ class Server:
                 listener.close()
         if self.source:
             self.source.close()
-
-    def _remaining(self) -> float:
-        """Return how many seconds of a drain remain."""
-        return max(0.0, self._drain_deadline - time.monotonic())
 
     def _route(self) -> None:
         try:
@@ -370,6 +398,11 @@ class MazeServer(Server):
     def client_address(self) -> tuple[str, int]:
         """Host and port for clients, known once the server has started."""
         return self.addresses["client"]
+
+
+def _seconds_to(moment: float) -> float:
+    """Return the seconds until a moment of ``time.monotonic``, or 0 if it has passed."""
+    return max(0.0, moment - time.monotonic())
 
 
 def _report_progress(report: Callable[[str], None], position: Position) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import maze
 import simulator
-from maze.serve import main
+from maze.serve import run
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +33,7 @@ def test_every_package_is_installed() -> None:
 def test_the_console_command_is_the_module_s() -> None:
     (name, value), *others = project()["project"]["scripts"].items()
     assert (name, others) == ("follower-maze", [])
-    assert EntryPoint(name, value, "console_scripts").load() is main
+    assert EntryPoint(name, value, "console_scripts").load() is run
 
 
 def test_without_a_compiler_one_line_says_which_core_serves(tmp_path: Path) -> None:

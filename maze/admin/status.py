@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from maze.server import Server
 
 LIMITS = (
-    *("reorder_limit", "reorder_bytes", "gap_policy", "on_source_disconnect", "max_users"),
-    *("max_follows", "max_follows_per_user", "max_sources", "line_limit"),
+    *("reorder_limit", "reorder_bytes", "gap_policy", "gap_timeout", "on_source_disconnect"),
+    *("max_users", "max_follows", "max_follows_per_user", "max_sources", "line_limit"),
     *("max_clients", "max_clients_per_address", "max_clients_per_user"),
     *("max_handshakes", "handshake_timeout", "handshake_limit", "peer_timeout", "client_buffer"),
     *(

@@ -110,6 +110,22 @@ class ReorderBuffer:
         """Lowest number that is missing; only valid once ``advance`` has returned False."""
         return self._front
 
+    @property
+    def end(self) -> int:
+        """The number after the highest one held, or the lowest missing one if that is higher."""
+        return self._runs.peekitem(-1)[1].end if self.waiting else self._front
+
+    @property
+    def gap(self) -> tuple[int, int] | None:
+        """The lowest missing number and the first that waits behind it; None if no event waits.
+
+        It is also None while events only wait for the next ``advance``.
+        """
+        if not self.waiting:
+            return None
+        found = self._first_waiting()
+        return (self._front, found) if found > self._front else None
+
     def add(self, *runs: Run) -> list[Reject]:
         """Add runs; return rejects for those of their numbers that were seen before.
 
@@ -157,12 +173,13 @@ class ReorderBuffer:
             raise ReorderBufferFullError(self._front, self.waiting, self.waiting_bytes)
         return self._skip_gaps(self._over_limit)
 
-    def give_up_gaps(self) -> list[Reject]:
-        """Make waiting events ready; return the missing numbers as rejects.
+    def give_up_gaps(self, below: int = sys.maxsize) -> list[Reject]:
+        """Give up the missing numbers lower than ``below``; return them as rejects.
 
-        This is one step, to be repeated like ``enforce_limit``.
+        Numbers that no event waits behind are not missing. The events in front of which no number
+        is missing any more become ready. This is one step, to be repeated like ``enforce_limit``.
         """
-        return self._skip_gaps(lambda: bool(self.waiting))
+        return self._skip_gaps(lambda: self.waiting > 0 and self._front < below, below)
 
     def take_ready(self, limit: int) -> list[Run]:
         """Remove and return runs that are ready, in order, including void ones.
@@ -282,13 +299,21 @@ class ReorderBuffer:
         self.waiting_bytes, self.ready_bytes = waiting_bytes, ready_bytes
         return count
 
-    def _skip_gaps(self, wanted: Callable[[], bool]) -> list[Reject]:
-        """Give up the lowest missing numbers while ``wanted`` is true, for at most one step."""
+    def _first_waiting(self) -> int:
+        """Return the lowest number that waits; only valid if one does."""
+        first: int = self._runs.peekitem(self._runs.bisect_left(self._front))[0]
+        return first
+
+    def _skip_gaps(self, wanted: Callable[[], bool], below: int = sys.maxsize) -> list[Reject]:
+        """Give up the lowest missing numbers while ``wanted`` is true, for at most one step.
+
+        Of a gap, only the numbers lower than ``below`` are given up.
+        """
         rejects: list[Reject] = []
         runs, left = self._runs, self._step
         while wanted() and self._front not in runs and len(rejects) < STEP_GAPS:
             missing = self._front
-            self._front = found = runs.peekitem(runs.bisect_left(missing))[0]
+            self._front = found = min(self._first_waiting(), below)
             rejects.append(Reject(Reason.SKIPPED, sequence=missing, count=found - missing))
             left -= self._advance(left)
         return rejects

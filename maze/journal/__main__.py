@@ -1,5 +1,10 @@
 """The command line for a journal; see ``python -m maze.journal --help``."""
 
+import signal
+
+if __name__ == "__main__":  # now, so that SIGINT during the imports below prints no traceback
+    on_interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import os
 import sys
@@ -204,4 +209,5 @@ def _number(text: str) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, on_interrupt)
     sys.exit(main())

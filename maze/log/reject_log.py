@@ -36,16 +36,26 @@ class RejectLog:
             by_reason[reject.reason].append(reject)
         for reason, group in by_reason.items():
             self.counts[reason] += sum([reject.count for reject in group])
-            self._log(group[0], peer, len(group) - 1)
+            self._log(group, peer)
 
     @staticmethod
-    def _log(reject: Reject, peer: str, others: int) -> None:
-        """Log one reject that stands for ``others`` with the same reason."""
-        details: dict[str, object] = {"reason": reject.reason.value, "source": peer}
-        if reject.reason is Reason.SKIPPED:
-            assert reject.sequence is not None
-            details |= {"first": reject.sequence, "last": reject.sequence + reject.count - 1}
+    def _log(group: Sequence[Reject], peer: str) -> None:
+        """Log rejects with the same reason: all ranges together, or one line for all."""
+        reason, others = group[0].reason, len(group) - 1
+        details: dict[str, object] = {"reason": reason.value, "source": peer}
+        if reason is Reason.SKIPPED:
+            details |= _span(group)
+            others = 0
         else:
-            details["line"] = escaped(reject.line)
-        write = log.debug if reject.reason in DEBUG_REASONS else log.warning
-        write(NAMES.get(reject.reason, "line_rejected"), **details, suppressed=others)
+            details["line"] = escaped(group[0].line)
+        write = log.debug if reason in DEBUG_REASONS else log.warning
+        write(NAMES.get(reason, "line_rejected"), **details, suppressed=others)
+
+
+def _span(ranges: Sequence[Reject]) -> dict[str, object]:
+    """Return the first and the last number of ascending ranges, and how many numbers they have."""
+    first, last = ranges[0].sequence, ranges[-1].sequence
+    assert first is not None
+    assert last is not None
+    numbers = sum([each.count for each in ranges])
+    return {"first": first, "last": last + ranges[-1].count - 1, "numbers": numbers}

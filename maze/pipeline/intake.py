@@ -17,6 +17,7 @@ from maze.core import Position, Run, next_epoch
 from maze.log.reject_log import RejectLog
 from maze.pipeline.acknowledgements import Acknowledgements
 from maze.pipeline.batch import BATCH_EVENTS, ReadyRuns
+from maze.pipeline.gap_watch import GapWatch
 from maze.pipeline.journal_blocks import JournalBlocks
 from maze.pipeline.ordering import Ordering
 from maze.pipeline.router import Router
@@ -38,6 +39,7 @@ class Intake:
         self.stats = router.stats
         self._ordering = Ordering(settings, rejects, self.stats, router.yield_if_due)
         self.reorder = self._ordering.reorder
+        self._gaps = GapWatch(settings, self._ordering, router.wake)
         self.journaling = _open_journal(settings, self._on_commit, fail)
         self.ready: ReadyRuns = self.reorder
         """The runs to be routed: those in order or, with a journal, those committed."""
@@ -77,6 +79,8 @@ class Intake:
         try:
             self._ordering.add(runs, peer)
         finally:
+            if self.reorder.waiting:
+                self._gaps.begin()
             self._router.wake()
         if not self._source_may_read.is_set():
             self._source_may_read.wait()
@@ -103,9 +107,14 @@ class Intake:
         epoch = next_epoch(self.epoch, int(1000 * time()))
         if self.journaling:
             epoch = self.journaling.begin_epoch(self._settings.first_sequence).epoch
-        self.reorder.reset()
+        self._ordering.reset()
+        self._gaps.forget()
         self.epoch = epoch
         self._router.begin_epoch()
+
+    def close(self) -> None:
+        """Give up no more missing numbers: nothing is read from the sources any more."""
+        self._gaps.close()
 
     # Called by the server.
 
@@ -150,8 +159,10 @@ class Intake:
             limit = min(limit, BATCH_EVENTS)
         if self.reorder.ready < limit and self.reorder.ready_bytes < self._settings.reorder_bytes:
             self._source_may_read.set()
+            self._gaps.release()
         else:
             self._source_may_read.clear()
+            self._gaps.hold()
 
     def on_routed(self, runs: list[Run], end: int) -> None:
         """Note the marks of runs that were routed, for the journal."""

@@ -132,6 +132,7 @@ class SourcePort:
 
     def close(self) -> None:
         """Stop reading from all sources, without ending their streams."""
+        self._intake.close()
         self.serving.close()
 
     def _authorize(self, sock: socket, address: Address) -> None:

@@ -23,8 +23,11 @@ from maze.errors import SettingsError
 VARIABLE = "MAZE_CHILD"
 """Environment variable that describes the child, as JSON."""
 
-READY, DRAIN = b"r", b"d"
-"""What the child says, and what the parent says."""
+READY = b"r"
+"""What the child says. The parent says in how many seconds the child has to drain and end."""
+
+MAX_SECONDS_BYTES = 32
+"""Maximum length of what the parent says."""
 
 END_SECONDS = 0.8
 """Time that a child has to end once its parent is gone."""
@@ -61,8 +64,8 @@ class Child(NamedTuple):
         """Leave Ctrl-C to the parent: the terminal sends SIGINT to its children as well."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def begin(self, drain: Callable[[], None], stop: Callable[[], None]) -> None:
-        """Drain when the parent says so; stop when it has ended."""
+    def begin(self, drain: Callable[[float], None], stop: Callable[[], None]) -> None:
+        """Drain, in so many seconds, when the parent says so; stop when it has ended."""
         gevent.spawn(self._obey, socket(fileno=os.dup(self.control)), drain, stop)
 
     def tell_ready(self) -> None:
@@ -70,10 +73,12 @@ class Child(NamedTuple):
         with socket(fileno=self.control) as control, suppress(OSError):
             control.sendall(READY)
 
-    def _obey(self, control: socket, drain: Callable[[], None], stop: Callable[[], None]) -> None:
+    def _obey(
+        self, control: socket, drain: Callable[[float], None], stop: Callable[[], None]
+    ) -> None:
         with suppress(OSError):
-            if control.recv(1) == DRAIN:
-                gevent.spawn(drain)
+            if seconds := control.recv(MAX_SECONDS_BYTES):
+                gevent.spawn(drain, float(seconds))
                 control.recv(1)
         atexit.register(self._remove_folder)
         gevent.spawn(stop)

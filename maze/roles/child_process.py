@@ -18,7 +18,7 @@ from gevent.socket import socket, socketpair
 
 from maze.admin.relay import METRICS, QUESTION
 from maze.net.frames import Frame, FrameError, encode_frame, read_frames
-from maze.roles.child import DRAIN, VARIABLE, Child
+from maze.roles.child import VARIABLE, Child
 
 log = structlog.get_logger()
 
@@ -84,12 +84,12 @@ class ChildProcess:
         """Start the process, and keep it running."""
         gevent.spawn(self._run)
 
-    def drain(self) -> None:
-        """Have the process drain; it is not started again."""
+    def drain(self, seconds: float) -> None:
+        """Have the process drain and end within that time; it is not started again."""
         self._is_stopping = True
         if self._control:
             with suppress(OSError):
-                self._control.sendall(DRAIN)
+                self._control.sendall(b"%.3f" % max(0.0, seconds))
 
     def ask(self, timeout: float, *question: object) -> Any:
         """Return the answer to a question, see ``admin.relay``; wait at most ``timeout`` seconds.

@@ -22,22 +22,18 @@ from gevent.socket import socket
 from maze.admin.listener import AdminPort
 from maze.core import IMPLEMENTATION
 from maze.errors import ListenError, TemporaryFolderError
-from maze.log.line_writer import FLUSH_SECONDS
 from maze.net.peer import endpoint_name, endpoint_of
 from maze.net.unix_socket import SocketFile
 from maze.roles.child_process import ChildProcess
 from maze.roles.parent_view import ParentView
 from maze.settings.options import Settings
 from maze.settings.port import PortSettings
+from maze.settings.stop_times import StopTimes
 
 log = structlog.get_logger()
 
-KILL_SECONDS = 2 * FLUSH_SECONDS + 1.0
-"""Time after the drain timeout at which a process that has not ended is killed: until then it may
-still write its journal, its reject file and its log."""
-
 END_SECONDS = 2.0
-"""Longest wait for the end of a process that was killed."""
+"""Longest wait for the end of the processes once they were killed, unless a drain ends before."""
 
 MAX_FOLDER_BYTES = 100
 """Maximum length of the temporary folder's path; that of a Unix socket in it has 107 bytes."""
@@ -68,6 +64,9 @@ class Parent:
         self._refusal: int | None = None
         self._is_stopping = False
         self._stopped = Event()
+        self.on_stop: Callable[[StopTimes], None] = lambda times: None
+        """Called when the drain begins, with its times."""
+        self._end: float | None = None
 
     def run(self, report: Callable[[str], None], on_ready: Callable[[str], None]) -> int:
         """Start all processes, and wait until all have ended; return the exit status.
@@ -85,7 +84,8 @@ class Parent:
                 self._admin.start()
                 self._admin.announce()  # now, because the ingest may wait long for the lease
             self.view.start()
-            self._start(source, clients, on_ready)
+            if not self._is_stopping:
+                self._start(source, clients, on_ready)
             self._stopped.wait()
         finally:
             self.view.stop()
@@ -93,8 +93,9 @@ class Parent:
                 self._admin.stop()
             for process in self.processes:
                 process.kill()
+            end = self._end or time.monotonic() + END_SECONDS
             for process in self.processes:
-                process.ended.wait(END_SECONDS)
+                process.ended.wait(_seconds_to(end))
             self._remove_files()
             shutil.rmtree(self._folder, ignore_errors=True)
         return self._refusal or 0
@@ -106,22 +107,30 @@ class Parent:
         gevent.signal_handler(signal.SIGHUP, self._on_reload_signal)
 
     def drain(self) -> None:
-        """Let the ingest and all edges come to one position, then end."""
+        """Let the ingest and all edges come to one position, then end.
+
+        They end a little earlier than the parent has to: one that has not is killed.
+        """
         self._is_stopping = True
         self.view.state = "draining"
-        deadline = time.monotonic() + self._settings.drain_timeout + KILL_SECONDS
+        times = StopTimes.of(time.monotonic(), self._settings.drain_timeout)
+        self._end = times.log
+        self.on_stop(times)
         log.info("draining", processes=len(self.processes))
-        ingest, *edges = self.processes
-        ingest.drain()
-        if self._settings.is_in_redis:  # edges cannot learn from Redis that nothing follows
-            ingest.ended.wait(max(0.0, deadline - time.monotonic()))
-        for edge in edges:
-            edge.drain()
+        for ingest in self.processes[:1]:  # none if the parent has not started any yet
+            seconds = _seconds_to(times.journal)
+            if self._settings.is_in_redis:  # edges cannot learn from Redis that nothing follows
+                ingest.drain(seconds / 2)
+                ingest.ended.wait(seconds / 2)
+            else:
+                ingest.drain(seconds)
+        for edge in self.processes[1:]:
+            edge.drain(_seconds_to(times.journal))
         for listener in self._sockets:
             listener.close()  # so that who connects now is refused at once
         self._remove_files()
         for process in self.processes:
-            process.ended.wait(max(0.0, deadline - time.monotonic()))
+            process.ended.wait(_seconds_to(times.rejects))
         for process in self.processes:
             if not process.ended.is_set():
                 log.warning("process_killed", process=process.name)
@@ -262,6 +271,11 @@ def _temporary_folder() -> str:
         text = f"--edges cannot use {folder}: the path of a Unix socket in it is too long"
         raise TemporaryFolderError(f"{text}; TMPDIR names another place")
     return folder
+
+
+def _seconds_to(moment: float) -> float:
+    """Return the seconds until a moment of ``time.monotonic``, or 0 if it has passed."""
+    return max(0.0, moment - time.monotonic())
 
 
 def _listener(address: tuple[str, int], backlog: int, *, shares: bool) -> socket:

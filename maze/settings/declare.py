@@ -62,6 +62,11 @@ class Group:
         parse = option_types.duration(*bounds.split(" to "))
         return self.option(default, parse, text, bounds=bounds, value="TIME")
 
+    def duration_or_none(self, default: str, bounds: str, text: str) -> Any:
+        """Declare an option whose value is a duration or none."""
+        parse = option_types.or_none(option_types.duration(*bounds.split(" to ")))
+        return self.option(default, parse, text, bounds=f"{bounds} or none", value="TIME")
+
     def host(self, default: str, text: str) -> Any:
         """Declare an option whose value is a host."""
         parse, bounds = option_types.host, "host name, address or unix:PATH"

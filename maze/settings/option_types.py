@@ -54,6 +54,20 @@ def duration(low: str, high: str) -> Callable[[str], float]:
     return parse
 
 
+def or_none(parse: Callable[[str], float]) -> Callable[[str], float | None]:
+    """Return a parser of what ``parse`` takes, or of the word ``none``."""
+
+    def parse_or_none(text: str) -> float | None:
+        if text.strip().lower() == "none":
+            return None
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise ValueError(f"{error}; none turns it off") from None
+
+    return parse_or_none
+
+
 def size(low: str, high: str) -> Callable[[str], int]:
     """Return a parser of amounts of memory from ``low`` to ``high``; values are in bytes."""
     minimum, maximum = _bytes(low), _bytes(high)

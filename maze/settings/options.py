@@ -68,6 +68,15 @@ class Settings:
         "what to do when too many events wait for a missing event: skip gives up the missing "
         "numbers, fail closes the source",
     )
+    gap_warning: float | None = ORDER.duration_or_none(
+        "2s", "100ms to 24h", "time after which a missing event is logged; none logs nothing"
+    )
+    gap_timeout: float | None = ORDER.duration_or_none(
+        "none",
+        "100ms to 24h",
+        "time after which missing numbers are given up, and the events behind them go on; none "
+        "waits until too many events wait",
+    )
     on_source_disconnect: str = ORDER.choice(
         "auto",
         "auto, reset, keep",
@@ -262,7 +271,9 @@ class Settings:
     )
 
     drain_timeout: float = SHUTDOWN.duration(
-        "10s", "0s to 1h", "maximum time on shutdown to send clients what is queued for them"
+        "8s",
+        "0s to 1h",
+        "maximum time of a shutdown, in which clients are sent what is queued for them",
     )
 
     admin_host: str = ADMIN.host("127.0.0.1", "host name or address to listen on for operators")

@@ -24,8 +24,10 @@ from maze.journal.journal import Batch
 from maze.journal.sqlite import SQLiteJournal
 from maze.listener import id_line
 from maze.log.configure import configure
+from maze.log.reject_file import RejectFileWriter
 from maze.net.connection import Connection
 from maze.pipeline import journaling, router, source
+from maze.pipeline.registry import Sessions
 from maze.pipeline.session import Session
 
 UNLUCKY = 666
@@ -159,6 +161,32 @@ def slow_journal() -> None:
     vars(journaling)["SQLiteJournal"] = Slow
 
 
+def hang(*_: object) -> None:
+    """Never return, as a call to a disk that does not answer."""
+    threading.Event().wait()
+
+
+def hang_journal(name: str) -> None:
+    """Hang in a method of the journal; an append only for an unlucky event."""
+    original = getattr(SQLiteJournal, name)
+
+    def hanging(self: SQLiteJournal, *arguments: Any) -> Any:
+        if name == "close" or any(batch.first <= UNLUCKY < batch.end for batch in arguments[0]):
+            hang()
+        return original(self, *arguments)
+
+    setattr(SQLiteJournal, name, hanging)
+
+
+def hang_rejects() -> None:
+    RejectFileWriter._write = hang  # type: ignore[assignment,method-assign]
+
+
+def hang_event_loop() -> None:
+    """Block the event loop when the sessions are closed."""
+    Sessions.close = hang  # type: ignore[assignment,method-assign]
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "none": lambda: None,
     "decoder": break_decoder,
@@ -173,8 +201,12 @@ FAULTS: dict[str, Callable[[], None]] = {
     "short_log_queue": shorten_log_queue,
     "small_files": limit_files,
     "slow_journal": slow_journal,
+    "hanging_append": lambda: hang_journal("append"),
+    "hanging_close": lambda: hang_journal("close"),
+    "hanging_rejects": hang_rejects,
+    "hanging_event_loop": hang_event_loop,
 }
 
 if __name__ == "__main__":
     FAULTS[sys.argv[1]]()
-    sys.exit(serve.main(sys.argv[2:]))
+    serve.run(sys.argv[2:])

@@ -53,11 +53,15 @@ class Model:
     def finish(self, source: int) -> None:
         self.rejects["half_line"] += bool(self.half_lines.pop(source, b""))
 
-    def give_up_gaps(self, limit: int = 0) -> None:
-        """Give up the lowest missing numbers while more than ``limit`` events wait."""
-        while len(waiting := self.waiting()) > limit:
-            self.rejects["skipped"] += waiting[0] - self.missing()
-            self.floor = waiting[0]
+    def give_up_gaps(self, limit: int = 0, below: int = 2**63) -> None:
+        """Give up the lowest missing numbers while more than ``limit`` events wait.
+
+        Of these numbers, only those lower than ``below``.
+        """
+        while len(waiting := self.waiting()) > limit and self.missing() < below:
+            end = min(waiting[0], below)
+            self.rejects["skipped"] += end - self.missing()
+            self.floor = end
 
     def route(self) -> None:
         end = self.missing()

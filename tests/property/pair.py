@@ -125,6 +125,14 @@ class Pair:
         self.compare()
         assert self.core.reorder.next_sequence == self.model.floor
 
+    def give_up_gaps(self, below: int) -> None:
+        """Give up the missing numbers below a number."""
+        reorder = self.core.reorder
+        self.core.in_steps(lambda: reorder.give_up_gaps(below))
+        self.model.give_up_gaps(below=below)
+        self.compare()
+        assert not reorder.waiting or reorder.missing_sequence >= min(below, reorder.end)
+
     def close(self, source: int) -> None:
         """The source has ended, or was closed: what it left of a line is dropped."""
         self.model.finish(source)
@@ -153,6 +161,9 @@ class Pair:
         assert core.reorder.missing_sequence == missing
         assert core.reorder.waiting == len(model.waiting())
         assert core.reorder.ready == sum(number < missing for number in model.held)
+        assert core.reorder.end == max([missing, *(number + 1 for number in model.held)])
+        waiting = model.waiting()
+        assert core.reorder.gap == ((missing, waiting[0]) if waiting else None)
         for user in {*USERS, *model.follows}:
             assert core.fanout.graph.following(user) == model.follows.get(user, set())
         for name, (_, received) in model.clients.items():

@@ -138,6 +138,16 @@ class Maze(RuleBasedStateMachine):
     def settle(self, limit: int) -> None:
         self.pair.settle(limit)
 
+    @rule(offset=st.integers(-2, 14))
+    def give_up_gaps(self, offset: int) -> None:
+        """Give up the missing numbers below a number around the one that is missing."""
+        self.pair.give_up_gaps(max(0, self.pair.model.missing() + offset))
+
+    @rule()
+    def give_up_what_has_waited(self) -> None:
+        """Give up the missing numbers below the highest number that waits."""
+        self.pair.give_up_gaps(self.pair.core.reorder.end)
+
     @rule(batch=batches)
     def route(self, batch: int) -> None:
         self.pair.route(batch)

@@ -29,8 +29,12 @@ class SampledServer(MazeServer):
 
     file = Path()
 
-    def start(self, report: Callable[[str], None] = lambda progress: None) -> None:
-        super().start(report)
+    def start(
+        self,
+        report: Callable[[str], None] = lambda progress: None,
+        on_recovered: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().start(report, on_recovered)
         gevent.spawn(self._sample)
         self._record_sessions()
 

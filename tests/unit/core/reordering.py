@@ -1,5 +1,6 @@
 """A reorder buffer that checks its invariants, and the runs to fill it with."""
 
+import sys
 from collections.abc import Iterable
 
 from maze.core import Decoder, Reason, Reject, ReorderBuffer, Run
@@ -21,8 +22,8 @@ class Buffer(ReorderBuffer):
         finally:
             self._check()
 
-    def give_up_gaps(self) -> list[Reject]:
-        rejects = super().give_up_gaps()
+    def give_up_gaps(self, below: int = sys.maxsize) -> list[Reject]:
+        rejects = super().give_up_gaps(below)
         self._check()
         return rejects
 

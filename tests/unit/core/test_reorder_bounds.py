@@ -87,6 +87,63 @@ def test_a_void_number_given_up_that_comes_late_is_not_rejected_twice() -> None:
     assert buffer.take_numbers() == [3]
 
 
+def test_only_the_missing_numbers_below_a_number_are_given_up() -> None:
+    buffer = filled(run(3), run(6), run(9))
+    assert buffer.give_up_gaps(below=7) == [
+        Reject(Reason.SKIPPED, sequence=1, count=2),
+        Reject(Reason.SKIPPED, sequence=4, count=2),
+    ]
+    assert buffer.give_up_gaps(below=7) == []
+    assert (buffer.missing_sequence, buffer.waiting) == (7, 1)
+    assert buffer.take_numbers() == [3, 6]
+
+
+def test_a_gap_can_be_given_up_in_part() -> None:
+    buffer = filled(run(9))
+    assert buffer.give_up_gaps(below=5) == [Reject(Reason.SKIPPED, sequence=1, count=4)]
+    assert (buffer.missing_sequence, buffer.waiting, buffer.ready) == (5, 1, 0)
+    assert buffer.add(run(4)) == numbered(Reason.STALE, [4])
+    buffer.add(run(5, 9))
+    assert buffer.take_numbers() == [5, 6, 7, 8, 9]
+
+
+def test_the_end_is_behind_the_highest_number_held() -> None:
+    buffer = Buffer(5)
+    assert buffer.end == 5
+    buffer.add(run(5, 7))
+    assert buffer.end == 7
+    buffer.add(run(20, 23))
+    buffer.add(run(10))
+    assert buffer.end == 23
+    buffer.take_ready()
+    assert buffer.end == 23
+    buffer.give_up_gaps()
+    buffer.take_ready()
+    assert buffer.end == 23
+
+
+def test_the_gap_is_from_the_missing_number_to_the_first_that_waits() -> None:
+    buffer = Buffer(5)
+    assert buffer.gap is None
+    buffer.add(run(20))
+    buffer.add(run(10))
+    assert buffer.gap == (5, 10)
+    buffer.add(run(5, 8))
+    assert buffer.gap == (8, 10)
+    buffer.add(run(8, 10))
+    assert buffer.gap == (11, 20)
+    buffer.give_up_gaps()
+    assert buffer.gap is None
+
+
+def test_there_is_no_gap_before_runs_that_only_have_to_be_made_ready() -> None:
+    buffer = Buffer(step=1)
+    buffer.add(run(2), run(3), run(4))
+    buffer.add(run(1))
+    assert buffer.waiting == 2
+    assert buffer.gap is None
+
+
 def test_fail_holds_exactly_the_limit_and_raises_beyond_it() -> None:
     buffer = Buffer(limit=3, gap_policy="fail")
     buffer.add(run(1))

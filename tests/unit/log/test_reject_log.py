@@ -43,9 +43,21 @@ def test_a_skipped_range_counts_each_number_and_is_logged_as_a_range() -> None:
             "source": "peer",
             "first": 5,
             "last": 7,
+            "numbers": 3,
             "suppressed": 0,
         }
     ]
+
+
+def test_ranges_skipped_together_are_logged_in_one_line() -> None:
+    rejects = RejectLog()
+    ranges = [(5, 3), (9, 1), (20, 2)]
+    with capture_logs() as entries:
+        rejects.record([Reject(Reason.SKIPPED, sequence=n, count=c) for n, c in ranges], "peer")
+    assert rejects.counts == {Reason.SKIPPED: 6}
+    (line,) = entries
+    shown = {name: line[name] for name in ("first", "last", "numbers", "suppressed")}
+    assert shown == {"first": 5, "last": 21, "numbers": 6, "suppressed": 0}
 
 
 def test_repetitions_are_expected_and_logged_at_debug() -> None:

@@ -24,7 +24,7 @@ def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Mon
         until(lambda: process.restarts >= 3, "it to be tried again")
         with pytest.raises(NoAnswerError):
             process.ask(1.0, "page")
-        process.drain()
+        process.drain(1.0)
         until(process.ended.is_set, "the end")
     errors = [line["error"] for line in logged if line["event"] == "process_not_started"]
     assert len(errors) >= 3

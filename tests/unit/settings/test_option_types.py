@@ -12,6 +12,7 @@ from maze.settings.option_types import (
     file,
     host,
     names,
+    or_none,
     peer_ranges,
     port_or_free,
     secret,
@@ -105,6 +106,17 @@ def test_the_bounds_of_a_time_belong_to_it(text: str) -> None:
 def test_a_time_out_of_its_bounds_is_refused_and_they_are_named(text: str) -> None:
     with pytest.raises(ValueError, match="is not between 10ms and 1h"):
         duration("10ms", "1h")(text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("none", None), (" NONE ", None), ("2s", 2.0)])
+def test_a_time_can_be_none(text: str, seconds: float | None) -> None:
+    assert or_none(duration("1s", "10s"))(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["no", "11s", "0s"])
+def test_the_error_of_a_time_that_can_be_none_says_so(text: str) -> None:
+    with pytest.raises(ValueError, match="none turns it off"):
+        or_none(duration("1s", "10s"))(text)
 
 
 @pytest.mark.parametrize("text", ["64B", "1KiB", "1MiB", "1024KiB"])

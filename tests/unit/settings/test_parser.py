@@ -41,7 +41,7 @@ def two_values(option: Field[Any]) -> tuple[str, str]:
         return "192.0.2.1", "10.0.0.0/8,2001:db8::/32"
     if option.name in SPECIAL:
         return SPECIAL[option.name]
-    bounds: str = option.metadata["bounds"]
+    bounds: str = option.metadata["bounds"].removesuffix(" or none")
     if " to " in bounds:
         low, high = bounds.split(" to ")
         return low, high
