@@ -1,4 +1,7 @@
-"""Reload on SIGHUP: certificates and log level, replaced only if all are valid."""
+"""Reload on SIGHUP: certificates and log level, replaced only if all are valid.
+
+The reject file is opened again in any case: a program that has renamed it sends SIGHUP, too.
+"""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -47,6 +50,8 @@ class Reloader:
             self._running = False
 
     def _reload(self) -> None:
+        if self._server.rejects.file:
+            self._server.rejects.file.reopen()
         # In a thread, because a disk that does not respond would block the event loop.
         loaded = gevent.get_hub().threadpool.apply(self._load)
         if isinstance(loaded, Exception):
