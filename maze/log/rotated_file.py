@@ -73,6 +73,7 @@ class RotatedFile:
             found = os.stat(self.path)
             if (found.st_dev, found.st_ino) == self._identity:
                 self._size = found.st_size  # another program may have cut it short
+                self._is_at_path = True
                 return Place.SAME
         self._is_at_path = False
         if os.fstat(self._descriptor).st_nlink:

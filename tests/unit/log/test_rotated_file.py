@@ -217,6 +217,24 @@ def test_a_pipe_takes_whole_lines_of_a_block_and_no_line_twice(path: Path) -> No
     assert set(taken.splitlines(keepends=True)) == {LINE}
 
 
+def test_the_next_reader_of_a_pipe_gets_whole_lines_too(path: Path) -> None:
+    """A pipe keeps what it holds as long as it is open."""
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    file, line = rotated(path), 100_000 * b"x" + b"\n"
+    with pytest.raises(BlockingIOError):
+        file.append(line)
+    os.close(reader)
+    with pytest.raises(BrokenPipeError):
+        file.append(LINE)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    taken = os.read(reader, 1 << 20)
+    file.append(LINE)
+    taken += os.read(reader, 1 << 20)
+    os.close(reader)
+    assert taken == line + LINE
+
+
 def test_a_full_device_takes_nothing_and_is_never_renamed() -> None:
     file = rotated(Path("/dev/full"), size=1)
     for _ in range(2):
