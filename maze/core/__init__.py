@@ -38,7 +38,7 @@ from maze.core.positions import (
     position_line,
 )
 from maze.core.recent import Recent
-from maze.core.rejects import Reason, Reject
+from maze.core.rejects import Reason, Reject, Undelivered
 from maze.core.reorder import ReorderBuffer, ReorderBufferFullError
 from maze.core.replay import BehindError, Replay, UserWalk
 
@@ -85,6 +85,7 @@ __all__ = [
     "Replay",
     "Run",
     "Tape",
+    "Undelivered",
     "UserWalk",
     "holders",
     "is_http_request",
