@@ -29,7 +29,7 @@ from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
 from maze.roles.child import Child
 from maze.server import ADDRESS_FIELDS, MazeServer, Server
-from maze.settings.combinations import edges_fault, journal_fault
+from maze.settings.combinations import edges_fault, journal_fault, rejects_fault
 from maze.settings.options import Settings
 from maze.settings.parser import parse_settings, read_settings, unknown_variables
 
@@ -103,7 +103,7 @@ def _run_parent(settings: Settings, arguments: Sequence[str]) -> int:
     """Run an ingest and edges as processes of their own; return the exit status."""
     from maze.roles.parent import Parent  # noqa: PLC0415, roles take 2 MB
 
-    if fault := journal_fault(settings) or edges_fault(settings):
+    if fault := journal_fault(settings) or edges_fault(settings) or rejects_fault(settings):
         raise SettingsError(fault)
     raise_descriptor_limit()
     parent = Parent(settings, arguments)

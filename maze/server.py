@@ -27,7 +27,7 @@ from maze.pipeline.client_port import ClientPort
 from maze.pipeline.intake import Intake
 from maze.pipeline.router import Router
 from maze.pipeline.source import SourcePort
-from maze.settings.combinations import journal_fault, role_fault
+from maze.settings.combinations import journal_fault, rejects_fault, role_fault
 from maze.settings.option_types import ANY_NAME
 from maze.settings.options import Settings
 from maze.settings.port import PortSettings
@@ -69,7 +69,7 @@ class Server:
 
         Raise SettingsError if TLS options or files cannot be used or options contradict each other.
         """
-        if fault := journal_fault(settings) or role_fault(settings):
+        if fault := journal_fault(settings) or role_fault(settings) or rejects_fault(settings):
             raise SettingsError(fault)
         self.contexts = load_contexts(settings)
         self.settings = settings

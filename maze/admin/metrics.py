@@ -22,7 +22,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from maze import __version__
-from maze.admin.counters import Counters, Section, counters
+from maze.admin.counters import TYPE_NAMES, Counters, Section, counters
 from maze.admin.status import unready_reason
 from maze.core import IMPLEMENTATION
 from maze.log.processors import RATE_LIMIT, RECENT
@@ -117,6 +117,7 @@ HELP = {
     "maze_accepting_pauses": "Pauses in accepting connections, for lack of file descriptors or "
     "memory.",
     "maze_events_routed": "Events routed, with or without recipients.",
+    "maze_undelivered": "Private messages and follows whose user was not connected.",
     "maze_deliveries": "Events queued for sessions, counted once per session.",
     "maze_delivered_bytes": "Bytes of events queued for sessions, counted once per session.",
 }
@@ -148,6 +149,7 @@ class Metrics(Collector):
         snapshot = counters(self._server)
         yield from self._server_metrics(snapshot)
         yield from _event_metrics(snapshot["events"], snapshot["sources"])
+        yield from self._undelivered_metrics()
         yield from _port_metrics(snapshot)
         yield from self._session_metrics(snapshot["sessions"], snapshot["queues"])
         yield from self._order_metrics(snapshot["order"])
@@ -172,6 +174,13 @@ class Metrics(Collector):
         yield _gauge("maze_graph_users", graph["users"])
         yield _gauge("maze_graph_follows", graph["follows"])
         yield _gauge("maze_graph_listeners", graph["listeners"])
+
+    def _undelivered_metrics(self) -> Iterator[Metric]:
+        """Yield the events whose user was not connected; an ingest or edge does not know them."""
+        if self._server.settings.role == "all":
+            counts = self._server.router.fanout.undelivered_counts()
+            values = {TYPE_NAMES[kind]: count for kind, count in counts.items()}
+            yield _counters("maze_undelivered", "type", values)
 
     def _session_metrics(self, sessions: Section, queues: Section) -> Iterator[Metric]:
         yield _gauge("maze_sessions", sessions["connected"])

@@ -69,7 +69,7 @@ class Fanout:
         """
         return dict(self._undelivered_counts)
 
-    def route(  # one long method: a call per event would cost a tenth of the speed
+    def route(  # noqa: PLR0912, a call per event would cost a tenth of the speed
         self, runs: list[Run], payload_bytes: int = sys.maxsize, batch_bytes: int = sys.maxsize
     ) -> tuple[list[tuple[Recipient, Payload]], list[Run]]:
         """Route the events of the runs, in order, up to a bound.
@@ -121,6 +121,7 @@ class Fanout:
                         undelivered_counts[kind] += 1
                         if self._keeps_undelivered:
                             self.undelivered.append(Undelivered(line, sequence))
+                        continue
                     delivery = (tape_size, line)
                     sessions = 0
                     for member in members:

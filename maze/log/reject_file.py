@@ -1,4 +1,4 @@
-"""The reject file: one line of JSON for each reject.
+"""The reject file: one line of JSON for each reject and, if wanted, each undelivered event.
 
 The event path puts lists of rejects into a bounded queue; a native thread formats and writes them.
 The event path never waits for the thread: rejects that do not fit in the queue or cannot be
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import gevent
 import structlog
 
-from maze.core import Reject
+from maze.core import Reject, Undelivered
 from maze.errors import RejectFileError
 from maze.log.rotated_file import Place, RotatedFile
 
@@ -46,7 +46,9 @@ NOT_RECORDED = "not_recorded"
 _quoted = json.encoder.encode_basestring_ascii
 
 
-Entry = tuple[float, str, Sequence[Reject]]
+Rejects = Sequence[Reject | Undelivered]
+"""What is recorded. Undelivered events are treated, and counted, as rejects here."""
+Entry = tuple[float, str, Rejects]
 """An entry of the queue: time, source, and rejects of that source."""
 
 
@@ -95,7 +97,7 @@ class RejectFileWriter:
         """Number of rejects that the file has to report as missing."""
         return self.dropped + self._removed
 
-    def add(self, rejects: Sequence[Reject], peer: str) -> None:
+    def add(self, rejects: Rejects, peer: str) -> None:
         """Queue the rejects of a source. Never waits."""
         now = time.time()
         room = QUEUE_REJECTS - (self._in_rejects - self._out_rejects)
@@ -209,7 +211,7 @@ class RejectFileWriter:
             log.warning("reject_file_not_reopened", error=error.strerror, path=self._file.path)
 
 
-def _bytes(rejects: Sequence[Reject]) -> int:
+def _bytes(rejects: Rejects) -> int:
     return sum([len(reject.line) for reject in rejects])
 
 

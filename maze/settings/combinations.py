@@ -24,6 +24,20 @@ def journal_fault(settings: Settings) -> str | None:
     return None
 
 
+def rejects_fault(settings: Settings) -> str | None:
+    """Describe a contradiction between the options of the reject file, if there is one."""
+    if not settings.rejects_undelivered:
+        return None
+    if settings.rejects is None:
+        return "--rejects-undelivered on needs --rejects: the file that has the events"
+    if settings.edges or settings.role != "all":
+        return (
+            "--rejects-undelivered on takes neither --edges nor --role: no other process knows all "
+            "clients"
+        )
+    return None
+
+
 def edges_fault(settings: Settings) -> str | None:
     """Describe what contradicts ``edges``, if it is set and anything does."""
     if settings.edges and (settings.role != "all" or settings.feed):

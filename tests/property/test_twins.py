@@ -65,7 +65,6 @@ class Twin:
         bounds: tuple[int, int],
         at_once: int,
         kept: int,
-        *,
         keeps_undelivered: bool,
     ) -> None:
         self.recent = recent.Recent(kept, 10**9)
@@ -214,12 +213,10 @@ class Twins(RuleBasedStateMachine):
     )
     def begin(self, bounds: tuple[int, int], at_once: int, kept: int, keeps: bool) -> None:
         """The bounds on the graph: one that is never reached, and ones that are."""
-        modules = (
-            (events, graph, fanout, recent, replay),
-            (_events, _graph, _fanout, _replay, _replay),
-        )
+        given = bounds, at_once, kept, keeps
         self.twins = [
-            Twin(*twin, bounds, at_once, kept, keeps_undelivered=keeps) for twin in modules
+            Twin(events, graph, fanout, recent, replay, *given),
+            Twin(_events, _graph, _fanout, _replay, _replay, *given),
         ]
 
     def both(self, act: Callable[[Twin], object]) -> None:

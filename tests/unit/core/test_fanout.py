@@ -18,8 +18,10 @@ from maze.core.fanout import ASKED_BYTES
 class World:
     """A fan-out, and a session for each user that connects: ``7``, then ``7/2``, ``7/3``."""
 
-    def __init__(self, *users: int, keeps_undelivered: bool = False, **bounds: int) -> None:
-        self.fanout = Fanout(FollowGraph(**bounds), keeps_undelivered=keeps_undelivered)
+    keeps_undelivered = False
+
+    def __init__(self, *users: int, **bounds: int) -> None:
+        self.fanout = Fanout(FollowGraph(**bounds), keeps_undelivered=self.keeps_undelivered)
         self.recipients: dict[str, Recipient] = {}
         for user in users:
             self.connect(user)
@@ -59,6 +61,12 @@ class World:
             assert data.endswith(b"\n"), "whole lines only"
             got[session] = " ".join(line.split("|")[0] for line in data.decode().splitlines())
         return got
+
+
+class KeepingWorld(World):
+    """A world that keeps undelivered events."""
+
+    keeps_undelivered = True
 
 
 def bytes_of(payload: Payload) -> bytes:
@@ -426,14 +434,14 @@ def test_private_messages_and_follows_of_users_who_are_not_connected_are_counted
 
 
 def test_nobody_is_connected_and_nothing_else_counts() -> None:
-    world = World(keeps_undelivered=True)
+    world = KeepingWorld()
     world.route("B", "S|1", "U|1|2")
     assert world.fanout.undelivered_counts() == {b"F": 0, b"P": 0}
     assert world.fanout.undelivered == []
 
 
 def test_undelivered_events_of_the_last_batch_are_kept_if_that_is_wanted() -> None:
-    world = World(1, keeps_undelivered=True)
+    world = KeepingWorld(1)
     world.payloads_of(b"1|P|9|1\n2|P|1|07\r\n3|S|1\n4|F|1|7\n5|B\n")
     assert world.fanout.undelivered == [
         Undelivered(b"2|P|1|07\r\n", 2),
@@ -444,7 +452,7 @@ def test_undelivered_events_of_the_last_batch_are_kept_if_that_is_wanted() -> No
 
 
 def test_an_event_that_is_left_for_the_next_batch_is_not_undelivered_yet() -> None:
-    world = World(1, keeps_undelivered=True)
+    world = KeepingWorld(1)
     runs, _ = Decoder().feed(b"1|P|9|7\n2|P|9|1\n3|P|9|7\n")
     _, rest = world.fanout.route(runs, 1)
     assert [event.sequence for event in world.fanout.undelivered] == [1]
@@ -454,7 +462,7 @@ def test_an_event_that_is_left_for_the_next_batch_is_not_undelivered_yet() -> No
 
 
 def test_a_follow_may_be_refused_and_undelivered() -> None:
-    world = World(keeps_undelivered=True, max_follows=0)
+    world = KeepingWorld(max_follows=0)
     world.route("F|1|2")
     (refused,), (undelivered,) = world.fanout.refused, world.fanout.undelivered
     assert refused.line == undelivered.line == b"1|F|1|2\n"
