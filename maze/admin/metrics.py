@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from maze import __version__
-from maze.admin.counters import Counters, Section, counters
+from maze.admin.counters import TYPE_NAMES, Counters, Section, counters
 from maze.admin.status import unready_reason
 from maze.core import IMPLEMENTATION
 from maze.log.processors import RATE_LIMIT, RECENT
@@ -132,6 +132,7 @@ HELP = {
     "maze_accepting_pauses": "Pauses in accepting connections, for lack of file descriptors or "
     "memory.",
     "maze_events_routed": "Events routed, with or without recipients.",
+    "maze_undelivered": "Private messages and follows whose user was not connected.",
     "maze_deliveries": "Events queued for sessions, counted once per session.",
     "maze_delivered_bytes": "Bytes of events queued for sessions, counted once per session.",
 }
@@ -163,6 +164,7 @@ class Metrics(Collector):
         snapshot = counters(self._server)
         yield from self._server_metrics(snapshot)
         yield from _event_metrics(snapshot["events"], snapshot["sources"])
+        yield from self._undelivered_metrics()
         yield from _port_metrics(snapshot)
         yield from self._session_metrics(snapshot["sessions"], snapshot["queues"])
         yield from self._order_metrics(snapshot["order"])
@@ -190,6 +192,13 @@ class Metrics(Collector):
         now = time.time()
         left = {each.port: each.expires - now for each in self._server.contexts.certificates}
         yield _gauges("maze_certificate_expiry_seconds", "port", left)
+
+    def _undelivered_metrics(self) -> Iterator[Metric]:
+        """Yield the events whose user was not connected; an ingest or edge does not know them."""
+        if self._server.settings.role == "all":
+            counts = self._server.router.fanout.undelivered_counts()
+            values = {TYPE_NAMES[kind]: count for kind, count in counts.items()}
+            yield _counters("maze_undelivered", "type", values)
 
     def _session_metrics(self, sessions: Section, queues: Section) -> Iterator[Metric]:
         yield _gauge("maze_sessions", sessions["connected"])

@@ -45,7 +45,7 @@ from maze.core.proxy_header import (
     parse_proxy_header,
 )
 from maze.core.recent import Recent
-from maze.core.rejects import Reason, Reject
+from maze.core.rejects import Reason, Reject, Undelivered
 from maze.core.reorder import ReorderBuffer, ReorderBufferFullError
 from maze.core.replay import BehindError, Replay, UserWalk
 
@@ -96,6 +96,7 @@ __all__ = [
     "Replay",
     "Run",
     "Tape",
+    "Undelivered",
     "UserWalk",
     "holders",
     "is_http_request",

@@ -24,7 +24,7 @@ from maze.core.events import (
 )
 from maze.core.graph import CHANGED, REFUSED, FollowGraph, Member, Recipient
 from maze.core.payload import Payload, Tape
-from maze.core.rejects import Reason, Reject
+from maze.core.rejects import Reason, Reject, Undelivered
 
 SLICE_BYTES = 4096
 """Minimum length of a slice of the tape that is referred to, not copied. At about this length a
@@ -47,17 +47,29 @@ class Fanout:
     The result depends only on the ordered stream and on who is connected at each batch.
     """
 
-    def __init__(self, graph: FollowGraph) -> None:
+    def __init__(self, graph: FollowGraph, *, keeps_undelivered: bool = False) -> None:
         self.graph = graph
         self.refused: list[Reject] = []
         """Follows of the last batch that the graph had no room for."""
+        self.undelivered: list[Undelivered] = []
+        """Private messages and follows of the last batch whose users were not connected; only if
+        ``keeps_undelivered``."""
+        self._keeps_undelivered = keeps_undelivered
         self._tallies = {kind: [0, 0, 0] for kind in FIELD_COUNT}
+        self._undelivered_counts = {FOLLOW: 0, PRIVATE: 0}
 
     def tallies(self) -> dict[bytes, Tally]:
         """Return what was routed since the start, by event type."""
         return {kind: (counts[0], counts[1], counts[2]) for kind, counts in self._tallies.items()}
 
-    def route(  # one long method: a call per event would cost a tenth of the speed
+    def undelivered_counts(self) -> dict[bytes, int]:
+        """Return how many events since the start had a user who was not connected, by type.
+
+        Only a follow and a private message are for one user.
+        """
+        return dict(self._undelivered_counts)
+
+    def route(  # noqa: PLR0912, a call per event would cost a tenth of the speed
         self, runs: list[Run], payload_bytes: int = sys.maxsize, batch_bytes: int = sys.maxsize
     ) -> tuple[list[tuple[Recipient, Payload]], list[Run]]:
         """Route the events of the runs, in order, up to a bound.
@@ -68,10 +80,12 @@ class Fanout:
         Follows and unfollows that did not change the graph are marked in their runs, by their type
         (``FOLLOW_UNCHANGED``). Events that were routed must not be routed again.
         A follow that the graph has no room for is valid and still notifies the user; it is added
-        to ``refused``.
+        to ``refused``. ``undelivered`` is set as well.
         """
         graph = self.graph
         self.refused = []
+        self.undelivered = []
+        undelivered_counts = self._undelivered_counts
         everybody = len(graph.recipients)
         tallies = self._tallies
         broadcasts: list[bytes] = []
@@ -102,6 +116,11 @@ class Fanout:
                     else:
                         if not graph.unfollow(sender, target):
                             _mark(run, sequence, UNFOLLOW_UNCHANGED)
+                        continue
+                    if not members and kind != STATUS:
+                        undelivered_counts[kind] += 1
+                        if self._keeps_undelivered:
+                            self.undelivered.append(Undelivered(line, sequence))
                         continue
                     delivery = (tape_size, line)
                     sessions = 0

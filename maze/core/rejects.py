@@ -1,7 +1,11 @@
-"""Rejects and their reasons: lines and numbers not routed, and follows not added to the graph."""
+"""Rejects and their reasons: lines and numbers not routed, and follows not added to the graph.
+
+An undelivered event is no reject, but the reject file may record both.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 
 class Reason(StrEnum):
@@ -42,3 +46,14 @@ class Reject:
     """The sequence number, or the first of the range; None if the line has none."""
     count: int = 1
     """Number of sequence numbers in the range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """A private message or a follow that was routed, but whose user was not connected."""
+
+    reason: ClassVar[str] = "not_connected"
+    count: ClassVar[int] = 1
+    line: bytes
+    """The line as it was read, with its terminator."""
+    sequence: int

@@ -21,7 +21,7 @@ LINES_PER_SECOND = 100
 ONCE_A_SECOND = {
     *("accepting_paused", "client_refused", "handshake_rejected", "source_refused"),
     *("line_rejected", "numbers_skipped", "follow_not_kept"),
-    *("rejects_dropped", "rejects_not_written"),
+    *("rejects_dropped", "rejects_not_written", "reject_file_not_reopened"),
     *("greenlet_failed", "thread_failed", "exception_ignored"),
 }
 """Events logged at most once a second per kind: they are also counted, or their lines are alike."""

@@ -1,4 +1,4 @@
-"""The reject file: one line of JSON for each reject.
+"""The reject file: one line of JSON for each reject and, if wanted, each undelivered event.
 
 The event path puts lists of rejects into a bounded queue; a native thread formats and writes them.
 The event path never waits for the thread: rejects that do not fit in the queue or cannot be
@@ -8,24 +8,19 @@ the event loop cannot run while it does.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import queue
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
-from io import FileIO
-from logging import makeLogRecord
-from logging.handlers import RotatingFileHandler
 
 import gevent
 import structlog
 
-from maze.core import Reject
+from maze.core import Reject, Undelivered
 from maze.errors import RejectFileError
+from maze.log.rotated_file import Place, RotatedFile
 
 log = structlog.get_logger()
 
@@ -39,6 +34,11 @@ BLOCK_BYTES = 256 * 1024
 busy event path keeps for 5 ms."""
 REST_RATIO = 3.0
 """Seconds for which the thread rests per second of computing."""
+CHECK_SECONDS = 1.0
+"""Minimum time between two looks at what the path leads to. A look is a system call, after which
+the thread waits for the GIL again."""
+ROW_BYTES = 256
+"""More than the length of the line that reports missing rejects."""
 
 NOT_RECORDED = "not_recorded"
 """The reason given in the line that reports how many rejects are not in the file."""
@@ -46,58 +46,14 @@ NOT_RECORDED = "not_recorded"
 _quoted = json.encoder.encode_basestring_ascii
 
 
-class RejectFile(RotatingFileHandler):
-    """A file with the standard library's rotation: when it is full, it is renamed.
-
-    A block is written unbuffered, and either whole or not at all. The library's ``emit`` would
-    leave half a line behind when the disk is full.
-    """
-
-    stream: FileIO | None  # type: ignore[assignment]
-
-    def _open(self) -> FileIO:  # type: ignore[override]
-        return open(self.baseFilename, "ab", buffering=0, opener=_open_for_owner_and_group)
-
-    def append(self, block: str) -> None:
-        """Write a block of lines; raise OSError or ValueError if that fails."""
-        if self.shouldRollover(makeLogRecord({"msg": block})):
-            try:
-                self.doRollover()
-            except (OSError, ValueError):
-                self.stream = None  # its state is unknown; the next block opens the file again
-                raise
-        if self.stream is None:
-            self.stream = self._open()
-        before = self.stream.tell() if self.stream.seekable() else None
-        rest = memoryview(block.encode("ascii"))
-        try:
-            while rest:
-                rest = rest[_written(self.stream.write(rest)) :]
-        except OSError:
-            if before is not None:
-                with suppress(OSError):
-                    self.stream.truncate(before)
-            raise
-
-
-def _open_for_owner_and_group(path: str, flags: int) -> int:
-    """Open a file that others may not read, without waiting for the reader of a named pipe."""
-    return os.open(path, flags | os.O_NONBLOCK, 0o640)
-
-
 def cannot_open(path: str, error: OSError) -> RejectFileError:
     """Return the error that says why a reject file cannot be opened."""
     return RejectFileError(f"cannot open {path}: {error.strerror}; --rejects names another file")
 
 
-def _written(size: int | None) -> int:
-    """Return the number of bytes written; raise BlockingIOError for None, from a full pipe."""
-    if size is None:
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-    return size
-
-
-Entry = tuple[float, str, Sequence[Reject]]
+Rejects = Sequence[Reject | Undelivered]
+"""What is recorded. Undelivered events are treated, and counted, as rejects here."""
+Entry = tuple[float, str, Rejects]
 """An entry of the queue: time, source, and rejects of that source."""
 
 
@@ -114,30 +70,37 @@ class RejectFileWriter:
         Raise RejectFileError if the file cannot be opened.
         """
         try:
-            self._file = RejectFile(path, maxBytes=size, backupCount=files - 1)
+            self._file = RotatedFile(path, size, files)
         except OSError as error:
             raise cannot_open(path, error) from None
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         # The event path changes the first three counters, the thread changes the others; so no
         # lock is needed.
         self._in_rejects = self._in_bytes = self._overflowed = 0
-        self._out_rejects = self._out_bytes = self._failed = 0
-        self._reported_drops = 0
+        self._out_rejects = self._out_bytes = self._failed = self._removed = 0
+        self._reported = 0
+        self._check_at = 0.0
+        self._unchecked = 0  # rejects written since the last look
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="reject file", daemon=True)
         self._thread.start()
 
     @property
     def dropped(self) -> int:
-        """Number of rejects that are not in the file."""
+        """Number of rejects that could not be written to the file."""
         return self._overflowed + self._failed
 
     @property
     def written(self) -> int:
-        """Number of rejects that are in the file."""
+        """Number of rejects that were written to the file."""
         return self._out_rejects - self._failed
 
-    def add(self, rejects: Sequence[Reject], peer: str) -> None:
+    @property
+    def _missing(self) -> int:
+        """Number of rejects that the file has to report as missing."""
+        return self.dropped + self._removed
+
+    def add(self, rejects: Rejects, peer: str) -> None:
         """Queue the rejects of a source. Never waits."""
         now = time.time()
         room = QUEUE_REJECTS - (self._in_rejects - self._out_rejects)
@@ -150,7 +113,16 @@ class RejectFileWriter:
             self._queue.put((now, peer, block))
         if room < len(rejects):
             self._overflowed += len(rejects) - room
-            log.warning("rejects_dropped", dropped=self.dropped, path=self._file.baseFilename)
+            log.warning("rejects_dropped", dropped=self.dropped, path=self._file.path)
+
+    def reopen(self) -> None:
+        """Open the file again if it was renamed or removed, once the queue is written.
+
+        It is asked for on SIGHUP; without it the thread finds out within CHECK_SECONDS, when it
+        writes. Never waits.
+        """
+        self._check_at = 0.0
+        self._queue.put((0.0, "", ()))  # wakes the thread
 
     def close(self, timeout: float) -> None:
         """Wait until the queue is written, for at most ``timeout`` seconds; log what is lost.
@@ -164,7 +136,7 @@ class RejectFileWriter:
             gevent.sleep(0.005)
         if self._thread.is_alive():
             lost = self._in_rejects - self._out_rejects
-            log.warning("rejects_not_written", lost=lost, path=self._file.baseFilename)
+            log.warning("rejects_not_written", lost=lost, path=self._file.path)
 
     def _run(self) -> None:
         while entries := self._next_entries():
@@ -172,7 +144,9 @@ class RejectFileWriter:
             self._write(entries)
             if not self._closing:
                 time.sleep(REST_RATIO * (time.thread_time() - began))
-        if self.dropped != self._reported_drops:
+        self._check_at = 0.0
+        self._check(0)
+        if self._missing != self._reported:
             self._write([])
         self._file.close()
 
@@ -195,29 +169,52 @@ class RejectFileWriter:
         return entries
 
     def _write(self, entries: list[Entry]) -> None:
-        """Write a block, with a line before it that reports drops; drop the block if that fails."""
+        """Write a block, after a line that reports what is missing; drop it if that fails."""
         rejects = [reject for entry in entries for reject in entry[2]]
-        dropped = self.dropped
         block = "".join(map(_lines, entries))
-        if dropped != self._reported_drops:
-            block = _drops_line(dropped - self._reported_drops) + block
+        self._check(len(block) + ROW_BYTES)
+        missing = self._missing
+        if missing != self._reported:
+            block = _missing_line(missing - self._reported) + block
         try:
-            self._file.append(block)
-        except (OSError, ValueError) as error:
+            self._file.append(block.encode("ascii"))
+        except OSError as error:
             self._failed += len(rejects)
             log.warning(
                 "rejects_not_written",
-                error=getattr(error, "strerror", None) or str(error),
-                path=self._file.baseFilename,
+                error=error.strerror,
+                path=self._file.path,
                 dropped=self.dropped,
             )
         else:
-            self._reported_drops = dropped
+            self._reported = missing
+            self._unchecked += len(rejects)
         self._out_bytes += _bytes(rejects)
         self._out_rejects += len(rejects)
 
+    def _check(self, size: int) -> None:
+        """Open the file again if it was renamed or removed: once a second, and before it is full.
 
-def _bytes(rejects: Sequence[Reject]) -> int:
+        If it cannot be opened, a renamed file still gets the lines. What a removed one got since
+        the last look is missing from then on.
+        """
+        if time.monotonic() < self._check_at and self._file.has_room(size):
+            return
+        self._check_at = time.monotonic() + CHECK_SECONDS
+        try:
+            place = self._file.find()
+            lost = self._unchecked if place is Place.REMOVED else 0
+            self._removed += lost
+            self._unchecked = 0
+            if place is not Place.SAME:
+                self._file.open()
+                write = log.warning if lost else log.info
+                write("reject_file_reopened", path=self._file.path, lost=lost)
+        except OSError as error:
+            log.warning("reject_file_not_reopened", error=error.strerror, path=self._file.path)
+
+
+def _bytes(rejects: Rejects) -> int:
     return sum([len(reject.line) for reject in rejects])
 
 
@@ -238,7 +235,7 @@ def _lines(entry: Entry) -> str:
     )
 
 
-def _drops_line(count: int) -> str:
+def _missing_line(count: int) -> str:
     """Return the line that reports how many rejects are not in the file."""
     return (
         f'{{"time":"{_time(time.time())}","source":null,"reason":"{NOT_RECORDED}",'

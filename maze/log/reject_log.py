@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from maze.core import Reason, Reject
+from maze.core import Reason, Reject, Undelivered
 from maze.log.reject_file import RejectFileWriter
 from maze.log.text import escaped
 
@@ -37,6 +37,11 @@ class RejectLog:
         for reason, group in by_reason.items():
             self.counts[reason] += sum([reject.count for reject in group])
             self._log(group, peer)
+
+    def record_undelivered(self, events: Sequence[Undelivered], peer: str) -> None:
+        """Record events whose users were not connected. They count as no rejects."""
+        if events and self.file is not None:
+            self.file.add(events, peer)
 
     @staticmethod
     def _log(group: Sequence[Reject], peer: str) -> None:

@@ -28,7 +28,8 @@ BATCH_BYTES = 16 * 1024 * 1024
 """Maximum bytes stored for one batch. Copying more takes a tenth of a second."""
 
 FROM_GRAPH = "-"
-"""Source logged for a follow that exceeds a bound of the graph: runs do not record their source."""
+"""Source given for a follow that exceeds a bound of the graph, and for an undelivered event: runs
+do not record their source."""
 
 
 class ReadyRuns(Protocol):
@@ -83,6 +84,7 @@ class Batches:
         ready.put_back(rest)
         self._on_routed(runs, ready.next_sequence)
         self._rejects.record(self._fanout.refused, FROM_GRAPH)
+        self._rejects.record_undelivered(self._fanout.undelivered, FROM_GRAPH)
         sessions = cast("list[Session]", push_all(payloads))
         events = count_events(runs) - count_events(rest)
         # Taking runs and putting them back is slow if each holds one event: take fewer next time.

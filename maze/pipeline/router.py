@@ -88,7 +88,8 @@ class Router:
         self._settings = settings
         self._registration = registration
         self.fanout = Fanout(
-            FollowGraph(settings.max_users, settings.max_follows, settings.max_follows_per_user)
+            FollowGraph(settings.max_users, settings.max_follows, settings.max_follows_per_user),
+            keeps_undelivered=settings.rejects_undelivered,
         )
         self._positions = Positions(settings.position_interval, lambda: self.position, self._flush)
         self.stats = Stats()

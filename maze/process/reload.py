@@ -1,5 +1,6 @@
 """Reload on SIGHUP: certificates and log level, replaced only if all are valid.
 
+The reject file is opened again in any case: a program that has renamed it sends SIGHUP, too.
 TLS files that have changed are used without a signal, too.
 """
 
@@ -89,6 +90,8 @@ class Reloader:
             self._running = False
 
     def _reload(self) -> None:
+        if self._server.rejects.file:
+            self._server.rejects.file.reopen()
         # In a thread, because a disk that does not respond would block the event loop.
         try:
             loaded = run_in_thread(self._load_all, tls_in_use())

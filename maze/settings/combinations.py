@@ -24,13 +24,27 @@ def combination_fault(settings: Settings) -> str | None:
     It is for a start alone: a reload keeps the options that contradict each other.
     """
     roles_fault = edges_fault if settings.edges else role_fault
-    return journal_fault(settings) or roles_fault(settings)
+    return journal_fault(settings) or roles_fault(settings) or rejects_fault(settings)
 
 
 def journal_fault(settings: Settings) -> str | None:
     """Describe a contradiction between the options of the journal, if there is one."""
     if settings.source_acks and settings.journal is None:
         return "--source-acks on needs --journal: without one, nothing is durable"
+    return None
+
+
+def rejects_fault(settings: Settings) -> str | None:
+    """Describe a contradiction between the options of the reject file, if there is one."""
+    if not settings.rejects_undelivered:
+        return None
+    if settings.rejects is None:
+        return "--rejects-undelivered on needs --rejects: the file that has the events"
+    if settings.edges or settings.role != "all":
+        return (
+            "--rejects-undelivered on takes neither --edges nor --role: no other process knows all "
+            "clients"
+        )
     return None
 
 

@@ -295,6 +295,10 @@ class Settings:
     )
     log_format: str = LOG.choice("text", "text, json", "format of log lines")
     rejects: str | None = LOG.file("file to which all rejects are appended, as JSON lines")
+    rejects_undelivered: bool = LOG.switch(
+        "off",
+        "record in the reject file, too, private messages and follows whose user is not connected",
+    )
     rejects_size: int = LOG.size(
         "64MiB", "1MiB to 1024GiB", "size at which the reject file is renamed and a new one started"
     )

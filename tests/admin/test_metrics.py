@@ -24,7 +24,7 @@ from maze.pipeline.source import SourceCloseReason
 from maze.process.certificate_watch import DAY
 from maze.settings.option_types import ranges as parse_ranges
 
-from .conftest import Start
+from .conftest import Start, WatchedFeed
 from .watching import Watched, Watcher
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -135,6 +135,25 @@ def test_traffic_is_counted_by_type_and_by_session(watched: Watched) -> None:
     assert found["maze_batch_events_sum", ""] == 6
     assert found["maze_routing_seconds_count", ""] == found["maze_batch_events_count", ""] > 0
     assert found["maze_delivery_latency_seconds_count", ""] > 0
+
+
+def test_events_for_users_who_are_not_connected_are_counted_by_type(watched: Watched) -> None:
+    (client,) = watched.clients(1)
+    assert values(watched)["maze_undelivered_total", "private"] == 0
+    watched.source().send(b"1|P|1|2\n2|F|1|2\n3|P|1|3\n4|S|2\n5|U|1|2\n6|F|2|1\n7|S|9\n8|B\n")
+    client.expect(b"4|S|2\n6|F|2|1\n8|B\n")
+    found = values(watched)
+    assert found["maze_undelivered_total", "private"] == 2
+    assert found["maze_undelivered_total", "follow"] == 1
+    assert [kind for name, kind in found if name == "maze_undelivered_total"] == [
+        "follow",
+        "private",
+    ]
+
+
+def test_neither_an_ingest_nor_an_edge_knows_who_is_not_connected(feed: WatchedFeed) -> None:
+    for watcher in (feed.of_ingest, feed.of_edge):
+        assert not [name for name, _ in values(watcher) if name.startswith("maze_undelivered")]
 
 
 def test_sent_bytes_of_closed_sessions_still_count(watched: Watched) -> None:

@@ -1,4 +1,7 @@
-"""Reload by SIGHUP: certificates and log level are replaced under load; errors change nothing."""
+"""Reload by SIGHUP: certificates and log level are replaced under load; errors change nothing.
+
+The reject file is opened again even so.
+"""
 
 from __future__ import annotations
 
@@ -115,6 +118,20 @@ def test_bad_files_keep_the_old_ones(reloading: Reloading, spoil: str) -> None:
     reloading.reload()
     assert reloading.shown_serial() == new.x509.serial_number
     assert "Traceback" not in reloading.child.stderr()
+
+
+@pytest.mark.parametrize("is_valid", [True, False])
+def test_the_reject_file_is_opened_again(reloading: Reloading, is_valid: bool) -> None:
+    folder = reloading.config.parent
+    file = folder / "rejects.jsonl"
+    with Child("--config", str(reloading.config), "--rejects", str(file)).ready() as child:
+        file.rename(folder / "renamed")
+        if not is_valid:
+            reloading.write('log-level = "loud"')
+        child.signal(signal.SIGHUP)
+        child.await_logged("reloaded" if is_valid else "reload_failed")
+        child.await_logged("reject_file_reopened")
+        assert file.exists()
 
 
 def test_the_log_level_is_replaced(reloading: Reloading) -> None:

@@ -230,13 +230,20 @@ def test_a_variable_that_only_the_parent_sets_is_one_clear_line(text: str) -> No
 
 @pytest.mark.parametrize(
     "options",
-    [("--role", "edge"), ("--feed", "127.0.0.1:1"), ("--source-acks", "on")],
+    [
+        ("--role", "edge"),
+        ("--feed", "127.0.0.1:1"),
+        ("--source-acks", "on"),
+        ("--rejects-undelivered", "on", "--rejects", "/no/such/folder/file"),
+    ],
 )
-def test_options_that_contradict_edges_are_one_clear_line(options: tuple[str, str]) -> None:
+def test_options_that_contradict_edges_are_one_clear_line(options: tuple[str, ...]) -> None:
     with serve(*options) as child:
         assert child.status() == 2
         (line,) = child.stderr().splitlines()
-    assert line.startswith(("maze: --edges starts", "maze: --source-acks on needs --journal"))
+    acks, undelivered = "--source-acks on needs --journal", "--rejects-undelivered on takes"
+    begins = ("--edges starts", acks, undelivered)
+    assert line.startswith(tuple(f"maze: {begin}" for begin in begins))
 
 
 # The admin port.

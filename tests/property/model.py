@@ -19,6 +19,7 @@ class Model:
         self.first, self.line_limit, self.rejects = first, line_limit, Counter[str]()
         self.half_lines = defaultdict[int, bytes](bytes)
         self.clients: dict[str, tuple[int, list[bytes]]] = {}
+        self.undelivered: list[bytes] = []
         self.reset()
 
     def reset(self) -> None:
@@ -71,6 +72,9 @@ class Model:
                 continue
             if kind in b"FU":
                 (set.add if kind == b"F" else set.discard)(self.follows[users[0]], users[1])
+            connected = {user for user, _ in self.clients.values()}
+            if kind in b"FP" and users[1] not in connected:
+                self.undelivered.append(line)
             for user, received in self.clients.values():
                 to_user = kind in b"FP" and users[1] == user
                 to_follower = kind == b"S" and users[0] in self.follows[user]

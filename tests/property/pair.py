@@ -17,6 +17,7 @@ from maze.core import (
 from maze.core.graph import AT_ONCE
 from maze.core.reorder import STEP_READY
 
+from .grammar import parse
 from .model import Model
 from .streams import LINE_LIMIT, USERS
 
@@ -27,7 +28,8 @@ class Core:
     def __init__(self, first: int, limit: int, gap_policy: str, step: int, at_once: int) -> None:
         self.decoders: dict[int, Decoder] = {}
         self.reorder = ReorderBuffer(first, limit, gap_policy, step=step)
-        self.fanout = Fanout(FollowGraph(at_once=at_once))
+        self.fanout = Fanout(FollowGraph(at_once=at_once), keeps_undelivered=True)
+        self.undelivered: list[bytes] = []
         self.rejects = Counter[str]()
         self.recipients: dict[str, Recipient] = {}
         self.received: defaultdict[str, bytes] = defaultdict(bytes)
@@ -56,6 +58,7 @@ class Core:
             payloads, rest = self.fanout.route(self.reorder.take_ready(batch), batch, 5 * batch)
             self.reorder.put_back(rest)
             self.reorder._check()
+            self.undelivered += [event.line for event in self.fanout.undelivered]
             received = dict(payloads)
             assert len(received) == len(payloads)
             for name, recipient in self.recipients.items():
@@ -157,6 +160,9 @@ class Pair:
         core.reorder._check()
         core.fanout.graph._check()
         assert core.rejects == +model.rejects
+        assert core.undelivered == model.undelivered
+        kinds = Counter(parse(line)[2] for line in model.undelivered)
+        assert Counter(core.fanout.undelivered_counts()) == kinds
         missing = model.missing()
         assert core.reorder.missing_sequence == missing
         assert core.reorder.waiting == len(model.waiting())

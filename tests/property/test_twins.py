@@ -65,6 +65,7 @@ class Twin:
         bounds: tuple[int, int],
         at_once: int,
         kept: int,
+        keeps_undelivered: bool,
     ) -> None:
         self.recent = recent.Recent(kept, 10**9)
         self.replays: list[Any] = []
@@ -72,7 +73,7 @@ class Twin:
         self.decoder = events.Decoder()
         self.reorder = ReorderBuffer(limit=20)
         self.graph = graph.FollowGraph(*bounds, at_once=at_once)
-        self.fanout = fanout.Fanout(self.graph)
+        self.fanout = fanout.Fanout(self.graph, keeps_undelivered=keeps_undelivered)
         self.new_recipient = graph.Recipient
         self.recipients: dict[int, Any] = {}
         self.held: list[Payload] = []
@@ -102,7 +103,9 @@ class Twin:
             self.held.append(payload)
         routed = [shown(run) for run in runs]
         left = list(map(shown, rest))
-        return seen, routed, left, self.fanout.refused, self.fanout.tallies(), self.kept()
+        aside = self.fanout.refused, self.fanout.undelivered
+        counts = self.fanout.tallies(), self.fanout.undelivered_counts()
+        return seen, routed, left, aside, counts, self.kept()
 
     def kept(self) -> tuple[object, ...]:
         """What is kept of the events that were routed last."""
@@ -206,12 +209,14 @@ class Twins(RuleBasedStateMachine):
         bounds=st.sampled_from([(100, 100), (2, 100), (100, 3), (2, 4)]),
         at_once=st.sampled_from([0, 1, 2, 1_000]),
         kept=st.sampled_from([0, 20, 1_000, 1_000]),
+        keeps=st.booleans(),
     )
-    def begin(self, bounds: tuple[int, int], at_once: int, kept: int) -> None:
+    def begin(self, bounds: tuple[int, int], at_once: int, kept: int, keeps: bool) -> None:
         """The bounds on the graph: one that is never reached, and ones that are."""
+        given = bounds, at_once, kept, keeps
         self.twins = [
-            Twin(events, graph, fanout, recent, replay, bounds, at_once, kept),
-            Twin(_events, _graph, _fanout, _replay, _replay, bounds, at_once, kept),
+            Twin(events, graph, fanout, recent, replay, *given),
+            Twin(_events, _graph, _fanout, _replay, _replay, *given),
         ]
 
     def both(self, act: Callable[[Twin], object]) -> None:

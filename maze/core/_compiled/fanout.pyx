@@ -21,14 +21,14 @@ from maze.core._compiled.buffer cimport (
 )
 from maze.core._compiled.events import LETTERS
 from maze.core._compiled.events cimport (
-    BROADCAST, FOLLOW, FOLLOW_UNCHANGED, STATUS, UNFOLLOW, UNFOLLOW_UNCHANGED, Event, Run, kind_of,
-    set_kind, size_of
+    BROADCAST, FOLLOW, FOLLOW_UNCHANGED, PRIVATE, STATUS, UNFOLLOW, UNFOLLOW_UNCHANGED, Event, Run,
+    kind_of, set_kind, size_of
 )
 from maze.core._compiled.graph cimport CHANGED, REFUSED, FollowGraph, Recipient, sessions_of
 from maze.core._compiled.idtable cimport NOT_FOUND, IdTable, slot_of
 from maze.core._compiled.payload cimport Tape, new_payload, new_tape
 from maze.core._compiled.usertable cimport find_user
-from maze.core.rejects import Reason, Reject
+from maze.core.rejects import Reason, Reject, Undelivered
 
 cdef enum:
     SLICE_BYTES = 4096  # as in fanout
@@ -39,6 +39,7 @@ cdef struct Tally:
     uint64_t events
     uint64_t deliveries
     uint64_t delivered_bytes
+    uint64_t undelivered
 
 
 cdef class Fanout:
@@ -46,11 +47,15 @@ cdef class Fanout:
 
     cdef readonly FollowGraph graph
     cdef readonly list refused
+    cdef readonly list undelivered
+    cdef bint keeps_undelivered
     cdef Tally counted[STATUS + 1]  # by Kind
 
-    def __init__(self, FollowGraph graph not None):
+    def __init__(self, FollowGraph graph not None, *, bint keeps_undelivered=False):
         self.graph = graph
         self.refused = []
+        self.undelivered = []
+        self.keeps_undelivered = keeps_undelivered
 
     def tallies(self):
         """Return what was routed since the start; see ``fanout.Fanout.tallies``."""
@@ -61,6 +66,13 @@ cdef class Fanout:
                 self.counted[kind].delivered_bytes,
             )
             for kind in range(FOLLOW, STATUS + 1)
+        }
+
+    def undelivered_counts(self):
+        """Return the events whose user was not connected; see ``fanout.Fanout``."""
+        return {
+            LETTERS[FOLLOW]: self.counted[<int>FOLLOW].undelivered,
+            LETTERS[PRIVATE]: self.counted[<int>PRIVATE].undelivered,
         }
 
     def route(self, list runs not None, payload_bytes=sys.maxsize, batch_bytes=sys.maxsize):
@@ -76,6 +88,8 @@ cdef class Fanout:
         batch.batch_bytes = batch_bytes
         batch.touched = []
         self.refused = batch.refused = []
+        self.undelivered = []
+        batch.undelivered = self.undelivered if self.keeps_undelivered else None
         for index in range(len(runs)):
             run = runs[index]
             if run.void:
@@ -104,6 +118,7 @@ cdef class Batch:
     cdef size_t room_bytes  # allocated in advance: what the users needed before
     cdef list touched  # one recipient of each user who has a builder in use
     cdef list refused  # rejects of follows that the graph has no room for
+    cdef list undelivered  # events whose user is not connected; None if they are not kept
 
     def __dealloc__(self):
         # Builders are left only after an error: payloads() resets them.
@@ -166,6 +181,10 @@ cdef class Batch:
                         sessions += self.deliver_entering(event.sender, line, size, wide)
                 elif user != NULL and user.member != NULL and user.member.sessions:
                     sessions = self.deliver(&user.member, 1, line, size, wide)
+                else:
+                    tally.undelivered += 1
+                    if self.undelivered is not None:
+                        self.keep_undelivered(run, run.first + index)
                 if not sessions:
                     size = 0  # no session gets it
                     if not (self.graph.moving_in.count or self.graph.moving_out.count):
@@ -254,6 +273,10 @@ cdef class Batch:
 
     cdef int refuse(self, Run run, uint64_t sequence) except -1:
         self.refused.append(Reject(Reason.GRAPH_FULL, run.line(sequence), sequence))
+        return 0
+
+    cdef int keep_undelivered(self, Run run, uint64_t sequence) except -1:
+        self.undelivered.append(Undelivered(run.line(sequence), sequence))
         return 0
 
     cdef list payloads(self):

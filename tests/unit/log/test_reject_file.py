@@ -20,6 +20,7 @@ from maze.errors import RejectFileError
 from maze.log import reject_file
 from maze.log.processors import RateLimit
 from maze.log.reject_file import RejectFileWriter
+from maze.log.rotated_file import RotatedFile
 
 PATIENCE = 30.0
 MIB = 1 << 20
@@ -53,14 +54,14 @@ class Stuck:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.entered, self.released = threading.Event(), threading.Event()
-        append = reject_file.RejectFile.append
+        append = RotatedFile.append
 
-        def stuck(file: reject_file.RejectFile, block: str) -> None:
+        def stuck(file: RotatedFile, block: bytes) -> None:
             self.entered.set()
             assert self.released.wait(PATIENCE)
             append(file, block)
 
-        monkeypatch.setattr(reject_file.RejectFile, "append", stuck)
+        monkeypatch.setattr(RotatedFile, "append", stuck)
 
 
 @pytest.fixture
@@ -167,6 +168,127 @@ def test_a_full_file_is_renamed_and_old_files_are_deleted(tmp_path: Path, file: 
     assert (writer.written, writer.dropped) == (60, 0)
 
 
+# Other programs rename or remove the file.
+
+
+def write(writer: RejectFileWriter, *sequences: int) -> None:
+    """Write one reject after the other."""
+    for sequence in sequences:
+        done = writer.written + writer.dropped
+        writer.add([Reject(Reason.STALE, b"", sequence)], "peer")
+        settle(writer, done + 1)
+
+
+def sequences(path: Path) -> list[int | None]:
+    return [row["sequence"] for row in rows(path)]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The time that the thread reads; it stands still."""
+    clock = SimpleNamespace(now=1000.0, sleep=time.sleep, thread_time=time.thread_time)
+    clock.time, clock.monotonic = time.time, lambda: clock.now
+    monkeypatch.setattr(reject_file, "time", clock)
+    return clock
+
+
+def test_a_renamed_file_is_left_within_a_second(file: Path, clock: SimpleNamespace) -> None:
+    writer, renamed = open_writer(file), file.with_suffix(".1")
+    write(writer, 1)
+    file.rename(renamed)
+    clock.now += 0.9
+    write(writer, 2)
+    assert not file.exists()
+    clock.now += 0.1
+    with capture_logs() as entries:
+        write(writer, 3)
+        clock.now += 1
+        write(writer, 4)
+    writer.close(PATIENCE)
+    assert (sequences(renamed), sequences(file)) == ([1, 2], [3, 4])
+    assert (writer.written, writer.dropped) == (4, 0)
+    assert entries == [
+        {"event": "reject_file_reopened", "log_level": "info", "path": str(file), "lost": 0}
+    ]
+
+
+def test_what_went_into_a_removed_file_is_reported(file: Path, clock: SimpleNamespace) -> None:
+    writer = open_writer(file)
+    write(writer, 1)
+    clock.now += 1
+    write(writer, 2)
+    file.unlink()
+    write(writer, 3)
+    clock.now += 1
+    with capture_logs() as entries:
+        write(writer, 4)
+    writer.close(PATIENCE)
+    assert [(row["reason"], row["sequence"], row["count"]) for row in rows(file)] == [
+        ("not_recorded", None, 2),
+        ("stale", 4, 1),
+    ]
+    assert (writer.written, writer.dropped) == (4, 0)
+    assert entries == [
+        {"event": "reject_file_reopened", "log_level": "warning", "path": str(file), "lost": 2}
+    ]
+
+
+def test_what_went_into_a_removed_file_is_reported_at_the_end(file: Path) -> None:
+    writer = open_writer(file)
+    write(writer, 1, 2)
+    file.unlink()
+    writer.close(PATIENCE)
+    assert [(row["reason"], row["count"]) for row in rows(file)] == [("not_recorded", 2)]
+
+
+def test_a_file_is_opened_again_when_that_is_asked_for(file: Path, clock: SimpleNamespace) -> None:
+    writer, renamed = open_writer(file), file.with_suffix(".1")
+    write(writer, 1)
+    file.rename(renamed)
+    writer.reopen()
+    deadline = time.monotonic() + PATIENCE
+    while not file.exists():
+        assert time.monotonic() < deadline, "the file is not opened"
+        time.sleep(0.001)
+    write(writer, 2)
+    writer.close(PATIENCE)
+    assert (sequences(renamed), sequences(file)) == ([1], [2])
+
+
+def test_what_is_queued_goes_to_the_renamed_file_when_reopening_is_asked_for(
+    file: Path, stuck: Stuck
+) -> None:
+    writer, renamed = open_writer(file), file.with_suffix(".1")
+    writer.add([Reject(Reason.STALE, b"", 1)], "peer")
+    assert stuck.entered.wait(PATIENCE)
+    file.rename(renamed)
+    writer.reopen()
+    stuck.released.set()
+    settle(writer, 1)
+    write(writer, 2)
+    writer.close(PATIENCE)
+    assert (sequences(renamed), sequences(file)) == ([1], [2])
+
+
+def test_lines_go_on_into_a_renamed_file_while_none_can_be_opened(
+    file: Path, clock: SimpleNamespace
+) -> None:
+    writer, renamed = open_writer(file), file.with_suffix(".1")
+    write(writer, 1)
+    file.rename(renamed)
+    os.mkfifo(file)  # which nobody reads
+    clock.now += 1
+    with capture_logs() as entries:
+        write(writer, 2)
+    file.unlink()
+    clock.now += 1
+    write(writer, 3)
+    writer.close(PATIENCE)
+    assert (sequences(renamed), sequences(file)) == ([1, 2], [3])
+    assert [entry["event"] for entry in entries] == ["reject_file_not_reopened"]
+    assert entries[0]["error"] == "No such device or address"
+
+
 # Rejects that cannot be written.
 
 
@@ -254,15 +376,15 @@ def test_a_full_disk_loses_no_more_than_necessary(file: Path) -> None:
 def test_the_last_drops_are_reported_at_the_end(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append = reject_file.RejectFile.append
+    append = RotatedFile.append
     failures = [OSError(28, "No space left on device")]
 
-    def fail_once(rejects: reject_file.RejectFile, block: str) -> None:
+    def fail_once(rejects: RotatedFile, block: bytes) -> None:
         if failures:
             raise failures.pop()
         append(rejects, block)
 
-    monkeypatch.setattr(reject_file.RejectFile, "append", fail_once)
+    monkeypatch.setattr(RotatedFile, "append", fail_once)
     assert [(row["reason"], row["count"]) for row in record(file, Reject(Reason.STALE))] == [
         ("not_recorded", 1)
     ]

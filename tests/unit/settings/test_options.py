@@ -7,7 +7,7 @@ import pytest
 
 from maze.errors import SettingsError
 from maze.server import Server
-from maze.settings.combinations import edges_fault, role_fault
+from maze.settings.combinations import edges_fault, rejects_fault, role_fault
 from maze.settings.options import Settings, flag_of, key_of, variable_of
 
 from ..reading import read, refusal
@@ -198,3 +198,36 @@ def test_a_role_and_options_that_fit(arguments: str) -> None:
 def test_processes_on_one_machine_have_no_feed_over_tls(end: str) -> None:
     fault = edges_fault(read("--edges", "2", f"--feed-tls-{end}", "file"))
     assert fault == f"--feed-tls-{end} needs a --feed at HOST:PORT: no other feed can use TLS"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ("", "--rejects-undelivered on needs --rejects: the file that has the events"),
+        *(
+            (
+                f"--rejects file {arguments}",
+                "--rejects-undelivered on takes neither --edges nor --role: no other process knows "
+                "all clients",
+            )
+            for arguments in (
+                "--edges 2",
+                f"--role ingest --journal file --feed {FEED}",
+                f"--role edge --feed {FEED}",
+            )
+        ),
+    ],
+)
+def test_undelivered_events_need_a_file_and_all_clients(arguments: str, fault: str) -> None:
+    settings = read("--rejects-undelivered", "on", *arguments.split())
+    assert rejects_fault(settings) == fault
+    with pytest.raises(SettingsError) as error:
+        Server(settings)
+    assert str(error.value) == fault
+
+
+@pytest.mark.parametrize(
+    "arguments", ["", "--edges 2", "--rejects file", "--rejects file --rejects-undelivered on"]
+)
+def test_the_options_of_the_reject_file_fit(arguments: str) -> None:
+    assert rejects_fault(read(*arguments.split())) is None
