@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None, *, ends_process: bool = False) 
     files cannot be used; 3 if another process has begun to write the journal. Other wrong settings
     raise SystemExit with status 2.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that SIGINT before the start has no traceback
+    _end_on_signals()
     options = read_options(arguments)
     settings = options.settings
     try:
@@ -117,6 +117,14 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     atexit._run_exitfuncs()
     sys.stdout.flush()
     os._exit(status)
+
+
+def _end_on_signals() -> None:
+    """End at once on a signal, without a traceback, until the server handles signals itself."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if os.getpid() == 1:  # Linux would ignore the signals
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _frame: os._exit(128 + number))
 
 
 def _check_config(options: Options) -> int:

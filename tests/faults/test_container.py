@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from end_to_end.peers import until
 from end_to_end.running import ROOT, Child
+from redis_server import free_port
 
 from .container import NOBODY, contain_servers, processes
 
@@ -60,6 +61,16 @@ def test_process_1_collects_the_processes_of_an_edge_that_was_killed(
         assert "Z" not in states
         os.kill(first, signal.SIGTERM)
         assert server.status() == 0, server.stderr()
+
+
+def test_process_1_ends_while_it_waits_for_its_ingest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    contain_servers(monkeypatch, tmp_path)
+    with Child("--role", "edge", "--feed", f"127.0.0.1:{free_port()}") as server:
+        server.await_logged("feed_unavailable")
+        os.kill(next(processes(server)), signal.SIGTERM)
+        assert server.status() == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize(
