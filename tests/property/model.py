@@ -24,6 +24,8 @@ class Model:
 
     def reset(self) -> None:
         self.floor, self.held = self.first, dict[int, bytes]()
+        self.next = self.first
+        """The number after the highest one that was routed."""
         self.follows = defaultdict[int, set[int]](set)
 
     def missing(self) -> int:
@@ -66,7 +68,9 @@ class Model:
 
     def route(self) -> None:
         end = self.missing()
-        for line in [self.held.pop(number) for number in sorted(self.held) if number < end]:
+        ready = [number for number in sorted(self.held) if number < end]
+        self.next = ready[-1] + 1 if ready else self.next
+        for line in map(self.held.pop, ready):
             reason, _, kind, users = parse(line)
             if reason:
                 continue

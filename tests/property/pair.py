@@ -126,7 +126,7 @@ class Pair:
         self.core.route(batch)
         self.model.route()
         self.compare()
-        assert self.core.reorder.next_sequence == self.model.floor
+        assert self.core.reorder.next_sequence == self.model.next
 
     def give_up_gaps(self, below: int) -> None:
         """Give up the missing numbers below a number."""
