@@ -162,9 +162,9 @@ def test_clients_are_listed_only_if_all_edges_answer(view: ParentView, processes
     assert listed["connected"] == 2
     assert [client["edge"] for client in listed["clients"]] == [1, 2]
     other.status = None
-    with pytest.raises(HttpError, match="^edge-2 does not answer; try again$") as error:
+    with pytest.raises(HttpError, match=r"^edge-2 does not answer; try again$") as error:
         view.clients("queued", 50, None)
     assert error.value.status == 503
     edge.status = None
-    with pytest.raises(HttpError, match="^edge-1, edge-2 do not answer; try again$"):
+    with pytest.raises(HttpError, match=r"^edge-1, edge-2 do not answer; try again$"):
         view.clients("queued", 50, 7)
