@@ -71,9 +71,9 @@ def main(arguments: Sequence[str] | None = None, *, ends_process: bool = False) 
     process if the drain has not ended in time.
 
     Return the exit status: 0 after an orderly stop; 1 if a port, the reject file or the journal
-    cannot be opened, or the server failed; 2 if options contradict each other, or TLS options or
-    files cannot be used; 3 if another process has begun to write the journal. Other wrong settings
-    raise SystemExit with status 2.
+    cannot be opened, the checked settings cannot be printed, or the server failed; 2 if options
+    contradict each other, or TLS options or files cannot be used; 3 if another process has begun to
+    write the journal. Other wrong settings raise SystemExit with status 2.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that SIGINT before the start has no traceback
     options = read_options(arguments)
