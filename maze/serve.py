@@ -9,6 +9,7 @@ if __name__ == "__main__":  # now, so that SIGINT during the imports below print
     signal.signal(signal.SIGINT, signal.SIG_IGN if "MAZE_CHILD" in os.environ else signal.SIG_DFL)
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
@@ -44,6 +45,7 @@ from maze.settings.given import describe
 from maze.settings.options import Settings
 from maze.settings.parser import (
     Options,
+    complain,
     parse_options,
     passed_over_variables,
     read_options,
@@ -69,9 +71,9 @@ def main(arguments: Sequence[str] | None = None, *, ends_process: bool = False) 
     process if the drain has not ended in time.
 
     Return the exit status: 0 after an orderly stop; 1 if a port, the reject file or the journal
-    cannot be opened, or the server failed; 2 if options contradict each other, or TLS options or
-    files cannot be used; 3 if another process has begun to write the journal. Other wrong settings
-    raise SystemExit with status 2.
+    cannot be opened, the checked settings cannot be printed, or the server failed; 2 if options
+    contradict each other, or TLS options or files cannot be used; 3 if another process has begun to
+    write the journal. Other wrong settings raise SystemExit with status 2.
     """
     _end_on_signals()
     options = read_options(arguments)
@@ -82,7 +84,7 @@ def main(arguments: Sequence[str] | None = None, *, ends_process: bool = False) 
             child.ignore_terminal()
         sockets = take_sockets(os.environ, settings)
     except SettingsError as error:
-        print(f"maze: {error}", file=sys.stderr)
+        complain(str(error))
         return error.status
     if options.are_only_checked:
         return _check_config(options)
@@ -102,7 +104,7 @@ def main(arguments: Sequence[str] | None = None, *, ends_process: bool = False) 
         return _run_server(server, child, sockets, reloader, writer)
     except MazeError as error:
         writer.close()  # so that this line comes after the log
-        print(f"maze: {error}", file=sys.stderr)
+        complain(str(error))
         return error.status
     finally:
         writer.close()
@@ -115,7 +117,9 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     status = main(arguments, ends_process=True)
     atexit._run_exitfuncs()
-    sys.stdout.flush()
+    with suppress(OSError):
+        if sys.stdout:  # None if it was closed
+            sys.stdout.flush()
     os._exit(status)
 
 
@@ -135,17 +139,29 @@ def _check_config(options: Options) -> int:
     from maze.process.check_config import check_settings  # noqa: PLC0415, it loads SQLite
 
     for name, hint in unknown_variables(os.environ).items():
-        print(f"maze: warning: no option has the variable {name}; {hint}", file=sys.stderr)
+        complain(f"warning: no option has the variable {name}; {hint}")
     for name, value in passed_over_variables(os.environ).items():
-        print(f"maze: warning: {name}={value} is passed over: {SERVICE_ADDRESS}", file=sys.stderr)
+        complain(f"warning: {name}={value} is passed over: {SERVICE_ADDRESS}")
     try:
         check_settings(options.settings)
     except MazeError as error:
-        print(f"maze: {error}", file=sys.stderr)
+        complain(str(error))
         return SettingsError.status
+    return _print(describe(options.given))
+
+
+def _print(text: str) -> int:
+    """Write text to stdout, if it is open; return the exit status: 1 if it cannot be written."""
+    if sys.stdout is None:
+        return 0
     encoding = sys.stdout.encoding
-    text = describe(options.given).encode(encoding, "backslashreplace").decode(encoding)
-    print(text, end="")
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), end="", flush=True)
+    except BrokenPipeError:  # whoever read the output has read enough
+        return 0
+    except OSError as error:
+        complain(f"cannot write: {error.strerror}")
+        return 1
     return 0
 
 

@@ -51,7 +51,7 @@ class View(Protocol):
     def clients(self, sort: str, limit: int, user: int | None) -> dict[str, Any]:
         """Return how many clients are connected, and the first ones in a sort order.
 
-        With ``user``, only the sessions of that user count.
+        With ``user``, only the sessions of that user count. May raise HttpError.
         """
 
     def disconnect(self, session: int) -> bool:

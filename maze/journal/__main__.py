@@ -20,7 +20,7 @@ except ModuleNotFoundError as missing:
 from maze.core import parse_number
 from maze.journal.journal import JournalError
 from maze.journal.places import FilePlace, Place, RedisPlace, place_of
-from maze.journal.redis_address import is_redis_url
+from maze.net.redis_url import check_place, is_redis_url
 
 EXAMPLES = """\
 examples:
@@ -94,11 +94,13 @@ def _place(given: argparse.Namespace) -> Place:
     """Return the place of the journal, or of its copy. Raise ValueError if it is the wrong URL."""
     if given.command not in READING and is_redis_url(given.file):
         raise JournalError(f"{given.command} is for a journal in a file, not in Redis")
+    check_place(given.file)
     if given.command == COPY:
         place = _place_of(given.url, given)
         if not isinstance(place, RedisPlace):
             raise ValueError(
-                f"{given.url} is not the URL of a Redis server (to copy a file, use cp)"
+                "the second argument (not shown) is not the URL of a Redis server (to copy a file, "
+                "use cp)"
             )
         return place
     return _place_of(given.file, given) if given.command in READING else FilePlace(given.file)

@@ -13,7 +13,8 @@ from maze.journal.figures import Overview, Statistics
 from maze.journal.file import FORMAT
 from maze.journal.journal import JournalReader
 from maze.journal.reader import SQLiteReader
-from maze.journal.redis_address import RedisAddress, is_redis_url
+from maze.journal.redis_address import RedisAddress
+from maze.net.redis_url import check_place, is_redis_url
 
 if TYPE_CHECKING:
     from maze.journal.redis_reader import RedisReader
@@ -103,6 +104,7 @@ def place_of(
     Raise ValueError.
     """
     if not is_redis_url(text):
+        check_place(text)
         return FilePlace(text)
     address = RedisAddress.parse(text, sentinels=sentinels, ca=ca, certificate=certificate, key=key)
     if password and not address.password:

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from maze.net.redis_url import SCHEMES
+
 PORT = 6379
 """Port of a Redis server if the address has none."""
 
 SENTINEL_PORT = 26379
 """Port of a Sentinel if its address has none."""
-
-SCHEMES = ("redis", "rediss", "unix")
 
 Endpoint = tuple[str, int] | str
 """Host and port, or the path of a Unix socket."""
@@ -88,11 +88,6 @@ class RedisAddress:
         return f"{'rediss' if self.tls else 'redis'}://{place}{database}"
 
 
-def is_redis_url(text: str) -> bool:
-    """Return whether a journal's name is the URL of a Redis server rather than a file."""
-    return text.startswith(tuple(f"{scheme}://" for scheme in SCHEMES))
-
-
 def shown(endpoint: Endpoint) -> str:
     """Return an endpoint as it is written."""
     if isinstance(endpoint, str):
@@ -110,7 +105,7 @@ def _check(parts: SplitResult, has_sentinels: bool, *, is_tls_set: bool) -> None
     if parts.fragment or (parts.query and parts.scheme != "unix"):
         raise ValueError("a Redis URL has no ? or # (in a password, write %3F or %23)")
     if parts.scheme == "unix":
-        if parts.hostname or not parts.path:
+        if parts.hostname or parts.port is not None or not parts.path:
             raise ValueError("the URL of a Unix socket is unix:///path")
         if has_sentinels:
             raise ValueError("Sentinels need a redis:// or rediss:// URL")

@@ -1,10 +1,13 @@
 """Check the settings as a start does, without opening a port, writing or starting anything.
 
-Only a start shows whether ports are free, hosts can be resolved, and Redis or the ingest answers.
+Only a start shows whether ports are free, hosts can be resolved, Redis or the ingest answers, and a
+named pipe for rejects has a reader: whether it has one is only seen by opening it, which would end
+the input of a reader.
 """
 
 import errno
 import os
+import stat
 
 from maze.errors import JournalUnusableError, SettingsError
 from maze.journal.journal import JournalError, JournalFileError
@@ -65,12 +68,21 @@ def _check_journal_file(path: str) -> None:
 
 def _check_can_write(path: str) -> None:
     """Raise OSError if a file cannot be written or, without one, cannot be created."""
-    if os.path.isdir(path):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if os.path.exists(path):
-        needed, access = path, os.W_OK
+    path = os.path.realpath(path)  # a symlink that leads to no file: it would be created there
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        path, needed = f"{os.path.dirname(path)}/", os.W_OK | os.X_OK
+        os.stat(path)  # raises FileNotFoundError for the folder
     else:
-        needed, access = f"{os.path.dirname(os.path.abspath(path))}/", os.W_OK | os.X_OK
-        os.stat(needed)  # with the slash: raises NotADirectoryError, too
-    if not os.access(needed, access):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        needed = os.W_OK
+        if stat.S_ISDIR(mode):
+            raise _os_error(errno.EISDIR)
+        if stat.S_ISSOCK(mode):
+            raise _os_error(errno.ENXIO)
+    if not os.access(path, needed):
+        raise _os_error(errno.EACCES)
+
+
+def _os_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))

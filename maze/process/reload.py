@@ -5,7 +5,7 @@ TLS files that have changed are used without a signal, too.
 """
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import structlog
@@ -40,6 +40,7 @@ class Loaded(NamedTuple):
     """What was read anew."""
 
     settings: Settings
+    """The settings in use from now on: those of the server, with the options of RELOADED."""
     contexts: Contexts
     for_redis: list[tuple[RedisTls, RedisContexts]]
 
@@ -94,7 +95,7 @@ class Reloader:
             self._server.rejects.file.reopen()
         # In a thread, because a disk that does not respond would block the event loop.
         try:
-            loaded = run_in_thread(self._load_all, tls_in_use())
+            read, loaded = run_in_thread(self._load_all, tls_in_use())
         except ERRORS as error:
             log.error("reload_failed", error=str(error), kept="certificates and log level")
             return
@@ -103,13 +104,13 @@ class Reloader:
         set_level(settings.log_level)
         self._server.trace(settings.log_level == "debug")
         log.info("reloaded", log_level=settings.log_level)
-        if ignored := self._ignored(settings):
+        if ignored := self._ignored(read):
             log.warning("options_not_reloaded", options=", ".join(ignored), until="a restart")
 
     def _look(self) -> None:
         digest = run_in_thread(digest_of, tls_files(self._settings))
         if digest == self._server.contexts.digest:
-            self._failed_digest = b""
+            self._failed_digest = self._reported_digest = b""
             return
         try:
             loaded = run_in_thread(_load, self._settings, tls_in_use())
@@ -124,23 +125,30 @@ class Reloader:
 
     def _use(self, loaded: Loaded) -> None:
         self._settings = loaded.settings
+        self._failed_digest = self._reported_digest = b""
         self._server.use_contexts(loaded.contexts)
         for tls, contexts in loaded.for_redis:
             tls.use(contexts)
 
-    def _load_all(self, for_redis: list[RedisTls]) -> Loaded:
-        """Read the settings and the files that they name. Raise one of ERRORS."""
-        loaded = _load(self._read(), for_redis)
-        _check_tls_unchanged(self._server.settings, loaded.settings)
-        return loaded
+    def _load_all(self, for_redis: list[RedisTls]) -> tuple[Settings, Loaded]:
+        """Read the settings and the files that they name; return both. Raise one of ERRORS.
 
-    def _ignored(self, settings: Settings) -> list[str]:
+        Which ports there are, and so which contexts, depends on options that stay as they are.
+        """
+        read = self._read()
+        running = self._server.settings
+        anew = {name: getattr(read, name) for name in RELOADED}
+        loaded = _load(replace(running, **anew), for_redis)
+        _check_tls_unchanged(running, loaded.settings)
+        return read, loaded
+
+    def _ignored(self, read: Settings) -> list[str]:
         """Return the changed options that only a restart can apply."""
         return [
             key_of(spec.name)
             for spec in fields(Settings)
             if spec.name not in RELOADED
-            and getattr(settings, spec.name) != getattr(self._server.settings, spec.name)
+            and getattr(read, spec.name) != getattr(self._server.settings, spec.name)
         ]
 
 

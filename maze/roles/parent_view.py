@@ -109,9 +109,16 @@ class ParentView:
         return self._merged
 
     def clients(self, sort: str, limit: int, user: int | None) -> dict[str, Any]:
-        """Return how many clients are connected, and the first ones in a sort order."""
+        """Return how many clients are connected, and the first ones in a sort order.
+
+        Raise HttpError if an edge does not answer.
+        """
+        edges = self._processes[1:]
+        answers = _answers(edges, "clients", sort, limit, user)
+        if silent := _silent(edges, answers):
+            raise HttpError(503, f"{silent}; try again")
         connected, clients = 0, []
-        for process, answer in self._ask_all("clients", sort, limit, user):
+        for process, answer in answers:
             connected += answer["connected"]
             clients += numbered(process.number, answer["clients"])
         field, is_descending = SORT_FIELDS[sort]
@@ -140,14 +147,11 @@ class ParentView:
         edges = self._processes[1:]
         answers = _answers(edges, "disconnect_user", user)
         disconnected = sum(int(sessions) for _, sessions in answers)
-        answered = [process for process, _ in answers]
-        silent = [process.name for process in edges if process not in answered]
-        if silent:
-            who = f"{', '.join(silent)} {'does' if len(silent) == 1 else 'do'} not answer"
+        if silent := _silent(edges, answers):
             raise HttpError(
                 503,
-                f"{who}; of the others, {disconnected} sessions of user {user} were disconnected; "
-                "try again",
+                f"{silent}; of the others, {disconnected} sessions of user {user} were "
+                "disconnected; try again",
             )
         return disconnected
 
@@ -228,6 +232,17 @@ def _answers(
     gevent.joinall(asking)
     answers = zip(processes, (each.value for each in asking), strict=True)
     return [(process, answer) for process, answer in answers if answer is not None]
+
+
+def _silent(
+    processes: Sequence[ChildProcess], answers: Sequence[tuple[ChildProcess, Any]]
+) -> str | None:
+    """Say which of the processes have not answered; return None if all have."""
+    answered = [process for process, _ in answers]
+    silent = [process.name for process in processes if process not in answered]
+    if not silent:
+        return None
+    return f"{', '.join(silent)} {'does' if len(silent) == 1 else 'do'} not answer"
 
 
 def _answer_of(process: ChildProcess, name: str, arguments: tuple[object, ...]) -> Any:

@@ -31,7 +31,7 @@ def describe(given: Mapping[str, Given]) -> str:
         for spec in fields(Settings)
     ]
     flags, values = (max(map(len, column)) for column in zip(*rows, strict=True))
-    origins = (given[spec.name].origin for spec in fields(Settings))
+    origins = (_printable(given[spec.name].origin) for spec in fields(Settings))
     return "".join(
         f"{flag:{flags}}  {value:{values}}  {origin}\n"
         for (flag, value), origin in zip(rows, origins, strict=True)
@@ -39,8 +39,13 @@ def describe(given: Mapping[str, Given]) -> str:
 
 
 def shown(text: str, *, is_secret: bool) -> str:
-    """Return the text of a value without secrets."""
+    """Return the text of a value without secrets; what is not printable is escaped."""
     text = text.strip()
     if is_secret:
         return text if text.lower() == "none" else SECRET
-    return _PASSWORD.sub(rf"\1:{SECRET}@", text)
+    return _printable(_PASSWORD.sub(rf"\1:{SECRET}@", text))
+
+
+def _printable(text: str) -> str:
+    """Return the text in one line that a terminal shows as it is."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal
 
 from maze.net.peer import UNIX
+from maze.net.redis_url import check_place, is_like_url, not_a_redis_url
 
 Network = IPv4Network | IPv6Network
 
@@ -138,22 +139,37 @@ def port_or_free(text: str) -> int:
 
 
 def host(text: str) -> str:
-    """Parse a host name or address: any text without whitespace. It is resolved when used.
+    """Parse a host name or address: printable text without whitespace. It is resolved when used.
 
     ``unix:PATH`` stands for a Unix socket.
     """
     name = text.strip()
-    if not name.removeprefix(UNIX) or _has_whitespace(name):
+    if not name.removeprefix(UNIX) or not _is_plain(name):
         raise ValueError(f"{_quoted(text)} is not a host name or address, or unix:PATH")
     return usable_path(name) if name.startswith(UNIX) else name
 
 
 def file(text: str) -> str | None:
-    """Parse a file path without whitespace; ``none`` is None."""
+    """Parse a file path, which is printable and has no whitespace; ``none`` is None."""
     path = text.strip()
-    if not path or _has_whitespace(path):
-        raise ValueError(f"{_quoted(text)} is neither none nor a file path without whitespace")
+    if not path or not _is_plain(path):
+        raise ValueError(
+            f"{_quoted(text)} is neither none nor a file path without whitespace and control "
+            "characters"
+        )
     return None if path == "none" else usable_path(path)
+
+
+def journal(text: str) -> str | None:
+    """Parse the place of a journal: a file path, or the URL of a Redis server; ``none`` is None.
+
+    Errors do not show what may be a URL, because it may have a password.
+    """
+    place = text.strip()
+    check_place(place)
+    if is_like_url(place) and not _is_plain(place):
+        raise not_a_redis_url()
+    return file(place)
 
 
 def usable_path(path: str) -> str:
@@ -233,5 +249,12 @@ def _quantity(text: str, kind: str, units: dict[str, float] | dict[str, int], su
     return float(match[1]) * units[match[2]]
 
 
-def _has_whitespace(text: str) -> bool:
-    return any(character.isspace() for character in text)
+def _is_plain(text: str) -> bool:
+    """Return whether the text is printable and has no whitespace.
+
+    Bytes that the locale's encoding lacks are characters, too: ``os.fsdecode`` has escaped them.
+    """
+    return all(
+        "\udc80" <= character <= "\udcff" or (character.isprintable() and not character.isspace())
+        for character in text
+    )

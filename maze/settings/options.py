@@ -7,21 +7,19 @@ variable overrides the file, and the file overrides the default.
 
 from dataclasses import dataclass
 
+from maze.net.redis_url import is_redis_url
 from maze.settings.declare import Group
 from maze.settings.feed_address import FeedAddress
 from maze.settings.option_types import (
     Network,
     PeerRange,
-    file,
+    journal,
     journal_name,
     names,
     peer_ranges,
     port_or_free,
 )
 from maze.settings.port import PortSettings
-
-REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
-"""What the URL of a Redis server begins with."""
 
 PORTS = Group("Ports")
 ORDER = Group("Event order and follow graph")
@@ -131,7 +129,7 @@ class Settings:
 
     journal: str | None = JOURNAL.option(
         "none",
-        file,
+        journal,
         "file, or Redis server, to which all events are written before they are delivered; none "
         "keeps no journal",
         bounds="none, a file path, or a URL (redis, rediss or unix)",
@@ -314,7 +312,7 @@ class Settings:
     @property
     def is_in_redis(self) -> bool:
         """Whether the journal is in Redis."""
-        return self.journal is not None and self.journal.startswith(REDIS_SCHEMES)
+        return self.journal is not None and is_redis_url(self.journal)
 
     @property
     def source(self) -> PortSettings:

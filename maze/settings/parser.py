@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import Field, fields
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
@@ -51,8 +52,15 @@ def read_options(
     try:
         return parse_options(arguments, environment)
     except SettingsError as error:
-        print(f"maze: {error}", file=sys.stderr)
+        complain(str(error))
         sys.exit(2)
+
+
+def complain(text: str) -> None:
+    """Write a line to stderr, if it can be written: the exit status says as much."""
+    with suppress(OSError):
+        if sys.stderr:  # None if it was closed; print() would write to stdout
+            print(f"maze: {text}", file=sys.stderr)
 
 
 def read_settings(

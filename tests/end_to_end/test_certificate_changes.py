@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import ssl as native_ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +16,11 @@ from redis_server import free_port, running
 from structlog.testing import LogCapture
 
 from maze.journal.redis_tls import tls_in_use
+from maze.listener.tls_context import Contexts, load_contexts
 from maze.process.reload import Reloader
 from maze.server import Server
 from maze.settings.feed_address import FeedAddress
+from maze.settings.options import Settings
 
 from .certificates import Authority, Certificate
 from .peers import Client
@@ -47,17 +51,21 @@ class Secret:
 
     def renew(self) -> Certificate:
         """Replace certificate and key by new ones."""
-        self._count += 1
         new = self.authority.issue(dns="maze.test")
+        self.replace(new.cert, new.key)
+        self.certificate = new
+        return new
+
+    def replace(self, cert: str, key: str) -> None:
+        """Replace both files at once by copies of these."""
+        self._count += 1
         folder = self._folder / f"..{self._count}"
         folder.mkdir()
-        (folder / "tls.crt").write_bytes(Path(new.cert).read_bytes())
-        (folder / "tls.key").write_bytes(Path(new.key).read_bytes())
+        (folder / "tls.crt").write_bytes(Path(cert).read_bytes())
+        (folder / "tls.key").write_bytes(Path(key).read_bytes())
         link = self._folder / "..new"
         link.symlink_to(folder.name)
         link.rename(self._folder / "..data")
-        self.certificate = new
-        return new
 
 
 class Watching:
@@ -116,10 +124,10 @@ def test_a_secret_that_is_swapped_is_used(watching: Watching) -> None:
 @pytest.mark.realtime
 def test_a_pair_that_does_not_fit_is_told_once_and_used_once_it_fits(watching: Watching) -> None:
     old, new = watching.secret.certificate, watching.secret.authority.issue(dns="maze.test")
-    watching.secret.cert.write_bytes(Path(new.cert).read_bytes())
+    watching.secret.replace(new.cert, old.key)
     watching.child.await_logged("certificates_not_reloaded")
     watching.expect_presented(old)
-    watching.secret.key.write_bytes(Path(new.key).read_bytes())
+    watching.secret.replace(new.cert, new.key)
     watching.child.await_logged("certificates_reloaded")
     watching.expect_presented(new)
     (line,) = watching.child.logged("certificates_not_reloaded")
@@ -138,8 +146,9 @@ def test_a_signal_and_a_look_go_together(watching: Watching) -> None:
 # The other certificates of a server, in this process.
 
 
-def reloader_of(server: Server) -> Reloader:
-    return Reloader(server, lambda: server.settings)
+def reloader_of(server: Server, **changed: Any) -> Reloader:
+    """Return a reloader that reads the server's settings, of which some have changed."""
+    return Reloader(server, lambda: replace(server.settings, **changed))
 
 
 def test_a_pair_is_told_at_the_second_look_at_the_same_files(
@@ -161,6 +170,39 @@ def test_a_pair_is_told_at_the_second_look_at_the_same_files(
     certificate.write_over(authority.issue())
     reloader.reload_changed_files()
     assert logged(log, "certificates_reloaded")
+    maze.close()
+
+
+def test_a_pair_that_does_not_fit_again_is_told_again(
+    log: LogCapture, authority: Authority
+) -> None:
+    certificate, other = authority.issue(), authority.issue()
+    maze = Maze(client_tls_cert=certificate.cert, client_tls_key=certificate.key)
+    reloader = reloader_of(maze.server)
+    key = Path(certificate.key).read_bytes()
+
+    def expect_told(count: int) -> None:
+        for looks, told in ((1, count - 1), (2, count), (3, count)):
+            reloader.reload_changed_files()
+            assert len(logged(log, "certificates_not_reloaded")) == told, looks
+
+    for count in (1, 2):
+        Path(certificate.key).unlink()
+        expect_told(count)
+        Path(certificate.key).write_bytes(key)
+        reloader.reload_changed_files()  # what is in use
+    for count in (3, 4):
+        Path(certificate.cert).write_text("nonsense")
+        Path(certificate.key).write_text("nonsense")
+        expect_told(count)
+        certificate.write_over(authority.issue())
+        if count == 3:
+            reloader.reload_changed_files()
+        else:
+            reloader.reload()
+    certificate.write_over(other)
+    reloader.reload_changed_files()
+    assert len(logged(log, "certificates_reloaded")) == 2
     maze.close()
 
 
@@ -200,6 +242,66 @@ def test_both_ends_of_a_feed_use_changed_files(
         assert server.contexts.ingest is not before.ingest or server is ingest.server
     roles.edge(**own(at_edge), **trusting(authority))
     ingest.await_edges(2)
+
+
+def test_a_reload_without_feed_and_role_keeps_the_tls_of_both_ends(
+    log: LogCapture, roles: Roles, authority: Authority
+) -> None:
+    roles.feed = FeedAddress(HOST, 0)
+    certificate = authority.issue(address=HOST)
+    ingest = roles.ingest(**own(certificate), **trusting(authority))
+    edge = roles.edge(**own(certificate), **trusting(authority))
+    ingest.await_edges(1)
+    certificate.write_over(authority.issue(address=HOST))
+    for server in (ingest.server, edge.server):
+        before = server.contexts
+        reloader_of(server, feed=None, role="all", journal=None).reload()
+        assert logged(log, "reloaded")
+        for old, new in (
+            (before.feed, server.contexts.feed),
+            (before.ingest, server.contexts.ingest),
+        ):
+            assert (new is None) == (old is None)
+            assert new is None or new is not old
+        (known,) = server.contexts.certificates
+        assert known.port == "feed"
+        assert server.contexts.digest != before.digest
+    assert "feed" in logged(log, "options_not_reloaded")[-1]["options"].split(", ")
+    roles.edge(**own(certificate), **trusting(authority))
+    ingest.await_edges(2)
+
+
+class Unconnected:
+    """A server whose journal is in Redis, as far as a reload sees it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.rejects = SimpleNamespace(file=None)
+        self.use_contexts(load_contexts(settings))
+
+    def use_contexts(self, contexts: Contexts) -> None:
+        self.contexts = contexts
+
+    def trace(self, traces: bool) -> None:
+        pass
+
+
+def test_files_that_a_reload_does_not_use_are_not_watched(
+    log: LogCapture, tmp_path: Path, authority: Authority
+) -> None:
+    used, unused = tmp_path / "used.pem", tmp_path / "unused.pem"
+    for path in (used, unused):
+        path.write_bytes(Path(authority.cert).read_bytes())
+    server: Any = Unconnected(Settings(journal="rediss://h", journal_tls_ca=str(used)))
+    reloader = reloader_of(server, journal_tls_ca=str(unused))
+    reloader.reload()
+    assert logged(log, "options_not_reloaded")[0]["options"] == "journal-tls-ca"
+    unused.write_text("nonsense")
+    reloader.reload_changed_files()
+    assert not logged(log, "certificates_reloaded")
+    used.write_text(used.read_text() * 2)
+    reloader.reload_changed_files()
+    assert logged(log, "certificates_reloaded")
 
 
 def test_connections_to_redis_use_changed_files(log: LogCapture, authority: Authority) -> None:

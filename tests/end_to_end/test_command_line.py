@@ -117,11 +117,14 @@ def test_the_file_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     assert rejects.read_bytes()
 
 
-def checked(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the server with ``--check-config`` until it ends."""
+def checked(
+    *arguments: str, redirections: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the server with ``--check-config`` until it ends; a shell may redirect its output."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAZE_")}
+    program = [sys.executable, "-m", "maze.serve", "--check-config", *arguments]
     return subprocess.run(
-        [sys.executable, "-m", "maze.serve", "--check-config", *arguments],
+        ["sh", "-c", f'exec "$@" {redirections}', "sh", *program],
         cwd=ROOT,
         env=inherited | environment,
         capture_output=True,
@@ -172,6 +175,25 @@ def test_a_check_prints_what_the_locale_lacks() -> None:
     run = checked("--rejects", "/tmp/größe", **OF_ASCII)
     assert (run.returncode, run.stderr) == (0, "")
     assert "/tmp/gr" in run.stdout
+
+
+@pytest.mark.parametrize("redirections", [">&-", "2>&-", ">&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [([], 0), (["--backlog", "0"], 2), (["--role", "edge"], 2)],
+)
+def test_a_check_has_its_status_even_if_it_cannot_be_told(
+    arguments: list[str], status: int, redirections: str
+) -> None:
+    run = checked(*arguments, redirections=redirections, MAZE_SOURCE_PRT="1")
+    assert run.returncode == status
+    assert "Traceback" not in run.stderr
+    assert (run.stdout == "") == (status != 0 or ">&-" in redirections.split())
+
+
+def test_a_check_whose_output_cannot_be_written_fails() -> None:
+    run = checked(redirections=">/dev/full")
+    assert (run.returncode, run.stderr) == (1, "maze: cannot write: No space left on device\n")
 
 
 INTERRUPTED = """

@@ -374,3 +374,16 @@ def test_sqlite_s_own_check_finds_nothing_in_what_the_commands_wrote(path: str, 
         assert run(command, path)[0] == 0
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.parametrize("url", ["redis:/u:secret@h", "//u:secret@h", "u:secret@h"])
+def test_a_mistyped_url_is_not_shown(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["check", url], ["compact", url], ["copy", "file", url]):
+        if url.startswith("u:") and arguments[0] != "copy":
+            continue  # it may be a file
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        error = capsys.readouterr().err
+        assert "(not shown)" in error
+        assert "secret" not in error

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from maze.journal.places import RedisPlace
-from maze.journal.redis_address import RedisAddress, is_redis_url
+from maze.journal.redis_address import RedisAddress
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,7 @@ def test_user_and_password_are_decoded_and_never_shown() -> None:
 
 
 def test_an_address_is_shown_as_it_is_written() -> None:
+    assert str(RedisAddress.parse("REDISS://h")) == "rediss://h:6379"
     for url in ("redis://h:6379", "rediss://h:1/2", "unix:///s?db=3", "redis://[::1]:2"):
         assert str(RedisAddress.parse(url)) == url
 
@@ -67,6 +68,7 @@ def test_with_sentinels_the_host_is_the_name_of_the_master() -> None:
         ("redis://:secret#@h", "", "host or port"),
         ("unix://host/socket", "", "unix:///path"),
         ("unix://", "", "unix:///path"),
+        ("unix://:12/secret@/socket", "", "unix:///path"),
         ("unix:///s?database=1", "", "no parameter except db"),
         ("unix:///s", "a", "redis:// or rediss://"),
         ("redis://m:1", "a", "name of the master"),
@@ -85,13 +87,6 @@ def test_certificates_need_tls() -> None:
         RedisAddress.parse("redis://h", ca="ca")
     with pytest.raises(ValueError, match="key without a certificate"):
         RedisAddress.parse("rediss://h", key="key")
-
-
-def test_a_file_is_no_redis_url() -> None:
-    assert is_redis_url("redis://h")
-    assert is_redis_url("unix:///s")
-    assert not is_redis_url("/var/lib/maze/journal")
-    assert not is_redis_url("redis")
 
 
 @pytest.mark.parametrize(

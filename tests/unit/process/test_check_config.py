@@ -1,6 +1,7 @@
 """A check of the settings finds what a start would, and changes nothing."""
 
 import os
+import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -10,8 +11,9 @@ import pytest
 from end_to_end.certificates import Authority
 
 from maze.core import Position
-from maze.errors import MazeError
+from maze.errors import MazeError, RejectFileError
 from maze.journal.sqlite import SQLiteJournal
+from maze.log.reject_file import RejectFileWriter
 from maze.process.check_config import check_settings
 
 from ..reading import read
@@ -112,6 +114,40 @@ def test_a_folder_that_is_absent_or_no_folder_is_found(option: str, tmp_path: Pa
     file = tmp_path / "file"
     file.write_text("")
     assert "Not a directory" in fault(option, str(file / "file"))
+
+
+@pytest.mark.parametrize("option", ["--journal", "--rejects"])
+def test_a_symlink_that_leads_nowhere_is_found(option: str, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "absent" / "file")
+    assert "No such file or directory" in fault(option, str(link))
+
+
+def test_a_symlink_to_a_file_that_can_be_created_is_right(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("rejects.jsonl")
+    check_settings(read("--rejects", str(link)))
+    assert list(tmp_path.iterdir()) == [link]
+
+
+def _make_loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def _make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [_make_loop, _make_socket, _make_folder])
+def test_what_is_no_reject_file_is_refused_as_at_a_start(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "rejects"
+    make(path)
+    with pytest.raises(RejectFileError) as error:
+        RejectFileWriter(str(path), 1, 2)
+    assert fault("--rejects", str(path)) == str(error.value)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")

@@ -36,6 +36,7 @@ class FakeProcess:
         server = MazeServer(Settings(source_port=0, client_port=0))
         server.state = "ready"
         self.status: Any = page_status(server, Monitor(server)) | {"unready_reason": None}
+        self.clients: dict[str, Any] = {"connected": 0, "clients": []}
         self.metrics = b"# HELP maze_ready r\n# TYPE maze_ready gauge\nmaze_ready 1.0\n"
 
     def ask(self, timeout: float, name: str, *arguments: object) -> Any:
@@ -43,6 +44,8 @@ class FakeProcess:
             raise NoAnswerError
         if name == "disconnect":
             return True
+        if name == "clients":
+            return self.clients
         return self.metrics if name == "metrics" else self.status
 
 
@@ -146,3 +149,22 @@ def test_an_edge_that_cannot_disconnect_a_session_is_told(view: ParentView, proc
     processes[1].status = None
     with pytest.raises(HttpError, match="edge-1 does not answer; try again"):
         view.disconnect(MAX_EDGES)
+
+
+def test_clients_are_listed_only_if_all_edges_answer(view: ParentView, processes: Any) -> None:
+    ingest, edge = processes
+    other = FakeProcess("edge-2", 2)
+    processes.append(other)
+    client = {"session": 7, "queued_bytes": 1}
+    edge.clients = other.clients = {"connected": 1, "clients": [client]}
+    ingest.status = None  # it has no clients
+    listed = view.clients("queued", 50, None)
+    assert listed["connected"] == 2
+    assert [client["edge"] for client in listed["clients"]] == [1, 2]
+    other.status = None
+    with pytest.raises(HttpError, match=r"^edge-2 does not answer; try again$") as error:
+        view.clients("queued", 50, None)
+    assert error.value.status == 503
+    edge.status = None
+    with pytest.raises(HttpError, match=r"^edge-1, edge-2 do not answer; try again$"):
+        view.clients("queued", 50, 7)

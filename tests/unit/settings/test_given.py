@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,6 +86,27 @@ def test_columns_are_aligned_and_in_the_order_of_the_options() -> None:
 )
 def test_a_password_in_a_url_is_not_shown(text: str, expected: str) -> None:
     assert shown(text, is_secret=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.0.0.0/8,\n::1", "10.0.0.0/8,\\n::1"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("/gr\u00f6\u00dfe\\n", "/gr\u00f6\u00dfe\\n"),
+        ("/\udcff", "/\\udcff"),
+    ],
+)
+def test_what_is_not_printable_is_escaped(text: str, expected: str) -> None:
+    assert shown(text, is_secret=False) == expected
+
+
+def test_an_option_is_one_line_whatever_its_value_and_file(tmp_path: Path) -> None:
+    file = tmp_path / "a\x1b[31m\nb.toml"
+    file.write_text('allow-source = """10.0.0.0/8,\n::1"""\n')
+    lines = describe(options("--config", str(file)).given).split("\n")
+    assert len(lines) == len(OPTIONS) + 1
+    assert all(map(str.isprintable, lines))
 
 
 def test_a_secret_is_not_shown_but_its_absence_is() -> None:

@@ -1,5 +1,6 @@
 """Values as people write them."""
 
+from collections.abc import Callable
 from ipaddress import ip_network
 
 import pytest
@@ -11,6 +12,7 @@ from maze.settings.option_types import (
     duration,
     file,
     host,
+    journal,
     names,
     or_none,
     peer_ranges,
@@ -167,8 +169,23 @@ def test_a_host_is_a_name_or_an_address(text: str) -> None:
     assert host(f" {text} ") == text
 
 
-@pytest.mark.parametrize("text", ["", " ", "a b", "a\tb", "a\nb", "a\u2003b", "unix:", "unix:a b"])
-def test_a_host_has_no_blanks(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "a b",
+        "a\tb",
+        "a\nb",
+        "a\u2003b",
+        "unix:",
+        "unix:a b",
+        "a\x00",
+        "unix:a\x00",
+        "a\x1b[m",
+    ],
+)
+def test_a_host_has_no_blanks_and_is_printable(text: str) -> None:
     with pytest.raises(ValueError, match="is not a host name or address"):
         host(text)
 
@@ -194,10 +211,34 @@ def test_a_file_is_a_path_or_none() -> None:
     assert file("none") is None
 
 
-@pytest.mark.parametrize("text", ["", " ", "two words", "a\nb"])
-def test_a_path_has_no_blanks(text: str) -> None:
-    with pytest.raises(ValueError, match="is neither none nor a file path"):
-        file(text)
+@pytest.mark.parametrize("text", ["", " ", "two words", "a\nb", "a\x00b", "a\x1b[m", "\ud800"])
+@pytest.mark.parametrize("parse", [file, journal])
+def test_a_path_has_no_blanks_and_is_printable(parse: Callable[[str], object], text: str) -> None:
+    with pytest.raises(ValueError, match="is neither none nor a file path") as error:
+        parse(text)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (" none ", None),
+        ("/var/lib/maze/journal", "/var/lib/maze/journal"),
+        ("redis://u:p@h/1", "redis://u:p@h/1"),
+        ("REDISS://h", "REDISS://h"),
+    ],
+)
+def test_a_journal_is_a_path_or_a_url(text: str, place: str | None) -> None:
+    assert journal(text) == place
+
+
+@pytest.mark.parametrize(
+    "text", ["redis:/u:secret@h", "//u:secret@h", "redis://u:sec ret@h", "unix://u:secret\0@/s"]
+)
+def test_a_wrong_url_is_not_shown(text: str) -> None:
+    with pytest.raises(ValueError, match=r"the value \(not shown\)") as error:
+        journal(text)
+    assert "sec" not in str(error.value)
 
 
 @pytest.mark.parametrize(
