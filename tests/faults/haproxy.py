@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-import socket
-import subprocess
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from end_to_end.peers import until
 from end_to_end.running import ROOT
-from programs import installed
 from redis_server import free_port
+
+from .front import Front
 
 CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
 
@@ -31,7 +28,7 @@ class Ports(NamedTuple):
         return cls(free_port(), free_port())
 
 
-class HAProxy:
+class HAProxy(Front):
     """A running HAProxy; ``servers`` has the ports of each server that the file names.
 
     It checks twenty times as often as in service, and the servers that are not given are left out.
@@ -52,13 +49,7 @@ class HAProxy:
         self.source_port, self.client_port = free_port(), free_port()
         path = folder / "haproxy.cfg"
         path.write_text(self._configuration(servers))
-        self._log = (folder / "haproxy.log").open("wb")
-        self._process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", installed("haproxy"), "-db", "-f", str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
+        super().__init__(folder, "haproxy", ("-db", "-f", str(path)), self.client_port)
 
     def _configuration(self, servers: Mapping[str, Ports]) -> str:
         def server(found: re.Match[str]) -> str:
@@ -73,17 +64,3 @@ class HAProxy:
         text = text.replace("timeout check 2s", f"timeout check {self._check_timeout}")
         text = text.replace("bind :9099", f"bind 127.0.0.1:{self.client_port}")
         return text.replace("bind :9090", f"bind 127.0.0.1:{self.source_port}")
-
-    def __enter__(self) -> Self:
-        until(self._listens, "HAProxy to listen")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._log.close()
-
-    def _listens(self) -> bool:
-        assert self._process.poll() is None, Path(self._log.name).read_text()
-        with closing(socket.socket()) as sock:
-            return sock.connect_ex(("127.0.0.1", self.client_port)) == 0

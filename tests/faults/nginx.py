@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import re
-import socket
-import subprocess
-from contextlib import closing
 from pathlib import Path
-from typing import Self
 
-from end_to_end.peers import until
 from end_to_end.running import ROOT
-from programs import installed
 from redis_server import free_port
+
+from .front import Front
 
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 """What nginx stores on disk meanwhile; by default, only root can write there."""
 
 
-class Nginx:
+class Nginx(Front):
     """A running nginx, with all its files in ``folder``.
 
     With ``passwords``, the lines of a password file, nginx asks for these instead of the token.
@@ -32,16 +28,8 @@ class Nginx:
         self._passwords = passwords
         (folder / "maze.conf").write_text(self._server(admin_port))
         (folder / "nginx.conf").write_text(self._main())
-        self._log = (folder / "nginx.log").open("wb")
-        self._process = subprocess.Popen(
-            [
-                *("setpriv", "--pdeathsig", "KILL"),
-                *(installed("nginx"), "-p", str(folder), "-c", "nginx.conf", "-e", "stderr"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
+        arguments = ("-p", str(folder), "-c", "nginx.conf", "-e", "stderr")
+        super().__init__(folder, "nginx", arguments, self.port)
 
     def _main(self) -> str:
         paths = "".join(f"{name}_temp_path {name};\n" for name in TEMPORARY)
@@ -60,17 +48,3 @@ class Nginx:
             file.write_text(self._passwords)
             text = text.replace("/etc/nginx/follower-maze.htpasswd", str(file))
         return text
-
-    def __enter__(self) -> Self:
-        until(self._listens, "nginx to listen")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._log.close()
-
-    def _listens(self) -> bool:
-        assert self._process.poll() is None, Path(self._log.name).read_text()
-        with closing(socket.socket()) as sock:
-            return sock.connect_ex(("127.0.0.1", self.port)) == 0
