@@ -156,7 +156,7 @@ class RejectFileWriter:
         count = size = 0
         while count < BLOCK_REJECTS and size < BLOCK_BYTES:
             try:
-                entry = self._queue.get(block=not entries)
+                entry = self._queue.get_nowait() if entries else self._first_entry()
             except queue.Empty:
                 break
             if entry is None:
@@ -167,6 +167,15 @@ class RejectFileWriter:
             count += len(entry[2])
             size += _bytes(entry[2])
         return entries
+
+    def _first_entry(self) -> Entry | None:
+        """Wait for an entry; a second after the last write, look where the file is."""
+        if self._unchecked:
+            try:
+                return self._queue.get(timeout=max(0.0, self._check_at - time.monotonic()))
+            except queue.Empty:
+                self._check(0)
+        return self._queue.get()
 
     def _write(self, entries: list[Entry]) -> None:
         """Write a block, after a line that reports what is missing; drop it if that fails."""

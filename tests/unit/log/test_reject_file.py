@@ -199,8 +199,8 @@ def test_a_renamed_file_is_left_within_a_second(file: Path, clock: SimpleNamespa
     clock.now += 0.9
     write(writer, 2)
     assert not file.exists()
-    clock.now += 0.1
     with capture_logs() as entries:
+        clock.now += 0.1
         write(writer, 3)
         clock.now += 1
         write(writer, 4)
@@ -219,8 +219,8 @@ def test_what_went_into_a_removed_file_is_reported(file: Path, clock: SimpleName
     write(writer, 2)
     file.unlink()
     write(writer, 3)
-    clock.now += 1
     with capture_logs() as entries:
+        clock.now += 1
         write(writer, 4)
     writer.close(PATIENCE)
     assert [(row["reason"], row["sequence"], row["count"]) for row in rows(file)] == [
@@ -231,6 +231,23 @@ def test_what_went_into_a_removed_file_is_reported(file: Path, clock: SimpleName
     assert entries == [
         {"event": "reject_file_reopened", "log_level": "warning", "path": str(file), "lost": 2}
     ]
+
+
+def test_what_was_written_a_second_before_the_file_is_removed_is_not_reported(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reject_file, "CHECK_SECONDS", 0.01)
+    writer = open_writer(file)
+    write(writer, 1, 2)
+    deadline = time.monotonic() + PATIENCE
+    while writer._unchecked:
+        assert time.monotonic() < deadline, "the thread does not look again"
+        time.sleep(0.001)
+    file.unlink()
+    writer._check_at = 0.0  # as if a second had passed
+    write(writer, 3)
+    writer.close(PATIENCE)
+    assert sequences(file) == [3]
 
 
 def test_what_went_into_a_removed_file_is_reported_at_the_end(file: Path) -> None:
