@@ -41,7 +41,7 @@ quick: lint types tests
 
 thorough: coverage browser faults sanitized watched
 
-# The rule that text files are opened with an encoding, whatever the locale, is a preview of ruff's.
+# PLW1514, which requires an encoding wherever a text file is opened, is a preview rule of ruff.
 lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff check --preview --select PLW1514 maze simulator

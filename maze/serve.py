@@ -46,8 +46,8 @@ from maze.settings.options import Settings
 from maze.settings.parser import (
     Options,
     complain,
+    ignored_variables,
     parse_options,
-    passed_over_variables,
     read_options,
     unknown_variables,
 )
@@ -55,10 +55,10 @@ from maze.settings.parser import (
 log = structlog.get_logger()
 
 SERVICE_ADDRESS = (
-    "it is no port but the address that Kubernetes gives for a Service; enableServiceLinks: false "
-    "in the pod's specification keeps such variables away"
+    "it is not a port but the address of a Kubernetes Service; to avoid such variables, set "
+    "enableServiceLinks: false in the pod's specification"
 )
-"""Why a variable is passed over."""
+"""Why a variable is ignored."""
 
 PARENT_SECONDS = 0.2
 """Time in which the parent of a child that got SIGTERM says that all processes drain."""
@@ -134,14 +134,14 @@ def _end_on_signals() -> None:
 def _check_config(options: Options) -> int:
     """Print the options, or say what is wrong; return the exit status.
 
-    Every fault has the status of wrong settings: nothing has failed.
+    Every fault in the settings has the status of wrong settings: nothing has failed.
     """
     from maze.process.check_config import check_settings  # noqa: PLC0415, it loads SQLite
 
     for name, hint in unknown_variables(os.environ).items():
         complain(f"warning: no option has the variable {name}; {hint}")
-    for name, value in passed_over_variables(os.environ).items():
-        complain(f"warning: {name}={value} is passed over: {SERVICE_ADDRESS}")
+    for name, value in ignored_variables(os.environ).items():
+        complain(f"warning: {name}={value} is ignored: {SERVICE_ADDRESS}")
     try:
         check_settings(options.settings)
     except MazeError as error:
@@ -169,8 +169,8 @@ def _warn_of_variables() -> None:
     """Log the environment variables that are not read although their names begin with MAZE_."""
     for name, hint in unknown_variables(os.environ).items():
         log.warning("variable_unknown", variable=name, hint=hint)
-    for name, value in passed_over_variables(os.environ).items():
-        log.warning("variable_passed_over", variable=name, value=value, why=SERVICE_ADDRESS)
+    for name, value in ignored_variables(os.environ).items():
+        log.warning("variable_ignored", variable=name, value=value, why=SERVICE_ADDRESS)
 
 
 def _server_of(settings: Settings, child: Child | None) -> Server:

@@ -269,10 +269,9 @@ class Server:
     def drain(self, *, with_feed: bool = False) -> None:
         """Stop accepting and reading, route the events that are ready, flush all sessions, stop.
 
-        All of this ends at the stop times; ``begin_stop`` may have begun them. ``with_feed``: the
-        ingest stops as well, and
-        what it still has is routed, too. A server whose ports are being opened drains once they
-        are open. Does nothing if the server drains already.
+        All of this ends at the stop times; ``begin_stop`` may have begun them. With ``with_feed``,
+        the ingest stops as well, and what it still has is routed, too. A server whose ports are
+        being opened drains once they are open. Do nothing if the server drains already.
         """
         self.await_start()
         if self.state in ("draining", "stopped"):

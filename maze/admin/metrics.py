@@ -125,14 +125,14 @@ HELP = {
     "maze_sources_closed": "Source connections closed by either side.",
     "maze_clients_refused": "Client connections refused because a limit was reached.",
     "maze_handshakes_rejected": "Connections rejected by access control or in the handshake.",
-    "maze_certificate_expiry_seconds": "Seconds until the first certificate of the chain that the "
-    "port presents expires; negative once it has.",
+    "maze_certificate_expiry_seconds": "Seconds until the earliest expiry in the certificate chain "
+    "that the port presents; negative after it.",
     "maze_registration_overruns": "Batches routed before every client whose id may have arrived "
     "was registered.",
     "maze_accepting_pauses": "Pauses in accepting connections, for lack of file descriptors or "
     "memory.",
     "maze_events_routed": "Events routed, with or without recipients.",
-    "maze_undelivered": "Private messages and follows whose user was not connected.",
+    "maze_undelivered": "Private messages and follows whose recipient was not connected.",
     "maze_deliveries": "Events queued for sessions, counted once per session.",
     "maze_delivered_bytes": "Bytes of events queued for sessions, counted once per session.",
 }
@@ -194,7 +194,7 @@ class Metrics(Collector):
         yield _gauges("maze_certificate_expiry_seconds", "port", left)
 
     def _undelivered_metrics(self) -> Iterator[Metric]:
-        """Yield the events whose user was not connected; an ingest or edge does not know them."""
+        """Yield the undelivered events; an ingest or edge does not know them."""
         if self._server.settings.role == "all":
             counts = self._server.router.fanout.undelivered_counts()
             values = {TYPE_NAMES[kind]: count for kind, count in counts.items()}

@@ -52,8 +52,8 @@ class Fanout:
         self.refused: list[Reject] = []
         """Follows of the last batch that the graph had no room for."""
         self.undelivered: list[Undelivered] = []
-        """Private messages and follows of the last batch whose users were not connected; only if
-        ``keeps_undelivered``."""
+        """Private messages and follows of the last batch whose recipients were not connected; only
+        if ``keeps_undelivered``."""
         self._keeps_undelivered = keeps_undelivered
         self._tallies = {kind: [0, 0, 0] for kind in FIELD_COUNT}
         self._undelivered_counts = {FOLLOW: 0, PRIVATE: 0}

@@ -49,11 +49,11 @@ class ProxyHeader(NamedTuple):
     """Length in bytes; what follows is not part of the header."""
     address: tuple[str, int] | None
     """Address and port for which the proxy has connected. None if the proxy connects for itself, as
-    it does in health checks, or does not know them, or they are none of TCP."""
+    it does in health checks, does not know them, or names a protocol other than TCP."""
 
 
 def is_proxy_header(start: bytes) -> bool | None:
-    """Return whether a connection that starts so begins with a PROXY header, perhaps malformed.
+    """Return whether a connection with this start has a PROXY header, perhaps a malformed one.
 
     Return None if more bytes are needed to tell.
     """

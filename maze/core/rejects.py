@@ -50,7 +50,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """A private message or a follow that was routed, but whose user was not connected."""
+    """A private message or a follow that was routed, but whose recipient was not connected."""
 
     reason: ClassVar[str] = "not_connected"
     count: ClassVar[int] = 1

@@ -80,4 +80,4 @@ def _context(module: Any, address: RedisAddress) -> ssl.SSLContext:
 
 def _refuse_password() -> NoReturn:
     """Raise OSError; OpenSSL would ask for the key's password at the terminal."""
-    raise OSError(errno.EINVAL, "the key is encrypted; it must be without a password")
+    raise OSError(errno.EINVAL, "the key is encrypted; use a key without a password")

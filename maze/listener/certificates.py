@@ -81,9 +81,9 @@ def read_certificates(settings: Settings) -> tuple[Certificate, ...]:
 
 
 def expiry_of(pem: bytes) -> float | None:
-    """Return the Unix time from which the first of the certificates is no longer valid.
+    """Return the Unix time of the earliest expiry among the certificates.
 
-    None if there is no certificate. A peer refuses the whole chain if one of it has expired.
+    None if there is no certificate. A peer refuses a chain if any certificate in it has expired.
     """
     found = _CERTIFICATE.findall(pem)
     try:

@@ -78,9 +78,9 @@ def _await_bytes(sock: socket, deadline: float) -> bytes:
 
 
 def reject_proxy_header(received: bytes) -> None:
-    """Raise HandshakeError if a connection that begins so begins with a PROXY header.
+    """Raise HandshakeError if the received bytes begin with a PROXY header.
 
-    Where a header is expected, it has already been taken: this one is from elsewhere.
+    A header that was expected has already been taken: this one is not from the proxy.
     """
     if is_proxy_header(received):
         raise HandshakeError(

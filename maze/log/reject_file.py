@@ -35,7 +35,7 @@ busy event path keeps for 5 ms."""
 REST_RATIO = 3.0
 """Seconds for which the thread rests per second of computing."""
 CHECK_SECONDS = 1.0
-"""Minimum time between two looks at what the path leads to. A look is a system call, after which
+"""Minimum time between two checks of what the path leads to. A check is a system call, after which
 the thread waits for the GIL again."""
 ROW_BYTES = 256
 """More than the length of the line that reports missing rejects."""
@@ -48,7 +48,7 @@ _quoted = json.encoder.encode_basestring_ascii
 
 def cannot_open(path: str, error: OSError) -> RejectFileError:
     """Return the error that says why a reject file cannot be opened."""
-    return RejectFileError(f"cannot open {path}: {error.strerror}; --rejects names another file")
+    return RejectFileError(f"cannot open {path}: {error.strerror}; choose another with --rejects")
 
 
 Rejects = Sequence[Reject | Undelivered]
@@ -80,7 +80,7 @@ class RejectFileWriter:
         self._out_rejects = self._out_bytes = self._failed = self._removed = 0
         self._reported = 0
         self._check_at = 0.0
-        self._unchecked = 0  # rejects written since the last look
+        self._unchecked = 0  # rejects written since the last check
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="reject file", daemon=True)
         self._thread.start()
@@ -202,10 +202,10 @@ class RejectFileWriter:
         self._out_rejects += len(rejects)
 
     def _check(self, size: int) -> None:
-        """Open the file again if it was renamed or removed: once a second, and before it is full.
+        """Open the file again if it was renamed or removed.
 
-        If it cannot be opened, a renamed file still gets the lines. What a removed one got since
-        the last look is missing from then on.
+        Check at most once a second, and before the file is full. If it cannot be opened, a renamed
+        file still gets the lines. What a removed one got since the last check counts as missing.
         """
         if time.monotonic() < self._check_at and self._file.has_room(size):
             return

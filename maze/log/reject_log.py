@@ -39,7 +39,7 @@ class RejectLog:
             self._log(group, peer)
 
     def record_undelivered(self, events: Sequence[Undelivered], peer: str) -> None:
-        """Record events whose users were not connected. They count as no rejects."""
+        """Record events whose recipients were not connected. They count as no rejects."""
         if events and self.file is not None:
             self.file.add(events, peer)
 

@@ -23,8 +23,8 @@ def is_like_url(text: str) -> bool:
 def not_a_redis_url() -> ValueError:
     """Return the error for a URL that cannot be used."""
     return ValueError(
-        "the value (not shown) is no Redis URL, which begins with redis://, rediss:// or unix:// "
-        "and has no whitespace; begin the path of a file with ./ or a single /"
+        "the value (not shown) is not a Redis URL, which begins with redis://, rediss:// or "
+        "unix:// and has no whitespace; begin the path of a file with ./ or a single /"
     )
 
 

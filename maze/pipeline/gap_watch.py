@@ -157,7 +157,7 @@ class GapWatch:
         elif journal:
             reset = f"python -m maze.journal reset {journal} {option}"
             begin = f"stop the server, run {reset}, and {begin}"
-        return f"nothing was routed yet; if the stream begins at {found}, {begin}"
+        return f"nothing has been routed yet; if the stream begins at {found}, {begin}"
 
     def _give_up(self, timeout: float) -> None:
         """Give up the numbers below those that have waited for the timeout; take a mark."""

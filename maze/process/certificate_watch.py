@@ -14,13 +14,13 @@ from maze.server import Server
 log = structlog.get_logger()
 
 LOOK_SECONDS = 30.0
-"""Time between two looks at the files. Files are changed one by one, so those that do not fit
-together are reported only at the second look."""
+"""Time between two checks of the files. Files are changed one by one, so those that do not fit
+together are reported only at the second check."""
 
 DAY = 24 * 3600.0
 
 WARNING_SECONDS = 14 * DAY
-"""Time before a certificate expires from which the log says so."""
+"""Time before expiry within which the log warns."""
 
 REPEAT_SECONDS = DAY
 """Time after which the log says so again."""

@@ -1,8 +1,8 @@
 """Check the settings as a start does, without opening a port, writing or starting anything.
 
 Only a start shows whether ports are free, hosts can be resolved, Redis or the ingest answers, and a
-named pipe for rejects has a reader: whether it has one is only seen by opening it, which would end
-the input of a reader.
+named pipe for rejects has a reader. The pipe is not opened to find out: closing it again would end
+the input of its reader.
 """
 
 import errno

@@ -30,6 +30,6 @@ class ExitDeadline:
 
     def _run(self, times: StopTimes) -> None:
         time.sleep(max(0.0, times.log - time.monotonic()))
-        log.error("stop_timed_out", leaves="what has not ended")
+        log.error("stop_timed_out")
         self._writer.close(max(0.0, times.end - time.monotonic()))
         os._exit(self._status())

@@ -53,7 +53,7 @@ def _name_fault(port: str, sockets: MutableMapping[str, int], settings: Settings
     if port not in NAMES:
         return f"a socket was passed with the name {port!r}: {_HOW_TO_NAME}"
     if port in sockets:
-        return f"two sockets were passed with the name {port}: the port can have one"
+        return f"two sockets were passed with the name {port}: the port takes only one"
     if port == "admin" and not settings.admin_port:
         return "a socket was passed with the name admin, but --admin-port 0 disables that port"
     if (settings.role, port) in {("ingest", "client"), ("edge", "source")}:
@@ -68,10 +68,10 @@ def _fault(descriptor: int, port: str, settings: Settings) -> str | None:
     try:
         sock = socket.socket(fileno=descriptor)
     except OSError:
-        return f"what was passed with the name {port} is no socket"
+        return f"the descriptor passed with the name {port} is not a socket"
     try:
         if sock.type != socket.SOCK_STREAM or sock.family not in _FAMILIES:
-            return f"the socket with the name {port} is no stream socket: use ListenStream="
+            return f"the socket with the name {port} is not a stream socket: use ListenStream="
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return f"the socket with the name {port} does not listen: use Accept=no"
         endpoint = endpoint_of(sock.getsockname())

@@ -65,7 +65,7 @@ class Child(NamedTuple):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def begin(self, drain: Callable[[float], None], stop: Callable[[], None]) -> None:
-        """Drain, in so many seconds, when the parent says so; stop when it has ended."""
+        """Drain within the seconds that the parent names; stop when the parent has ended."""
         gevent.spawn(self._obey, socket(fileno=os.dup(self.control)), drain, stop)
 
     def tell_ready(self) -> None:

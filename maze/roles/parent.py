@@ -264,12 +264,12 @@ def _temporary_folder() -> str:
     try:
         folder = tempfile.mkdtemp(prefix="maze-")
     except OSError as error:
-        text = f"--edges cannot make a folder for temporary files: {error.strerror}"
-        raise TemporaryFolderError(f"{text}; TMPDIR names another place") from None
+        text = f"--edges cannot make a temporary folder: {error.strerror}"
+        raise TemporaryFolderError(f"{text}; set TMPDIR to another folder") from None
     if len(os.fsencode(folder)) > MAX_FOLDER_BYTES:
         os.rmdir(folder)
         text = f"--edges cannot use {folder}: the path of a Unix socket in it is too long"
-        raise TemporaryFolderError(f"{text}; TMPDIR names another place")
+        raise TemporaryFolderError(f"{text}; set TMPDIR to another folder")
     return folder
 
 

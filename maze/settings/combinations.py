@@ -39,11 +39,11 @@ def rejects_fault(settings: Settings) -> str | None:
     if not settings.rejects_undelivered:
         return None
     if settings.rejects is None:
-        return "--rejects-undelivered on needs --rejects: the file that has the events"
+        return "--rejects-undelivered on needs --rejects: the file in which to record them"
     if settings.edges or settings.role != "all":
         return (
-            "--rejects-undelivered on takes neither --edges nor --role: no other process knows all "
-            "clients"
+            "--rejects-undelivered on takes neither --edges nor --role: with these, no process "
+            "knows all clients"
         )
     return None
 

@@ -262,8 +262,9 @@ class Settings:
     proxy_from: tuple[PeerRange, ...] = ACCESS.option(
         "none",
         peer_ranges,
-        "addresses of proxies, whose connections for sources and clients must begin with a PROXY "
-        "header; the address in it then counts. unix stands for proxies on a Unix socket",
+        "addresses of proxies, whose connections to the source and client ports must begin with a "
+        "PROXY header; its address then counts as the peer's. unix stands for proxies on a Unix "
+        "socket",
         bounds="none, or address ranges and unix separated by commas",
         value="RANGES",
     )
@@ -271,7 +272,8 @@ class Settings:
     drain_timeout: float = SHUTDOWN.duration(
         "8s",
         "0s to 1h",
-        "maximum time of a shutdown, in which clients are sent what is queued for them",
+        "maximum time of a shutdown, in which clients are sent what is queued for them; a value "
+        "below 2s shortens only the time for clients",
     )
 
     admin_host: str = ADMIN.host("127.0.0.1", "host name or address to listen on for operators")
@@ -283,7 +285,8 @@ class Settings:
         value="PORT",
     )
     admin_token: str = ADMIN.token(
-        "secret that operators must present; required unless admin-host is a loopback address"
+        "secret that operators must present; required unless admin-host is a loopback address or a "
+        "Unix socket"
     )
 
     log_level: str = LOG.choice(
@@ -295,7 +298,8 @@ class Settings:
     rejects: str | None = LOG.file("file to which all rejects are appended, as JSON lines")
     rejects_undelivered: bool = LOG.switch(
         "off",
-        "record in the reject file, too, private messages and follows whose user is not connected",
+        "also record in the reject file the private messages and follows whose recipient is not "
+        "connected",
     )
     rejects_size: int = LOG.size(
         "64MiB", "1MiB to 1024GiB", "size at which the reject file is renamed and a new one started"

@@ -75,7 +75,7 @@ def parse_options(
 ) -> Options:
     """Read the options as ``read_options`` does, but raise SettingsError if they are wrong."""
     variables = dict(os.environ if environment is None else environment)
-    for name in passed_over_variables(variables):
+    for name in ignored_variables(variables):
         del variables[name]
     log_level_variable = variable_of("log_level")
     if variables.get("LOG_LEVEL") and log_level_variable not in variables:
@@ -103,7 +103,7 @@ def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: suggestion(name, known, "MAZE_") for name in sorted(unknown)}
 
 
-def passed_over_variables(environment: Mapping[str, str]) -> dict[str, str]:
+def ignored_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of options that are not read, with their values.
 
     Kubernetes has set them for a Service whose name is that of an option.

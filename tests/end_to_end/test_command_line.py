@@ -95,7 +95,7 @@ def test_variables_that_kubernetes_makes_for_a_service_do_not_prevent_a_start() 
         "MAZE_CLIENT_SERVICE_HOST": "10.0.0.7",
     }
     with Child(environment=environment).ready() as child:
-        (line,) = child.logged("variable_passed_over")
+        (line,) = child.logged("variable_ignored")
         assert (line["level"], line["variable"]) == ("warning", "MAZE_CLIENT_PORT")
         assert line["value"] == address
         assert "enableServiceLinks" in line["why"]
@@ -166,9 +166,9 @@ def test_a_check_says_what_is_wrong() -> None:
 def test_a_check_names_the_variables_that_are_not_read() -> None:
     run = checked(MAZE_SOURCE_PRT="1", MAZE_CLIENT_PORT="tcp://10.0.0.7:9090")
     assert run.returncode == 0
-    unknown, passed_over = run.stderr.splitlines()
+    unknown, ignored = run.stderr.splitlines()
     assert "MAZE_SOURCE_PRT; did you mean MAZE_SOURCE_PORT?" in unknown
-    assert "MAZE_CLIENT_PORT=tcp://10.0.0.7:9090 is passed over" in passed_over
+    assert "MAZE_CLIENT_PORT=tcp://10.0.0.7:9090 is ignored" in ignored
 
 
 def test_a_check_prints_what_the_locale_lacks() -> None:

@@ -78,13 +78,13 @@ def test_process_1_ends_while_it_waits_for_its_ingest(
     [
         (
             ("--edges", "1"),
-            "maze: --edges cannot make a folder for temporary files: No usable temporary directory "
-            f"found in ['/tmp', '/var/tmp', '/usr/tmp', '{ROOT}']; TMPDIR names another place",
+            "maze: --edges cannot make a temporary folder: No usable temporary directory "
+            f"found in ['/tmp', '/var/tmp', '/usr/tmp', '{ROOT}']; set TMPDIR to another folder",
         ),
         (("--journal", "/tmp/journal"), "maze: /tmp/journal: Read-only file system"),
         (
             ("--rejects", "/tmp/rejects"),
-            "maze: cannot open /tmp/rejects: Read-only file system; --rejects names another file",
+            "maze: cannot open /tmp/rejects: Read-only file system; choose another with --rejects",
         ),
     ],
     ids=["edges", "journal", "rejects"],

@@ -72,7 +72,7 @@ def test_ports_without_a_socket_are_opened(tmp_path: Path) -> None:
     [
         ("", (), "LISTEN_FDS is 1, but LISTEN_FDNAMES has 0 names: "),
         ("unknown", (), "a socket was passed with the name 'unknown': "),
-        ("client", ("--datagram",), "the socket with the name client is no stream socket: "),
+        ("client", ("--datagram",), "the socket with the name client is not a stream socket: "),
         ("admin", (), "a socket was passed with the name admin, but --admin-port 0 disables "),
     ],
 )

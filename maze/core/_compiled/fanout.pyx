@@ -69,7 +69,7 @@ cdef class Fanout:
         }
 
     def undelivered_counts(self):
-        """Return the events whose user was not connected; see ``fanout.Fanout``."""
+        """Return the events whose recipient was not connected; see ``fanout.Fanout``."""
         return {
             LETTERS[FOLLOW]: self.counted[<int>FOLLOW].undelivered,
             LETTERS[PRIVATE]: self.counted[<int>PRIVATE].undelivered,
@@ -118,7 +118,7 @@ cdef class Batch:
     cdef size_t room_bytes  # allocated in advance: what the users needed before
     cdef list touched  # one recipient of each user who has a builder in use
     cdef list refused  # rejects of follows that the graph has no room for
-    cdef list undelivered  # events whose user is not connected; None if they are not kept
+    cdef list undelivered  # events whose recipient is not connected; None if they are not kept
 
     def __dealloc__(self):
         # Builders are left only after an error: payloads() resets them.

@@ -324,7 +324,7 @@ def test_a_file_that_cannot_be_opened_is_one_clear_error(
     path = make(tmp_path)
     with pytest.raises(RejectFileError) as caught:
         open_writer(path)
-    assert str(caught.value) == f"cannot open {path}: {reason}; --rejects names another file"
+    assert str(caught.value) == f"cannot open {path}: {reason}; choose another with --rejects"
 
 
 def test_a_full_queue_drops_counts_and_reports(

@@ -123,7 +123,7 @@ def test_a_stream_that_begins_at_another_number_is_hinted_at(
         watched.pass_seconds(3)
     assert gaps(entries)[0]["missing"] == 1
     assert gaps(entries)[0]["hint"] == (
-        f"nothing was routed yet; if the stream begins at 542532, {begin}"
+        f"nothing has been routed yet; if the stream begins at 542532, {begin}"
     )
 
 

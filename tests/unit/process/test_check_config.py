@@ -168,4 +168,4 @@ def test_a_reject_file_is_checked_and_not_touched(tmp_path: Path) -> None:
     check_settings(read("--rejects", str(rejects)))
     assert rejects.read_text() == "precious"
     said = fault("--rejects", str(tmp_path))
-    assert said == f"cannot open {tmp_path}: Is a directory; --rejects names another file"
+    assert said == f"cannot open {tmp_path}: Is a directory; choose another with --rejects"

@@ -108,7 +108,7 @@ def test_other_names_are_refused(passed: Pass, listening: socket.socket, name: s
 
 
 def test_two_sockets_for_a_port_are_refused(passed: Pass, listening: socket.socket) -> None:
-    message = "two sockets were passed with the name client: the port can have one"
+    message = "two sockets were passed with the name client: the port takes only one"
     assert refusal(passed("client:client", listening, listening)) == message
 
 
@@ -127,7 +127,7 @@ def test_a_disabled_port_is_refused(passed: Pass, listening: socket.socket) -> N
 
 def test_what_is_no_listening_stream_socket_is_refused(passed: Pass) -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as datagram:
-        message = "the socket with the name client is no stream socket: use ListenStream="
+        message = "the socket with the name client is not a stream socket: use ListenStream="
         assert refusal(passed("client", datagram)) == message
 
 
@@ -141,7 +141,7 @@ def test_a_connection_is_refused(passed: Pass) -> None:
 def test_a_pipe_is_refused(passed: Pass) -> None:
     reading, writing = os.pipe()
     try:
-        message = "what was passed with the name client is no socket"
+        message = "the descriptor passed with the name client is not a socket"
         assert refusal(passed("client", reading)) == message
     finally:
         os.close(reading)

@@ -203,12 +203,12 @@ def test_processes_on_one_machine_have_no_feed_over_tls(end: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        ("", "--rejects-undelivered on needs --rejects: the file that has the events"),
+        ("", "--rejects-undelivered on needs --rejects: the file in which to record them"),
         *(
             (
                 f"--rejects file {arguments}",
-                "--rejects-undelivered on takes neither --edges nor --role: no other process knows "
-                "all clients",
+                "--rejects-undelivered on takes neither --edges nor --role: with these, no process "
+                "knows all clients",
             )
             for arguments in (
                 "--edges 2",

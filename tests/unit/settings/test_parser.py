@@ -10,7 +10,7 @@ import pytest
 
 from maze import __version__
 from maze.settings.options import Settings, flag_of, key_of, variable_of
-from maze.settings.parser import passed_over_variables, read_settings, unknown_variables
+from maze.settings.parser import ignored_variables, read_settings, unknown_variables
 
 from ..reading import Write, read, refusal
 
@@ -338,7 +338,7 @@ def test_the_address_of_a_service_is_passed_over(
     from_file = read("--config", write(f"{key_of(option.name)} = 7\n"), **variable)
     assert getattr(from_file, option.name) == 7
     assert getattr(read(flag_of(option.name), "8", **variable), option.name) == 8
-    assert passed_over_variables(variable) == variable
+    assert ignored_variables(variable) == variable
 
 
 @each_port_option
@@ -350,7 +350,7 @@ def test_only_the_address_of_a_service_is_passed_over(
 ) -> None:
     variable = {variable_of(option.name): value}
     assert refusal(capsys, **variable).startswith(variable_of(option.name))
-    assert passed_over_variables(variable) == {}
+    assert ignored_variables(variable) == {}
 
 
 def test_the_address_of_a_service_is_wrong_for_other_options_and_in_other_places(
