@@ -218,6 +218,7 @@ class _Handler(_AnyHandler):  # type: ignore[misc]
 
     content_length: int | None
     path: str
+    response_headers: list[tuple[bytes, bytes]]
 
     def handle(self) -> None:
         connection = gevent.getcurrent()
