@@ -16,7 +16,11 @@ import sys
 
 def main(user: str, host: str = "127.0.0.1", port: str = "9099") -> None:
     """Connect, send the user id, and print every line received."""
-    with socket.create_connection((host, int(port))) as connection:
+    try:
+        connection = socket.create_connection((host, int(port)))
+    except OSError as error:
+        sys.exit(f"client: cannot connect to {host} port {port}: {error.strerror}")
+    with connection:
         connection.sendall(f"{user}\n".encode())
         for line in connection.makefile("rb"):
             sys.stdout.buffer.write(line)
@@ -25,7 +29,10 @@ def main(user: str, host: str = "127.0.0.1", port: str = "9099") -> None:
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:])
+        if sys.argv[1:] in (["-h"], ["--help"]):
+            print(__doc__, end="")
+        else:
+            main(*sys.argv[1:])
     except (TypeError, ValueError):
         sys.exit("usage: python examples/client.py USER [HOST [PORT]]")
     except KeyboardInterrupt:

@@ -9,7 +9,11 @@ import sys
 
 def main(host: str = "127.0.0.1", port: str = "9090") -> None:
     """Connect, send every line, and wait until the server has read them all."""
-    with socket.create_connection((host, int(port))) as connection:
+    try:
+        connection = socket.create_connection((host, int(port)))
+    except OSError as error:
+        sys.exit(f"source: cannot connect to {host} port {port}: {error.strerror}")
+    with connection:
         for line in sys.stdin.buffer:
             connection.sendall(line)
         connection.shutdown(socket.SHUT_WR)
@@ -19,7 +23,10 @@ def main(host: str = "127.0.0.1", port: str = "9090") -> None:
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:])
+        if sys.argv[1:] in (["-h"], ["--help"]):
+            print(__doc__, end="")
+        else:
+            main(*sys.argv[1:])
     except (TypeError, ValueError):
         sys.exit("usage: python examples/source.py [HOST [PORT]] < events.txt")
     except KeyboardInterrupt:

@@ -38,7 +38,7 @@ from maze.process.reload import Reloader
 from maze.process.rlimits import raise_descriptor_limit
 from maze.process.sd_notify import Supervisor
 from maze.process.socket_activation import take_sockets
-from maze.roles.child import Child
+from maze.roles.child import VARIABLE, Child
 from maze.server import ADDRESS_FIELDS, MazeServer, Server
 from maze.settings.combinations import combination_fault
 from maze.settings.given import describe
@@ -124,7 +124,12 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _end_on_signals() -> None:
-    """End at once on a signal, without a traceback, until the server handles signals itself."""
+    """End at once on a signal, without a traceback, until the server handles signals itself.
+
+    A child leaves SIGINT to its parent.
+    """
+    if VARIABLE in os.environ:
+        return
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if os.getpid() == 1:  # Linux would ignore the signals
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -218,6 +218,7 @@ class _Handler(_AnyHandler):  # type: ignore[misc]
 
     content_length: int | None
     path: str
+    response_headers: list[tuple[bytes, bytes]]
 
     def handle(self) -> None:
         connection = gevent.getcurrent()
@@ -287,7 +288,9 @@ class _Handler(_AnyHandler):  # type: ignore[misc]
     def finalize_headers(self) -> None:
         if not isinstance(self.result, list):
             self.server.remove(gevent.getcurrent())  # a live page is never evicted
-        self.response_headers.append((b"Connection", b"close"))
+        # pywsgi has added one to an answer to HTTP/1.0
+        others = [field for field in self.response_headers if field[0].lower() != b"connection"]
+        self.response_headers = [*others, (b"Connection", b"close")]
         super().finalize_headers()
 
     def log_error(self, msg: str, *args: object) -> None:

@@ -56,7 +56,7 @@ def receive_proxy_header(sock: socket, deadline: float) -> Address | None:
         except ProxyHeaderError as error:
             raise HandshakeError(HandshakeReason.PROXY_HEADER, detail=str(error)) from None
         size = header.size - len(received) if header else len(news)
-        received += sock.recv(size)
+        received += _take_bytes(sock, size)
         if header:
             return header.address
 
@@ -73,8 +73,20 @@ def _await_bytes(sock: socket, deadline: float) -> bytes:
     except OSError:
         news = b""
     if not news:
-        raise HandshakeError(HandshakeReason.LEFT, detail="before the end of its PROXY header")
+        raise _left()
     return news
+
+
+def _take_bytes(sock: socket, size: int) -> bytes:
+    """Take bytes that have come. Raise HandshakeError if the peer has reset the connection."""
+    try:
+        return bytes(sock.recv(size))
+    except OSError:
+        raise _left() from None
+
+
+def _left() -> HandshakeError:
+    return HandshakeError(HandshakeReason.LEFT, detail="before the end of its PROXY header")
 
 
 def reject_proxy_header(received: bytes) -> None:

@@ -42,7 +42,7 @@ class Peer(str):
 def endpoint_of(address: Address | str) -> tuple[str, int]:
     """Return host and port of a listening socket; ``unix:PATH`` and 0 of a Unix socket.
 
-    ``address`` is what ``getsockname`` returns.
+    ``address`` is what ``getsockname`` returns; it may not be that of an abstract Unix socket.
     """
     return (UNIX + address, 0) if isinstance(address, str) else (address[0], address[1])
 

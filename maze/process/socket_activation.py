@@ -74,9 +74,12 @@ def _fault(descriptor: int, port: str, settings: Settings) -> str | None:
             return f"the socket with the name {port} is not a stream socket: use ListenStream="
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return f"the socket with the name {port} does not listen: use Accept=no"
-        endpoint = endpoint_of(sock.getsockname())
+        address = sock.getsockname()
     finally:
         sock.detach()
+    if isinstance(address, bytes):
+        return f"the socket with the name {port} is an abstract Unix socket: use a path"
+    endpoint = endpoint_of(address)
     if port == "admin" and not settings.admin_token and not is_local(endpoint[0]):
         return (
             f"the socket with the name admin, {endpoint_name(endpoint)}, can be reached from other "

@@ -6,7 +6,7 @@ import gzip
 import itertools
 
 import pytest
-from end_to_end.peers import until
+from end_to_end.peers import patience, until
 from structlog.testing import LogCapture
 
 from maze.admin import Admin, application, assets, view
@@ -22,6 +22,24 @@ def test_healthz_answers_ok(watched: Watched) -> None:
     assert (answer.status, answer.json()) == (200, {"status": "ok"})
     assert answer.headers["connection"] == "close"
     assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/nowhere", "/api/events"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("wish", ["", "Connection: keep-alive\r\n"])
+def test_an_answer_says_once_that_the_connection_closes(
+    watched: Watched, path: str, version: str, wish: str
+) -> None:
+    sock = watched.connect()
+    sock.sendall(f"GET {path} HTTP/{version}\r\nHost: localhost\r\n{wish}\r\n".encode())
+    head = b""
+    with patience("the head of the answer"):
+        while b"\r\n\r\n" not in head:
+            data = sock.recv(1 << 16)
+            assert data, "the answer has ended"
+            head += data
+    fields = head.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")
+    assert [field for field in fields if field.startswith(b"connection:")] == [b"connection: close"]
 
 
 def test_readyz_follows_the_server_state(watched: Watched) -> None:

@@ -18,6 +18,18 @@ def example(name: str, *arguments: str) -> list[str]:
     return [sys.executable, str(EXAMPLES / name), *arguments]
 
 
+def finished(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run an example to its end."""
+    return subprocess.run(
+        example(*arguments),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
 def test_the_client_prints_what_the_source_sends() -> None:
     with Child("--log-level", "debug").ready() as child:
         (host, client_port), (_, source_port) = child.client_address, child.source_address
@@ -59,19 +71,20 @@ def test_the_client_comes_back_with_a_position() -> None:
         (["client.py"], "usage: python examples/client.py"),
         (["client.py", "1", "127.0.0.1", "port"], "usage: python examples/client.py"),
         (["source.py", "a", "b", "c"], "usage: python examples/source.py"),
-        (["client.py", "1", "127.0.0.1", "0"], "client: "),
-        (["source.py", "127.0.0.1", "0"], "source: "),
+        (["client.py", "1", "127.0.0.1", "0"], "client: cannot connect to 127.0.0.1 port 0: "),
+        (["source.py", "127.0.0.1", "0"], "source: cannot connect to 127.0.0.1 port 0: "),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], said: str) -> None:
-    run = subprocess.run(
-        example(*arguments),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    run = finished(*arguments)
     assert run.returncode == 1
     assert run.stderr.startswith(said)
     assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("name", ["client.py", "source.py"])
+def test_help_says_how_an_example_is_used(name: str, option: str) -> None:
+    run = finished(name, option)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert f"Usage: python examples/{name}" in run.stdout

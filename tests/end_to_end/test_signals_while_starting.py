@@ -72,6 +72,33 @@ def test_a_second_signal_while_the_ports_open_ends_at_once(tmp_path: Path) -> No
         assert child.status() in (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
+INTERRUPTED_CHILD = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as maze.serve does before its imports
+from maze import serve
+
+def read_options(arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+    sys.exit(9)
+
+serve.read_options = read_options
+serve.main([])
+"""
+"""A process of --edges that Ctrl-C reaches while it reads its options."""
+
+
+def test_a_child_leaves_ctrl_c_to_its_parent_while_it_starts() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_CHILD],
+        cwd=ROOT,
+        env=os.environ | {"MAZE_CHILD": "{}"},
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (9, b"")
+
+
 INTERRUPTING = """
 import os, signal, time
 os.kill(os.getpid(), signal.{signal})

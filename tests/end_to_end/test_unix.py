@@ -19,6 +19,7 @@ from maze.core import Position
 from .peers import PATIENCE, Client, Source, until
 from .running import Child, Maze
 from .test_positions import read_position
+from .test_proxy_header import LOCAL, UNKNOWN
 
 ELSEWHERE = (ip_network("192.0.2.0/24"),)
 HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 9099\r\n"
@@ -131,6 +132,18 @@ def test_a_proxy_on_a_unix_socket(
     else:
         client.expect_closed()
         assert dict(maze.server.clients.access.rejects.counts) == {"proxy_header": 1}
+
+
+@pytest.mark.parametrize("header", [LOCAL, UNKNOWN], ids=["local", "unknown"])
+def test_a_proxy_on_a_unix_socket_that_connects_for_itself_is_exempt_from_ranges(
+    start: Start, local: Local, header: bytes
+) -> None:
+    ranges = {"allow_client": ELSEWHERE, "allow_source": ELSEWHERE}
+    maze = start(**local.hosts, **ranges, proxy_from=("unix",))
+    client = local.client(header + b"7\n")
+    maze.await_sessions(1)
+    local.source(header + b"1|B\n")
+    client.expect(b"1|B\n")
 
 
 def test_a_slow_client_is_waited_for_and_one_comes_back(start: Start, local: Local) -> None:

@@ -93,6 +93,19 @@ def test_what_cannot_be_used_is_one_line(
         assert "Traceback" not in child.stderr()
 
 
+@pytest.mark.parametrize("name", ["client", "source", "admin"])
+def test_an_abstract_unix_socket_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    abstract = f"@{tmp_path}"  # no other socket has this name
+    with activated({name: abstract}, *ADMIN) as child:
+        until(lambda: "Listening on" in child.stderr(), "the socket to listen")
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(abstract.replace("@", "\0"))
+            assert child.status() == 2
+        complaint = f"maze: the socket with the name {name} is an abstract Unix socket: use a path"
+        assert complaint in child.stderr().splitlines()
+        assert "Traceback" not in child.stderr()
+
+
 @pytest.mark.parametrize("options", [(), ("--edges", "2")])
 def test_who_connects_while_the_server_restarts_is_served_by_the_next(
     tmp_path: Path, options: tuple[str, ...]

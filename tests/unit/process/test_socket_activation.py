@@ -131,6 +131,14 @@ def test_what_is_no_listening_stream_socket_is_refused(passed: Pass) -> None:
         assert refusal(passed("client", datagram)) == message
 
 
+def test_an_abstract_unix_socket_is_refused(passed: Pass) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind("")  # the system chooses an abstract name that is free
+        sock.listen()
+        message = "the socket with the name client is an abstract Unix socket: use a path"
+        assert refusal(passed("client", sock)) == message
+
+
 def test_a_connection_is_refused(passed: Pass) -> None:
     near, far = socket.socketpair()
     with near, far:
