@@ -63,7 +63,8 @@ class GapWatch:
         self._is_closed = False
         self._checked_at = 0.0
         self._seconds = 0.0  # the time that counts, since this object was created
-        self._held_since: float | None = None
+        self._holds = 0
+        self._held_since = 0.0  # the time of the first of the holds
         self._held_seconds = 0.0  # since the last check
         self._gap: int | None = None
         """The number that was missing at the last check; None if there was none."""
@@ -91,15 +92,19 @@ class GapWatch:
             self._watching.kill(block=False)
 
     def hold(self) -> None:
-        """Note that the server holds up the sources from now on."""
-        if self._held_since is None:
+        """Note that the server holds up the sources, or one of them, until ``release``.
+
+        Several holds may overlap: time counts again once each was released.
+        """
+        if not self._holds:
             self._held_since = self._clock()
+        self._holds += 1
 
     def release(self) -> None:
-        """Note that the sources can send again."""
-        if self._held_since is not None:
+        """Note that a hold has ended."""
+        self._holds -= 1
+        if not self._holds:
             self._held_seconds += self._clock() - max(self._held_since, self._checked_at)
-            self._held_since = None
 
     def check(self) -> None:
         """Warn of the gap, and give up the numbers that have been missing for too long."""
@@ -128,7 +133,7 @@ class GapWatch:
         """Count the time since the last check, as far as it counts."""
         now = self._clock()
         passed, held = now - self._checked_at, self._held_seconds
-        if self._held_since is not None:
+        if self._holds:
             held += now - max(self._held_since, self._checked_at)
         self._checked_at, self._held_seconds = now, 0.0
         self._seconds += max(0.0, min(passed - held, 2 * self._interval))

@@ -303,7 +303,9 @@ class SourcePort:
     def _submit(self, decoder: Decoder, data: bytes, peer: Peer) -> None:
         """Decode a chunk and submit its runs, in steps if it has many rejects."""
         while True:
-            self._registration.wait_for_batch()
+            if self._registration.batch_waits:
+                with self._intake.holding_up():
+                    self._registration.wait_for_batch()
             if self.serving.is_closed:  # ``close`` was called, but has not ended this greenlet yet
                 raise GreenletExit
             self._stream_has_begun = True

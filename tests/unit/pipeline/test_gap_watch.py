@@ -187,6 +187,22 @@ def test_time_during_which_the_server_holds_up_the_sources_does_not_count() -> N
     assert watched.reorder.waiting == 0
 
 
+def test_time_counts_again_once_the_last_of_overlapping_holds_has_ended() -> None:
+    watched = Watched(gap_timeout=8.0, gap_warning=None)
+    watched.feed(3)
+    watched.watch.hold()
+    watched.pass_seconds(20)
+    watched.watch.hold()
+    watched.pass_seconds(20)
+    watched.watch.release()
+    watched.pass_seconds(20)
+    watched.watch.release()
+    watched.pass_seconds(7)
+    assert watched.reorder.waiting == 1
+    watched.pass_seconds(2)
+    assert watched.reorder.waiting == 0
+
+
 def test_short_holds_between_two_checks_do_not_count() -> None:
     watched = Watched(gap_timeout=8.0, gap_warning=None)
     watched.feed(3)
