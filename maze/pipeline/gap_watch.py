@@ -33,8 +33,8 @@ MARKS = 16
 two checks, and so may be what it gives up: 1/16 + 1/32 + 1/32 is an eighth."""
 
 COUNTED_SHARE = 1 / 4
-"""Share of ``gap-warning`` or ``gap-timeout``, whichever is shorter, that may count at one check. If
-more time has passed, the event loop did not run."""
+"""Share of the shorter of ``gap-warning`` and ``gap-timeout`` that may count at one check. If more
+time has passed, the event loop did not run."""
 
 NO_SOURCE = "-"
 """Source logged for numbers that are given up because time is over: none of them ever came."""
@@ -168,13 +168,7 @@ class GapWatch:
 
     def _hint(self, found: int) -> str:
         """Say what to do if the stream begins at a number other than the first one."""
-        option, journal = f"--first-sequence {found}", self._settings.journal
-        begin = f"start the server with {option}"
-        if self._settings.is_in_redis:
-            begin += " and another --journal-name"
-        elif journal:
-            reset = f"python -m maze.journal reset {journal} {option}"
-            begin = f"stop the server, run {reset}, and {begin}"
+        begin = self._ordering.advice.begin_at(found)
         return f"nothing was routed yet; if the stream begins at {found}, {begin}"
 
     def _give_up(self, timeout: float) -> None:

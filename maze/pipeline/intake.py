@@ -40,6 +40,7 @@ class Intake:
         self.stats = router.stats
         self._ordering = Ordering(settings, rejects, self.stats, router.yield_if_due)
         self.reorder = self._ordering.reorder
+        self.advice = self._ordering.advice
         self._gaps = GapWatch(settings, self._ordering, router.wake)
         self.journaling = _open_journal(settings, self._on_commit, fail)
         self.ready: ReadyRuns = self.reorder

@@ -69,6 +69,21 @@ def test_a_stream_from_below_the_first_number_says_so_once(
     assert maze.rejects() == {"stale": 2}
 
 
+def test_a_stream_from_below_the_first_number_of_a_journal_is_told_to_reset_it(
+    start: Callable[..., Maze], log: LogCapture, tmp_path: Path
+) -> None:
+    """The option alone changes nothing: the journal knows where the stream is."""
+    path = tmp_path / "journal"
+    maze = start(journal=str(path))
+    maze.source().send(b"0|B\n")
+    until(lambda: logged(log, "below_first_sequence"), "the warning")
+    (line,) = logged(log, "below_first_sequence")
+    reset = f"run python -m maze.journal reset {path} --first-sequence 0"
+    assert line["hint"].endswith(
+        f"stop the server, {reset}, and start the server with --first-sequence 0"
+    )
+
+
 def test_events_go_on_behind_numbers_that_are_given_up(
     start: Callable[..., Maze], log: LogCapture
 ) -> None:
