@@ -188,7 +188,10 @@ def _server_of(settings: Settings, child: Child | None) -> Server:
         return EdgeServer(settings, child.name if child else "")
     from maze.roles.ingest import FeedServer, IngestServer  # noqa: PLC0415
 
-    return FeedServer(settings) if settings.feed else IngestServer(settings)
+    if not settings.feed:
+        return IngestServer(settings)
+    is_temporary = child is not None and child.has_in_folder(settings.journal)
+    return FeedServer(settings, has_temporary_journal=is_temporary)
 
 
 def _run_parent(

@@ -84,6 +84,11 @@ class Registration:
         finally:
             self._undecrypted -= 1
 
+    @property
+    def batch_waits(self) -> bool:
+        """Whether a batch waits for clients to register."""
+        return not self._no_batch_waits.is_set()
+
     def wait_for_batch(self) -> None:
         """Wait until no batch waits for clients to register.
 

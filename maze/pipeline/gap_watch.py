@@ -1,7 +1,8 @@
 """Watches gaps: warns of one that does not fill, and gives up missing numbers after a time.
 
-An event has waited for ``gap-timeout`` if it was held when a mark was taken that long ago. Marks
-are taken every eighth of the timeout, so a number is given up up to an eighth late, never early.
+An event has waited for ``gap-timeout`` if it was held when a mark was taken that long ago. So a
+number is given up late, never early: by the time between two marks and that between two checks.
+Together they are at most an eighth of the timeout, as far as the event loop is in time.
 
 Time counts only while the missing event could arrive: not while the server holds up the sources
 itself, nor while its event loop did not run.
@@ -21,9 +22,19 @@ from maze.settings.options import Settings
 
 log = structlog.get_logger()
 
-CHECKS = 8
-"""Checks within ``gap-warning`` or ``gap-timeout``, whichever is shorter; also the marks within
-``gap-timeout``."""
+WARNING_CHECKS = 8
+"""Checks within ``gap-warning``."""
+
+TIMEOUT_CHECKS = 32
+"""Checks within ``gap-timeout``. There are more if ``gap-warning`` needs them."""
+
+MARKS = 16
+"""Marks within ``gap-timeout``. A mark is taken at a check, so it may be late by the time between
+two checks, and so may be what it gives up: 1/16 + 1/32 + 1/32 is an eighth."""
+
+COUNTED_SHARE = 1 / 4
+"""Share of the shorter of ``gap-warning`` and ``gap-timeout`` that may count at one check. If more
+time has passed, the event loop did not run."""
 
 NO_SOURCE = "-"
 """Source logged for numbers that are given up because time is over: none of them ever came."""
@@ -57,13 +68,16 @@ class GapWatch:
         self._clock = clock
         self._warning = settings.gap_warning
         self._timeout = settings.gap_timeout
-        limits = [limit for limit in (self._warning, self._timeout) if limit is not None]
-        self._interval = min(limits, default=math.inf) / CHECKS
+        warning = math.inf if self._warning is None else self._warning
+        timeout = math.inf if self._timeout is None else self._timeout
+        self._interval = min(warning / WARNING_CHECKS, timeout / TIMEOUT_CHECKS)
+        self._max_counted = min(warning, timeout) * COUNTED_SHARE
         self._watching: gevent.Greenlet[..., None] | None = None
         self._is_closed = False
         self._checked_at = 0.0
         self._seconds = 0.0  # the time that counts, since this object was created
-        self._held_since: float | None = None
+        self._holds = 0
+        self._held_since = 0.0  # the time of the first of the holds
         self._held_seconds = 0.0  # since the last check
         self._gap: int | None = None
         """The number that was missing at the last check; None if there was none."""
@@ -91,15 +105,19 @@ class GapWatch:
             self._watching.kill(block=False)
 
     def hold(self) -> None:
-        """Note that the server holds up the sources from now on."""
-        if self._held_since is None:
+        """Note that the server holds up the sources, or one of them, until ``release``.
+
+        Several holds may overlap: time counts again once each was released.
+        """
+        if not self._holds:
             self._held_since = self._clock()
+        self._holds += 1
 
     def release(self) -> None:
-        """Note that the sources can send again."""
-        if self._held_since is not None:
+        """Note that a hold has ended."""
+        self._holds -= 1
+        if not self._holds:
             self._held_seconds += self._clock() - max(self._held_since, self._checked_at)
-            self._held_since = None
 
     def check(self) -> None:
         """Warn of the gap, and give up the numbers that have been missing for too long."""
@@ -128,10 +146,10 @@ class GapWatch:
         """Count the time since the last check, as far as it counts."""
         now = self._clock()
         passed, held = now - self._checked_at, self._held_seconds
-        if self._held_since is not None:
+        if self._holds:
             held += now - max(self._held_since, self._checked_at)
         self._checked_at, self._held_seconds = now, 0.0
-        self._seconds += max(0.0, min(passed - held, 2 * self._interval))
+        self._seconds += max(0.0, min(passed - held, self._max_counted))
 
     def _warn(self, gap: tuple[int, int], seconds: float, warning: float) -> None:
         """Log the gap, once, if it has been the lowest for the time of the warning."""
@@ -150,13 +168,7 @@ class GapWatch:
 
     def _hint(self, found: int) -> str:
         """Say what to do if the stream begins at a number other than the first one."""
-        option, journal = f"--first-sequence {found}", self._settings.journal
-        begin = f"start the server with {option}"
-        if self._settings.is_in_redis:
-            begin += " and another --journal-name"
-        elif journal:
-            reset = f"python -m maze.journal reset {journal} {option}"
-            begin = f"stop the server, run {reset}, and {begin}"
+        begin = self._ordering.advice.begin_at(found)
         return f"nothing has been routed yet; if the stream begins at {found}, {begin}"
 
     def _give_up(self, timeout: float) -> None:
@@ -170,4 +182,4 @@ class GapWatch:
             self._on_given_up()
         if self._seconds >= self._next_mark_at and reorder.waiting:
             marks.append(Mark(self._seconds, reorder.end))
-            self._next_mark_at = self._seconds + timeout / CHECKS
+            self._next_mark_at = self._seconds + timeout / MARKS

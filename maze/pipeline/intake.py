@@ -7,7 +7,8 @@ missing event comes later in the same stream.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ class Intake:
         self.stats = router.stats
         self._ordering = Ordering(settings, rejects, self.stats, router.yield_if_due)
         self.reorder = self._ordering.reorder
+        self.advice = self._ordering.advice
         self._gaps = GapWatch(settings, self._ordering, router.wake)
         self.journaling = _open_journal(settings, self._on_commit, fail)
         self.ready: ReadyRuns = self.reorder
@@ -112,6 +114,15 @@ class Intake:
         self.epoch = epoch
         self._router.begin_epoch()
 
+    @contextmanager
+    def holding_up(self) -> Iterator[None]:
+        """Count no time for gaps while a source waits: what is missing may be unread."""
+        self._gaps.hold()
+        try:
+            yield
+        finally:
+            self._gaps.release()
+
     def close(self) -> None:
         """Give up no more missing numbers: nothing is read from the sources any more."""
         self._gaps.close()
@@ -157,7 +168,11 @@ class Intake:
         limit = self._settings.reorder_limit
         if not router_waits:
             limit = min(limit, BATCH_EVENTS)
-        if self.reorder.ready < limit and self.reorder.ready_bytes < self._settings.reorder_bytes:
+        reorder, max_bytes = self.reorder, self._settings.reorder_bytes
+        may_read = reorder.ready < limit and reorder.ready_bytes < max_bytes
+        if may_read == self._source_may_read.is_set():
+            return
+        if may_read:
             self._source_may_read.set()
             self._gaps.release()
         else:

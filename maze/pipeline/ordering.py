@@ -7,6 +7,7 @@ import structlog
 
 from maze.core import Reject, ReorderBuffer, Run
 from maze.log.reject_log import RejectLog
+from maze.pipeline.begin_advice import BeginAdvice
 from maze.pipeline.stats import Stats
 from maze.settings.options import Settings
 
@@ -36,6 +37,7 @@ class Ordering:
         self._stats = stats
         self._yield_if_due = yield_if_due
         self._first_sequence = settings.first_sequence
+        self.advice = BeginAdvice(settings)
         self._has_warned = False
         """Whether an event below the first number of the stream was logged."""
         self.reorder = ReorderBuffer(
@@ -108,8 +110,8 @@ class Ordering:
             source=peer,
             sequence=lowest,
             first_sequence=self._first_sequence,
-            hint="such events are stale and are not delivered; if the stream begins there, start "
-            f"the server with --first-sequence {lowest}",
+            hint="such events are stale and are not delivered; if the stream begins there, "
+            + self.advice.begin_at(lowest),
         )
 
     def _repeat(self, step: Callable[[], list[Reject]], peer: str) -> None:

@@ -252,7 +252,7 @@ class SourcePort:
                     self._submit(decoder, data, peer)
                 except ReorderBufferFullError as error:
                     return _close(SourceCloseReason.GAP, peer, error=str(error))
-                first_events.check(self._settings.journal, peer)
+                first_events.check(peer)
             if decoder.overflowed:
                 limit = self._settings.line_limit
                 return _close(SourceCloseReason.LINE_TOO_LONG, peer, limit_bytes=limit)
@@ -303,7 +303,9 @@ class SourcePort:
     def _submit(self, decoder: Decoder, data: bytes, peer: Peer) -> None:
         """Decode a chunk and submit its runs, in steps if it has many rejects."""
         while True:
-            self._registration.wait_for_batch()
+            if self._registration.batch_waits:
+                with self._intake.holding_up():
+                    self._registration.wait_for_batch()
             if self.serving.is_closed:  # ``close`` was called, but has not ended this greenlet yet
                 raise GreenletExit
             self._stream_has_begun = True
@@ -327,22 +329,19 @@ class _FirstEvents:
         self._stale = rejects.counts[Reason.STALE]
         self._checked = False
 
-    def check(self, journal: str | None, peer: Peer) -> None:
+    def check(self, peer: Peer) -> None:
         """Warn once, after ``FIRST_EVENTS``, if all were stale."""
         received = self._intake.stats.received_events - self._received
         if self._checked or received < FIRST_EVENTS:
             return
         self._checked = True
         if self._rejects.counts[Reason.STALE] - self._stale >= received:
-            begin_anew = "stop the server and " + (
-                f"run python -m maze.journal reset {journal}" if journal else "start it again"
-            )
             log.warning(
                 "source_repeats",
                 source=peer,
                 stale_events=received,
                 continues_at=self._intake.reorder.next_sequence,
-                to_begin_anew=begin_anew,
+                to_begin_anew=self._intake.advice.begin_anew(),
             )
 
 

@@ -60,6 +60,10 @@ class Child(NamedTuple):
             message = f"{VARIABLE} is only for the processes that --edges starts: unset it"
             raise SettingsError(message) from None
 
+    def has_in_folder(self, path: str | None) -> bool:
+        """Return whether the file is in the folder that ends with the parent."""
+        return bool(self.folder and path and os.path.dirname(path) == self.folder)
+
     def ignore_terminal(self) -> None:
         """Leave Ctrl-C to the parent: the terminal sends SIGINT to its children as well."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)

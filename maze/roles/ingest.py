@@ -44,9 +44,14 @@ class IngestServer(Server):
 class FeedServer(IngestServer):
     """An ingest that serves its journal, a file, to edges."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Create the parts; see ``IngestServer``."""
+    def __init__(self, settings: Settings, *, has_temporary_journal: bool = False) -> None:
+        """Create the parts; see ``IngestServer``.
+
+        A temporary journal is removed when the parent ends.
+        """
         super().__init__(settings)
+        if has_temporary_journal:
+            self.intake.advice.forget_journal()
         journaling = self.intake.journaling
         assert journaling
         assert isinstance(journaling.journal, SQLiteJournal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,21 @@ def test_a_stream_from_below_the_first_number_says_so_once(
     assert maze.rejects() == {"stale": 2}
 
 
+def test_a_stream_from_below_the_first_number_of_a_journal_is_told_to_reset_it(
+    start: Callable[..., Maze], log: LogCapture, tmp_path: Path
+) -> None:
+    """The option alone changes nothing: the journal knows where the stream is."""
+    path = tmp_path / "journal"
+    maze = start(journal=str(path))
+    maze.source().send(b"0|B\n")
+    until(lambda: logged(log, "below_first_sequence"), "the warning")
+    (line,) = logged(log, "below_first_sequence")
+    reset = f"run python -m maze.journal reset {path} --first-sequence 0"
+    assert line["hint"].endswith(
+        f"stop the server, {reset}, and start the server with --first-sequence 0"
+    )
+
+
 def test_events_go_on_behind_numbers_that_are_given_up(
     start: Callable[..., Maze], log: LogCapture
 ) -> None:
@@ -82,6 +98,43 @@ def test_events_go_on_behind_numbers_that_are_given_up(
     source.send(b"2|B\n7|B\n")
     client.expect_nothing_before(b"7|B\n")
     assert maze.rejects() == {"skipped": 3, "stale": 1}
+
+
+def test_no_time_counts_while_a_source_waits_for_clients_to_register(
+    start: Callable[..., Maze],
+) -> None:
+    """What is missing may lie unread in the source's socket."""
+    maze = start(gap_warning=SOON, gap_timeout=60.0)
+    (client,) = maze.clients(1)
+    source = maze.source()
+    source.send(b"1|B\n3|B\n")
+    client.expect(b"1|B\n")
+    watch, registration = maze.server.intake._gaps, maze.server.registration
+    registration._no_batch_waits.clear()
+    source.send(b"2|B\n")
+    until(lambda: watch._holds, "the source to wait")
+    until(lambda: watch._checked_at > watch._held_since, "a check meanwhile")
+    checked_at, seconds = watch._checked_at, watch._seconds
+    until(lambda: watch._checked_at > checked_at + 3 * SOON, "more checks")
+    assert watch._seconds == seconds
+    registration._no_batch_waits.set()
+    client.expect(b"2|B\n3|B\n")
+    assert watch._holds == 0
+    assert maze.rejects() == {}
+
+
+def test_pauses_of_the_sources_are_not_counted_twice(start: Callable[..., Maze]) -> None:
+    """The router says again and again that the sources pause, or that they may read."""
+    maze = start()
+    watch, intake = maze.server.intake._gaps, maze.server.intake
+    intake._settings = replace(intake._settings, reorder_bytes=0)
+    for _ in range(3):
+        intake.pace(router_waits=False)
+    assert watch._holds == 1
+    intake._settings = maze.server.settings
+    for _ in range(3):
+        intake.pace(router_waits=False)
+    assert watch._holds == 0
 
 
 def test_a_drain_gives_nothing_up(start: Callable[..., Maze]) -> None:

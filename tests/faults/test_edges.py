@@ -89,6 +89,18 @@ def test_every_client_of_every_edge_gets_its_events(house: Child) -> None:
         client.expect(more.get(user, b"2|B\n"))
 
 
+def test_the_log_does_not_advise_to_reset_the_temporary_journal() -> None:
+    with serve("--gap-warning", "100ms") as child:
+        source = child.ready().source()
+        source.send(b"0|B\n5|B\n")
+        child.await_logged("below_first_sequence")
+        child.await_logged("gap")
+        (below,), (gap,) = child.logged("below_first_sequence"), child.logged("gap")
+    advice = "begins {0}, start the server with --first-sequence {1}"
+    assert below["hint"].endswith(advice.format("there", 0))
+    assert gap["hint"].endswith(advice.format("at 5", 5))
+
+
 def test_the_clients_of_an_edge_that_is_killed_miss_nothing(house: Child) -> None:
     connected = clients(house)
     epoch = int(position_of(connected[0]).split(b"-")[0])

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from maze.core import Decoder, Reason
 from maze.log.reject_log import RejectLog
-from maze.pipeline.gap_watch import CHECKS, GapWatch
+from maze.pipeline.gap_watch import MARKS, GapWatch
 from maze.pipeline.ordering import Ordering
 from maze.pipeline.stats import Stats
 from maze.settings.options import Settings
@@ -27,8 +27,7 @@ class Watched:
         self.ordering = Ordering(settings, self.rejects, Stats(), lambda: None)
         self.reorder = self.ordering.reorder
         self.watch = GapWatch(settings, self.ordering, self._on_given_up, clock=lambda: self.now)
-        limits = [each for each in (settings.gap_warning, settings.gap_timeout) if each]
-        self.interval = min(limits, default=1.0) / CHECKS
+        self.interval = min(self.watch._interval, 1.0)
         self.watch.check()  # as at the beginning of a watch: time counts from here
         self.watch.forget()
 
@@ -187,6 +186,22 @@ def test_time_during_which_the_server_holds_up_the_sources_does_not_count() -> N
     assert watched.reorder.waiting == 0
 
 
+def test_time_counts_again_once_the_last_of_overlapping_holds_has_ended() -> None:
+    watched = Watched(gap_timeout=8.0, gap_warning=None)
+    watched.feed(3)
+    watched.watch.hold()
+    watched.pass_seconds(20)
+    watched.watch.hold()
+    watched.pass_seconds(20)
+    watched.watch.release()
+    watched.pass_seconds(20)
+    watched.watch.release()
+    watched.pass_seconds(7)
+    assert watched.reorder.waiting == 1
+    watched.pass_seconds(2)
+    assert watched.reorder.waiting == 0
+
+
 def test_short_holds_between_two_checks_do_not_count() -> None:
     watched = Watched(gap_timeout=8.0, gap_warning=None)
     watched.feed(3)
@@ -232,7 +247,21 @@ def test_few_marks_are_kept_however_often_it_checks() -> None:
     watched = Watched(gap_timeout=100.0, gap_warning=0.1)
     watched.feed(3)
     watched.pass_seconds(90)
-    assert len(watched.watch._marks) <= CHECKS + 1
+    assert len(watched.watch._marks) <= MARKS + 1
+
+
+@pytest.mark.parametrize("warning", [None, 0.1, 1.0, 1.05, 1.9, 2.0, 2.1, 10.0])
+@pytest.mark.parametrize("part", range(0, 20, 3))
+def test_a_number_is_given_up_an_eighth_late_at_most(warning: float | None, part: int) -> None:
+    """Whatever the times of the warning, of the checks, and of the event's arrival."""
+    watched = Watched(gap_timeout=2.1, gap_warning=warning)
+    watched.feed(3)
+    watched.pass_seconds(0.5 + part * watched.interval / 20)
+    watched.feed(1, 2, 5)
+    arrived_at = watched.now
+    while watched.reorder.waiting:
+        watched.pass_seconds(watched.interval)
+    assert 2.1 <= watched.now - arrived_at <= 2.1 * 9 / 8 + 1e-6
 
 
 @given(
@@ -262,7 +291,7 @@ def test_a_number_is_given_up_once_a_higher_one_has_waited(
             waited = watched.now - min(when for other, when in came.items() if other > each)
             if each in given_up:
                 assert waited >= 8.0
-            elif waited > 8.0 + 2 * 8.0 / CHECKS + 1e-6:
+            elif waited > 8.0 + 8.0 / 8 + 1e-6:
                 raise AssertionError(f"{each} is missing for {waited} s")
     assert watched.rejects.counts[Reason.SKIPPED] == len(given_up)
 
