@@ -152,16 +152,23 @@ def running(*arguments: str, port: int = 0) -> Iterator[RedisServer]:
         server.close()
 
 
+_RETURNED: set[int] = set()
+"""Ports that ``free_port`` has returned; a process needs far fewer than there are."""
+
+
 def free_port() -> int:
     """Return a port that nobody uses now; Redis cannot choose one itself.
 
-    The kernel gives nobody else a port below its own range meanwhile.
+    The kernel gives nobody else a port below its own range meanwhile. No port is returned twice.
     """
     first = int(PORT_RANGE.read_text().split()[0])
     while True:
         port = random.randrange(min(10_000, first // 2), first)
+        if port in _RETURNED:
+            continue
         with socket.socket() as sock, suppress(OSError):
             sock.bind(("127.0.0.1", port))
+            _RETURNED.add(port)
             return port
 
 

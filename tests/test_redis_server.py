@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from end_to_end.peers import PATIENCE, until
-from redis_server import RedisServer, program, running
+from redis_server import RedisServer, free_port, program, running
 
 pytestmark = pytest.mark.realtime
 
@@ -64,3 +65,10 @@ def test_without_the_program_tests_are_skipped_but_not_in_ci(
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="redis-server is not installed"):
         RedisServer()
+
+
+def test_no_port_is_returned_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = free_port()
+    drawn = iter([first, first, *range(20_000, 21_000)])
+    monkeypatch.setattr(random, "randrange", lambda *_: next(drawn))
+    assert free_port() != first
