@@ -31,9 +31,9 @@ check: .venv ## all other checks: coverage, faults, browser, memory safety, bloc
 
 pythons: .venv ## the quick tests with Python 3.12 and 3.13, where these are installed
 	@for version in 3.12 3.13; do \
-		python$$version -c '' 2>/dev/null \
+		found=$$(python$$version -c 'import sys; print(sys.executable)' 2>/dev/null) \
 			|| { echo "python$$version is not installed: its tests are skipped"; continue; }; \
-		$(BIN)/tox -e py$$(echo $$version | tr -d .) || exit 1; done
+		$(BIN)/tox --discover "$$found" -e py$$(echo $$version | tr -d .) || exit 1; done
 
 # The targets that tox runs; each needs an environment with the packages and the compiled core.
 
