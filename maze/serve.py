@@ -115,7 +115,12 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
 
     It ends without freeing all objects one by one, which takes seconds if there are many follows.
     """
-    status = main(arguments, ends_process=True)
+    try:
+        status = main(arguments, ends_process=True)
+    except SystemExit as end:
+        if end.code != SettingsError.status:
+            raise
+        status = end.code  # Python 3.12 would change it if stderr could not be written
     atexit._run_exitfuncs()
     with suppress(OSError):
         if sys.stdout:  # None if it was closed
