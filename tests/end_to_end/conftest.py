@@ -57,6 +57,8 @@ def blocked() -> list[str]:
     """The places where the server blocked the tests' hub, if gevent's monitor is enabled."""
     places: list[str] = []
     if blocking.ENABLED:
+        import maze.journal.redis  # noqa: F401, PLC0415 (a server imports it before it serves)
+
         gc.freeze()  # a collection that visits everything pytest holds takes 100 ms
         blocking.Watch(places.append)
     return places
