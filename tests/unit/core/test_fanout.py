@@ -2,78 +2,10 @@
 
 import pytest
 
-from maze.core import (
-    Decoder,
-    Fanout,
-    FollowGraph,
-    Payload,
-    Reason,
-    Recipient,
-    Reject,
-    Undelivered,
-)
+from maze.core import Decoder, Reason, Reject
 from maze.core.fanout import ASKED_BYTES
 
-
-class World:
-    """A fan-out, and a session for each user that connects: ``7``, then ``7/2``, ``7/3``."""
-
-    keeps_undelivered = False
-
-    def __init__(self, *users: int, **bounds: int) -> None:
-        self.fanout = Fanout(FollowGraph(**bounds), keeps_undelivered=self.keeps_undelivered)
-        self.recipients: dict[str, Recipient] = {}
-        for user in users:
-            self.connect(user)
-
-    def connect(self, user: int) -> None:
-        count = 1 + sum(recipient.user == user for recipient in self.recipients.values())
-        name = f"{user}" if count == 1 else f"{user}/{count}"
-        self.recipients[name] = Recipient(user)
-        self.fanout.graph.connect(self.recipients[name])
-        self.fanout.graph._check()
-
-    def disconnect(self, name: str) -> None:
-        self.fanout.graph.disconnect(self.recipients.pop(name))
-        self.fanout.graph._check()
-
-    def payloads(self, *contents: str) -> dict[str, Payload]:
-        """Route one batch of numbered lines; a payload for each session that got something."""
-        stream = "".join(f"{number}|{text}\n" for number, text in enumerate(contents, start=1))
-        return self.payloads_of(stream.encode())
-
-    def payloads_of(self, stream: bytes) -> dict[str, Payload]:
-        """Route one batch of whatever the stream holds."""
-        runs, rejects = Decoder().feed(stream)
-        assert not rejects
-        payloads, rest = self.fanout.route(runs)
-        assert rest == []
-        self.fanout.graph._check()
-        names = {recipient: name for name, recipient in self.recipients.items()}
-        assert len(payloads) == len(dict(payloads)), "a session gets one payload a batch"
-        return {names[recipient]: payload for recipient, payload in payloads}
-
-    def route(self, *contents: str) -> dict[str, str]:
-        """What each session got, as the numbers of the lines."""
-        got: dict[str, str] = {}
-        for session, payload in self.payloads(*contents).items():
-            data = bytes_of(payload)
-            assert data.endswith(b"\n"), "whole lines only"
-            got[session] = " ".join(line.split("|")[0] for line in data.decode().splitlines())
-        return got
-
-
-class KeepingWorld(World):
-    """A world that keeps undelivered events."""
-
-    keeps_undelivered = True
-
-
-def bytes_of(payload: Payload) -> bytes:
-    data = b"".join(payload.parts)
-    assert payload.size == len(data)
-    return data
-
+from .fanout_world import World, bytes_of, crowded
 
 # Who is notified.
 
@@ -236,16 +168,6 @@ def test_a_number_with_nothing_to_deliver_is_passed_over() -> None:
 
 
 # While a user enters audiences, or leaves them.
-
-
-def crowded(*sessions: int) -> World:
-    """A world in which users 1 and 2 follow 10 to 15, and nothing is entered at once."""
-    world = World(at_once=0)
-    follows = [f"F|{user}|{followed}" for user in (1, 2) for followed in range(10, 16)]
-    assert world.route(*follows) == {}
-    for user in sessions:
-        world.connect(user)
-    return world
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 5, 6, 11, 12])
@@ -416,65 +338,6 @@ def test_the_refused_are_those_of_the_last_batch_up_to_where_it_ended() -> None:
     assert [reject.sequence for reject in world.fanout.refused] == [3]
     world.route("B")
     assert world.fanout.refused == []
-
-
-# Events for users who are not connected.
-
-
-def test_private_messages_and_follows_of_users_who_are_not_connected_are_counted() -> None:
-    world = World(1)
-    world.route("P|1|2", "P|2|1", "F|1|2", "F|2|1", "F|1|2", "U|1|2", "S|2", "S|1", "B")
-    assert world.fanout.undelivered_counts() == {b"F": 2, b"P": 1}
-    assert world.fanout.undelivered == []
-    world.connect(2)
-    world.route("P|1|2", "F|1|2")
-    world.disconnect("2")
-    world.route("P|1|2")
-    assert world.fanout.undelivered_counts() == {b"F": 2, b"P": 2}
-
-
-def test_nobody_is_connected_and_nothing_else_counts() -> None:
-    world = KeepingWorld()
-    world.route("B", "S|1", "U|1|2")
-    assert world.fanout.undelivered_counts() == {b"F": 0, b"P": 0}
-    assert world.fanout.undelivered == []
-
-
-def test_undelivered_events_of_the_last_batch_are_kept_if_that_is_wanted() -> None:
-    world = KeepingWorld(1)
-    world.payloads_of(b"1|P|9|1\n2|P|1|07\r\n3|S|1\n4|F|1|7\n5|B\n")
-    assert world.fanout.undelivered == [
-        Undelivered(b"2|P|1|07\r\n", 2),
-        Undelivered(b"4|F|1|7\n", 4),
-    ]
-    world.route("B")
-    assert world.fanout.undelivered == []
-
-
-def test_an_event_that_is_left_for_the_next_batch_is_not_undelivered_yet() -> None:
-    world = KeepingWorld(1)
-    runs, _ = Decoder().feed(b"1|P|9|7\n2|P|9|1\n3|P|9|7\n")
-    _, rest = world.fanout.route(runs, 1)
-    assert [event.sequence for event in world.fanout.undelivered] == [1]
-    world.fanout.route(rest, 1)
-    assert [event.sequence for event in world.fanout.undelivered] == [3]
-    assert world.fanout.undelivered_counts() == {b"F": 0, b"P": 2}
-
-
-def test_a_follow_may_be_refused_and_undelivered() -> None:
-    world = KeepingWorld(max_follows=0)
-    world.route("F|1|2")
-    (refused,), (undelivered,) = world.fanout.refused, world.fanout.undelivered
-    assert refused.line == undelivered.line == b"1|F|1|2\n"
-
-
-def test_a_user_who_is_leaving_audiences_is_not_connected() -> None:
-    world = crowded(1)
-    while world.fanout.graph.settle(100):
-        pass
-    world.disconnect("1")
-    world.route("P|9|1")
-    assert world.fanout.undelivered_counts()[b"P"] == 1
 
 
 # How much memory is held.

@@ -12,7 +12,7 @@ from maze.core import (
     unchanged_numbers,
 )
 
-from .test_fanout import World
+from .fanout_world import World
 
 
 def kinds_of(runs: list[Run]) -> str:
