@@ -36,17 +36,14 @@ from maze.journal.snapshot_schedule import RETRY_SECONDS, SnapshotSchedule
 from maze.journal.snapshots import STOPPED, SnapshotTaker
 from maze.net.native_thread import run_in_thread
 from maze.pipeline.committed import Committed
-from maze.pipeline.journal_store import RENEWALS, Lease, open_store
+from maze.pipeline.journal_store import open_store
+from maze.pipeline.lease_keeper import LeaseKeeper
 from maze.pipeline.recovery import Recovery, free_in_thread
 from maze.pipeline.stats import COMMIT_SECONDS, Histogram
 from maze.pipeline.unwritten_marks import UnwrittenMarks
 from maze.settings.options import Settings
 
 log = structlog.get_logger()
-
-MAX_LEASE_WAIT_SECONDS = 1.0
-"""Longest time between two attempts to take a lease, which may be free at any time, or to read the
-journal."""
 
 UPKEEP_SECONDS = 1.0
 """Time between two inspections of the file."""
@@ -73,6 +70,12 @@ class Journaling:
         """A second connection, for resumes; it only reads."""
         self.lease = self._store.lease
         """The lease of a journal that several processes can open; None for a file."""
+        self._keeper = self.lease and LeaseKeeper(
+            self.lease,
+            watch=self._store.watch,
+            on_renewal=self._ask,
+            on_lost=self._on_lease_lost,
+        )
         self.tailed = self._store.tailed
         """The journal, if its server may lose what it has confirmed; else None."""
         self._on_commit = on_commit
@@ -101,9 +104,6 @@ class Journaling:
         )
         self._taker: SnapshotTaker | None = None
         """The taker of the present snapshot, if one is being taken."""
-        self._renewing: gevent.Greenlet[..., None] | None = None
-        self._lease_lost: JournalError | None = None
-        """Why the lease was lost while the journal was read."""
         self._is_asked = False  # whether the journal has not yet answered if it is there
         self._upkeep = gevent.Greenlet(self._keep_up)
         self._epoch_has_begun = Event()
@@ -139,8 +139,8 @@ class Journaling:
         journal is damaged. Raise JournalFencedError if another process takes the lease meanwhile.
         """
         try:
-            if self.lease:
-                self._fence = self._take(self.lease)
+            if self._keeper:
+                self._fence = self._keeper.take(self.on_wait)
             began = monotonic()
             recovery = self._read(graph, recent, report)
             if not self.lease:  # only then, because a file that is damaged must not be changed
@@ -197,63 +197,26 @@ class Journaling:
                 recovery.run()
                 break
             except (UnavailableError, TrimmedError, AheadError, OtherEpochError) as error:
-                if not self.lease:
+                if not self._keeper:
                     raise
-                self._check_lease()
+                self._keeper.check()
                 if str(error) != trouble:
                     trouble = str(error)
                     self._on_trouble(trouble)
             free_in_thread(graph.clear())
-            gevent.sleep(_retry_seconds(self.lease))
-            self._check_lease()
-        self._check_lease()
+            gevent.sleep(self._keeper.retry_seconds)
+            self._keeper.check()
+        if self._keeper:
+            self._keeper.check()
         if trouble:
             log.warning("journal_available", position=str(recovery.state.position))
         return recovery
 
-    def _check_lease(self) -> None:
-        """Raise what a renewal raised while the journal was read."""
-        if self._lease_lost:
-            raise self._lease_lost
-
-    def _take(self, lease: Lease) -> int:
-        """Return the fence, once no other process holds the lease.
-
-        Raise UnavailableError only before it is known that another process holds it.
-        """
-        because = ""
-        while True:
-            fence, reason = _try_to_take(lease)
-            if fence is not None:
-                break
-            if reason != because:
-                log.info("lease_waits", because=reason)
-                because = reason
-                self.on_wait()
-            gevent.sleep(_retry_seconds(lease))
-        self._renewing = gevent.spawn(self._renew, lease, fence)
-        return fence
-
-    def _renew(self, lease: Lease, fence: int) -> None:
-        """Renew the lease before it ends; check whether Redis has lost anything."""
-        renewed_at = monotonic()
-        while True:
-            gevent.sleep(max(0.0, renewed_at + lease.seconds / RENEWALS - monotonic()))
-            renewed_at = monotonic()
-            try:
-                run_in_thread(lease.renew, fence)
-                run_in_thread(self._store.watch)
-            except UnavailableError:
-                pass  # the next append reports it
-            except JournalError as error:
-                if self._commit:
-                    self._on_lost(error)
-                else:
-                    self._lease_lost = error
-                return
-            if self._commit and not (self._commit.pending_batches or self._is_asked):
-                self._is_asked = True
-                self._commit.submit(partial(self.journal.append, [], fence), self._on_asked)
+    def _ask(self) -> None:
+        """Check that the journal is there and has lost nothing, unless a commit is about to."""
+        if self._commit and not (self._commit.pending_batches or self._is_asked):
+            self._is_asked = True
+            self._commit.submit(partial(self.journal.append, [], self._fence), self._on_asked)
 
     def _on_asked(self, error: Exception | None) -> None:
         """Called with the result of a check that the journal is there and has lost nothing."""
@@ -286,8 +249,8 @@ class Journaling:
         """Commit what was put and close the file, for at most ``timeout`` seconds."""
         deadline = monotonic() + timeout
         self._upkeep.kill(block=False)
-        if self._renewing:
-            self._renewing.kill(block=False)
+        if self._keeper:
+            self._keeper.close()
         if self._taker:
             self._taker.stop()
         if self.tailed:
@@ -384,6 +347,11 @@ class Journaling:
                 "journal_unavailable", error=message, delivers="nothing until it can be written"
             )
 
+    def _on_lease_lost(self, error: Exception) -> None:
+        """Called when the lease is no longer renewed. While it reads, ``_read`` asks the keeper."""
+        if self._commit:
+            self._on_lost(error)
+
     def _on_lost(self, error: Exception) -> None:
         if isinstance(error, GoneError):
             log.critical("journal_gone", error=str(error), delivers="nothing until a restart")
@@ -391,20 +359,6 @@ class Journaling:
             self._fail("journal_fenced", exit_status=JournalFencedError.status, error=str(error))
         else:
             self._fail("journal_failed", error=str(error))
-
-
-def _try_to_take(lease: Lease) -> tuple[int | None, str]:
-    """Return the fence, or None and why there is none."""
-    try:
-        return run_in_thread(lease.take), "another process writes the journal"
-    except UnavailableError as error:
-        if not lease.is_awaited:  # a start fails, but a standby goes on waiting
-            raise
-        return None, str(error)
-
-
-def _retry_seconds(lease: Lease) -> float:
-    return min(lease.seconds / RENEWALS, MAX_LEASE_WAIT_SECONDS)
 
 
 def _on_read(read: Event, error: Exception | None) -> None:
