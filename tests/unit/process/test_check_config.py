@@ -3,9 +3,10 @@
 import os
 import socket
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from end_to_end.certificates import Authority
@@ -17,6 +18,8 @@ from maze.log.reject_file import RejectFileWriter
 from maze.process.check_config import check_settings
 
 from ..reading import read
+
+NOBODY = 65534
 
 
 @pytest.fixture(scope="module")
@@ -150,14 +153,28 @@ def test_what_is_no_reject_file_is_refused_as_at_a_start(
     assert fault("--rejects", str(path)) == str(error.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
-@pytest.mark.parametrize("option", ["--journal", "--rejects"])
-def test_a_folder_that_cannot_be_written_is_found(option: str, tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Take from root the right to write everything."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.setresuid(NOBODY, NOBODY, 0)
     try:
-        assert "Permission denied" in fault(option, str(tmp_path / "file"))
+        yield
     finally:
-        tmp_path.chmod(0o700)
+        if is_root:
+            os.setresuid(0, 0, 0)
+
+
+@pytest.mark.parametrize("option", ["--journal", "--rejects"])
+def test_a_folder_that_cannot_be_written_is_found(option: str) -> None:
+    with TemporaryDirectory() as folder:  # pytest's own cannot be searched by others
+        path = Path(folder, "file")
+        check_settings(read(option, str(path)))  # which imports what others may not read
+        Path(folder).chmod(0o555)
+        with as_nobody():
+            assert "Permission denied" in fault(option, str(path))
+        Path(folder).chmod(0o700)
 
 
 def test_a_reject_file_is_checked_and_not_touched(tmp_path: Path) -> None:
