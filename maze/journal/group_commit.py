@@ -132,6 +132,12 @@ class GroupCommit:
             self.trouble = message
             self._on_trouble(message)
 
+    def lose(self, error: Exception) -> None:
+        """Note why the journal can no longer be written, unless that is known."""
+        if self.lost is None:
+            self.lost = error
+            self._on_lost(error)
+
     def close(self, timeout: float) -> bool:
         """Append what was put, then end the thread; return whether everything is committed.
 
@@ -171,10 +177,6 @@ class GroupCommit:
         elif not self.trouble and self.busy_seconds >= SLOW_SECONDS:
             self.set_trouble(f"a write has not ended for {SLOW_SECONDS:g} s")
 
-    def _lose(self, error: Exception) -> None:
-        self.lost = error
-        self._on_lost(error)
-
     # Called in the thread.
 
     def _notify(self, notice: Callable[..., None], *arguments: object) -> None:
@@ -189,7 +191,7 @@ class GroupCommit:
             while self._do_next():
                 pass
         except Exception as error:
-            self._notify(self._lose, error)
+            self._notify(self.lose, error)
             self._refuse(error)
         self._has_ended = True
         self._notify(self._ended.set)

@@ -187,8 +187,8 @@ class Journaling:
 
         Read anew if Redis was away, or has lost, or another process has removed, what is read.
 
-        The lease is renewed meanwhile. If a renewal fails because another process has taken the
-        lease, raise that error.
+        The lease is renewed meanwhile. If a renewal fails for good, for example because another
+        process has taken the lease, raise that error.
         """
         trouble = None
         while True:
@@ -213,7 +213,7 @@ class Journaling:
         return recovery
 
     def _ask(self) -> None:
-        """Check that the journal is there and has lost nothing, unless a commit is about to."""
+        """Check that the journal is there and has lost nothing; a commit would find out itself."""
         if self._commit and not (self._commit.pending_batches or self._is_asked):
             self._is_asked = True
             self._commit.submit(partial(self.journal.append, [], self._fence), self._on_asked)
@@ -225,7 +225,7 @@ class Journaling:
         if error is None or isinstance(error, UnavailableError):
             self._commit.set_trouble(str(error) if error else None)
         else:
-            self._on_lost(error)
+            self._commit.lose(error)
 
     def take(self, reorder: ReorderBuffer) -> None:
         """Put batches of runs that are in order, as many as may wait for their commit."""
@@ -347,10 +347,10 @@ class Journaling:
                 "journal_unavailable", error=message, delivers="nothing until it can be written"
             )
 
-    def _on_lease_lost(self, error: Exception) -> None:
-        """Called when the lease is no longer renewed. While it reads, ``_read`` asks the keeper."""
+    def _on_lease_lost(self, error: JournalError) -> None:
+        """Called when the lease is no longer renewed. While the journal is read, ``_read`` asks."""
         if self._commit:
-            self._on_lost(error)
+            self._commit.lose(error)
 
     def _on_lost(self, error: Exception) -> None:
         if isinstance(error, GoneError):

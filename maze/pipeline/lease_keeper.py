@@ -8,7 +8,7 @@ from time import monotonic
 import gevent
 import structlog
 
-from maze.journal.journal import UnavailableError
+from maze.journal.journal import JournalError, JournalServerError, UnavailableError
 from maze.net.native_thread import run_in_thread
 from maze.pipeline.journal_store import RENEWALS, Lease
 
@@ -22,8 +22,8 @@ journal."""
 class LeaseKeeper:
     """Keeps the lease of a journal, from the time at which no other process holds it.
 
-    ``watch`` is called in a native thread with each renewal. ``on_renewal`` is called after it,
-    and ``on_lost`` once, with the error that ended the renewals.
+    ``watch`` is called in a native thread after each renewal. ``on_renewal`` is called after each
+    attempt, even if Redis is away, and ``on_lost`` once, with the error that ended the renewals.
     """
 
     def __init__(
@@ -32,13 +32,13 @@ class LeaseKeeper:
         *,
         watch: Callable[[], None],
         on_renewal: Callable[[], None],
-        on_lost: Callable[[Exception], None],
+        on_lost: Callable[[JournalError], None],
     ) -> None:
         self._lease = lease
         self._watch = watch
         self._on_renewal = on_renewal
         self._on_lost = on_lost
-        self._lost: Exception | None = None
+        self._lost: JournalError | None = None
         self._renewing: gevent.Greenlet[..., None] | None = None
         self.retry_seconds = min(lease.seconds / RENEWALS, MAX_WAIT_SECONDS)
         """Time until the next attempt, if the lease is not free or Redis is away."""
@@ -82,11 +82,17 @@ class LeaseKeeper:
                 run_in_thread(self._watch)
             except UnavailableError:
                 pass  # the next append reports it
-            except Exception as error:  # nobody renews any more, so the server must not go on
-                self._lost = error
-                self._on_lost(error)
+            except JournalError as error:
+                self._lose(error)
                 return
+            except Exception as error:  # nobody expects it; the event loop logs its traceback
+                self._lose(JournalServerError(f"cannot renew the lease: {error!r}"))
+                raise
             self._on_renewal()
+
+    def _lose(self, error: JournalError) -> None:
+        self._lost = error
+        self._on_lost(error)
 
     def check(self) -> None:
         """Raise the error that ended the renewals, if one did."""

@@ -10,6 +10,7 @@ import gevent
 import pytest
 from end_to_end.peers import until
 from redis_server import RedisServer
+from structlog.testing import LogCapture
 
 from maze.journal.figures import Statistics
 from maze.journal.journal import UnavailableError
@@ -145,6 +146,21 @@ def test_a_redis_that_is_away_is_noticed_while_nothing_is_written(
     redis.start()
     until(lambda: watched.ask("/readyz").status == 200, "Redis to be back")
     assert watched.status()["journal"]["trouble"] is None
+
+
+def test_a_journal_that_was_removed_is_noticed_while_nothing_is_written(
+    start: Start, redis: RedisServer, log: LogCapture
+) -> None:
+    watched = start(journal=f"unix://{redis.path}", lease=0.1)
+    assert watched.ask("/readyz").status == 200
+    redis.command("FLUSHALL")
+    until(lambda: watched.ask("/readyz").status == 503, "the journal to be missed")
+    assert "was removed while it was open" in watched.status()["journal"]["trouble"]
+    assert values(watched)["maze_journal_trouble", ""] == 1
+    watched.source().send(b"1|B\n")
+    watched.server.stop()
+    (gone,) = (entry for entry in log.entries if entry["event"] == "journal_gone")
+    assert "was removed while it was open" in gone["error"]
 
 
 def test_figures_that_take_long_hold_up_no_commit(

@@ -170,7 +170,7 @@ def as_nobody() -> Iterator[None]:
 def test_a_folder_that_cannot_be_written_is_found(option: str) -> None:
     with TemporaryDirectory() as folder:  # pytest's own cannot be searched by others
         path = Path(folder, "file")
-        check_settings(read(option, str(path)))  # which imports what others may not read
+        check_settings(read(option, str(path)))  # imports what nobody may not read
         Path(folder).chmod(0o555)
         with as_nobody():
             assert "Permission denied" in fault(option, str(path))
