@@ -69,6 +69,7 @@ class ServerProcess:
         self._stop_timeout = stop_timeout
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
         self._ready = False
+        self._log_ended = False
         self._told = threading.Event()
         self._peak: int | None = None
         self._fault: str | None = None
@@ -207,6 +208,7 @@ class ServerProcess:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self._take(line.rstrip())
+        self._log_ended = True
         self._told.set()
 
     def _take(self, line: str) -> None:
@@ -231,9 +233,9 @@ class ServerProcess:
 
     def _why_not_ready(self) -> str:
         said = "; ".join(self._last) or "empty"
-        if self._drain.is_alive():
-            return f"the server was not ready within {self._ready_timeout:g} s; its log: {said}"
-        return f"the server ended before it was ready; its log: {said}"
+        if self._log_ended:
+            return f"the server ended before it was ready; its log: {said}"
+        return f"the server was not ready within {self._ready_timeout:g} s; its log: {said}"
 
 
 def _shown(record: Mapping[str, object]) -> str:

@@ -4,7 +4,9 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -13,6 +15,7 @@ from simulator.play.server_process import COMMAND, ServerProcess
 
 pytestmark = pytest.mark.realtime
 
+PATIENCE = 30.0
 STAND_IN = str(Path(__file__).with_name("stand_in.py"))
 
 
@@ -110,6 +113,28 @@ def test_it_ends_before_it_is_ready() -> None:
     with pytest.raises(ServerProcessError, match=r"ended before .* OSError: no"), server:
         pytest.fail("it is not ready")
     assert is_gone(server.pid)
+
+
+class SlowToEnd(ServerProcess):
+    """Its thread still runs when the server's end is told."""
+
+    def __enter__(self) -> Self:
+        self.told = threading.Event()
+        return super().__enter__()
+
+    def _read_stderr(self) -> None:
+        super()._read_stderr()
+        assert self.told.wait(PATIENCE)
+
+    def stop(self) -> None:
+        self.told.set()
+        super().stop()
+
+
+def test_its_end_is_told_as_such_while_its_log_is_closed() -> None:
+    server = SlowToEnd(command("dies"))
+    with pytest.raises(ServerProcessError, match=r"ended before .* OSError: no"), server:
+        pytest.fail("it is not ready")
 
 
 def test_it_does_not_get_ready() -> None:
